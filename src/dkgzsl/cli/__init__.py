@@ -1,0 +1,1 @@
+"""The command line: a verb is a function of the floors above."""

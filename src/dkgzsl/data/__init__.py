@@ -1,0 +1,1 @@
+"""What is known: the zero-shot problem, its parts, its readers."""

@@ -1,0 +1,96 @@
+"""The zero-shot problem: one small structure that every part of the package takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from dkgzsl.errors import DataError, nearest
+
+ClassIndices = Integer[np.ndarray, " classes"]
+ImageIndices = Integer[np.ndarray, " images"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which images serve for what; positions from 0, each image in at most one part.
+
+    Attributes:
+        trainval: images of seen classes, for training and validation.
+        test_seen: images of seen classes, scored once.
+        test_unseen: images of unseen classes, scored once.
+        validation_classes: seen classes that validation treats as unseen, where the data set names them.
+    """
+
+    trainval: ImageIndices
+    test_seen: ImageIndices
+    test_unseen: ImageIndices
+    validation_classes: ClassIndices | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Features, labels, class descriptions and parts of one data set.
+
+    Attributes:
+        name: the data set's name, for people.
+        features: pooled features [N, C] or region features [N, 1 + R, C] (the global token first), an array or
+            a memory map, unscaled, as the backbone gave them.
+        labels: class of each image [N], from 0 to K - 1.
+        class_names: K names.
+        semantic_sources: class descriptions by source, each [K, S], rows in the order of `class_names`.
+        semantics_name: the source in use.
+        parts: the images' parts.
+        provenance: what is recorded with every number: where the features, splits and semantics came from,
+            the backbone, hashes of the files.
+        image_files: paths of the images [N], where they are known.
+        attribute_names: names of the columns of a source, by source, where they are known.
+    """
+
+    name: str
+    features: np.ndarray
+    labels: Integer[np.ndarray, " images"]
+    class_names: tuple[str, ...]
+    semantic_sources: Mapping[str, Float[np.ndarray, "classes semantic"]]
+    semantics_name: str
+    parts: Parts
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    image_files: tuple[str, ...] | None = None
+    attribute_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def semantics(self) -> Float[np.ndarray, "classes semantic"]:
+        """The class descriptions in use [K, S]."""
+        return self.semantic_sources[self.semantics_name]
+
+    @property
+    def seen_classes(self) -> ClassIndices:
+        """Classes with training images, ascending."""
+        return np.unique(self.labels[self.parts.trainval])
+
+    @property
+    def unseen_classes(self) -> ClassIndices:
+        """Every other class, ascending: described, without a training image."""
+        return np.setdiff1d(np.arange(len(self.class_names)), self.seen_classes)
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether the features are region tokens rather than one vector an image."""
+        return self.features.ndim == 3
+
+    def with_semantics(self, name: str) -> Problem:
+        """The same problem described by another of its semantic sources.
+
+        Raises:
+            DataError: no source has that name.
+        """
+        if name not in self.semantic_sources:
+            raise DataError(
+                f"{self.name} has no semantics named {name!r}",
+                fix=nearest(name, self.semantic_sources, of="its semantics"),
+            )
+        return replace(self, semantics_name=name)

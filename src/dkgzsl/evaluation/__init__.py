@@ -1,0 +1,1 @@
+"""Metrics, the two protocols, and published results."""

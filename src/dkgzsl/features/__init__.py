@@ -1,0 +1,1 @@
+"""From images to region features: backbones, extraction, the feature store."""

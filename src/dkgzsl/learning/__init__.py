@@ -1,0 +1,1 @@
+"""From features to trained generators and classifiers."""

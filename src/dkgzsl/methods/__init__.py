@@ -1,0 +1,1 @@
+"""DKGZSL and its peers behind one small interface: fit a task, score features over classes."""
