@@ -1,0 +1,138 @@
+"""The one vocabulary: the dataclasses behind the command line, the YAML files and the Python functions.
+
+A field left at None is filled from the preset of the data set and backbone, or else from the value that its
+docstring names; `config.yaml` in a run folder holds the filled form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from dkgzsl.errors import ConfigError
+
+Variant = Literal["dkgzsl", "paper"]
+Protocol = Literal["validated", "paper"]
+Switch = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True)
+class KnowledgeConfig:
+    """The default form: knowledge in closed form. Lists are tried on validation classes, one value is taken."""
+
+    components: tuple[int, ...] = (512, 1024)
+    """Principal components kept before whitening, never above what the features have."""
+    shrinkage: tuple[float, ...] = (0.4, 0.6, 0.8)
+    """Share of the within-class covariance that is replaced by its mean variance, 0 to 1."""
+    kernel_width: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
+    """Variance of the Gaussian kernel between class descriptions; 0 stands for the linear kernel."""
+    ridge: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
+    """Ridge of the kernel regression, as a share of the kernel's mean diagonal."""
+    seen_blend: tuple[float, ...] = (0.0, 0.5)
+    """How far seen prototypes move from their own means to what the other classes predict, 0 to 1."""
+    square_root: Switch = "auto"
+    """Square root of the features first; auto: where none is negative."""
+    unit_length: Switch = "on"
+    """Scale whitened features to unit length."""
+    uncertainty: Switch = "auto"
+    """Let unseen classes spread by what their prototypes do not know; auto: where validation prefers it."""
+    episodes: Literal["auto", "off", "weights", "residual"] = "auto"
+    """Learn on class descriptions by episodes: a weight a dimension, or a residual; auto: what validation prefers."""
+    fusion: Switch = "auto"
+    """Learn a residual of the prototypes through meta-fusion units; auto: where validation prefers it."""
+
+
+@dataclass(frozen=True)
+class AdversarialConfig:
+    """The published form: the adversarially trained generator (variant `paper`)."""
+
+    hidden_size: int | None = None
+    """Width of the hidden layers (published: 4096)."""
+    learning_rate: float | None = None
+    """Adam's learning rate of generator, critic and knowledge transfer network."""
+    fusion_learning_rate: float | None = None
+    """Adam's learning rate of the meta-fusion units."""
+    gamma: float | None = None
+    """Weight of the adversarial objective."""
+    penalty_weight: float = 10.0
+    """Initial weight of the gradient penalty; it adapts from there."""
+    critic_steps: int = 5
+    """Critic steps a generator step."""
+    knowledge_weight: float = 0.1
+    """Weight of the knowledge transfer network's reconstruction loss."""
+    fusion_weight: float = 0.1
+    """Length of the guidance that is added at each generator layer."""
+    evaluate_every: int | None = None
+    """Epochs between looks at the held-out images (default: 10 looks in all, and always at the end)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the matrix products; bfloat16 is about three times as fast on recent processors."""
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """The softmax classifier on real seen and synthesized unseen features."""
+
+    per_class: int | None = None
+    """Features synthesized for each unseen class."""
+    learning_rate: float | None = None
+    """Adam's learning rate."""
+    epochs: int = 25
+    """Passes over real and synthesized features."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train on a data set, score it, leave a run folder."""
+
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_FOLDER")] = None
+    """Data set by name (numbers, AWA2, CUB, SUN, ...), a folder in the xlsa17 layout, or an imported problem."""
+    dataset: str | None = None
+    """The same as NAME_OR_FOLDER, as the published command line has it."""
+    data_root: str | None = None
+    """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
+    features: str | None = None
+    """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store (default: from the backbone)."""
+    semantics: str | None = None
+    """Class descriptions by name (default: from the preset)."""
+    variant: Variant | None = None
+    """dkgzsl: knowledge in closed form (default); paper: the published, adversarial form."""
+    protocol: Protocol = "validated"
+    """validated: choices on validation classes, test scored once; paper: best on the test set, as published."""
+    config: str | None = None
+    """YAML file with any of these settings, under every flag."""
+    backbone: str | None = None
+    """Backbone of the features (resnet101, vit-b/16, ...): chooses feature file and preset."""
+    device: str | None = None
+    """cpu, cuda, ... (default: CUDA where there is one)."""
+    batch_size: int | None = None
+    """Images a training step; without --variant this selects paper."""
+    epochs: int | None = None
+    """Passes over the training images; without --variant this selects paper."""
+    seeds: int = 1
+    """How many seeds to run; figures come with mean and deviation over them."""
+    first_seed: int | None = None
+    """The first of the consecutive seeds (default: from the preset, or 0)."""
+    classifier: Literal["density", "softmax"] | None = None
+    """Score by class densities (default of dkgzsl) or by a softmax on synthesized features (paper)."""
+    baseline: Literal["eszsl", "none"] = "eszsl"
+    """Method to print beside ours, validated alike."""
+    out: str | None = None
+    """Run folder (default: a fresh one under runs/)."""
+    resume: bool = False
+    """Continue the interrupted run in --out."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+    dry_run: bool = False
+    """Print the plan, with sizes and times, and stop."""
+    knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+    softmax: ClassifierConfig = field(default_factory=ClassifierConfig)
+
+    def __post_init__(self) -> None:
+        for setting, value in (("batch_size", self.batch_size), ("epochs", self.epochs), ("seeds", self.seeds)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{setting} must be at least 1, not {value}")
