@@ -133,6 +133,10 @@ class TrainConfig:
     softmax: ClassifierConfig = field(default_factory=ClassifierConfig)
 
     def __post_init__(self) -> None:
-        for setting, value in (("batch_size", self.batch_size), ("epochs", self.epochs), ("seeds", self.seeds)):
+        for setting, value in (
+            ("batch_size", self.batch_size),
+            ("epochs", self.epochs),
+            ("seeds", self.seeds),
+        ):
             if value is not None and value < 1:
                 raise ConfigError(f"{setting} must be at least 1, not {value}")

@@ -1,0 +1,83 @@
+"""The entry point: finds the verb's module, parses its configuration, and turns errors into sentences."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from dkgzsl.errors import DkgzslError, nearest
+
+# verb -> (what it does, module); the module has a dataclass `Config` and a function `run(config)`.
+# Modules are imported when their verb is called, so that help stays quick.
+VERBS = {
+    "train": ("train on a data set and score it: the main job", "dkgzsl.cli.train"),
+    "evaluate": ("compute a run's figures again from its folder", "dkgzsl.cli.evaluate"),
+    "data list": ("the data sets that are known, and which are here", "dkgzsl.cli.data_list"),
+    "data check": ("look for leaks, off-by-ones, NaN and other traps in a data set", "dkgzsl.cli.data_check"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 2 a mistake that the message explains, 130 Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except DkgzslError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        from dkgzsl import __version__
+
+        print(f"dkgzsl {__version__}")
+        return 0
+    for length in (2, 1):
+        verb = " ".join(words[:length])
+        if verb in VERBS:
+            return _run(verb, words[length:])
+    group = words[0]
+    members = [verb for verb in VERBS if verb.split()[0] == group]
+    if members:  # a group such as `data`, without or with an unknown second word
+        if len(words) == 1 or words[1] in ("-h", "--help"):
+            print(_help(group))
+            return 0
+        raise DkgzslError(
+            f"unknown verb {' '.join(words[:2])!r}", fix=nearest(" ".join(words[:2]), members, of="verbs")
+        )
+    raise DkgzslError(f"unknown verb {group!r}", fix=nearest(group, VERBS, of="verbs"))
+
+
+def _run(verb: str, words: list[str]) -> int:
+    from dkgzsl.cli.parse import parse
+
+    module = import_module(VERBS[verb][1])
+    module.run(parse(module.Config, words, verb=verb))
+    return 0
+
+
+def _help(group: str | None = None) -> str:
+    verbs = {v: text for v, (text, _) in VERBS.items() if group is None or v.split()[0] == group}
+    width = max(len(verb) for verb in verbs)
+    lines = [
+        "usage: dkgzsl VERB [OPTIONS]        (dkgzsl VERB --help says more)",
+        "",
+        "Generative zero-shot learning: recognise classes that have no training image, from a description.",
+        "",
+        *(f"  {verb:<{width}}  {text}" for verb, text in verbs.items()),
+        "",
+        "First steps: dkgzsl train numbers",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
