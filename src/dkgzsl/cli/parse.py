@@ -25,13 +25,14 @@ def parse(config: type[C], words: Sequence[str], *, verb: str) -> C:
     file = _config_file(words) if "config" in {f.name for f in fields(config)} else None  # type: ignore[arg-type]
     if file is not None:
         default = read_yaml(config, Path(file))
-    return tyro.cli(
+    parsed: C = tyro.cli(
         config,
         args=list(words),
         prog=f"dkgzsl {verb}",
         default=default,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    return parsed
 
 
 def _config_file(words: Sequence[str]) -> str | None:

@@ -72,9 +72,7 @@ class Model(Protocol):
         """Generalized scores of unscaled features over all K classes; -inf for a class outside the task."""
         ...
 
-    def conventional_scores(
-        self, features: Float[Tensor, "images visual"]
-    ) -> Float[Tensor, "images classes"]:
+    def conventional_scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
         """Scores for telling unseen classes from each other (CZSL); -inf for every other class."""
         ...
 
