@@ -1,0 +1,104 @@
+"""ARA, attribute-region attention: where each attribute shows, and how strongly (DKGZSL, TCSVT 2025)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+_PUBLISHED_REGIONS = 196
+_PUBLISHED_KEPT = 80
+
+
+class Attended(NamedTuple):
+    """What the attributes see in a batch.
+
+    Attributes:
+        attention: each attribute's weights over the regions, summing to 1.
+        scores: how strongly each attribute shows.
+    """
+
+    attention: Float[Tensor, "batch attributes regions"]
+    scores: Float[Tensor, "batch attributes"]
+
+
+class AttributeAttention(nn.Module):
+    """ARA: region features to one attended feature and one score an attribute.
+
+    With F the regions scaled to unit length, V the attributes' vectors of unit length:
+    attention A = softmax over regions of top-k(V W2 F), cut regions staying in the softmax as 0; attended
+    feature H = A F^T; score s_i = V_i W1 H_i; class score s . attributes of the class.
+
+    Scores and the mean of the attended features are linear in F for a given attention, so neither needs H, a
+    vector an attribute and image: s_i = sum_r A_ir (V_i W1 F_r), and the mean takes A's mean. `attended` has H.
+
+    Args:
+        vectors: a vector an attribute (word vectors of their names); scaled to unit length, learned from there.
+        channels: size of a region feature.
+        generator: draws W1.
+    """
+
+    def __init__(
+        self, vectors: Float[Tensor, "attributes word"], channels: int, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(nn.functional.normalize(vectors.float(), dim=1))
+        self.score_weight = nn.Parameter(torch.randn(vectors.shape[1], channels, generator=generator))
+        self.attention_weight = nn.Parameter(torch.zeros(vectors.shape[1], channels))
+
+    def forward(self, regions: Float[Tensor, "batch regions channels"]) -> Attended:
+        """Attention and scores of raw or denoised regions."""
+        regions = nn.functional.normalize(regions, dim=2)
+        attention = self._attention(regions)
+        evidence = regions @ (self.vectors @ self.score_weight).T.to(regions.dtype)
+        return Attended(attention, (attention * evidence.transpose(1, 2).float()).sum(dim=2))
+
+    def refine(self, regions: Float[Tensor, "batch regions channels"]) -> Float[Tensor, "batch channels"]:
+        """The refined feature: the mean over attributes of their attended features."""
+        regions = nn.functional.normalize(regions, dim=2)
+        weights = self._attention(regions).mean(dim=1, keepdim=True)
+        return (weights.to(regions.dtype) @ regions).squeeze(1).float()
+
+    def attended(
+        self, regions: Float[Tensor, "batch regions channels"]
+    ) -> Float[Tensor, "batch attributes channels"]:
+        """H: one attended feature an attribute."""
+        regions = nn.functional.normalize(regions, dim=2)
+        return self._attention(regions) @ regions
+
+    def _attention(
+        self, regions: Float[Tensor, "batch regions channels"]
+    ) -> Float[Tensor, "batch attributes regions"]:
+        where = regions @ (self.vectors @ self.attention_weight).T.to(regions.dtype)
+        where = where.float().transpose(1, 2).contiguous()
+        border = (
+            where.detach().topk(kept_regions(where.shape[2]), dim=2, sorted=False).values.amin(2, keepdim=True)
+        )
+        return (where * (where >= border)).softmax(dim=2)
+
+
+def kept_regions(regions: int) -> int:
+    """Regions that an attribute keeps: 80 of 196 as published, the same share of other grids, at least 1."""
+    return max(1, round(_PUBLISHED_KEPT * regions / _PUBLISHED_REGIONS))
+
+
+def class_scores(
+    scores: Float[Tensor, "batch attributes"], attributes: Float[Tensor, "classes attributes"]
+) -> Float[Tensor, "batch classes"]:
+    """Class scores of attribute scores; the rows of `attributes` are scaled to unit length."""
+    return scores @ nn.functional.normalize(attributes, dim=1).T
+
+
+def seen_class_loss(
+    scores: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], seen: Int[Tensor, " seen"]
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy with a softmax over the seen classes alone; `labels` number all classes.
+
+    Args:
+        scores: over all classes.
+        labels: seen classes.
+        seen: the seen classes, ascending.
+    """
+    return nn.functional.cross_entropy(scores[:, seen], torch.searchsorted(seen, labels))

@@ -1,0 +1,145 @@
+"""FDE, the feature denoising encoder: find the regions that matter, weaken the others (DKGZSL, TCSVT 2025)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy import ndimage
+from torch import Tensor, nn
+
+# Published for 196 regions; `RegionLimits` carries them over to other grids.
+_PUBLISHED_REGIONS = 196
+_PUBLISHED_THRESHOLD = 0.05
+_PUBLISHED_AREA = 30
+_PUBLISHED_KEPT = 120
+
+# Two cells of one map are neighbours along either diagonal, too; two maps of a batch never are.
+_NEIGHBOURS = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])
+
+
+class RegionLimits(NamedTuple):
+    """The encoder's three limits for a grid of regions.
+
+    Attributes:
+        threshold: saliency below which a cell is background.
+        area: cells that a connected component needs to stay.
+        kept: regions that each channel keeps.
+    """
+
+    threshold: float
+    area: int
+    kept: int
+
+    @classmethod
+    def of(cls, regions: int) -> RegionLimits:
+        """The published limits (0.05, 30, 120 at 196 regions) scaled to `regions`.
+
+        Counts scale with the number of regions, rounded, at least 1. A map of unit length over R regions that
+        tells nothing is 1 / sqrt(R) everywhere; the threshold stays at the same share of that, 0.7.
+        """
+        share = regions / _PUBLISHED_REGIONS
+        return cls(
+            threshold=_PUBLISHED_THRESHOLD / math.sqrt(share),
+            area=max(1, round(_PUBLISHED_AREA * share)),
+            kept=max(1, round(_PUBLISHED_KEPT * share)),
+        )
+
+
+class Denoised(NamedTuple):
+    """What the encoder makes of a batch.
+
+    Attributes:
+        regions: gated region features, from 0 to 1, zero where a channel drops the region.
+        saliency: the cleaned map, unit length before cleaning; exactly zero where a cell was dropped.
+        class_logits: the auxiliary head's, over all classes.
+    """
+
+    regions: Float[Tensor, "batch regions channels"]
+    saliency: Float[Tensor, "batch regions"]
+    class_logits: Float[Tensor, "batch classes"]
+
+
+class FeatureDenoising(nn.Module):
+    """FDE: region tokens to gated region features.
+
+    x = sigmoid(conv over the region axis). The affinity of x with R learned unit queries, each scaled by the
+    global token, gives a saliency map; cells under a threshold and small components are cleaned away; the map
+    gates x, and each channel keeps its largest regions only.
+
+    Deviations from the released code: the encoder is trained (there it never takes a step), the cleaned map
+    passes its gradient where cells stay, and its second auxiliary head, which has no loss, is left out.
+
+    Args:
+        channels: size of a token.
+        grid: rows and columns of the regions.
+        classes: classes of the auxiliary head.
+    """
+
+    def __init__(self, channels: int, grid: tuple[int, int], classes: int) -> None:
+        super().__init__()
+        self.grid = grid
+        regions = grid[0] * grid[1]
+        self.limits = RegionLimits.of(regions)
+        self.convolution = nn.Conv1d(channels, channels, kernel_size=3, padding=1)
+        self.queries = nn.Parameter(torch.randn(regions, channels))
+        self.class_head = auxiliary_head(channels, classes)
+
+    def encode(self, regions: Float[Tensor, "batch regions channels"]) -> Float[Tensor, "batch regions channels"]:
+        """x: the regions after convolution and sigmoid, 0 to 1, not yet gated."""
+        # Contiguous along channels again: everything after works on whole channels of one region.
+        return torch.sigmoid(self.convolution(regions.transpose(1, 2))).transpose(1, 2).contiguous()
+
+    def saliency(
+        self,
+        encoded: Float[Tensor, "batch regions channels"],
+        global_token: Float[Tensor, "batch channels"],
+    ) -> Float[Tensor, "batch regions"]:
+        """The map of unit length, before cleaning, in float32 whatever the precision around it."""
+        queries = nn.functional.normalize(self.queries, dim=1)
+        # x^T (query * global) = (x * global)^T query: one product over the batch instead of a query set an image.
+        affinity = (encoded * global_token.unsqueeze(1)) @ queries.T.to(encoded.dtype)
+        return nn.functional.normalize(affinity.float().softmax(dim=2).mean(dim=1), dim=1)
+
+    def forward(self, tokens: Float[Tensor, "batch tokens channels"]) -> Denoised:
+        """Denoise tokens, the global token first, then the grid's rows from top to bottom."""
+        encoded = self.encode(tokens[:, 1:])
+        saliency = self.saliency(encoded, tokens[:, 0])
+        saliency = saliency * large_components(saliency.detach(), self.grid, self.limits)
+        gated = encoded * torch.sigmoid(saliency).unsqueeze(2).to(encoded.dtype)
+        logits = self.class_head(gated.amax(dim=1))
+        return Denoised(keep_largest(gated, self.limits.kept), saliency, logits)
+
+
+def auxiliary_head(channels: int, outputs: int) -> nn.Sequential:
+    """C -> C/2 -> C/2 -> outputs with ReLU between."""
+    hidden = channels // 2
+    return nn.Sequential(
+        nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
+
+
+def large_components(
+    saliency: Float[Tensor, "batch regions"], grid: tuple[int, int], limits: RegionLimits
+) -> Bool[Tensor, "batch regions"]:
+    """Cells above the threshold that belong to an 8-connected component of at least `limits.area` cells.
+
+    The batch is labelled in one call on the CPU, where the maps are small: B x R booleans go and come.
+    """
+    rows, columns = grid
+    above = (saliency > limits.threshold).cpu().numpy().reshape(-1, rows, columns)
+    components, _ = ndimage.label(above, structure=_NEIGHBOURS)
+    large = np.bincount(components.ravel()) >= limits.area
+    large[0] = False  # component 0 is the background
+    return torch.from_numpy(large[components].reshape(len(saliency), -1)).to(saliency.device)
+
+
+def keep_largest(
+    features: Float[Tensor, "batch regions channels"], kept: int
+) -> Float[Tensor, "batch regions channels"]:
+    """Keep, for each channel, its `kept` largest regions; zero the rest. Regions tied at the border all stay."""
+    border = features.detach().topk(kept, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    return features * (features >= border)
