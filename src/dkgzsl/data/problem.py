@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
+from dkgzsl.data.stored_array import StoredArray
 from dkgzsl.errors import DataError, nearest
 
 ClassIndices = Integer[np.ndarray, " classes"]
@@ -38,8 +39,8 @@ class Problem:
 
     Attributes:
         name: the data set's name, for people.
-        features: pooled features [N, C] or region features [N, 1 + R, C] (the global token first), an array or
-            a memory map, unscaled, as the backbone gave them.
+        features: pooled features [N, C] or region features [N, 1 + R, C] (the global token first), an array, a
+            memory map or an array that stays in its file, unscaled, as the backbone gave them.
         labels: class of each image [N], from 0 to K - 1.
         class_names: K names.
         semantic_sources: class descriptions by source, each [K, S], rows in the order of `class_names`.
@@ -49,10 +50,11 @@ class Problem:
             the backbone, hashes of the files.
         image_files: paths of the images [N], where they are known.
         attribute_names: names of the columns of a source, by source, where they are known.
+        attribute_vectors: word vectors of the named attributes [M, 300], where the data set brings them.
     """
 
     name: str
-    features: np.ndarray
+    features: np.ndarray | StoredArray
     labels: Integer[np.ndarray, " images"]
     class_names: tuple[str, ...]
     semantic_sources: Mapping[str, Float[np.ndarray, "classes semantic"]]
@@ -61,6 +63,7 @@ class Problem:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     image_files: tuple[str, ...] | None = None
     attribute_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    attribute_vectors: Float[np.ndarray, "attributes vector"] | None = None
 
     @property
     def semantics(self) -> Float[np.ndarray, "classes semantic"]:

@@ -1,0 +1,114 @@
+"""Cuts that leak nothing: validation from the training part alone, and held-out images of seen classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Integer
+
+from dkgzsl.data.problem import ClassIndices, ImageIndices, Problem
+from dkgzsl.errors import DataError
+
+HELD_SHARE: Final = 0.2
+"""Share of a class's training images that validation holds out, as the official splits do for test."""
+PSEUDO_UNSEEN_SHARE: Final = 1 / 3
+"""Share of the seen classes that validation treats as unseen, where the data set names none."""
+_PSEUDO_UNSEEN_SEED: Final = 2017  # one choice for good, so that validated figures of different seeds compare
+
+
+@dataclass(frozen=True)
+class ValidationCut:
+    """The training part once more divided; positions are those of the problem's images and classes, ascending.
+
+    Attributes:
+        train: images of `seen_classes` to fit on.
+        held_seen: images of `seen_classes` that stand for the seen test images.
+        held_unseen: all training images of `pseudo_unseen_classes`.
+        seen_classes: classes that stay seen.
+        pseudo_unseen_classes: seen classes that stand for the unseen ones.
+    """
+
+    train: ImageIndices
+    held_seen: ImageIndices
+    held_unseen: ImageIndices
+    seen_classes: ClassIndices
+    pseudo_unseen_classes: ClassIndices
+
+
+def validation_cut(problem: Problem, seed: int) -> ValidationCut:
+    """Divide the problem's `trainval` images for validation; no other image is touched.
+
+    The pseudo-unseen classes are those that the data set names, or else a third of the seen classes, the same
+    for every `seed`. Of each other class 20 % of the images are held out by `seed` (see `hold_out_seen`).
+
+    This departs from most released code, which validates on the files' `train_loc` and `val_loc`: these contain
+    every seen test image (Xian et al., 2018, proposed splits). Only the *classes* of `val_loc` are used here.
+
+    Raises:
+        DataError: fewer than two seen classes, or validation classes that are not seen or are all of them.
+    """
+    seen = problem.seen_classes
+    if problem.parts.validation_classes is None:
+        pseudo_unseen = _third(seen)
+    else:
+        pseudo_unseen = np.unique(problem.parts.validation_classes)
+    remaining = np.setdiff1d(seen, pseudo_unseen)
+    if not len(pseudo_unseen) or not len(remaining) or not np.isin(pseudo_unseen, seen).all():
+        raise DataError(
+            f"no validation can be cut from {problem.name}: {len(seen)} seen classes, {len(pseudo_unseen)} to be "
+            "treated as unseen",
+            fix="name validation classes that are some of the seen classes, not all, in the data set's split",
+        )
+    trainval = np.sort(problem.parts.trainval)
+    held_seen = hold_out_seen(problem.labels, remaining, fraction=HELD_SHARE, seed=seed, among=trainval)
+    unseen = np.isin(problem.labels[trainval], pseudo_unseen)
+    return ValidationCut(
+        train=np.setdiff1d(trainval[~unseen], held_seen),
+        held_seen=held_seen,
+        held_unseen=trainval[unseen],
+        seen_classes=remaining,
+        pseudo_unseen_classes=pseudo_unseen,
+    )
+
+
+def hold_out_seen(
+    labels: Integer[np.ndarray, " images"],
+    classes: ClassIndices,
+    *,
+    fraction: float,
+    seed: int,
+    among: ImageIndices | None = None,
+) -> ImageIndices:
+    """Draw images of each class to be held out, ascending.
+
+    Of each class `fraction` of its images, rounded, at least one; a class always keeps one, so that a class with
+    a single image gives none. A class's draw does not depend on which other classes there are.
+
+    Args:
+        labels: class of each image.
+        classes: the classes to draw from.
+        fraction: share to hold out, between 0 and 1.
+        seed: the draw.
+        among: positions of the images to draw from (default: all).
+
+    Raises:
+        DataError: `fraction` is not between 0 and 1.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"the share of images to hold out must lie between 0 and 1, not {fraction}")
+    among = np.arange(len(labels)) if among is None else np.sort(among)
+    held: list[np.ndarray] = [np.empty(0, np.int64)]
+    for label in classes:
+        images = among[labels[among] == label]
+        number = min(max(1, round(fraction * len(images))), len(images) - 1)
+        if number > 0:
+            rng = np.random.default_rng([seed, int(label)])
+            held.append(rng.choice(images, number, replace=False))
+    return np.sort(np.concatenate(held))
+
+
+def _third(seen: ClassIndices) -> ClassIndices:
+    rng = np.random.default_rng(_PSEUDO_UNSEEN_SEED)
+    return np.sort(rng.permutation(seen)[: max(1, round(PSEUDO_UNSEEN_SHARE * len(seen)))])

@@ -1,0 +1,103 @@
+"""An array that stays in its HDF5 file: region maps do not fit in memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+_CHUNK_BYTES: Final = 64 * 2**20
+
+
+class StoredArray:
+    """A read-only view of one HDF5 data set that looks like an array: shape, dtype, slicing.
+
+    What is sliced is read and returned as an ordinary array. Rows may be asked for in any order and repeatedly,
+    which h5py alone refuses. The file is opened at the first access of each process, so that the array can be
+    handed to the workers of a data loader.
+
+    Args:
+        path: the HDF5 file.
+        key: name of the data set in it.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path, key
+        self._process: int | None = None
+        self._dataset: Any = None
+        dataset = self._open()
+        self.shape: tuple[int, ...] = tuple(dataset.shape)
+        self.dtype: np.dtype[Any] = dataset.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return int(np.prod(self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the whole array would take in memory."""
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Read entries: integers, slices, or an array of positions (or a mask) on the first axis."""
+        first, *others = index if isinstance(index, tuple) else (index,)
+        if isinstance(first, np.ndarray | list):
+            rows = np.asarray(first)
+            if rows.dtype == bool:
+                rows = np.flatnonzero(rows)
+            rows = np.where(rows < 0, rows + len(self), rows).astype(np.int64)
+            if not len(rows):
+                return np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *others)]
+            unique, inverse = np.unique(rows, return_inverse=True)
+            return np.asarray(self._read_rows(unique)[inverse][(slice(None), *others)])
+        return np.asarray(self._open()[index])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("an array that stays in its file can only be read as a copy")
+        return np.asarray(self._open()[...], dtype=dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_process": None, "_dataset": None}
+
+    def __repr__(self) -> str:
+        return f"StoredArray({str(self.path)!r}, {self.key!r}, shape={self.shape}, dtype={self.dtype})"
+
+    def _read_rows(self, rows: np.ndarray) -> np.ndarray:
+        # h5py's own row lists are slow for long lists: read the spans between them, block by block, and pick.
+        dataset = self._open()
+        block = max(1, _CHUNK_BYTES // max(1, self.nbytes // len(self)))
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        done = 0
+        while done < len(rows):
+            start = int(rows[done])
+            stop = int(np.searchsorted(rows, start + block))
+            span = dataset[start : int(rows[stop - 1]) + 1]
+            out[done:stop] = span[rows[done:stop] - start]
+            done = stop
+        return out
+
+    def _open(self) -> Any:
+        if self._process != os.getpid():
+            import h5py
+
+            self._dataset, self._process = h5py.File(self.path, "r")[self.key], os.getpid()
+        return self._dataset
+
+
+def rows_of(features: np.ndarray | StoredArray, *, block_bytes: int = _CHUNK_BYTES) -> list[slice]:
+    """Slices over the first axis, each of at most `block_bytes` as float64 (at least one row)."""
+    row = 8 * int(np.prod(features.shape[1:]))
+    step = max(1, block_bytes // max(1, row))
+    return [slice(start, min(start + step, len(features))) for start in range(0, len(features), step)]
