@@ -58,7 +58,7 @@ class KnownDataset:
 
 
 ARCHIVE: Final = "xlsa17.zip"
-"""The archive (ResNet-101 features, proposed splits version 2) that holds all of them but FLO in the xlsa17 layout."""
+"""The archive that holds all of them but FLO in the xlsa17 layout: ResNet-101 features, proposed splits 2.0."""
 ARCHIVE_PAGE: Final = (
     "https://www.mpi-inf.mpg.de/departments/computer-vision-and-machine-learning/research/"
     "zero-shot-learning/zero-shot-learning-the-good-the-bad-and-the-ugly"

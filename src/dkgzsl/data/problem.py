@@ -12,8 +12,9 @@ from jaxtyping import Float, Integer
 from dkgzsl.data.stored_array import StoredArray
 from dkgzsl.errors import DataError, nearest
 
-ClassIndices = Integer[np.ndarray, " classes"]
-ImageIndices = Integer[np.ndarray, " images"]
+# Anonymous axes: several of these of different lengths meet in one signature.
+ClassIndices = Integer[np.ndarray, " _"]
+ImageIndices = Integer[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
