@@ -83,6 +83,34 @@ class ClassifierConfig:
 
 
 @dataclass(frozen=True)
+class RefinementConfig:
+    """Semantic-oriented visual refinement (SOVR) of region features, trained before everything else."""
+
+    denoising: Literal["trained", "untrained", "off"] = "off"
+    """Suppress background regions by the denoising encoder (FDE): trained, left at random weights, or left out."""
+    attention: Literal["on", "off"] = "on"
+    """Attend to regions attribute by attribute (ARA)."""
+    steps: int = 600
+    """Training steps (published: 1101, SUN 1501)."""
+    batch_size: int = 50
+    """Images a step, drawn so that every class comes equally often."""
+    learning_rate: float = 1e-4
+    """RMSprop's learning rate."""
+    weight_decay: float = 1e-4
+    """RMSprop's weight decay."""
+    momentum: float = 0.9
+    """RMSprop's momentum."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the matrix products; bfloat16 is about three times as fast on recent processors."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.batch_size < 1:
+            raise ConfigError(
+                f"refinement takes 0 steps or more of 1 image or more, not {self.steps} of {self.batch_size}"
+            )
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Train on a data set, score it, leave a run folder."""
 
@@ -128,6 +156,7 @@ class TrainConfig:
     """Print one JSON object on standard output."""
     dry_run: bool = False
     """Print the plan, with sizes and times, and stop."""
+    refinement: RefinementConfig = field(default_factory=RefinementConfig)
     knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     softmax: ClassifierConfig = field(default_factory=ClassifierConfig)
