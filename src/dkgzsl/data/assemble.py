@@ -1,0 +1,48 @@
+"""The one way from what files hold to a `Problem`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dkgzsl.data.checks import refuse_errors
+from dkgzsl.data.problem import Parts, Problem
+from dkgzsl.data.raw import RawData, validation_classes
+from dkgzsl.errors import DataError, nearest
+
+
+def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -> Problem:
+    """Make a problem of what files hold, refusing what cannot be right.
+
+    Raises:
+        DataError: a check of `dkgzsl.data.checks.structure` finds an error, the labels or features are missing,
+            or there is no source `semantics`.
+    """
+    if raw.labels is None or raw.features is None:
+        raise DataError(f"{raw.name} has no features with labels", where=raw.where)
+    if semantics not in raw.tables:
+        raise DataError(
+            f"{raw.name} has no semantics named {semantics!r}",
+            where=raw.where,
+            fix=nearest(semantics, raw.tables, of="its semantics"),
+        )
+    refuse_errors(raw)
+    names = raw.class_names or tuple(f"class_{k + 1}" for k in range(raw.number_of_classes))
+    return Problem(
+        name=raw.name,
+        features=raw.features,
+        labels=raw.labels,
+        class_names=names,
+        semantic_sources=dict(raw.tables),
+        semantics_name=semantics,
+        parts=Parts(
+            trainval=raw.parts["trainval"],
+            test_seen=raw.parts["test_seen"],
+            test_unseen=raw.parts["test_unseen"],
+            validation_classes=validation_classes(raw),
+        ),
+        provenance=dict(provenance),
+        image_files=raw.image_files,
+        attribute_names=dict(raw.attribute_names),
+        attribute_vectors=raw.attribute_vectors,
+    )
