@@ -10,7 +10,6 @@ import numpy as np
 
 from dkgzsl.data.assemble import problem_of
 from dkgzsl.data.checks import PARTS
-from dkgzsl.data.hashing import sha256_of
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData, orient, whole_numbers
 from dkgzsl.data.stored_array import StoredArray
@@ -53,7 +52,7 @@ def read_raw_map(path: Path) -> tuple[RawData, dict[str, Any]]:
     labels = whole_numbers(contents["labels"], what="labels", where=path, first=_FIRST)
     names = contents.get("allclasses_names")
     class_names = None if names is None else clean_names(np.array([_text(name) for name in names.ravel()]))
-    classes = int(labels.max()) + 1 if len(labels) else 0
+    classes = _count_classes(labels, contents["att"])
     tables = {
         name: np.ascontiguousarray(
             orient(contents[key], count=classes, axis=0, what=key, of="classes", where=path), dtype=np.float64
@@ -81,7 +80,7 @@ def read_raw_map(path: Path) -> tuple[RawData, dict[str, Any]]:
     provenance: dict[str, Any] = {
         "format": "feature map",
         "folder": str(path.parent),
-        "files": {path.name: sha256_of(path)},
+        "files": {},
         "features": path.stem,
     }
     own = SplitFile(path=path, tables=tables, parts=parts, class_names=class_names)
@@ -128,6 +127,12 @@ def _features(path: Path) -> np.ndarray | StoredArray:
     if offset is None or not int(np.prod(shape)):
         return StoredArray(path, "feature_map")
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+
+
+def _count_classes(labels: np.ndarray, table: np.ndarray) -> int:
+    high = int(labels.max(initial=-1))
+    from_one = high + 1 not in table.shape and high in table.shape  # then the check of the labels says so
+    return high if from_one else high + 1
 
 
 def _is_array(item: Any) -> bool:

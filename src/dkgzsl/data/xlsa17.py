@@ -12,7 +12,7 @@ import numpy as np
 
 from dkgzsl.data.assemble import problem_of
 from dkgzsl.data.checks import PARTS
-from dkgzsl.data.hashing import sha256_of
+from dkgzsl.data.hashing import fingerprint
 from dkgzsl.data.matfile import mat_names, read_mat
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData, orient, whole_numbers
@@ -111,7 +111,10 @@ def read_raw(
     Raises:
         DataError: a file or a variable is missing or cannot be read, or fits no orientation.
     """
-    first = read_split(split_file(folder, semantics))
+    path = split_file(folder, semantics)
+    contents = {} if features is None else read_features(features)
+    classes = int(contents["labels"].max(initial=-1)) + 1 if contents else None
+    first = read_split(path, classes=classes)
     agreeing, left_out = companions(first)
     named = next((split.class_names for split in (first, *agreeing) if split.class_names), None)
     raw = RawData(
@@ -124,9 +127,8 @@ def read_raw(
     )
     provenance: dict[str, Any] = {"format": "xlsa17", "folder": str(folder), "files": {}}
     if features is not None:
-        contents = read_features(features)
         raw = replace(raw, **contents)
-        provenance["files"][features.name] = sha256_of(features)
+        provenance["files"][features.name] = fingerprint(features)
         provenance["features"] = features.stem
     raw = add_splits(raw, provenance, first, agreeing, left_out)
     provenance["default_semantics"] = first.source
@@ -220,10 +222,10 @@ def add_splits(
 ) -> RawData:
     """Add what agreeing split files know (sources, validation lists, attribute names), and record it."""
     tables, parts = dict(raw.tables), dict(raw.parts)
-    provenance["files"][first.path.name] = sha256_of(first.path)
+    provenance["files"][first.path.name] = fingerprint(first.path)
     for other in agreeing:
         tables.update({name: table for name, table in other.tables.items() if name not in tables})
-        provenance["files"][other.path.name] = sha256_of(other.path)
+        provenance["files"][other.path.name] = fingerprint(other.path)
     lender = next((split for split in (first, *agreeing) if "val" in split.parts), None)
     if lender is not None and "val" not in parts:
         parts.update({part: lender.parts[part] for part in ("train", "val") if part in lender.parts})
