@@ -14,6 +14,7 @@ VERBS = {
     "train": ("train on a data set and score it: the main job", "dkgzsl.cli.train"),
     "evaluate": ("compute a run's figures again from its folder", "dkgzsl.cli.evaluate"),
     "data list": ("the data sets that are known, and which are here", "dkgzsl.cli.data_list"),
+    "data fetch": ("a benchmark data set from its official source, with size and terms", "dkgzsl.cli.data_fetch"),
     "data check": ("look for leaks, off-by-ones, NaN and other traps in a data set", "dkgzsl.cli.data_check"),
 }
 

@@ -1,0 +1,160 @@
+"""`dkgzsl data fetch`: a benchmark data set from its official source."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from dkgzsl.data.archives import Progress
+    from dkgzsl.data.fetch import Origin, Plan
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fetch a benchmark data set from its official source; says size and terms first, resumes, checks, unpacks."""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """Data set by name: AWA1, AWA2, APY, CUB, SUN (features); AWA2, CUB, SUN (images)."""
+    data_root: str | None = None
+    """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
+    what: Literal["features", "images"] = "features"
+    """features: the field's ResNet-101 features and official splits; images: the photos."""
+    source: str | None = None
+    """Another address (http, https) of the same archive, or the archive itself on disk."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+    dry_run: bool = False
+    """Say what would be fetched, with size and terms, and stop."""
+
+
+def run(config: Config) -> None:
+    """Fetch, and print where the data is.
+
+    Raises:
+        DataError: as the functions of `dkgzsl.data.fetch` do.
+    """
+    from dkgzsl.data.fetch import fetch, plan_fetch
+    from dkgzsl.data.home import data_root
+    from dkgzsl.data.sources import find_source
+
+    began = time.perf_counter()
+    source = find_source(config.name, config.what)
+    plan = plan_fetch(source, data_root(config.data_root), address=config.source)
+    origin = None
+    with _terminal() as (say, bar):
+        say(_description(plan))
+        if not config.dry_run:
+            origin = fetch(plan, downloading=bar("downloading"), unpacking=bar("unpacking"), say=say)
+    if config.json:
+        print(_as_json(plan, origin, config.dry_run, time.perf_counter() - began))
+    else:
+        print(_as_text(plan, origin, config.dry_run))
+
+
+def _description(plan: Plan) -> str:
+    source = plan.source
+    here = {
+        "present": "is here already",
+        "archive": f"{plan.archive} is here already, to be unpacked",
+        "partial": f"{plan.bytes_here / 1e9:.2f} GB are here already, to be continued",
+        "absent": "to be fetched",
+    }[plan.state]
+    lines = {
+        f"{source.dataset} {source.what}": here,
+        "from": plan.address,
+        "to": str(plan.folder),
+        "size": f"{source.size_text}, unpacked about {source.unpacked / 1e9:.2f} GB",
+        "terms": source.terms,
+        "note": source.note,
+    }
+    return "\n".join(f"{name}: {text}" for name, text in lines.items())
+
+
+def _files(plan: Plan) -> list[Path]:
+    if plan.source.what == "images":
+        return [plan.folder / "images"]
+    return [plan.folder / name for name in plan.source.required]
+
+
+def _as_text(plan: Plan, origin: Origin | None, dry_run: bool) -> str:
+    if dry_run:
+        return f"nothing fetched (--dry-run); would land: {', '.join(map(str, _files(plan)))}"
+    lines = [str(path) for path in _files(plan)]
+    if origin is None:
+        return "\n".join(
+            [*lines, "sha256 unknown: the data was here before, without a note of where it came from"]
+        )
+    how = {
+        "known": "as it must be",
+        "recorded before": "the same as at an earlier fetch",
+        "recorded now": "no official one is known: recorded, later fetches are held against it",
+    }[origin.checked]
+    lines.append(f"sha256 {origin.sha256} ({how})")
+    if plan.source.shared and plan.archive.is_file() and not plan.local:
+        lines.append(f"{plan.archive} is kept for the other data sets in it; it may be deleted")
+    return "\n".join(lines)
+
+
+def _as_json(plan: Plan, origin: Origin | None, dry_run: bool, seconds: float) -> str:
+    result: dict[str, Any] = {
+        "dataset": plan.source.dataset,
+        "what": plan.source.what,
+        "state_before": plan.state,
+        "fetched": not dry_run and plan.state != "present",
+        "folder": str(plan.folder),
+        "files": [str(path) for path in _files(plan)],
+        "source": plan.address,
+        "size": plan.source.size if origin is None else origin.size,
+        "size_exact": plan.source.exact if origin is None else True,
+        "sha256": origin.sha256 if origin else None,
+        "sha256_checked": origin.checked if origin else None,
+        "terms": plan.source.terms,
+        "note": plan.source.note,
+        "seconds": round(seconds, 3),
+    }
+    return json.dumps(result)
+
+
+@contextmanager
+def _terminal() -> Iterator[tuple[Callable[[str], None], Callable[[str], Progress]]]:
+    """Ways to say a sentence and to make a progress bar, on standard error; no bars where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    bars = Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def bar(title: str) -> Progress:
+        tasks: list[TaskID] = []
+
+        def report(done: int, total: int | None) -> None:
+            if not tasks:  # from the first report on, so that what was here before does not count as speed
+                tasks.append(bars.add_task(title, completed=done, total=total))
+            bars.update(tasks[0], completed=done, total=total)
+
+        return report
+
+    with bars:
+        yield say, bar
