@@ -13,6 +13,10 @@ from dkgzsl.errors import DkgzslError, nearest
 VERBS = {
     "train": ("train on a data set and score it: the main job", "dkgzsl.cli.train"),
     "evaluate": ("compute a run's figures again from its folder", "dkgzsl.cli.evaluate"),
+    "extract": ("images through a backbone into a feature store, resumable", "dkgzsl.cli.extract"),
+    "data import": ("make a problem of your own images and class descriptions", "dkgzsl.cli.data_import"),
+    "data describe": ("class descriptions from names or sentences, by a text encoder", "dkgzsl.cli.data_describe"),
+    "data convert": ("feature stores from and to the field's files", "dkgzsl.cli.data_convert"),
     "data list": ("the data sets that are known, and which are here", "dkgzsl.cli.data_list"),
     "data fetch": ("a benchmark data set from its official source, with size and terms", "dkgzsl.cli.data_fetch"),
     "data check": ("look for leaks, off-by-ones, NaN and other traps in a data set", "dkgzsl.cli.data_check"),

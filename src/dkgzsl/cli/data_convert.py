@@ -1,0 +1,50 @@
+"""`dkgzsl data convert`: feature stores from and to the field's files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dkgzsl.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Config:
+    """Turn a file of features (HDF5 region map, xlsa17 .mat) into a feature store, or a store into an xlsa17 .mat."""
+
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_STORE")]
+    """An HDF5 file with feature_map and labels, a .mat with features and labels, or a feature store."""
+    out: Path
+    """Folder of the store, or the .mat file."""
+    backbone: str | None = None
+    """What made the features of FILE; recorded with every number."""
+    overwrite: bool = False
+    """Replace what is in --out."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def run(config: Config) -> None:
+    """Convert in the direction that the source tells."""
+    from dkgzsl.data.feature_store import is_store, open_store
+    from dkgzsl.features.convert import store_from_file, store_to_mat
+
+    shape: tuple[int, ...]
+    if is_store(config.source):
+        if config.out.suffix.lower() != ".mat":
+            raise ConfigError(f"a store is written as a .mat file, not {config.out.name!r}")
+        if config.out.exists() and not config.overwrite:
+            raise DataError("there is a file already", where=str(config.out), fix="another --out, or --overwrite")
+        shape = store_to_mat(open_store(config.source), config.out)
+    else:
+        if config.backbone is None:
+            raise ConfigError("the file does not say what made its features", fix="name it with --backbone")
+        shape = store_from_file(config.source, config.out, backbone=config.backbone, overwrite=config.overwrite)
+    if config.json:
+        print(json.dumps({"out": str(config.out), "shape": list(shape)}))
+    else:
+        print(f"{config.out}: {list(shape)}")

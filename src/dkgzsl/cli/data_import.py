@@ -1,0 +1,74 @@
+"""`dkgzsl data import`: a folder of one's own images becomes a problem."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Config:
+    """Make a problem of your own images.
+
+    FOLDER holds images/CLASS/*, and one or more tables of class descriptions (CSV or Parquet; first a column
+    `class`, then numbers), each a source of semantics named after its file. An optional classes.csv with the
+    columns `class` and `role` says which classes are seen, seen-train, seen-val (validation treats them as unseen)
+    or unseen; without it, classes with images are seen and the others unseen.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Folder of images and tables; the images stay there."""
+    semantics: str
+    """The table used by default, by name: attributes for attributes.csv."""
+    out: Path
+    """Folder of the problem."""
+    name: str | None = None
+    """Name of the problem (default: the folder's)."""
+    overwrite: bool = False
+    """Replace the problem in --out."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def run(config: Config) -> None:
+    """Validate the folder and write the problem."""
+    from dkgzsl.data.image_folder import read_image_folder
+    from dkgzsl.data.problem_folder import write_problem_folder
+
+    found = read_image_folder(config.folder, config.semantics)
+    name = config.name or config.folder.resolve().name
+    write_problem_folder(found, config.out, name=name, overwrite=config.overwrite)
+    roles = Counter(found.roles)
+    sources = {source: table.values.shape[1] for source, table in found.tables.items()}
+    if found.ignored:
+        print(
+            f"note: {len(found.ignored)} files in the class folders are no images by their names, such as "
+            f"{found.ignored[0]}",
+            file=sys.stderr,
+        )
+    if not roles["unseen"]:
+        print("note: no class is unseen; there is nothing to recognise without images yet", file=sys.stderr)
+    if config.json:
+        summary = {
+            "problem": str(config.out),
+            "name": name,
+            "images": len(found.images),
+            "classes": dict(roles),
+            "semantics": sources,
+            "default_semantics": found.semantics_name,
+            "ignored_files": list(found.ignored),
+        }
+        print(json.dumps(summary, ensure_ascii=False))
+        return
+    print(f"problem    {config.out} ({name})")
+    print(f"images     {len(found.images):,}")
+    print(f"classes    {len(found.class_names)}: " + ", ".join(f"{roles[r]} {r}" for r in sorted(roles)))
+    shown = (f"{s} [{size}]{' (default)' if s == found.semantics_name else ''}" for s, size in sources.items())
+    print(f"semantics  {', '.join(shown)}")
+    print(f"next       dkgzsl extract {config.out} --backbone resnet101 --out STORE")

@@ -1,0 +1,124 @@
+"""`dkgzsl extract`: a problem's images through a backbone into a feature store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from dkgzsl.features.extraction import Progress
+
+
+@dataclass(frozen=True)
+class Config:
+    """Extract region features of a problem's images; run it again to go on where it was interrupted."""
+
+    problem: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM")]
+    """An imported problem (see dkgzsl data import)."""
+    backbone: str
+    """resnet101 (448 pixels), vit-b/16 (224 pixels), or any timm model by its name."""
+    out: Path
+    """Folder of the feature store."""
+    weights: Path | None = None
+    """File of weights, safetensors or PyTorch (default: timm's, from its cache or downloaded)."""
+    image_size: int | None = None
+    """Side of the square image in pixels; position embeddings are resampled (default: the model's own)."""
+    batch_size: int = 32
+    """Images that go through the backbone together."""
+    workers: int | None = None
+    """Threads that read and decode images (default: one a processor, at most 8)."""
+    device: str | None = None
+    """cpu, cuda, ... (default: CUDA where there is one)."""
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Of the backbone; auto: float16 on CUDA, float32 elsewhere. The store holds float16."""
+    overwrite: bool = False
+    """Start again, whatever store is in --out."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def run(config: Config) -> None:
+    """Extract, report unreadable images, print a summary."""
+    from dkgzsl.data.feature_store import open_store
+    from dkgzsl.data.problem_folder import read_problem_folder
+    from dkgzsl.features.backbones import build_backbone
+    from dkgzsl.features.extraction import ImageList, extract
+
+    problem = read_problem_folder(config.problem)
+    images = ImageList(problem.name, problem.source, problem.paths, problem.labels.tolist(), problem.class_names)
+    backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size)
+    height, width = backbone.preprocessing.image_size
+    gigabytes = 2 * len(images.paths) * (1 + backbone.regions) * backbone.channels / 1e9
+    print(
+        f"{len(images.paths):,} images at {height} x {width} pixels: 1 + {backbone.grid[0]} x {backbone.grid[1]} "
+        f"tokens of {backbone.channels}, {gigabytes:.2f} GB",
+        file=sys.stderr,
+    )
+    with _bar() as progress:
+        result = extract(
+            images,
+            backbone,
+            config.out,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            device=config.device,
+            precision=config.precision,
+            overwrite=config.overwrite,
+            progress=progress,
+        )
+    store = open_store(config.out)
+    unreadable = [(entry.path, entry.why) for entry in store.entries if entry.why is not None]
+    for path, why in unreadable[:20]:
+        print(f"skipped: {path}: {why}", file=sys.stderr)
+    if len(unreadable) > 20:
+        print(f"skipped: {len(unreadable) - 20} more, see {config.out / 'index.jsonl'}", file=sys.stderr)
+    if config.json:
+        summary = {
+            "store": str(config.out),
+            "backbone": config.backbone,
+            "weights": dict(backbone.weights),
+            "images": result.done,
+            "resumed": result.resumed,
+            "unreadable": [{"path": path, "why": why} for path, why in unreadable],
+            "shape": list(result.shape),
+            "grid": list(backbone.grid),
+            "seconds": result.seconds,
+            "images_per_second": result.rate,
+        }
+        print(json.dumps(summary, ensure_ascii=False))
+        return
+    rate = f"{result.rate:.1f} images/s" if result.rate else "nothing was left to do"
+    print(f"store      {config.out}: {result.done - len(unreadable):,} images, {len(unreadable)} unreadable")
+    print(f"tokens     {list(result.shape)} float16, {rate}")
+    print(f"next       dkgzsl train {config.problem} --features {config.out}")
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """A progress bar with rate and time left on standard error; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(TextColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.1f} images/s" if task.speed else "", style="progress.data.speed")
+
+    console = Console(stderr=True)
+    columns = (TextColumn("extracting"), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: list[int] = []
+
+        def report(done: int, total: int) -> None:
+            if not tasks:  # images done earlier do not count as speed
+                tasks.append(bars.add_task("", total=total, completed=done))
+            bars.update(tasks[0], completed=done)  # type: ignore[arg-type]
+
+        yield report

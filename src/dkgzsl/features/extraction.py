@@ -1,0 +1,240 @@
+"""Extraction: images through a backbone into a feature store, resumable at any moment."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float16, UInt8
+from torch import Tensor
+
+from dkgzsl.data.feature_store import StoreWriter
+from dkgzsl.errors import ConfigError, DataError
+from dkgzsl.features.backbones import Backbone
+from dkgzsl.features.images import UnreadableImageError, read_image
+
+Precision = Literal["auto", "float32", "float16", "bfloat16"]
+Progress = Callable[[int, int], None]
+"""Called with the images done and all images, once at the start and after each batch."""
+
+_AHEAD: Final = 2  # batches that are decoded while one is in the backbone
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Images to extract.
+
+    Attributes:
+        name: of the problem, for the record.
+        root: folder that the paths are relative to.
+        paths: relative path of each image.
+        labels: class of each image, a position in `class_names`.
+        class_names: names of the classes.
+    """
+
+    name: str
+    root: Path
+    paths: Sequence[str]
+    labels: Sequence[int]
+    class_names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction did.
+
+    Attributes:
+        resumed: images that were done before.
+        done: images in the store.
+        seconds: time that it took.
+        shape: of the tokens, [N, 1 + R, C].
+    """
+
+    resumed: int
+    done: int
+    seconds: float
+    shape: tuple[int, int, int]
+
+    @property
+    def rate(self) -> float | None:
+        """Images a second; None where nothing was left to do."""
+        return (self.done - self.resumed) / self.seconds if self.done > self.resumed else None
+
+
+def extract(
+    images: ImageList,
+    backbone: Backbone,
+    out: Path,
+    *,
+    batch_size: int = 32,
+    workers: int | None = None,
+    device: str | None = None,
+    precision: Precision = "auto",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Extraction:
+    """Extract the region features of every image into the store at `out`, or go on where it was interrupted.
+
+    Batches follow the order of the images, and an unreadable image keeps its place as a black one, so that a
+    resumed store equals an uninterrupted one bit by bit (on the same device and libraries).
+
+    Args:
+        images: what to read.
+        backbone: what to run.
+        out: the store's folder.
+        batch_size: images that go through the backbone together.
+        workers: threads that read and decode (default: one a processor, at most 8).
+        device: where the backbone runs (default: CUDA where there is one).
+        precision: of the backbone; auto is float16 on CUDA and float32 elsewhere. The store is float16 always.
+        overwrite: start again, whatever store is there.
+        progress: told how far it is.
+
+    Raises:
+        ConfigError: a setting out of range, a device that is not there, a store made with other settings.
+        DataError: the store cannot be written, or the backbone gives features that are not finite.
+    """
+    if batch_size < 1 or (workers is not None and workers < 1):
+        raise ConfigError("batch size and workers must be at least 1")
+    if not images.paths:
+        raise DataError("there are no images to extract", where=str(images.root))
+    place = _device(device)
+    dtype = _dtype(precision, place)
+    total, started = len(images.paths), time.perf_counter()
+    record = {
+        "problem": images.name,
+        "class_names": list(images.class_names),
+        **backbone.record(),
+        "batch_size": batch_size,
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
+        "precision": str(dtype).removeprefix("torch."),
+        "libraries": {name: version(name) for name in ("dkgzsl", "torch", "timm", "pillow", "numpy")},
+    }
+    with StoreWriter(
+        out,
+        record=record,
+        paths=images.paths,
+        labels=images.labels,
+        tokens=1 + backbone.regions,
+        channels=backbone.channels,
+        overwrite=overwrite,
+    ) as store:
+        resumed = store.done
+        report = progress or _silent
+        report(resumed, total)
+        run = _Runner(backbone, place, dtype) if resumed < total else None
+        starts = range(resumed, total, batch_size)
+        batches = [[images.root / path for path in images.paths[s : s + batch_size]] for s in starts]
+        with _bombs_as_errors():
+            threads = workers or min(8, os.cpu_count() or 1)
+            for pixels, files in _decoded(batches, backbone, threads):
+                assert run is not None
+                tokens = run(pixels)
+                _refuse_infinite(tokens, images.paths[store.done : store.done + len(files)])
+                tokens[[why is not None for _, why in files]] = 0
+                store.append(tokens, files)
+                report(store.done, total)
+        shape = (total, 1 + backbone.regions, backbone.channels)
+        return Extraction(resumed, store.done, time.perf_counter() - started, shape)
+
+
+def _silent(_done: int, _total: int) -> None:
+    pass
+
+
+class _Runner:
+    """The backbone on its device: pixels in, half-precision tokens out."""
+
+    def __init__(self, backbone: Backbone, device: torch.device, dtype: torch.dtype) -> None:
+        self._backbone, self._device, self._dtype = backbone, device, dtype
+        backbone.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(
+        self, pixels: UInt8[np.ndarray, "batch 3 height width"]
+    ) -> Float16[np.ndarray, "batch tokens channels"]:
+        images = self._backbone.preprocessing.scale(torch.from_numpy(pixels).to(self._device))
+        images = images.contiguous(memory_format=torch.channels_last)
+        # One algorithm, not the one that happens to be fastest today: resuming must give the same bits.
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+            torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32),
+        ):
+            tokens: Tensor = self._backbone.tokens(images)
+        half: np.ndarray = tokens.to(torch.float16).cpu().numpy()
+        return half
+
+
+def _decoded(
+    batches: Sequence[Sequence[Path]], backbone: Backbone, threads: int
+) -> Iterator[tuple[np.ndarray, list[tuple[str | None, str | None]]]]:
+    """Batches of pixels in order, decoded ahead in threads: Pillow decodes and resizes outside Python's lock."""
+    blank = np.zeros((3, *backbone.preprocessing.image_size), np.uint8)
+
+    def one(path: Path) -> tuple[np.ndarray, str | None, str | None]:
+        try:
+            image, digest = read_image(path)
+        except UnreadableImageError as error:
+            return blank, error.sha256, error.why
+        return backbone.preprocessing.pixels(image), digest, None
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        waiting: deque[list[Future[Any]]] = deque()
+        for batch in itertools.chain(batches, [None] * _AHEAD):
+            if batch is not None:
+                waiting.append([pool.submit(one, path) for path in batch])
+            if waiting and (batch is None or len(waiting) > _AHEAD):
+                results = [future.result() for future in waiting.popleft()]
+                yield np.stack([pixels for pixels, _, _ in results]), [(d, why) for _, d, why in results]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _bombs_as_errors() -> Iterator[None]:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _refuse_infinite(tokens: Float16[np.ndarray, "batch tokens channels"], paths: Sequence[str]) -> None:
+    finite = np.isfinite(tokens).all((1, 2))
+    if not finite.all():
+        raise DataError(
+            "the backbone gives features that are not finite in half precision",
+            where=paths[int(np.argmin(finite))],
+            fix="look at the weights, or run with --precision float32",
+        )
+
+
+def _device(name: str | None) -> torch.device:
+    available = torch.cuda.is_available()
+    try:
+        device = torch.device(name or ("cuda" if available else "cpu"))
+        torch.empty(0, device=device)
+    except Exception as error:  # torch raises RuntimeError, AssertionError and others here
+        raise ConfigError(f"the device {name!r} cannot be used here", fix="leave --device out, or cpu") from error
+    return device
+
+
+def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    if precision == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if precision == "float16" and device.type == "cpu":
+        raise ConfigError("processors compute slowly in float16", fix="--precision bfloat16, or float32")
+    dtype: torch.dtype = getattr(torch, precision)
+    return dtype
