@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from dkgzsl.data.archives import CHUNK, Progress, check_room, disk_error, silent
@@ -78,7 +78,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to http and https, but never from https down to http."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         """Refuse a redirect that gives up encryption."""
         before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
@@ -272,7 +272,9 @@ def _refused(error: urllib.error.HTTPError, url: str, part: Partial, begun: Stat
         raise _BrokenOffError("the server has another file than the one begun: starting over")
     if error.code in TEMPORARY:
         seconds = _number(error.headers.get("Retry-After"))
-        raise _BrokenOffError(f"the server answers {error.code} {error.reason}", pause=seconds) from error
+        raise _BrokenOffError(
+            f"the server answers {error.code} {error.reason}", pause=None if seconds is None else float(seconds)
+        ) from error
     why = "is not there (any more)" if error.code in (404, 410) else "cannot be had"
     raise DataError(
         f"the file {why}: the server answers {error.code} {error.reason}", where=url, fix=_ELSEWHERE
