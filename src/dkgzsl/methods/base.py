@@ -65,8 +65,15 @@ class Model(Protocol):
     protocol's to choose (calibrated stacking).
     """
 
-    seen: Int[Tensor, " seen"]
-    unseen: Int[Tensor, " unseen"]
+    @property
+    def seen(self) -> Int[Tensor, " seen"]:
+        """Numbers of the seen classes."""
+        ...
+
+    @property
+    def unseen(self) -> Int[Tensor, " unseen"]:
+        """Numbers of the unseen classes."""
+        ...
 
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
         """Generalized scores of unscaled features over all K classes; -inf for a class outside the task."""

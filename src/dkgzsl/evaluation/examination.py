@@ -1,0 +1,105 @@
+"""Tasks and examinations: what a method may learn from, and what alone knows the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+
+from dkgzsl.data.problem import ClassIndices, ImageIndices, Problem
+from dkgzsl.data.splits import validation_cut
+from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.methods.base import Model, Task
+
+Represent = Callable[[Problem, ImageIndices], Float[Tensor, "images visual"]]
+"""One vector an image, for all images; whatever it learns, it learns from the given training images."""
+
+
+def pooled(problem: Problem, training: ImageIndices) -> Float[Tensor, "images visual"]:
+    """The backbone's own features: one vector an image, or the global token before the regions. Learns nothing."""
+    del training
+    features = problem.features[:, 0] if problem.has_regions else problem.features
+    return torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Held-out images with their labels, which leave it only as figures.
+
+    Attributes:
+        features: unscaled features of held-out images.
+        labels: their classes.
+        is_unseen: which classes are unseen.
+    """
+
+    features: Float[Tensor, "images visual"]
+    labels: Integer[np.ndarray, " images"]
+    is_unseen: Bool[np.ndarray, " classes"]
+
+    def score(self, model: Model) -> Scored:
+        """Let a model score the images once."""
+        generalized = model.scores(self.features)
+        return Scored(
+            scores=generalized.float().cpu().numpy(),
+            conventional=model.conventional_scores(self.features).float().cpu().numpy(),
+            labels=self.labels,
+            is_unseen=self.is_unseen,
+        )
+
+
+def validation_of(problem: Problem, seed: int, represent: Represent = pooled) -> tuple[Task, Examination]:
+    """The training part divided once more: pseudo-unseen classes, and held-out images of the other seen ones."""
+    cut = validation_cut(problem, seed)
+    return _divide(
+        problem,
+        represent,
+        training=cut.train,
+        held=np.concatenate([cut.held_seen, cut.held_unseen]),
+        seen=cut.seen_classes,
+        unseen=cut.pseudo_unseen_classes,
+    )
+
+
+def final_of(problem: Problem, represent: Represent = pooled) -> tuple[Task, Examination]:
+    """The whole training part, and the test images."""
+    parts = problem.parts
+    return _divide(
+        problem,
+        represent,
+        training=parts.trainval,
+        held=np.concatenate([parts.test_seen, parts.test_unseen]),
+        seen=problem.seen_classes,
+        unseen=problem.unseen_classes,
+    )
+
+
+def _divide(
+    problem: Problem,
+    represent: Represent,
+    *,
+    training: ImageIndices,
+    held: ImageIndices,
+    seen: ClassIndices,
+    unseen: ClassIndices,
+) -> tuple[Task, Examination]:
+    features = represent(problem, training)
+    is_unseen = np.zeros(len(problem.class_names), dtype=bool)
+    is_unseen[unseen] = True
+    task = Task(
+        features=features[torch.from_numpy(training.astype(np.int64))],
+        labels=torch.from_numpy(problem.labels[training].astype(np.int64)),
+        semantics=torch.from_numpy(np.ascontiguousarray(problem.semantics, dtype=np.float32)),
+        seen=torch.from_numpy(seen.astype(np.int64)),
+        unseen=torch.from_numpy(unseen.astype(np.int64)),
+        class_names=problem.class_names,
+    )
+    examination = Examination(
+        features=features[torch.from_numpy(held.astype(np.int64))],
+        labels=problem.labels[held].astype(np.int64),
+        is_unseen=is_unseen,
+    )
+    return task, examination

@@ -1,0 +1,191 @@
+"""Figures of (generalized) zero-shot learning: per-class accuracy, T1, U, S, H, the seen-unseen curve, AUSUC.
+
+Sources: per-class averages and H = 2 U S / (U + S) after Xian et al. (TPAMI 2018, arXiv 1707.00600); calibrated
+stacking and the area under the seen-unseen curve after Chao et al. (ECCV 2016, arXiv 1605.04253). All figures are
+fractions of 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+
+Labels = Integer[np.ndarray, " images"]
+Scores = Float[np.ndarray, "images classes"]
+
+
+def per_class_accuracy(
+    predicted: Labels, labels: Labels, classes: Integer[np.ndarray, " classes"]
+) -> Float[np.ndarray, " classes"]:
+    """Share of each class's images that were told right; NaN for a class without images."""
+    size = int(max(classes.max(initial=-1), labels.max(initial=-1))) + 1
+    counts = np.bincount(labels, minlength=size)[classes]
+    hits = np.bincount(labels[predicted == labels], minlength=size)[classes]
+    with np.errstate(invalid="ignore"):
+        accuracies: np.ndarray = hits / np.where(counts > 0, counts, np.nan)
+    return accuracies
+
+
+def harmonic_mean(
+    unseen: Float[np.ndarray, "*points"], seen: Float[np.ndarray, "*points"]
+) -> Float[np.ndarray, "*points"]:
+    """H = 2 U S / (U + S), 0 where both are 0."""
+    total = unseen + seen
+    return np.where(total > 0, 2 * unseen * seen / np.where(total > 0, total, 1), 0.0)
+
+
+@dataclass(frozen=True)
+class SeenUnseenCurve:
+    """U and S as one constant is added to the scores of unseen classes, from minus to plus infinity.
+
+    Attributes:
+        constants: the constants at which an image changes sides, ascending; between `constants[i - 1]` and
+            `constants[i]` the figures are those at position i.
+        unseen: U on each of the intervals, one more than constants.
+        seen: S likewise.
+    """
+
+    constants: Float[np.ndarray, " changes"]
+    unseen: Float[np.ndarray, " changes+1"]
+    seen: Float[np.ndarray, " changes+1"]
+
+    @property
+    def area(self) -> float:
+        """AUSUC: the area under S over U, trapezoids between the points; it needs no choice of a constant."""
+        return float(np.trapezoid(self.seen, self.unseen))
+
+    @property
+    def harmonic(self) -> Float[np.ndarray, " changes+1"]:
+        """H on each of the intervals."""
+        return harmonic_mean(self.unseen, self.seen)
+
+    def best_constant(self) -> float:
+        """A constant with the highest H: the middle of the interval (of the longest run of equal intervals)."""
+        values = self.harmonic
+        if len(self.constants) == 0:
+            return 0.0
+        bounds = np.concatenate([[self.constants[0] - 1.0], self.constants, [self.constants[-1] + 1.0]])
+        best = np.flatnonzero(values >= values.max() - 1e-12)
+        widest = best[np.argmax(bounds[best + 1] - bounds[best])]
+        return float((bounds[widest] + bounds[widest + 1]) / 2)
+
+
+def seen_unseen_curve(scores: Scores, labels: Labels, is_unseen: Bool[np.ndarray, " classes"]) -> SeenUnseenCurve:
+    """The exact curve of the held-out images of both kinds.
+
+    Args:
+        scores: generalized scores of all images; -inf for classes outside the task.
+        labels: class of each image; it counts as an unseen image where its class is unseen.
+        is_unseen: which classes get the constant.
+    """
+    # An image is given to its best unseen class once the constant passes the margin of its best seen one.
+    seen_scores = np.where(is_unseen, -np.inf, scores)
+    unseen_scores = np.where(is_unseen, scores, -np.inf)
+    best_seen, best_unseen = seen_scores.argmax(1), unseen_scores.argmax(1)
+    rows = np.arange(len(scores))
+    margins = seen_scores[rows, best_seen] - unseen_scores[rows, best_unseen]
+    of_unseen = is_unseen[labels]
+    counts = np.bincount(labels, minlength=len(is_unseen))
+    weights = 1.0 / counts[labels]
+    total_unseen = max(int((counts[is_unseen] > 0).sum()), 1)
+    total_seen = max(int((counts[~is_unseen] > 0).sum()), 1)
+    gain = np.where(of_unseen & (best_unseen == labels), weights / total_unseen, 0.0)
+    loss = np.where(~of_unseen & (best_seen == labels), weights / total_seen, 0.0)
+
+    order = np.argsort(margins, kind="stable")
+    constants, starts = np.unique(margins[order], return_index=True)
+    gains = np.add.reduceat(gain[order], starts) if len(starts) else np.zeros(0)
+    losses = np.add.reduceat(loss[order], starts) if len(starts) else np.zeros(0)
+    unseen = np.concatenate([[0.0], np.cumsum(gains)])
+    seen = np.concatenate([[0.0], np.cumsum(losses)])
+    return SeenUnseenCurve(constants.astype(np.float64), unseen, (seen[-1] - seen).clip(min=0.0))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of one scoring; fractions of 1, None where undefined.
+
+    Attributes:
+        t1: unseen images among unseen classes (CZSL).
+        u: unseen images among all classes, no constant added.
+        s: seen images among all classes, no constant added.
+        h: raw H, of u and s.
+        h_calibrated: H with the constant that validation chose; None where there was no validation.
+        u_calibrated: U with it.
+        s_calibrated: S with it.
+        ausuc: area under the seen-unseen curve.
+    """
+
+    t1: float | None
+    u: float | None
+    s: float | None
+    h: float | None
+    h_calibrated: float | None
+    u_calibrated: float | None
+    s_calibrated: float | None
+    ausuc: float | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of held-out images with their labels, and every figure that follows from them.
+
+    Attributes:
+        scores: generalized scores.
+        conventional: scores among unseen classes, of the same images; -inf for every other class.
+        labels: the images' classes.
+        is_unseen: which classes are unseen.
+    """
+
+    scores: Scores
+    conventional: Scores
+    labels: Labels
+    is_unseen: Bool[np.ndarray, " classes"]
+
+    def curve(self) -> SeenUnseenCurve:
+        """The seen-unseen curve of these scores."""
+        return seen_unseen_curve(self.scores, self.labels, self.is_unseen)
+
+    def class_accuracies(self, constant: float = 0.0) -> Float[np.ndarray, " classes"]:
+        """Generalized accuracy of each class with `constant` on the unseen scores; NaN without images."""
+        predicted = (self.scores + constant * self.is_unseen).argmax(1)
+        return per_class_accuracy(predicted, self.labels, np.arange(len(self.is_unseen)))
+
+    def conventional_accuracies(self) -> Float[np.ndarray, " classes"]:
+        """Accuracy of each class among the unseen ones; NaN for seen classes."""
+        unseen = self.is_unseen[self.labels]
+        predicted = self.conventional[unseen].argmax(1)
+        return per_class_accuracy(predicted, self.labels[unseen], np.arange(len(self.is_unseen)))
+
+    def figures(self, constant: float | None = None) -> Figures:
+        """Every figure; `constant` is the calibration constant that validation chose, if it did."""
+        u, s, h = self._balance(self.class_accuracies())
+        if constant is None:
+            u_calibrated = s_calibrated = h_calibrated = None
+        else:
+            u_calibrated, s_calibrated, h_calibrated = self._balance(self.class_accuracies(constant))
+        return Figures(
+            t1=_mean(self.conventional_accuracies()),
+            u=u,
+            s=s,
+            h=h,
+            h_calibrated=h_calibrated,
+            u_calibrated=u_calibrated,
+            s_calibrated=s_calibrated,
+            ausuc=None if u is None or s is None else self.curve().area,
+        )
+
+    def _balance(
+        self, accuracies: Float[np.ndarray, " classes"]
+    ) -> tuple[float | None, float | None, float | None]:
+        u, s = _mean(accuracies[self.is_unseen]), _mean(accuracies[~self.is_unseen])
+        if u is None or s is None:
+            return u, s, None
+        return u, s, float(harmonic_mean(np.array(u), np.array(s)))
+
+
+def _mean(values: Float[np.ndarray, " classes"]) -> float | None:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else None

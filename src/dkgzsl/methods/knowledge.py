@@ -1,0 +1,238 @@
+"""The default method: knowledge in closed form, its few constants chosen on held-out classes.
+
+METHOD section 7. What is learned on top (episodes, fusion) is offered to the judge after the best constants are
+known, and stays only where the judge prefers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from dkgzsl.config import KnowledgeConfig
+from dkgzsl.errors import ConfigError
+from dkgzsl.learning.episodes import EpisodePlan, learn_by_episodes
+from dkgzsl.methods.base import Judge, Model, SavedModel, Setting, Task
+from dkgzsl.methods.knowledge_model import (
+    DescriptionMap,
+    KnowledgeModel,
+    MeansSpace,
+    SeenStatistics,
+    seen_statistics,
+)
+from dkgzsl.model.description_maps import DescriptionResidual, DescriptionWeights
+from dkgzsl.model.kernel_ridge import DescriptionSpace, KernelRidge
+from dkgzsl.model.prototype_fusion import PrototypeFusion
+from dkgzsl.model.whitening import PrincipalSpace, WhitenedSpace, WithinClassSpectrum
+
+# METHOD, section 7, step 4; the residual's numbers are the middle of the range that worked.
+_PLANS = {
+    "weights": EpisodePlan(episodes=50, learning_rate=0.01),
+    "residual": EpisodePlan(episodes=100, learning_rate=3e-4),
+    "fusion": EpisodePlan(episodes=100, learning_rate=3e-4),
+}
+
+
+class KnowledgeMethod:
+    """Solve the knowledge for every combination of constants, let the judge choose.
+
+    Args:
+        config: which constants to try and which options are open.
+        seed: decides what is learned by episodes; the closed form has nothing to draw.
+        device: where to compute.
+    """
+
+    name = "dkgzsl"
+
+    def __init__(self, config: KnowledgeConfig, *, seed: int = 0, device: str = "cpu") -> None:
+        self.config, self.seed, self.device = config, seed, torch.device(device)
+
+    def explore(self, task: Task, judge: Judge) -> None:
+        """Constants first, then each option on top of the best so far."""
+        fitting = _Fitting(task, self.config, self.seed, self.device)
+        best = _Best(judge)
+        plain = {"seen_blend": 0.0, "uncertainty": False, "episodes": "off", "fusion": False}
+        for setting in self._constants():
+            best.offer({**setting, **plain}, fitting)
+        if best.setting is None:
+            raise ConfigError("the lists of knowledge settings leave nothing to try")
+        for changes in self._options():
+            best.offer({**best.setting, **changes}, fitting)
+
+    def _constants(self) -> Iterator[dict[str, Any]]:
+        config = self.config
+        for components in config.components:
+            for shrinkage in config.shrinkage:
+                for width in config.kernel_width:
+                    for ridge in config.ridge:
+                        yield {
+                            "components": components,
+                            "shrinkage": shrinkage,
+                            "kernel_width": width,
+                            "ridge": ridge,
+                        }
+
+    def _options(self) -> Iterator[dict[str, Any]]:
+        config = self.config
+        for blend in config.seen_blend:
+            if blend:
+                yield {"seen_blend": blend}
+        if config.uncertainty != "off":
+            yield {"uncertainty": True}
+        if config.episodes != "off":
+            for form in ("weights", "residual"):
+                if config.episodes in ("auto", form):
+                    yield {"episodes": form}
+        if config.fusion != "off":
+            yield {"fusion": True}
+
+    def fit(self, task: Task, setting: Setting) -> KnowledgeModel:
+        """Solve the task with given constants; learned options are learned again on all of its classes."""
+        return _Fitting(task, self.config, self.seed, self.device).model(setting)
+
+    def load(self, saved: SavedModel) -> Model:
+        """The model that `saved` was made from."""
+        return KnowledgeModel.load(saved)
+
+
+class _Best:
+    """Offers models to the judge and remembers the best setting."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.setting: dict[str, Any] | None = None
+        self.score = float("-inf")
+
+    def offer(self, setting: dict[str, Any], fitting: _Fitting) -> None:
+        score = self.judge(setting, fitting.model(setting))
+        if score > self.score:
+            self.setting, self.score = setting, score
+
+
+class _Fitting:
+    """Fits one task under many settings, keeping what they share: components, spectra, spaces."""
+
+    def __init__(self, task: Task, config: KnowledgeConfig, seed: int, device: torch.device) -> None:
+        self.task, self.seed, self.device = task, seed, device
+        self.unit_length = config.unit_length != "off"
+        self.features = task.features.to(device)
+        self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
+        self.semantics = task.semantics.to(device)
+        self.positions: Int[Tensor, " images"] = torch.searchsorted(self.seen, task.labels.to(device))
+        square_root = config.square_root == "on" or (
+            config.square_root == "auto" and bool((self.features >= 0).all())
+        )
+        self.principal = PrincipalSpace.fit(self.features, max(config.components), square_root=square_root)
+        self._spectra: dict[int, WithinClassSpectrum] = {}
+        self._spaces: dict[tuple[int, float], tuple[MeansSpace, SeenStatistics]] = {}
+        self.descriptions = DescriptionSpace.fit(self.semantics[self.seen])
+        self.prepared = self.descriptions(self.semantics[self.seen])
+
+    def model(self, setting: Mapping[str, Any]) -> KnowledgeModel:
+        space, statistics = self._space(setting["components"], setting["shrinkage"])
+        width, ridge = setting["kernel_width"], setting["ridge"]
+        description_map = self._description_map(setting, space, statistics)
+        described = self.prepared if description_map is None else description_map(self.prepared)
+        regression = KernelRidge.fit(described.detach(), statistics.means, width=width, ridge=ridge)
+        fusion = self._fusion(setting, space, statistics, description_map)
+        return KnowledgeModel(
+            space=space,
+            statistics=statistics,
+            seen=self.seen,
+            unseen=self.unseen,
+            semantics=self.semantics,
+            descriptions=self.descriptions,
+            description_map=description_map,
+            fusion=fusion,
+            regression=regression,
+            setting=setting,
+        )
+
+    def _space(self, components: int, shrinkage: float) -> tuple[MeansSpace, SeenStatistics]:
+        components = min(components, self.principal.basis.shape[1])
+        key = (components, shrinkage)
+        if key not in self._spaces:
+            if components not in self._spectra:
+                coordinates = self.principal(self.features)[:, :components]
+                self._spectra[components] = WithinClassSpectrum.fit(coordinates, self.positions, len(self.seen))
+            whitener = self._spectra[components].whitener(shrinkage)
+            whitened = WhitenedSpace(self.principal, whitener, self.unit_length)
+            self._spaces[key] = seen_statistics(whitened, self.features, self.positions, len(self.seen))
+        return self._spaces[key]
+
+    def _description_map(
+        self, setting: Mapping[str, Any], space: MeansSpace, statistics: SeenStatistics
+    ) -> DescriptionMap | None:
+        form = setting["episodes"]
+        if form == "off":
+            return None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            semantic = self.prepared.shape[1]
+            learned: DescriptionMap = (
+                DescriptionWeights(semantic) if form == "weights" else DescriptionResidual(semantic)
+            )
+        learned.to(self.device)
+        self._learn(
+            learned,
+            setting,
+            space,
+            statistics,
+            form,
+            describe=learned,
+            prototypes=lambda regression, raw: regression(learned(raw)),
+        )
+        return learned
+
+    def _fusion(
+        self,
+        setting: Mapping[str, Any],
+        space: MeansSpace,
+        statistics: SeenStatistics,
+        description_map: DescriptionMap | None,
+    ) -> PrototypeFusion | None:
+        if not setting["fusion"]:
+            return None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed + 1)
+            fusion = PrototypeFusion(statistics.means.shape[1], self.prepared.shape[1]).to(self.device)
+
+        def describe(raw: Tensor) -> Tensor:
+            return raw if description_map is None else description_map(raw).detach()
+
+        self._learn(
+            fusion,
+            setting,
+            space,
+            statistics,
+            "fusion",
+            describe=describe,
+            prototypes=lambda regression, raw: fusion(regression(describe(raw)), raw),
+        )
+        return fusion
+
+    def _learn(
+        self,
+        module: torch.nn.Module,
+        setting: Mapping[str, Any],
+        space: MeansSpace,
+        statistics: SeenStatistics,
+        plan: str,
+        **how: Any,
+    ) -> None:
+        learn_by_episodes(
+            module,
+            points=space(self.features),
+            positions=self.positions,
+            descriptions=self.prepared,
+            variance=statistics.variance,
+            width=setting["kernel_width"],
+            ridge=setting["ridge"],
+            plan=_PLANS[plan],
+            seed=self.seed,
+            **how,
+        )

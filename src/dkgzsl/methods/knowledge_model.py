@@ -1,0 +1,321 @@
+"""The default form's model: class densities whose unseen prototypes are solved for, not descended to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dkgzsl.methods.base import SavedModel, columns_of
+from dkgzsl.model.densities import ClassDensities
+from dkgzsl.model.description_maps import DescriptionResidual, DescriptionWeights
+from dkgzsl.model.kernel_ridge import DescriptionSpace, KernelRidge
+from dkgzsl.model.memo import LastResults
+from dkgzsl.model.prototype_fusion import PrototypeFusion
+from dkgzsl.model.whitening import PrincipalSpace, WhitenedSpace, class_means
+
+DescriptionMap = DescriptionWeights | DescriptionResidual
+
+
+class MeansSpace:
+    """Whitened coordinates within the span of the seen class means, from their mean.
+
+    Prototypes are affine combinations of seen means, so all that tells classes apart lies in this span of at most
+    K_seen - 1 axes: what is orthogonal to it adds the same to every class's density. An exact saving, from
+    thousands of axes to a hundred.
+
+    Attributes:
+        whitened: the space that the span lies in.
+        origin: m_0, the mean of the seen class means.
+        axes: orthonormal basis of the span.
+    """
+
+    def __init__(
+        self, whitened: WhitenedSpace, origin: Float[Tensor, " components"], axes: Float[Tensor, "components dim"]
+    ) -> None:
+        self.whitened, self.origin, self.axes = whitened, origin, axes
+        self._last = LastResults()
+
+    @classmethod
+    def fit(cls, whitened: WhitenedSpace, means: Float[Tensor, "seen components"]) -> MeansSpace:
+        """The span of the given class means."""
+        origin = means.mean(0)
+        directions = torch.linalg.svd(means - origin, full_matrices=False)
+        smallest = directions.S[0] * torch.finfo(means.dtype).eps * max(means.shape)
+        kept = directions.S > smallest
+        return cls(whitened, origin, directions.Vh[kept].T.contiguous())
+
+    def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images dim"]:
+        """Coordinates of unscaled features."""
+        return self._last(features, lambda x: (self.whitened(x) - self.origin) @ self.axes)
+
+
+@dataclass(frozen=True)
+class SeenStatistics:
+    """What the training images say of the seen classes, in a `MeansSpace`.
+
+    Attributes:
+        means: seen class means.
+        counts: training images of each seen class.
+        variance: s2, the pooled within-class variance an axis of the whitened space.
+        length: mean length of whitened features before any scaling to unit length.
+    """
+
+    means: Float[Tensor, "seen dim"]
+    counts: Int[Tensor, " seen"]
+    variance: float
+    length: float
+
+
+class KnowledgeModel:
+    """Class densities over seen and described classes; classes are added by their description alone.
+
+    Attributes:
+        space: unscaled features -> coordinates.
+        statistics: of the seen classes.
+        seen: class numbers of the seen classes, in the order of the statistics.
+        unseen: class numbers of the described classes.
+        semantics: description of every class, unprepared.
+        descriptions: how descriptions are prepared.
+        description_map: what episodes learned on them, if anything.
+        fusion: learned residual of the prototypes, if any.
+        regression: the solved knowledge.
+        setting: the chosen constants.
+        classes: number K of all class numbers.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: MeansSpace,
+        statistics: SeenStatistics,
+        seen: Int[Tensor, " seen"],
+        unseen: Int[Tensor, " unseen"],
+        semantics: Float[Tensor, "classes semantic"],
+        descriptions: DescriptionSpace,
+        description_map: DescriptionMap | None,
+        fusion: PrototypeFusion | None,
+        regression: KernelRidge,
+        setting: Mapping[str, Any],
+    ) -> None:
+        self.space, self.statistics = space, statistics
+        self.seen, self.unseen = seen, unseen
+        self.semantics, self.descriptions = semantics, descriptions
+        self.description_map, self.fusion = description_map, fusion
+        self.regression, self.setting = regression, dict(setting)
+        self.classes = len(semantics)
+        self._rotation: Tensor | None = None
+        self._spread: Tensor | None = None
+        if self.setting["uncertainty"]:
+            # On the axes of the error covariance every class density is diagonal.
+            values, vectors = torch.linalg.eigh(regression.error_covariance())
+            self._spread, self._rotation = values.clamp(min=0), vectors
+        self.densities = self._densities()
+        self._last = LastResults()
+
+    def prototypes(self, semantics: Float[Tensor, "classes semantic"]) -> Float[Tensor, "classes dim"]:
+        """Prototypes that the knowledge predicts for unprepared descriptions."""
+        prepared = self.descriptions(semantics)
+        solved = self.regression(self._mapped(prepared))
+        return solved if self.fusion is None else self.fusion(solved, prepared)
+
+    def _mapped(self, prepared: Tensor) -> Tensor:
+        return prepared if self.description_map is None else self.description_map(prepared)
+
+    def described_densities(self, semantics: Float[Tensor, "classes semantic"]) -> ClassDensities:
+        """Densities of classes known by their description alone."""
+        means = self.prototypes(semantics)
+        variances = means.new_full((len(means), 1), self.statistics.variance)
+        if self._spread is not None:
+            unknown = self.regression.predictive_variance(self._mapped(self.descriptions(semantics)))
+            variances = variances + unknown[:, None] * self._spread
+        return ClassDensities(self._rotated(means), variances)
+
+    def _rotated(self, points: Tensor) -> Tensor:
+        return points if self._rotation is None else points @ self._rotation
+
+    @torch.no_grad()
+    def _densities(self) -> ClassDensities:
+        """Of all classes of the task: seen ones first, then unseen ones."""
+        statistics, blend = self.statistics, self.setting["seen_blend"]
+        means = statistics.means
+        if blend:
+            means = torch.lerp(means, self.prototypes(self.semantics[self.seen]), blend)
+        variances = means.new_full((len(means), 1), statistics.variance)
+        if self._spread is not None:
+            variances = variances * (1 + 1 / statistics.counts[:, None])
+        described = self.described_densities(self.semantics[self.unseen])
+        variances = variances.expand(-1, described.variances.shape[1])
+        return ClassDensities(
+            torch.cat([self._rotated(means), described.means]), torch.cat([variances, described.variances])
+        )
+
+    @torch.no_grad()
+    def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
+        """Log densities up to a constant an image; -inf for classes outside the task."""
+        return self._last(features, self._scores)
+
+    def _scores(self, features: Tensor) -> Tensor:
+        known = self.densities.scores(self._rotated(self.space(features)))
+        scores = known.new_full((len(known), self.classes), -torch.inf)
+        scores[:, torch.cat([self.seen, self.unseen])] = known
+        return scores
+
+    def conventional_scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
+        """The same densities, among unseen classes."""
+        return columns_of(self.scores(features), self.unseen)
+
+    @torch.no_grad()
+    def synthesize(
+        self,
+        semantics: Float[Tensor, "classes semantic"],
+        number: int,
+        generator: torch.Generator,
+    ) -> Float[Tensor, "classes number visual"]:
+        """Draw m_c + L_c z with L_c L_c^T = s2 I (+ v_c E), brought back to the scale of the features.
+
+        What whitening cut off (components beyond the chosen ones, length where features are scaled to unit
+        length) is set to its mean.
+        """
+        whitened = self.synthesize_whitened(semantics, number, generator)
+        features = self.space.whitened.restore(whitened.flatten(0, 1), self.statistics.length)
+        return features.reshape(*whitened.shape[:2], -1)
+
+    @torch.no_grad()
+    def synthesize_whitened(
+        self,
+        semantics: Float[Tensor, "classes semantic"],
+        number: int,
+        generator: torch.Generator,
+    ) -> Float[Tensor, "classes number components"]:
+        """Draws in the whitened space, where the softmax classifier is trained."""
+        within = self.described_densities(semantics.to(self.semantics)).draw(number, generator)
+        if self._rotation is not None:
+            within = within @ self._rotation.T
+        axes = self.space.axes
+        noise = torch.randn((*within.shape[:2], len(axes)), generator=generator).to(within)
+        outside = noise - (noise @ axes) @ axes.T
+        drawn: Tensor = self.space.origin + within @ axes.T + self.statistics.variance**0.5 * outside
+        return drawn
+
+    def with_classes(
+        self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
+    ) -> KnowledgeModel:
+        """The same knowledge over other described classes; nothing is fitted again."""
+        changed = {**self._parts(), "semantics": semantics.to(self.semantics), "unseen": unseen.to(self.unseen)}
+        return KnowledgeModel(**changed)
+
+    def _parts(self) -> dict[str, Any]:
+        names = "space statistics seen unseen semantics descriptions description_map fusion regression setting"
+        return {name: getattr(self, name) for name in names.split()}
+
+    def save(self) -> SavedModel:
+        """Everything, so that classes can be added and features synthesized later."""
+        whitened, principal = self.space.whitened, self.space.whitened.principal
+        tensors = {
+            "principal.mean": principal.mean,
+            "principal.basis": principal.basis[:, : len(whitened.whitener)],
+            "whitener": whitened.whitener,
+            "means.origin": self.space.origin,
+            "means.axes": self.space.axes,
+            "seen.means": self.statistics.means,
+            "seen.counts": self.statistics.counts,
+            "seen.classes": self.seen,
+            "unseen.classes": self.unseen,
+            "semantics": self.semantics,
+            "descriptions.centre": self.descriptions.centre,
+            "regression.seen": self.regression.seen,
+            "regression.inverse": self.regression.inverse,
+            "regression.mean": self.regression.mean,
+            "regression.weights": self.regression.weights,
+        }
+        for name, module in (("description_map", self.description_map), ("fusion", self.fusion)):
+            if module is not None:
+                tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+        values = {
+            "setting": self.setting,
+            "square_root": principal.square_root,
+            "unit_length": whitened.unit_length,
+            "variance": self.statistics.variance,
+            "length": self.statistics.length,
+            "width": self.regression.width,
+            "noise": self.regression.noise,
+        }
+        return SavedModel("dkgzsl", tensors, values)
+
+    @classmethod
+    def load(cls, saved: SavedModel) -> KnowledgeModel:
+        """The model that `saved` was made from."""
+        tensors, values = saved.tensors, saved.values
+        principal = PrincipalSpace(tensors["principal.mean"], tensors["principal.basis"], values["square_root"])
+        whitened = WhitenedSpace(principal, tensors["whitener"], values["unit_length"])
+        setting = values["setting"]
+        description_map: DescriptionMap | None = None
+        semantic = tensors["semantics"].shape[1]
+        if setting["episodes"] == "weights":
+            description_map = DescriptionWeights(semantic)
+        elif setting["episodes"] == "residual":
+            description_map = DescriptionResidual(semantic)
+        fusion = None
+        if setting["fusion"]:
+            fusion = PrototypeFusion(tensors["means.axes"].shape[1], semantic)
+        for name, module in (("description_map", description_map), ("fusion", fusion)):
+            if module is not None:
+                prefix = f"{name}."
+                module.load_state_dict(
+                    {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+                )
+                module.eval().to(tensors["semantics"].device)
+        return cls(
+            space=MeansSpace(whitened, tensors["means.origin"], tensors["means.axes"]),
+            statistics=SeenStatistics(
+                tensors["seen.means"], tensors["seen.counts"], values["variance"], values["length"]
+            ),
+            seen=tensors["seen.classes"],
+            unseen=tensors["unseen.classes"],
+            semantics=tensors["semantics"],
+            descriptions=DescriptionSpace(tensors["descriptions.centre"]),
+            description_map=description_map,
+            fusion=fusion,
+            regression=KernelRidge(
+                tensors["regression.seen"],
+                values["width"],
+                values["noise"],
+                tensors["regression.inverse"],
+                tensors["regression.mean"],
+                tensors["regression.weights"],
+            ),
+            setting=setting,
+        )
+
+
+def seen_statistics(
+    space: WhitenedSpace, features: Float[Tensor, "images visual"], positions: Int[Tensor, " images"], seen: int
+) -> tuple[MeansSpace, SeenStatistics]:
+    """Fit the span of the means, and the statistics in it, to training images.
+
+    Args:
+        space: the whitened space.
+        features: unscaled training features.
+        positions: their classes, counted from 0 among the seen ones.
+        seen: number of seen classes.
+    """
+    whitened = space(features)
+    means = class_means(whitened, positions, seen)
+    span = MeansSpace.fit(space, means)
+    variance = float((whitened - means[positions]).square().mean())
+    unscaled = whitened if not space.unit_length else _without_scaling(space)(features)
+    return span, SeenStatistics(
+        means=(means - span.origin) @ span.axes,
+        counts=torch.bincount(positions, minlength=seen),
+        variance=variance,
+        length=float(unscaled.norm(dim=1).mean()),
+    )
+
+
+def _without_scaling(space: WhitenedSpace) -> WhitenedSpace:
+    return WhitenedSpace(space.principal, space.whitener, unit_length=False)
