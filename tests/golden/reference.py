@@ -1,6 +1,7 @@
 """Reference vectors: inputs, weights and outputs of each block, as the method's released code computes them."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +27,15 @@ class Golden:
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
 
-    def load(self, module: nn.Module, names: dict[str, str]) -> None:
-        """Give a module its reference weights: `names` maps each of the module's parameters to a tensor here.
+    def load(self, module: nn.Module, names: Mapping[str, str | Tensor]) -> None:
+        """Give a module its reference weights: each of its parameters by the name of a tensor here, or as a tensor.
 
         Shapes must agree up to axes of length 1, and no parameter may be left out.
         """
         state = module.state_dict()
         assert state.keys() == names.keys(), f"parameters left out or unknown: {state.keys() ^ names.keys()}"
-        module.load_state_dict({ours: self[theirs].reshape(state[ours].shape) for ours, theirs in names.items()})
+        weights = {ours: self[theirs] if isinstance(theirs, str) else theirs for ours, theirs in names.items()}
+        module.load_state_dict({ours: weight.reshape(state[ours].shape) for ours, weight in weights.items()})
 
 
 def golden_folder() -> tuple[Path, bool]:

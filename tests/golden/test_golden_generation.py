@@ -41,17 +41,36 @@ def meta_fusion(golden: Golden) -> MetaFusion:
 
 def generator(golden: Golden) -> Generator:
     semantic, hidden, visual = sizes(golden)
-    made = Generator(golden["noise"].shape[1], semantic, hidden, visual)
-    names = {"hidden": "fc1", "visual": "fc3"}
-    golden.load(made, {f"{n}.{p}": f"generator.{t}.{p}" for n, t in names.items() for p in ("weight", "bias")})
+    noise = golden["noise"].shape[1]
+    made = Generator(noise, semantic, hidden, visual)
+    joint = golden["generator.fc1.weight"]
+    golden.load(
+        made,
+        {
+            "noise.weight": joint[:, :noise],
+            "semantic.weight": joint[:, noise:],
+            "semantic.bias": "generator.fc1.bias",
+            "visual.weight": "generator.fc3.weight",
+            "visual.bias": "generator.fc3.bias",
+        },
+    )
     return made
 
 
 def critic(golden: Golden) -> Critic:
     semantic, hidden, visual = sizes(golden)
     made = Critic(visual, semantic, hidden)
-    names = {"hidden": "fc1", "score": "fc2"}
-    golden.load(made, {f"{n}.{p}": f"critic.{t}.{p}" for n, t in names.items() for p in ("weight", "bias")})
+    joint = golden["critic.fc1.weight"]
+    golden.load(
+        made,
+        {
+            "visual.weight": joint[:, :visual],
+            "semantic.weight": joint[:, visual:],
+            "semantic.bias": "critic.fc1.bias",
+            "score.weight": "critic.fc2.weight",
+            "score.bias": "critic.fc2.bias",
+        },
+    )
     return made
 
 
@@ -68,8 +87,8 @@ def penalty(golden: Golden) -> Penalty:
     interpolate = alpha * golden["real"] + (1 - alpha) * golden["generator.out.guided_train"]
     with torch.no_grad():
         return gradient_penalty(
-            made.preactivation(interpolate, made.class_part(described(golden))),
-            made.hidden.weight[:, : made.visual_size],
+            made.visual(interpolate) + made.semantic(described(golden)),
+            made.visual.weight,
             made.score.weight[0],
             weight=float(golden.metadata.get("gp_lambda", "10")),
         )
@@ -100,7 +119,7 @@ def test_golden_meta_fusion_at_synthesis(golden: Golden) -> None:
 
 def test_golden_generator(golden: Golden) -> None:
     made = generator(golden)
-    part = made.class_part(described(golden))
+    part = made.semantic(described(golden))
     assert_golden(made(golden["noise"], part), golden["generator.out.plain"])
     trained = made(golden["noise"], part, guidance(golden, training=True))
     assert_golden(trained, golden["generator.out.guided_train"])
@@ -110,7 +129,7 @@ def test_golden_generator(golden: Golden) -> None:
 
 def test_golden_critic(golden: Golden) -> None:
     made = critic(golden)
-    part = made.class_part(described(golden))
+    part = made.semantic(described(golden))
     assert_golden(made(golden["real"], part), golden["critic.out.real"])
     assert_golden(made(golden["generator.out.guided_train"], part), golden["critic.out.fake"])
 

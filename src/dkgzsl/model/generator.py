@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dkgzsl.model.meta_fusion import Guidance
 
@@ -14,7 +13,8 @@ class Generator(nn.Module):
     """The generator of DKGZSL's DKG2N (IEEE TCSVT 2025).
 
     h1 = relu(W1 [z; a] + b1) + g1; h2 = W3 h1 + b3 + g2; output sigmoid(h2), where g1 and g2 are the guidance
-    (`MetaFusion`), absent in the unguided form.
+    (`MetaFusion`), absent in the unguided form. W1 [z; a] is kept as the sum of two products, one for the noise
+    and one for the description.
 
     Args:
         noise_size: length of the noise z (published: that of a description).
@@ -25,8 +25,8 @@ class Generator(nn.Module):
 
     def __init__(self, noise_size: int, semantic_size: int, hidden_size: int, visual_size: int) -> None:
         super().__init__()
-        self.noise_size = noise_size
-        self.hidden = nn.Linear(noise_size + semantic_size, hidden_size)
+        self.noise = nn.Linear(noise_size, hidden_size, bias=False)
+        self.semantic = nn.Linear(semantic_size, hidden_size)
         self.visual = nn.Linear(hidden_size, visual_size)
 
     def forward(
@@ -39,14 +39,10 @@ class Generator(nn.Module):
 
         Args:
             noise: standard normal.
-            class_part: the hidden layer's input from the description of each row's class (`class_part`).
+            class_part: `self.semantic` of the description of each row's class.
             guidance: of each row's class.
         """
-        hidden = torch.relu(noise @ self.hidden.weight[:, : self.noise_size].T + class_part)
+        hidden = torch.relu(self.noise(noise) + class_part)
         if guidance is None:
             return torch.sigmoid(self.visual(hidden))
         return torch.sigmoid(self.visual(hidden + guidance.hidden) + guidance.visual)
-
-    def class_part(self, semantics: Float[Tensor, "classes semantic"]) -> Float[Tensor, "classes hidden"]:
-        """The description's share of the hidden layer, bias included: the same for all images of a class."""
-        return functional.linear(semantics, self.hidden.weight[:, self.noise_size :], self.hidden.bias)

@@ -27,7 +27,7 @@ class Penalty(NamedTuple):
     by_score: Float[Tensor, " hidden"]
 
 
-def slopes(preactivation: Float[Tensor, "images hidden"]) -> Float[Tensor, "images hidden"]:
+def slopes(preactivation: Float[Tensor, "*images hidden"]) -> Float[Tensor, "*images hidden"]:
     """Derivative of the leaky ReLU: 1 above zero, 0.2 elsewhere."""
     return torch.where(preactivation > 0, 1.0, SLOPE).to(preactivation.dtype)
 

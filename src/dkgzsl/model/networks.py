@@ -1,0 +1,74 @@
+"""The four networks of the published form together (DKG2N, the dynamic knowledge-guided generator network)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dkgzsl.model.critic import Critic
+from dkgzsl.model.generator import Generator
+from dkgzsl.model.knowledge_transfer import KnowledgeTransfer
+from dkgzsl.model.meta_fusion import Guidance, MetaFusion
+
+
+class Networks(nn.Module):
+    """KTN, MFU, generator and critic of one size; the noise is as long as a description, as published.
+
+    Args:
+        semantic_size: length of a class description.
+        hidden_size: width of the hidden layers (published: 4096).
+        visual_size: length of a visual feature.
+    """
+
+    def __init__(self, semantic_size: int, hidden_size: int, visual_size: int) -> None:
+        super().__init__()
+        self.sizes = (semantic_size, hidden_size, visual_size)
+        self.knowledge = KnowledgeTransfer(semantic_size, hidden_size, visual_size)
+        self.fusion = MetaFusion(semantic_size, hidden_size, visual_size)
+        self.generator = Generator(semantic_size, semantic_size, hidden_size, visual_size)
+        self.critic = Critic(visual_size, semantic_size, hidden_size)
+
+    @torch.no_grad()
+    def initialise(self, random: torch.Generator) -> None:
+        """Draw the weights: N(0, 0.02), biases 0, the scale of MFU's semantic term N(0, 1).
+
+        `random` is on the CPU, so that every device starts from the same weights.
+        """
+        for name, parameter in self.named_parameters():
+            deviation = 0.0 if name.endswith("bias") else 1.0 if name.endswith("scale") else 0.02
+            parameter.copy_(deviation * torch.randn(parameter.shape, generator=random))
+
+    @torch.no_grad()
+    def synthesize(
+        self,
+        semantics: Float[Tensor, "classes semantic"],
+        number: int,
+        random: torch.Generator,
+        *,
+        fusion_weight: float = 0.1,
+    ) -> Float[Tensor, "classes number visual"]:
+        """`number` guided features in (0, 1) for each description, without MFU's semantic term.
+
+        Args:
+            semantics: unit length, as in training.
+            number: features a class.
+            random: source of the noise, on the networks' device.
+            fusion_weight: length of the guidance, as in training.
+        """
+        guidance = self.fusion(self.knowledge(semantics), weight=fusion_weight)
+        class_part = self.generator.semantic(semantics)
+        made = class_part.new_empty(len(semantics), number, self.sizes[2])
+        for row, features in enumerate(made):  # a class at a time: memory for one class's hidden layer only
+            noise = torch.randn(
+                number, self.sizes[0], generator=random, device=class_part.device, dtype=class_part.dtype
+            )
+            here = slice(row, row + 1)
+            features.copy_(
+                self.generator(
+                    noise,
+                    class_part[here].expand(number, -1),
+                    Guidance(guidance.hidden[here].expand(number, -1), guidance.visual[here].expand(number, -1)),
+                )
+            )
+        return made
