@@ -7,8 +7,8 @@ with the generator, in the guided pass only.
 What the published description leaves open, and how it is done here:
 - Guidance uses KTN's weights after its step on the same batch; the generator's step reuses the last critic batch's
   classes and knowledge.
-- MFU steps along the gradient of its own step. The released code never clears MFU's gradients, so that there they add
-  up over the whole run.
+- MFU steps along the gradient of its own step. The released code never clears MFU's gradients, so that there they
+  add up over the whole run.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class AdversarialTraining:
         values = torch.cat([torch.stack(figures).mean(dim=0), self.penalty_weight[None]])
         return dict(zip(names, values.tolist(), strict=True))
 
-    def _train_pass(self, random: torch.Generator, *, guided: bool) -> Float[Tensor, "4"]:
+    def _train_pass(self, random: torch.Generator, *, guided: bool) -> Float[Tensor, " 4"]:
         """Train one pass; returns the means of the four figures."""
         size = min(self.settings.batch_size, len(self.labels))
         rounds = ceil(len(self.labels) / size)
@@ -163,7 +163,7 @@ class AdversarialTraining:
             visual = network(batch.semantics).visual.to(batch.sums.dtype)
         entropy = batch.counts[:, None] * functional.softplus(visual) - visual * batch.sums
         loss = entropy.sum() * (self.settings.knowledge_weight / batch.size)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._step("knowledge")
         if not guided:
             return None, loss.detach()
@@ -217,11 +217,12 @@ class AdversarialTraining:
             with torch.no_grad():
                 critic_part = networks.critic.semantic(batch.semantics).index_select(0, batch.slots)
             loss = -self.settings.gamma * networks.critic(fake, critic_part).mean(dtype=noise.dtype)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._step("generator")
         if knowledge is not None:
             self._step("fusion")
-        return loss.detach()
+        detached: Tensor = loss.detach()
+        return detached
 
     def _adapt_penalty_weight(self, penalty: Float[Tensor, ""]) -> None:
         """lambda times 1.1 where the mean penalty is above 1.05, through 1.1 where it is below 1.001."""

@@ -41,8 +41,8 @@ def critic_gradients(
 
     The hidden layer is affine in the feature, so that at the interpolates mix * real + (1 - mix) * fake it is the
     same mixture of those at real and fake. A leaky ReLU is its slope times its input, so that each image
-    contributes +-gamma / images * slope * hidden to the derivative by w2, and +-gamma / images * slope * w2 to that
-    by the hidden layer. The score's bias drops out of the objective: its gradient is zero.
+    contributes +-gamma / images * slope * hidden to the derivative by w2, and +-gamma / images * slope * w2 to
+    that by the hidden layer. The score's bias drops out of the objective: its gradient is zero.
 
     Args:
         critic: the critic.

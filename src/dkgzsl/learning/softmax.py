@@ -44,8 +44,8 @@ def train_softmax(
 ) -> Iterator[LinearClassifier]:
     """Train by cross-entropy with Adam (betas 0.5 and 0.999), and yield the classifier after each epoch.
 
-    Weights start at N(0, 0.02), biases at 0. An epoch is a permutation of the images, cut into batches; the last may
-    be smaller. The gradient of softmax regression is written out: probabilities minus ones, times the features.
+    Weights start at N(0, 0.02), biases at 0. An epoch is a permutation of the images, cut into batches; the last
+    may be smaller. The gradient of softmax regression is written out: probabilities minus ones, times the features.
 
     Args:
         features: on the device that computes. Products run in their precision (bfloat16 is the fast one); weights
@@ -65,7 +65,8 @@ def train_softmax(
     rows = torch.searchsorted(classes, labels)
     optimizer = torch.optim.Adam([weight, bias], lr=learning_rate, betas=BETAS, fused=True)
     for _ in range(epochs):
-        for images in torch.randperm(number, generator=generator, device=device).split(batch_size):
+        order = torch.randperm(number, generator=generator, device=device)
+        for images in torch.split(order, batch_size):
             batch = features.index_select(0, images)
             error = torch.softmax((batch @ weight.to(low).T).to(full) + bias, dim=1)
             target = rows.index_select(0, images)[:, None]
