@@ -19,7 +19,7 @@ from dkgzsl.errors import DataError, nearest
 def problem_from_arrays(
     features: np.ndarray | StoredArray,
     labels: np.ndarray | Sequence[Any],
-    semantics: Float[np.ndarray, "_ _"] | Mapping[str, Float[np.ndarray, "_ _"]],
+    semantics: np.ndarray | Mapping[str, np.ndarray],
     *,
     class_names: Sequence[str] | None = None,
     unseen: Sequence[int | str] | None = None,
