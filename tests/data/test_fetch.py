@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -344,11 +345,16 @@ def test_folder_cannot_be_written(server: lb.Files, tmp_path: Path, capsys: pyte
     assert server.asked == []
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
-def test_folder_is_read_only(server: lb.Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "root").mkdir(mode=0o500)
+def test_folder_is_read_only(
+    server: lb.Files, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *args: object, **more: object) -> None:  # root would not be refused by a mode
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
     assert run("CUB", "--data-root", tmp_path / "root", "--source", server.url) == 2
-    assert "cannot write" in complaint(capsys)
+    assert "cannot write: Permission denied" in complaint(capsys)
+    assert server.asked == []
 
 
 def test_no_room(
