@@ -32,11 +32,11 @@ def numbers(*, unseen: Sequence[int | str] | None = None, regions: bool = False)
     The 1,797 digits are first divided into training and test digits, so that no handwriting stands on both sides.
     A seen number has 60 training and 25 test images, an unseen one 40 test images. Unseen are, unless told
     otherwise, the 20 numbers whose digit sum is a multiple of 5: each digit is then missing twice in each place.
-    Validation treats the 20 numbers whose digit sum leaves remainder 2 as unseen, for the same reason. Validation's
-    held-out images share digits, though not pairs of digits, with the images trained on; test images share none.
+    Validation treats the 20 numbers whose digit sum leaves remainder 2 as unseen, for the same reason. Its
+    held-out images share digits with the images trained on; test images share none.
 
-    Semantics: `strokes`, how the digit in each place is drawn (see `dkgzsl.data.strokes`), and `names`, which digit
-    stands in each place (one of ten).
+    Semantics: `strokes`, how the digit in each place is drawn (see `dkgzsl.data.strokes`), and `names`, which
+    digit stands in each place (one of ten).
 
     Args:
         unseen: the unseen numbers, as 7 or "07".
@@ -60,7 +60,7 @@ def numbers(*, unseen: Sequence[int | str] | None = None, regions: bool = False)
         name="numbers",
         provenance={
             "format": "embedded",
-            "features": "pixels and oriented gradients",
+            "features": "oriented gradients",
             "backbone": None,
             "grid": list(GRID),
             "unseen": [CLASS_NAMES[k] for k in hidden],
@@ -105,7 +105,7 @@ def default_unseen() -> Int[np.ndarray, " unseen"]:
     return np.flatnonzero(_digit_sums() % _MODULUS == 0)
 
 
-def _digit_sums() -> Int[np.ndarray, "100"]:
+def _digit_sums() -> Int[np.ndarray, " numbers"]:
     return np.arange(100) // 10 + np.arange(100) % 10
 
 

@@ -1,0 +1,225 @@
+"""A data set by name or folder: finds its files, knows what is missing and where to get it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from dkgzsl.data.assemble import problem_of
+from dkgzsl.data.catalog import ARCHIVE, ARCHIVE_PAGE, KNOWN, KnownDataset, known
+from dkgzsl.data.feature_maps import SUFFIXES, read_raw_map
+from dkgzsl.data.home import data_root as root_of
+from dkgzsl.data.numbers import numbers
+from dkgzsl.data.problem import Problem
+from dkgzsl.data.problem_folder import is_problem_folder, read_raw_folder
+from dkgzsl.data.raw import RawData
+from dkgzsl.data.xlsa17 import SUFFIX, read_raw
+from dkgzsl.errors import DataError, nearest
+
+EMBEDDED: Final = "numbers"
+_FILE_OF_BACKBONE: Final = {"resnet101": "res101", "vit-b/16": "vit_b16"}
+_DEFAULT_FEATURES: Final = "res101"
+
+
+def load_dataset(
+    name_or_folder: str | Path,
+    *,
+    data_root: str | Path | None = None,
+    features: str | Path | None = None,
+    semantics: str | None = None,
+    backbone: str | None = None,
+    unseen: Sequence[int | str] | None = None,
+    test_seed: int = 0,
+) -> Problem:
+    """Load a data set.
+
+    Args:
+        name_or_folder: `numbers` (embedded); a benchmark's name (AWA1, AWA2, CUB, SUN, FLO, APY) or another
+            folder below `data_root`; a folder in the xlsa17 layout; a feature map file (.hdf5, .h5); or an
+            imported problem.
+        data_root: folder that holds the data sets (default: see `dkgzsl.data.home.data_root`).
+        features: feature file by name (`res101`, `vgg_fc7`) or as a path; for an imported problem, its feature
+            store. Default: from `backbone`, or else `res101`.
+        semantics: source of class descriptions to use (default: `att`; numbers: `strokes`).
+        backbone: what computed the features; recorded with every number (default: what the file name says).
+        unseen: the unseen numbers of `numbers`; all others have theirs fixed.
+        test_seed: redraws the seen test images of an imported problem; official splits have theirs fixed.
+
+    Raises:
+        DataError: the name is unknown; files are missing (the message says which, where to get them and where to
+            put them); or something in them cannot be right.
+    """
+    if str(name_or_folder) == EMBEDDED:
+        return _embedded(features=features, semantics=semantics, unseen=unseen)
+    if unseen is not None:
+        raise DataError(f"the unseen classes of {name_or_folder} are fixed by its split", fix="leave `unseen` out")
+    folder = find(name_or_folder, data_root=data_root)
+    if is_problem_folder(folder):
+        if features is None:
+            raise DataError(
+                "an imported problem needs its feature store",
+                where=str(folder),
+                fix=f"dkgzsl extract {folder} --backbone NAME --out STORE, then --features STORE",
+            )
+        raw, provenance = read_raw_folder(folder, features=Path(features), test_seed=test_seed)
+    else:
+        file = find_features(folder, features=features, backbone=backbone)
+        raw, provenance = _read(folder, file, semantics)
+        provenance["backbone"] = backbone or _backbone_of(file)
+    return problem_of(raw, semantics=semantics or provenance["default_semantics"], provenance=provenance)
+
+
+def read_without_judging(
+    name_or_folder: str | Path,
+    *,
+    data_root: str | Path | None = None,
+    features: str | Path | None = None,
+    semantics: str | None = None,
+) -> RawData:
+    """What a data set's files hold, for the doctor; xlsa17 folders may lack the features.
+
+    Raises:
+        DataError: there is nothing of that name, or a file cannot be read at all.
+    """
+    if str(name_or_folder) == EMBEDDED:
+        return _raw_of(_embedded(features=features, semantics=semantics, unseen=None))
+    folder = find(name_or_folder, data_root=data_root)
+    if is_problem_folder(folder):
+        if features is None:
+            raise DataError("an imported problem is checked with its feature store", fix="give --features STORE")
+        return read_raw_folder(folder, features=Path(features))[0]
+    if features is None and folder.is_dir() and not _has(folder, _DEFAULT_FEATURES):
+        here = _feature_files(folder)
+        if len(here) > 1:
+            raise DataError(
+                f"several feature files in {folder.name}, none of them {_DEFAULT_FEATURES}",
+                where=str(folder),
+                fix=f"name one with --features: {', '.join(path.stem for path in here)}",
+            )
+        return _read(folder, here[0] if here else None, semantics)[0]
+    return _read(folder, find_features(folder, features=features, backbone=None), semantics)[0]
+
+
+def find(name_or_folder: str | Path, *, data_root: str | Path | None = None) -> Path:
+    """The folder (or feature map file) of a data set.
+
+    A benchmark's name stands for its folder below the data root, upper or lower case; any other word for an
+    existing path, or else for a folder below the data root.
+
+    Raises:
+        DataError: there is none.
+    """
+    root, given = root_of(data_root), str(name_or_folder)
+    entry = known(given)
+    if entry is not None:
+        for folder in (root / given, root / entry.name, root / entry.name.lower()):
+            if folder.is_dir():
+                return folder
+        raise DataError(
+            f"{entry.name} is not here: there is no folder {entry.name} below the data root",
+            where=f"{root / entry.name}, which must hold {_DEFAULT_FEATURES}.mat (or other features) and att{SUFFIX}",
+            fix=_how_to_get(entry, root),
+        )
+    for path in (Path(given).expanduser(), root / given):
+        if path.is_dir() or (path.is_file() and path.suffix in SUFFIXES):
+            return path
+    raise DataError(
+        f"unknown data set {given!r}: neither a known name nor a folder",
+        where=f"data root {root}",
+        fix=nearest(given, [EMBEDDED, *KNOWN], of="known data sets"),
+    )
+
+
+def find_features(folder: Path, *, features: str | Path | None, backbone: str | None) -> Path:
+    """The feature file to use in a data set's folder.
+
+    Raises:
+        DataError: it is not there; the message says what to fetch or extract, and where to put it.
+    """
+    if folder.is_file():
+        return folder
+    name = str(features) if features is not None else features_of(backbone)
+    candidates = [folder / f"{name}{suffix}" for suffix in (".mat", *SUFFIXES)]
+    for candidate in (*candidates, folder / name, Path(name).expanduser()):
+        if candidate.is_file():
+            return candidate
+    here = [path.stem for path in _feature_files(folder)]
+    missing = [" or ".join(path.name for path in candidates)]
+    if not any(folder.glob(f"*{SUFFIX}")):
+        missing.append(f"att{SUFFIX}")
+    entry = known(folder.name)
+    raise DataError(
+        f"{folder.name} has no features {name!r}: missing {' and '.join(missing)}",
+        where=f"{folder} (feature files there: {', '.join(here) or 'none'})",
+        fix=_how_to_extract(entry, folder, name, backbone) if entry else "put the file there, or name another one",
+    )
+
+
+def features_of(backbone: str | None) -> str:
+    """The name that a backbone's feature file has by custom: resnet101 -> res101, vit-b/16 -> vit_b16."""
+    if backbone is None:
+        return _DEFAULT_FEATURES
+    return _FILE_OF_BACKBONE.get(backbone.lower(), backbone.lower().replace("/", "").replace("-", "_"))
+
+
+def _embedded(
+    *, features: str | Path | None, semantics: str | None, unseen: Sequence[int | str] | None
+) -> Problem:
+    if features not in (None, "pooled", "regions"):
+        raise DataError(f"numbers has no features {str(features)!r}", fix="its features: pooled, regions")
+    problem = numbers(unseen=unseen, regions=features == "regions")
+    return problem if semantics is None else problem.with_semantics(semantics)
+
+
+def _read(folder: Path, file: Path | None, semantics: str | None) -> tuple[RawData, dict[str, Any]]:
+    if file is not None and file.suffix in SUFFIXES:
+        raw, provenance = read_raw_map(file)
+        return raw, {**provenance, "default_semantics": "att"}
+    return read_raw(folder, features=file, semantics=semantics)
+
+
+def _raw_of(problem: Problem) -> RawData:
+    parts = problem.parts
+    chosen = {"trainval": parts.trainval, "test_seen": parts.test_seen, "test_unseen": parts.test_unseen}
+    return RawData(
+        name=problem.name,
+        where=problem.name,
+        parts=chosen,
+        tables=problem.semantic_sources,
+        class_names=problem.class_names,
+        labels=problem.labels,
+        features=problem.features,
+    )
+
+
+def _feature_files(folder: Path) -> list[Path]:
+    files = (path for suffix in (".mat", *SUFFIXES) for path in folder.glob(f"*{suffix}"))
+    return sorted(path for path in files if not path.name.endswith(SUFFIX))
+
+
+def _has(folder: Path, name: str) -> bool:
+    return any((folder / f"{name}{suffix}").is_file() for suffix in (".mat", *SUFFIXES))
+
+
+def _backbone_of(file: Path) -> str | None:
+    return next((backbone for backbone, name in _FILE_OF_BACKBONE.items() if name == file.stem), None)
+
+
+def _how_to_get(entry: KnownDataset, root: Path) -> str:
+    if entry.name == "FLO":
+        return f"get its files by hand (in the xlsa17 layout) into {root / entry.name}"
+    return (
+        f"dkgzsl data fetch {entry.name} --data-root {root}, or by hand: {ARCHIVE} from {ARCHIVE_PAGE}; "
+        f"put its folder {entry.name} into {root}"
+    )
+
+
+def _how_to_extract(entry: KnownDataset, folder: Path, name: str, backbone: str | None) -> str:
+    if name == _DEFAULT_FEATURES:
+        return _how_to_get(entry, folder.parent)
+    return (
+        f"no archive of {entry.name} holds {name}: extract it from the images ({entry.image_source}, "
+        f"{entry.image_page}) with dkgzsl extract --backbone {backbone or 'NAME'}, and put {name}.mat or "
+        f"{name}{SUFFIXES[0]} into {folder}; or name features that are there with --features"
+    )
