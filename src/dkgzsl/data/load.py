@@ -54,7 +54,7 @@ def load_dataset(
         return _embedded(features=features, semantics=semantics, unseen=unseen)
     if unseen is not None:
         raise DataError(f"the unseen classes of {name_or_folder} are fixed by its split", fix="leave `unseen` out")
-    folder = find(name_or_folder, data_root=data_root)
+    folder = find(name_or_folder, data_root=data_root, features=features, backbone=backbone)
     if is_problem_folder(folder):
         if features is None:
             raise DataError(
@@ -101,8 +101,14 @@ def read_without_judging(
     return _read(folder, find_features(folder, features=features, backbone=None), semantics)[0]
 
 
-def find(name_or_folder: str | Path, *, data_root: str | Path | None = None) -> Path:
-    """The folder (or feature map file) of a data set.
+def find(
+    name_or_folder: str | Path,
+    *,
+    data_root: str | Path | None = None,
+    features: str | Path | None = None,
+    backbone: str | None = None,
+) -> Path:
+    """The folder (or feature map file) of a data set; features and backbone are for the message when it is missing.
 
     A benchmark's name stands for its folder below the data root, upper or lower case; any other word for an
     existing path, or else for a folder below the data root.
@@ -116,11 +122,7 @@ def find(name_or_folder: str | Path, *, data_root: str | Path | None = None) -> 
         for folder in (root / given, root / entry.name, root / entry.name.lower()):
             if folder.is_dir():
                 return folder
-        raise DataError(
-            f"{entry.name} is not here: there is no folder {entry.name} below the data root",
-            where=f"{root / entry.name}, which must hold {_DEFAULT_FEATURES}.mat (or other features) and att{SUFFIX}",
-            fix=_how_to_get(entry, root),
-        )
+        raise _missing(entry, root / entry.name, _wanted(features, backbone), backbone)
     for path in (Path(given).expanduser(), root / given):
         if path.is_dir() or (path.is_file() and path.suffix in SUFFIXES):
             return path
@@ -139,20 +141,19 @@ def find_features(folder: Path, *, features: str | Path | None, backbone: str | 
     """
     if folder.is_file():
         return folder
-    name = str(features) if features is not None else features_of(backbone)
+    name = _wanted(features, backbone)
     candidates = [folder / f"{name}{suffix}" for suffix in (".mat", *SUFFIXES)]
     for candidate in (*candidates, folder / name, Path(name).expanduser()):
         if candidate.is_file():
             return candidate
-    here = [path.stem for path in _feature_files(folder)]
-    missing = [" or ".join(path.name for path in candidates)]
-    if not any(folder.glob(f"*{SUFFIX}")):
-        missing.append(f"att{SUFFIX}")
     entry = known(folder.name)
+    if entry is not None:
+        raise _missing(entry, folder, name, backbone)
+    here = [path.stem for path in _feature_files(folder)]
     raise DataError(
-        f"{folder.name} has no features {name!r}: missing {' and '.join(missing)}",
+        f"{folder.name} has no features {name!r}: there is no {' or '.join(path.name for path in candidates)}",
         where=f"{folder} (feature files there: {', '.join(here) or 'none'})",
-        fix=_how_to_extract(entry, folder, name, backbone) if entry else "put the file there, or name another one",
+        fix="put the file there, or name another with --features",
     )
 
 
@@ -206,20 +207,29 @@ def _backbone_of(file: Path) -> str | None:
     return next((backbone for backbone, name in _FILE_OF_BACKBONE.items() if name == file.stem), None)
 
 
-def _how_to_get(entry: KnownDataset, root: Path) -> str:
+def _wanted(features: str | Path | None, backbone: str | None) -> str:
+    return str(features) if features is not None else features_of(backbone)
+
+
+def _missing(entry: KnownDataset, folder: Path, name: str, backbone: str | None) -> DataError:
+    needed = {f"{name}.mat (or {name}{SUFFIXES[0]})": _has(folder, name)}
+    needed[f"att{SUFFIX}"] = any(folder.glob(f"*{SUFFIX}"))
+    here = [path.stem for path in _feature_files(folder)]
+    steps = []
     if entry.name == "FLO":
-        return f"get its files by hand (in the xlsa17 layout) into {root / entry.name}"
-    return (
-        f"dkgzsl data fetch {entry.name} --data-root {root}, or by hand: {ARCHIVE} from {ARCHIVE_PAGE}; "
-        f"put its folder {entry.name} into {root}"
-    )
-
-
-def _how_to_extract(entry: KnownDataset, folder: Path, name: str, backbone: str | None) -> str:
-    if name == _DEFAULT_FEATURES:
-        return _how_to_get(entry, folder.parent)
-    return (
-        f"no archive of {entry.name} holds {name}: extract it from the images ({entry.image_source}, "
-        f"{entry.image_page}) with dkgzsl extract --backbone {backbone or 'NAME'}, and put {name}.mat or "
-        f"{name}{SUFFIXES[0]} into {folder}; or name features that are there with --features"
+        steps.append("features and split are in no archive that we know of")
+    else:
+        root = "" if folder.parent == root_of() else f" --data-root {folder.parent}"
+        brings = f"res101.mat and att{SUFFIX} ({ARCHIVE}, {ARCHIVE_PAGE})"
+        steps.append(f"dkgzsl data fetch {entry.name}{root} brings {brings}")
+    if name != _DEFAULT_FEATURES:
+        steps.append(
+            f"{name} is in no archive: make it from the images ({entry.image_source}, {entry.image_page}) with "
+            f"dkgzsl extract{f' --backbone {backbone}' if backbone else ''}, images in the order of image_files in "
+            f"res101.mat; or name features that are there with --features ({', '.join(here) or 'none yet'})"
+        )
+    return DataError(
+        f"{entry.name} lacks {' and '.join(file for file, there in needed.items() if not there)}",
+        where=f"the files belong into {folder}",
+        fix="; ".join(steps),
     )
