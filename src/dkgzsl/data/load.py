@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from dkgzsl.data.assemble import problem_of
 from dkgzsl.data.catalog import ARCHIVE, ARCHIVE_PAGE, KNOWN, KnownDataset, known
 from dkgzsl.data.feature_maps import SUFFIXES, read_raw_map
@@ -108,7 +110,7 @@ def find(
     features: str | Path | None = None,
     backbone: str | None = None,
 ) -> Path:
-    """The folder (or feature map file) of a data set; features and backbone are for the message when it is missing.
+    """The folder (or feature map file) of a data set; features and backbone only serve the message if it is missing.
 
     A benchmark's name stands for its folder below the data root, upper or lower case; any other word for an
     existing path, or else for a folder below the data root.
@@ -183,6 +185,9 @@ def _read(folder: Path, file: Path | None, semantics: str | None) -> tuple[RawDa
 def _raw_of(problem: Problem) -> RawData:
     parts = problem.parts
     chosen = {"trainval": parts.trainval, "test_seen": parts.test_seen, "test_unseen": parts.test_unseen}
+    if parts.validation_classes is not None:
+        is_val = np.isin(problem.labels[parts.trainval], parts.validation_classes)
+        chosen |= {"train": parts.trainval[~is_val], "val": parts.trainval[is_val]}
     return RawData(
         name=problem.name,
         where=problem.name,
@@ -225,8 +230,8 @@ def _missing(entry: KnownDataset, folder: Path, name: str, backbone: str | None)
     if name != _DEFAULT_FEATURES:
         steps.append(
             f"{name} is in no archive: make it from the images ({entry.image_source}, {entry.image_page}) with "
-            f"dkgzsl extract{f' --backbone {backbone}' if backbone else ''}, images in the order of image_files in "
-            f"res101.mat; or name features that are there with --features ({', '.join(here) or 'none yet'})"
+            f"dkgzsl extract{f' --backbone {backbone}' if backbone else ''}, images in the order of image_files "
+            f"in res101.mat; or name features that are there with --features ({', '.join(here) or 'none yet'})"
         )
     return DataError(
         f"{entry.name} lacks {' and '.join(file for file, there in needed.items() if not there)}",

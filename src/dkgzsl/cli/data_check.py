@@ -1,0 +1,73 @@
+"""`dkgzsl data check`: look for leaks, off-by-ones, NaN and other traps in a data set."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from dkgzsl.errors import DataError
+
+if TYPE_CHECKING:
+    from dkgzsl.data.checks import Finding
+
+
+@dataclass(frozen=True)
+class Config:
+    """Look for leaks, off-by-ones, NaN and other traps in a data set; exit code 2 where there are errors."""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_FOLDER")]
+    """Data set by name, a folder in the xlsa17 layout, a feature map file, or an imported problem."""
+    data_root: str | None = None
+    """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
+    features: str | None = None
+    """Feature file by name or path, or a feature store (default: res101, or the only one there is)."""
+    semantics: str | None = None
+    """Split file to start from, by the name of its class descriptions (default: att)."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def run(config: Config) -> None:
+    """Print the findings.
+
+    Raises:
+        DataError: there is no such data set, a file cannot be read, or a finding is an error.
+    """
+    from dkgzsl.data.doctor import examine
+    from dkgzsl.data.load import read_without_judging
+
+    raw = read_without_judging(
+        config.name, data_root=config.data_root, features=config.features, semantics=config.semantics
+    )
+    findings = examine(raw)
+    number = Counter(finding.severity for finding in findings)
+    if config.json:
+        print(json.dumps({"dataset": raw.name, "where": raw.where, "findings": [asdict(f) for f in findings]}))
+    else:
+        _print(findings)
+        seen = "" if raw.number_of_images is None else f"{raw.number_of_images} images, "
+        print(
+            f"{raw.name}: {seen}{raw.number_of_classes} classes; {number['error']} errors, {number['warning']} "
+            f"warnings, {number['note']} notes"
+        )
+    if number["error"]:
+        raise DataError(
+            f"{raw.name} has {number['error']} errors: no honest number can come of it", where=raw.where
+        )
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    colours = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+    for finding in findings:
+        line = Text(f"{finding.severity:<8}", style=colours[finding.severity])
+        console.print(line.append(f"{finding.check}: {finding.message}", style="default"))
+        if finding.fix:
+            console.print(Text(f"{'':<8}-> {finding.fix}"))

@@ -1,0 +1,71 @@
+"""Which data sets are known, and what of them lies below a data root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from dkgzsl.data.catalog import KNOWN, KnownDataset, known
+from dkgzsl.data.feature_maps import SUFFIXES
+from dkgzsl.data.xlsa17 import SUFFIX
+
+_EMBEDDED: Final[dict[str, Any]] = {
+    "name": "numbers",
+    "title": "Two-digit handwritten numbers",
+    "images": 7600,
+    "seen_classes": 80,
+    "unseen_classes": 20,
+    "semantics": {"strokes": 76, "names": 20},
+    "features": ["pooled", "regions"],
+    "here": "embedded",
+    "licence": "CC BY 4.0 (digits of the UCI repository)",
+}
+
+
+def inventory(root: Path) -> list[dict[str, Any]]:
+    """One row a data set: the embedded one, the benchmarks, and other folders with a split file below `root`."""
+    benchmarks = [_benchmark(entry, root) for entry in KNOWN.values()]
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    others = [_other(folder) for folder in folders if folder.is_dir() and not known(folder.name)]
+    return [_EMBEDDED, *benchmarks, *(row for row in others if row["here"] != "no")]
+
+
+def _benchmark(entry: KnownDataset, root: Path) -> dict[str, Any]:
+    folder = next((f for f in (root / entry.name, root / entry.name.lower()) if f.is_dir()), root / entry.name)
+    official = {"att": entry.attributes} | ({"sent": entry.sentences} if entry.sentences else {})
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "images": entry.images,
+        "seen_classes": entry.seen_classes,
+        "unseen_classes": entry.unseen_classes,
+        "semantics": official,
+        **_files(folder),
+        "licence": entry.licence,
+    }
+
+
+def _other(folder: Path) -> dict[str, Any]:
+    return {
+        "name": folder.name,
+        "title": folder.name,
+        "images": None,
+        "seen_classes": None,
+        "unseen_classes": None,
+        "semantics": {},
+        **_files(folder),
+        "licence": "",
+    }
+
+
+def _files(folder: Path) -> dict[str, Any]:
+    splits = sorted(path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}"))
+    features = sorted(
+        path.stem
+        for suffix in (".mat", *SUFFIXES)
+        for path in folder.glob(f"*{suffix}")
+        if not path.name.endswith(SUFFIX)
+    )
+    words = [f"features {', '.join(features)}"] if features else []
+    words += [f"splits {', '.join(splits)}"] if splits else []
+    return {"features": features, "here": "; ".join(words) or "no"}
