@@ -22,8 +22,9 @@ class ReferenceTraining:
     ) -> None:
         self.features, self.labels, self.semantics = features, labels, semantics
         self.settings, self.seed, self.epoch = settings, seed, 0
-        networks = Networks(semantics.shape[1], settings.hidden_size, features.shape[1])
-        networks.initialise(seeded(seed, 0))
+        networks = Networks.initialised(
+            semantics.shape[1], settings.hidden_size, features.shape[1], seeded(seed, 0)
+        )
         self.networks = networks.to(features.dtype)
         self.penalty_weight = settings.penalty_weight
         self.optimizers = {

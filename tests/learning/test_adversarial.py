@@ -7,6 +7,7 @@ import torch
 from reference_training import ReferenceTraining
 from toys import Toy
 
+from dkgzsl.errors import ConfigError
 from dkgzsl.learning.adversarial import AdversarialSettings, AdversarialTraining
 
 SETTINGS = AdversarialSettings(
@@ -94,5 +95,5 @@ def test_the_last_batch_need_not_be_full(toy: Toy) -> None:
     ("name", "value"), [("batch_size", 0), ("hidden_size", 1), ("gamma", 0.0), ("fusion_weight", -0.1)]
 )
 def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ConfigError, match=name):
         replace(SETTINGS, **{name: value})

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from dkgzsl.errors import ConfigError
 from dkgzsl.learning.batches import Batches, draw_batches
 from dkgzsl.learning.critic_step import critic_gradients
 from dkgzsl.learning.randomness import seeded
@@ -34,7 +35,7 @@ from dkgzsl.model.networks import Networks
 BETAS = (0.5, 0.999)
 """Adam's decay rates, in all of the method's training."""
 
-_WEIGHTS, _EPOCH = 0, 1  # random streams
+_WEIGHTS, _EPOCH = 0, 1  # places of random streams; methods/paper.py has further ones
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class AdversarialSettings:
     """All that decides the training, given features and descriptions; meanings and ranges as in the configuration.
 
     Raises:
-        ValueError: a number is out of its range.
+        ConfigError: a number is out of its range.
     """
 
     hidden_size: int
@@ -59,15 +60,15 @@ class AdversarialSettings:
     def __post_init__(self) -> None:
         for name in ("batch_size", "critic_steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.hidden_size < 2:
-            raise ValueError(f"hidden_size must be at least 2, not {self.hidden_size}")
+            raise ConfigError(f"hidden_size must be at least 2, not {self.hidden_size}")
         for name in ("learning_rate", "fusion_learning_rate", "gamma", "penalty_weight"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+                raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}")
         for name in ("knowledge_weight", "fusion_weight"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be 0 or above, not {getattr(self, name)}")
+                raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")
 
 
 class AdversarialTraining:
@@ -101,8 +102,9 @@ class AdversarialTraining:
         self.labels, self.semantics = labels, semantics
         low = torch.bfloat16 if settings.precision == "bfloat16" else features.dtype
         self.features = features.to(low)
-        networks = Networks(semantics.shape[1], settings.hidden_size, features.shape[1])
-        networks.initialise(seeded(seed, _WEIGHTS))
+        networks = Networks.initialised(
+            semantics.shape[1], settings.hidden_size, features.shape[1], seeded(seed, _WEIGHTS)
+        )
         self.networks = networks.to(features.device, features.dtype)
         self.networks.critic.requires_grad_(False)  # its gradients are written out
         self.penalty_weight = torch.tensor(settings.penalty_weight, device=features.device, dtype=features.dtype)

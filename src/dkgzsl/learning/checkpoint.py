@@ -24,12 +24,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[
     draft = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # safetensors takes no views that share memory, and only contiguous ones
-        save_file(
-            {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-            draft,
-            metadata={"values": json.dumps(values)},
-        )
+        save_file(_apart(tensors), draft, metadata={"values": json.dumps(values)})
         with draft.open("rb") as file:  # on the disk before it takes the old one's place
             os.fsync(file.fileno())
         draft.replace(path)
@@ -55,3 +50,15 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
         raise RunError(
             f"not a checkpoint: {error}", where=str(path), fix="start again without --resume, with --overwrite"
         ) from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as safetensors takes them: contiguous, and none sharing memory with another."""
+    apart: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        kept = tensor.detach().contiguous()
+        address = kept.untyped_storage().data_ptr()
+        apart[name] = kept.clone() if address in storages else kept
+        storages.add(address)
+    return apart

@@ -45,7 +45,8 @@ def train_softmax(
     """Train by cross-entropy with Adam (betas 0.5 and 0.999), and yield the classifier after each epoch.
 
     Weights start at N(0, 0.02), biases at 0. An epoch is a permutation of the images, cut into batches; the last
-    may be smaller. The gradient of softmax regression is written out: probabilities minus ones, times the features.
+    may be smaller. The gradient of softmax regression is written out: probabilities minus ones, times
+    the features.
 
     Args:
         features: on the device that computes. Products run in their precision (bfloat16 is the fast one); weights

@@ -1,6 +1,8 @@
-"""The four networks of the published form together (DKG2N, the dynamic knowledge-guided generator network)."""
+"""The networks of the published form together (DKG2N, the dynamic knowledge-guided generator network)."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -12,8 +14,8 @@ from dkgzsl.model.knowledge_transfer import KnowledgeTransfer
 from dkgzsl.model.meta_fusion import Guidance, MetaFusion
 
 
-class Networks(nn.Module):
-    """KTN, MFU, generator and critic of one size; the noise is as long as a description, as published.
+class GuidedGenerator(nn.Module):
+    """KTN, MFU and generator of one size: all that synthesis takes. The noise is as long as a description.
 
     Args:
         semantic_size: length of a class description.
@@ -27,17 +29,6 @@ class Networks(nn.Module):
         self.knowledge = KnowledgeTransfer(semantic_size, hidden_size, visual_size)
         self.fusion = MetaFusion(semantic_size, hidden_size, visual_size)
         self.generator = Generator(semantic_size, semantic_size, hidden_size, visual_size)
-        self.critic = Critic(visual_size, semantic_size, hidden_size)
-
-    @torch.no_grad()
-    def initialise(self, random: torch.Generator) -> None:
-        """Draw the weights: N(0, 0.02), biases 0, the scale of MFU's semantic term N(0, 1).
-
-        `random` is on the CPU, so that every device starts from the same weights.
-        """
-        for name, parameter in self.named_parameters():
-            deviation = 0.0 if name.endswith("bias") else 1.0 if name.endswith("scale") else 0.02
-            parameter.copy_(deviation * torch.randn(parameter.shape, generator=random))
 
     @torch.no_grad()
     def synthesize(
@@ -72,3 +63,43 @@ class Networks(nn.Module):
                 )
             )
         return made
+
+
+class Networks(GuidedGenerator):
+    """The same and the critic: all that is trained."""
+
+    def __init__(self, semantic_size: int, hidden_size: int, visual_size: int) -> None:
+        super().__init__(semantic_size, hidden_size, visual_size)
+        self.critic = Critic(visual_size, semantic_size, hidden_size)
+
+    @classmethod
+    def initialised(
+        cls, semantic_size: int, hidden_size: int, visual_size: int, random: torch.Generator
+    ) -> Networks:
+        """With weights from N(0, 0.02), biases 0, the scale of MFU's semantic term from N(0, 1).
+
+        `random` is on the CPU, so that every device starts from the same weights.
+        """
+        with torch.device("meta"):  # torch's own first weights would only be drawn to be replaced
+            networks = cls(semantic_size, hidden_size, visual_size)
+        networks.to_empty(device="cpu")
+        with torch.no_grad():
+            for name, parameter in networks.named_parameters():
+                deviation = 0.0 if name.endswith("bias") else 1.0 if name.endswith("scale") else 0.02
+                parameter.copy_(deviation * torch.randn(parameter.shape, generator=random))
+        return networks
+
+    def snapshot(self) -> GuidedGenerator:
+        """A copy of what synthesis takes, which further training leaves as it is."""
+        weights = {n: w.clone() for n, w in self.state_dict().items() if not n.startswith("critic.")}
+        return with_weights(*self.sizes, weights)
+
+
+def with_weights(
+    semantic_size: int, hidden_size: int, visual_size: int, weights: Mapping[str, Tensor]
+) -> GuidedGenerator:
+    """A generator that holds the given weights, by their names in a `state_dict`."""
+    with torch.device("meta"):
+        made = GuidedGenerator(semantic_size, hidden_size, visual_size)
+    made.load_state_dict(weights, assign=True)
+    return made.requires_grad_(False)

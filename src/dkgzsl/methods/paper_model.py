@@ -1,0 +1,126 @@
+"""The published form's model: two softmax classifiers and the generator that their features came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from dkgzsl.learning.min_max import MinMax
+from dkgzsl.learning.softmax import LinearClassifier
+from dkgzsl.methods.base import SavedModel
+from dkgzsl.model.networks import GuidedGenerator, with_weights
+
+
+def described(semantics: Float[Tensor, "classes semantic"]) -> Float[Tensor, "classes semantic"]:
+    """Class descriptions as the networks take them: rows of unit length.
+
+    The field's attribute rows have it already, its sentence rows come with lengths near 20; what the published
+    form did with those is not said. A description of zeros stays one.
+    """
+    return functional.normalize(semantics, dim=1)
+
+
+@dataclass(frozen=True)
+class PaperModel:
+    """A generator, and the classifiers trained on real seen and synthesized unseen features.
+
+    Attributes:
+        generator: KTN, MFU and generator, for further synthesis.
+        fusion_weight: length of the guidance.
+        scaler: scale of the features, of the training images.
+        generalized: classifier over seen and unseen classes (GZSL).
+        conventional: classifier over unseen classes (CZSL).
+        seen: classes with training images.
+        unseen: classes without.
+        semantics: descriptions of all K classes, as they were given.
+        class_names: names of all K classes, or none.
+    """
+
+    generator: GuidedGenerator
+    fusion_weight: float
+    scaler: MinMax
+    generalized: LinearClassifier
+    conventional: LinearClassifier
+    seen: Int[Tensor, " seen"]
+    unseen: Int[Tensor, " unseen"]
+    semantics: Float[Tensor, "classes semantic"]
+    class_names: tuple[str, ...] = ()
+
+    def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
+        """Log probabilities over all classes; -inf for a class outside the task."""
+        return self._spread(self.generalized, features)
+
+    def conventional_scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
+        """Log probabilities among the unseen classes; -inf for every other class."""
+        return self._spread(self.conventional, features)
+
+    def _spread(self, classifier: LinearClassifier, features: Tensor) -> Tensor:
+        scaled = self.scaler.scale(features.to(classifier.weight))
+        known = classifier.log_probabilities(scaled)
+        scores = known.new_full((len(features), len(self.semantics)), -torch.inf)
+        return scores.index_copy_(1, classifier.classes, known)
+
+    def synthesize(
+        self, semantics: Float[Tensor, "classes semantic"], number: int, generator: torch.Generator
+    ) -> Float[Tensor, "classes number visual"]:
+        """`number` features for each description, on the scale of the unscaled features.
+
+        Args:
+            semantics: descriptions, scaled or not; the classes need not be those of the task.
+            number: features a class.
+            generator: source of the noise, on the model's device.
+        """
+        made = self.generator.synthesize(
+            described(semantics.to(self.semantics)), number, generator, fusion_weight=self.fusion_weight
+        )
+        return self.scaler.unscale(made)
+
+    def save(self) -> SavedModel:
+        """The model as tensors and JSON values."""
+        tensors = {f"generator.{name}": weight for name, weight in self.generator.state_dict().items()}
+        for name, classifier in (("generalized", self.generalized), ("conventional", self.conventional)):
+            tensors[f"{name}.weight"] = classifier.weight
+            tensors[f"{name}.bias"] = classifier.bias
+        tensors |= {
+            "scaler.minimum": self.scaler.minimum,
+            "scaler.range": self.scaler.range,
+            "seen": self.seen,
+            "unseen": self.unseen,
+            "semantics": self.semantics,
+        }
+        return SavedModel(
+            method="paper",
+            tensors=tensors,
+            values={
+                "sizes": list(self.generator.sizes),
+                "fusion_weight": self.fusion_weight,
+                "class_names": list(self.class_names),
+            },
+        )
+
+    @classmethod
+    def load(cls, saved: SavedModel) -> PaperModel:
+        """The model that `saved` was made from, on the CPU."""
+        tensors = {name: tensor.cpu() for name, tensor in saved.tensors.items()}
+
+        def classifier(name: str, classes: Tensor) -> LinearClassifier:
+            return LinearClassifier(tensors[f"{name}.weight"], tensors[f"{name}.bias"], classes)
+
+        seen, unseen = tensors["seen"], tensors["unseen"]
+        prefix = "generator."
+        weights = {n.removeprefix(prefix): w for n, w in tensors.items() if n.startswith(prefix)}
+        return cls(
+            generator=with_weights(*saved.values["sizes"], weights),
+            fusion_weight=saved.values["fusion_weight"],
+            scaler=MinMax(tensors["scaler.minimum"], tensors["scaler.range"]),
+            generalized=classifier("generalized", torch.cat([seen, unseen]).sort().values),
+            conventional=classifier("conventional", unseen),
+            seen=seen,
+            unseen=unseen,
+            semantics=tensors["semantics"],
+            class_names=tuple(saved.values["class_names"]),
+        )
