@@ -8,7 +8,7 @@ published protocol, at test images is the protocol's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,7 +43,7 @@ class Task:
     class_names: tuple[str, ...] = field(default=())
 
     @property
-    def classes(self) -> Int[Tensor, " seen+unseen"]:
+    def classes(self) -> Int[Tensor, " classes"]:
         """Seen and unseen classes together, ascending."""
         return torch.cat([self.seen, self.unseen]).sort().values
 
@@ -84,7 +84,12 @@ class Model(Protocol):
         ...
 
     def save(self) -> SavedModel:
-        """The model as tensors and JSON values, from which the method's `load` makes it again."""
+        """The model as tensors and JSON values, from which `load` makes it again."""
+        ...
+
+    @classmethod
+    def load(cls, saved: SavedModel) -> Model:
+        """The model that `saved` was made from, on the CPU."""
         ...
 
 
@@ -102,8 +107,19 @@ class Generator(Protocol):
         ...
 
 
-Judge = Callable[[Setting, Model], float]
-"""Takes a setting and the model fitted with it, returns its score on held-out images, higher is better."""
+@runtime_checkable
+class Judge(Protocol):
+    """Who alone knows the labels of held-out images."""
+
+    def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
+        """Score of a model on held-out images, higher is better.
+
+        Args:
+            setting: what the model was fitted with.
+            model: fitted on the explored task.
+            candidate: whether this model may be the choice; otherwise it is a step on the way to one.
+        """
+        ...
 
 
 class Method(Protocol):
@@ -120,10 +136,6 @@ class Method(Protocol):
 
     def fit(self, task: Task, setting: Setting) -> Model:
         """Fit the task with a setting that `explore` has shown."""
-        ...
-
-    def load(self, saved: SavedModel) -> Model:
-        """The model that `saved` was made from."""
         ...
 
 
