@@ -14,7 +14,7 @@ from dkgzsl.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Config:
-    """Turn a file of features (HDF5 region map, xlsa17 .mat) into a feature store, or a store into an xlsa17 .mat."""
+    """Make a feature store of a file of features (HDF5 region map, xlsa17 .mat), or an xlsa17 .mat of a store."""
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_STORE")]
     """An HDF5 file with feature_map and labels, a .mat with features and labels, or a feature store."""

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 class Config:
     """Extract region features of a problem's images; run it again to go on where it was interrupted."""
 
-    problem: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM")]
-    """An imported problem (see dkgzsl data import)."""
+    problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM")]
+    """An imported problem (see dkgzsl data import), or a benchmark by name whose images are here."""
     backbone: str
     """resnet101 (448 pixels), vit-b/16 (224 pixels), or any timm model by its name."""
     out: Path
     """Folder of the feature store."""
+    data_root: str | None = None
+    """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     weights: Path | None = None
     """File of weights, safetensors or PyTorch (default: timm's, from its cache or downloaded)."""
     image_size: int | None = None
@@ -47,12 +49,11 @@ class Config:
 def run(config: Config) -> None:
     """Extract, report unreadable images, print a summary."""
     from dkgzsl.data.feature_store import open_store
-    from dkgzsl.data.problem_folder import read_problem_folder
+    from dkgzsl.data.listed_images import list_images
     from dkgzsl.features.backbones import build_backbone
-    from dkgzsl.features.extraction import ImageList, extract
+    from dkgzsl.features.extraction import extract
 
-    problem = read_problem_folder(config.problem)
-    images = ImageList(problem.name, problem.source, problem.paths, problem.labels.tolist(), problem.class_names)
+    images = list_images(config.problem, data_root=config.data_root)
     backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size)
     height, width = backbone.preprocessing.image_size
     gigabytes = 2 * len(images.paths) * (1 + backbone.regions) * backbone.channels / 1e9

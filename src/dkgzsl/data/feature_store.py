@@ -99,6 +99,14 @@ class FeatureStore:
         """Rows and columns of the regions; None for a store of global tokens alone."""
         return None if self.record["grid"] is None else (self.record["grid"][0], self.record["grid"][1])
 
+    def provenance(self) -> dict[str, Any]:
+        """What is recorded with every number that is computed from the store."""
+        return {
+            "backbone": self.record["backbone"]["name"],
+            "store": {key: value for key, value in self.record.items() if key != "class_names"},
+            "unreadable_images": int((~self.readable).sum()),
+        }
+
     def rows_of(self, paths: Sequence[str]) -> Integer[np.ndarray, " images"]:
         """The row of each image, by path.
 

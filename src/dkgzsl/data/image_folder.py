@@ -113,7 +113,7 @@ def read_image_folder(folder: Path, semantics: str) -> ImageFolder:
 
 
 def list_classes(folder: Path) -> tuple[str, ...]:
-    """Names of the classes of a folder, which need not have a table yet: those of classes.csv, or all that are there.
+    """Names of the classes of a folder, which need not have a table yet: those of classes.csv, or all that it has.
 
     Raises:
         DataError: there are none, or a table cannot be read.

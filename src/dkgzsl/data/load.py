@@ -9,8 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from dkgzsl.data.assemble import problem_of
+from dkgzsl.data.benchmark_store import read_benchmark_store
 from dkgzsl.data.catalog import ARCHIVE, ARCHIVE_PAGE, KNOWN, KnownDataset, known
 from dkgzsl.data.feature_maps import SUFFIXES, read_raw_map
+from dkgzsl.data.feature_store import is_store
 from dkgzsl.data.home import data_root as root_of
 from dkgzsl.data.numbers import numbers
 from dkgzsl.data.problem import Problem
@@ -41,8 +43,8 @@ def load_dataset(
             folder below `data_root`; a folder in the xlsa17 layout; a feature map file (.hdf5, .h5); or an
             imported problem.
         data_root: folder that holds the data sets (default: see `dkgzsl.data.home.data_root`).
-        features: feature file by name (`res101`, `vgg_fc7`) or as a path; for an imported problem, its feature
-            store. Default: from `backbone`, or else `res101`.
+        features: feature file by name (`res101`, `vgg_fc7`) or as a path, or a feature store, which an imported
+            problem needs. Default: from `backbone`, or else `res101`.
         semantics: source of class descriptions to use (default: `att`; numbers: `strokes`).
         backbone: what computed the features; recorded with every number (default: what the file name says).
         unseen: the unseen numbers of `numbers`; all others have theirs fixed.
@@ -68,7 +70,7 @@ def load_dataset(
     else:
         file = find_features(folder, features=features, backbone=backbone)
         raw, provenance = _read(folder, file, semantics)
-        provenance["backbone"] = backbone or _backbone_of(file)
+        provenance["backbone"] = backbone or provenance.get("backbone") or _backbone_of(file)
     return problem_of(raw, semantics=semantics or provenance["default_semantics"], provenance=provenance)
 
 
@@ -110,7 +112,7 @@ def find(
     features: str | Path | None = None,
     backbone: str | None = None,
 ) -> Path:
-    """The folder (or feature map file) of a data set; features and backbone only serve the message if it is missing.
+    """The folder (or feature map file) of a data set; features and backbone serve the message alone.
 
     A benchmark's name stands for its folder below the data root, upper or lower case; any other word for an
     existing path, or else for a folder below the data root.
@@ -143,6 +145,8 @@ def find_features(folder: Path, *, features: str | Path | None, backbone: str | 
     """
     if folder.is_file():
         return folder
+    if features is not None and is_store(Path(features)):
+        return Path(features)
     name = _wanted(features, backbone)
     candidates = [folder / f"{name}{suffix}" for suffix in (".mat", *SUFFIXES)]
     for candidate in (*candidates, folder / name, Path(name).expanduser()):
@@ -176,6 +180,8 @@ def _embedded(
 
 
 def _read(folder: Path, file: Path | None, semantics: str | None) -> tuple[RawData, dict[str, Any]]:
+    if file is not None and is_store(file):
+        return read_benchmark_store(folder, file, semantics)
     if file is not None and file.suffix in SUFFIXES:
         raw, provenance = read_raw_map(file)
         return raw, {**provenance, "default_semantics": "att"}

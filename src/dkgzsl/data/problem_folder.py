@@ -19,11 +19,10 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from dkgzsl.data.assemble import problem_of
 from dkgzsl.data.feature_store import INDEX, open_store
 from dkgzsl.data.hashing import fingerprint
 from dkgzsl.data.image_folder import ImageFolder, list_classes
-from dkgzsl.data.problem import ImageIndices, Problem
+from dkgzsl.data.problem import ImageIndices
 from dkgzsl.data.raw import RawData
 from dkgzsl.data.splits import hold_out_seen
 from dkgzsl.data.tables import (
@@ -156,31 +155,17 @@ def read_problem_folder(folder: Path) -> ProblemFolder:
     )
 
 
-def load_problem_folder(
-    folder: Path, *, features: Path, semantics: str | None = None, test_seed: int = 0
-) -> Problem:
-    """An imported problem with the features of a store, matched by the images' paths.
+def read_raw_folder(folder: Path, *, features: Path, test_seed: int = 0) -> tuple[RawData, dict[str, Any]]:
+    """Read an imported problem, with the features of a store, without judging them, and their provenance.
 
-    The features stay a memory map where store and problem list the same images in the same order; otherwise the
-    rows are copied. Images that the extraction could not read are in no part.
+    Store and problem are matched by the images' paths. The features stay a memory map where both list the same
+    images in the same order; otherwise the rows are copied. Images that the extraction could not read are in no
+    part.
 
     Args:
         folder: the imported problem.
         features: a finished feature store.
-        semantics: the source to use (default: as imported).
         test_seed: redraws the seen test images.
-
-    Raises:
-        DataError: problem or store cannot be read, the store lacks an image, there is no such source, or a check
-            of `dkgzsl.data.checks.structure` finds an error.
-    """
-    raw, provenance = read_raw_folder(folder, features=features, test_seed=test_seed)
-    default = provenance["default_semantics"]
-    return problem_of(raw, semantics=semantics or default, provenance=provenance)
-
-
-def read_raw_folder(folder: Path, *, features: Path, test_seed: int = 0) -> tuple[RawData, dict[str, Any]]:
-    """Read an imported problem and a store without judging them, with their provenance (JSON values).
 
     Raises:
         DataError: problem or store cannot be read, or the store lacks an image.
@@ -208,9 +193,7 @@ def read_raw_folder(folder: Path, *, features: Path, test_seed: int = 0) -> tupl
         "folder": str(folder),
         "files": {path.name: fingerprint(path) for path in files},
         "features": features.name,
-        "backbone": store.record["backbone"]["name"],
-        "store": {key: value for key, value in store.record.items() if key != "class_names"},
-        "unreadable_images": int((~readable).sum()),
+        **store.provenance(),
         "default_semantics": listed.semantics_name,
         "computed_semantics": {path.stem: _origin(path) for path in listed.table_files if _origin(path)},
         "splits": f"{TEST_SHARE:.0%} of each seen class held out for test by seed {test_seed}",

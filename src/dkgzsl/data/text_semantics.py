@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from dkgzsl.data.hub import hub_without_waiting
 from dkgzsl.data.tables import SemanticTable, clean_name, read_named_columns
 from dkgzsl.errors import ConfigError, DataError, nearest
 
@@ -91,10 +92,11 @@ def encode(
     except ImportError as error:
         raise DataError("encoding text needs an extra", fix="pip install 'dkgzsl[text]'") from error
     try:
-        # Only safetensors are read: other weight files could execute code.
-        model = sentence_transformers.SentenceTransformer(
-            encoder, device=device, model_kwargs={"use_safetensors": True}
-        )
+        with hub_without_waiting():
+            # Only safetensors are read: other weight files could execute code.
+            model = sentence_transformers.SentenceTransformer(
+                encoder, device=device, model_kwargs={"use_safetensors": True}
+            )
     except Exception as error:  # of many kinds: no network, no such model, a folder of another kind
         raise DataError(
             f"the sentence encoder {encoder!r} cannot be loaded: {_first_line(error)}",

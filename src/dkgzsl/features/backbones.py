@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dkgzsl.data.hub import hub_without_waiting
 from dkgzsl.errors import ConfigError, DataError, nearest
 from dkgzsl.features.preprocessing import Preprocessing
 from dkgzsl.features.weights import load_weights, state_sha256
@@ -157,7 +158,8 @@ def _downloaded(timm: Any, timm_name: str, name: str) -> nn.Module:
             fix="give a file with --weights, or name a model with weights, such as resnet50 or vit-b/16",
         )
     try:
-        model: nn.Module = timm.create_model(timm_name, pretrained=True, num_classes=0)
+        with hub_without_waiting():
+            model: nn.Module = timm.create_model(timm_name, pretrained=True, num_classes=0)
     except Exception as error:  # of many kinds: no network, offline mode, no such revision, a broken cache
         raise DataError(
             f"the weights of {name!r} are not in timm's cache and cannot be fetched: {type(error).__name__}",

@@ -21,6 +21,7 @@ from jaxtyping import Float16, UInt8
 from torch import Tensor
 
 from dkgzsl.data.feature_store import StoreWriter
+from dkgzsl.data.listed_images import ImageList
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.backbones import Backbone
 from dkgzsl.features.images import UnreadableImageError, read_image
@@ -30,25 +31,6 @@ Progress = Callable[[int, int], None]
 """Called with the images done and all images, once at the start and after each batch."""
 
 _AHEAD: Final = 2  # batches that are decoded while one is in the backbone
-
-
-@dataclass(frozen=True)
-class ImageList:
-    """Images to extract.
-
-    Attributes:
-        name: of the problem, for the record.
-        root: folder that the paths are relative to.
-        paths: relative path of each image.
-        labels: class of each image, a position in `class_names`.
-        class_names: names of the classes.
-    """
-
-    name: str
-    root: Path
-    paths: Sequence[str]
-    labels: Sequence[int]
-    class_names: Sequence[str]
 
 
 @dataclass(frozen=True)

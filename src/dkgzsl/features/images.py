@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -50,7 +51,8 @@ def read_image(path: Path) -> tuple[Image, str]:
     except UnreadableImageError as error:
         raise UnreadableImageError(error.why, digest) from error
     except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
-        raise UnreadableImageError(f"cannot be decoded: {error}", digest) from error
+        why = re.sub(r" at 0x[0-9a-fA-F]+", "", str(error))  # addresses differ at every attempt
+        raise UnreadableImageError(f"cannot be decoded: {why}", digest) from error
 
 
 def _decode(content: bytes) -> Image:

@@ -33,7 +33,9 @@ def load_weights(model: nn.Module, path: Path, *, head: tuple[str, ...]) -> dict
     state = _without_prefix(_read(path))
     state = {name: tensor for name, tensor in state.items() if not name.startswith(tuple(f"{h}." for h in head))}
     wanted = model.state_dict()
-    missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    # Batch normalisation counts batches for training alone; files older than the counter lack it.
+    needed = {name for name in wanted if not name.endswith("num_batches_tracked")}
+    missing, unexpected = sorted(needed - state.keys()), sorted(state.keys() - wanted.keys())
     shapes = [
         f"{name} is {list(state[name].shape)}, not {list(wanted[name].shape)}"
         for name in sorted(wanted.keys() & state.keys())
@@ -46,7 +48,7 @@ def load_weights(model: nn.Module, path: Path, *, head: tuple[str, ...]) -> dict
             where=str(path),
             fix="name the backbone that the weights were made with (--backbone)",
         )
-    model.load_state_dict({n: t.to(wanted[n].dtype) for n, t in state.items()}, strict=True)
+    model.load_state_dict({**wanted, **{n: t.to(wanted[n].dtype) for n, t in state.items()}}, strict=True)
     return {"source": "file", "file": path.name, "sha256": sha256_of(path)}
 
 
