@@ -179,7 +179,7 @@ def _unchecked(raw: RawData) -> Iterator[Finding]:
         yield Finding(
             "note",
             "not checked",
-            "without a feature file there are no labels: roles of classes, empty classes and features are unchecked",
+            "without a feature file there are no labels: roles, empty classes and features are unchecked",
         )
     if raw.class_names is None:
         yield Finding("note", "class names", "the classes have no names: they are numbered class_1, class_2, ...")

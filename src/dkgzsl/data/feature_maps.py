@@ -11,7 +11,7 @@ import numpy as np
 from dkgzsl.data.assemble import problem_of
 from dkgzsl.data.checks import PARTS
 from dkgzsl.data.problem import Problem
-from dkgzsl.data.raw import RawData, orient, whole_numbers
+from dkgzsl.data.raw import RawData, count_classes, orient, whole_numbers
 from dkgzsl.data.stored_array import StoredArray
 from dkgzsl.data.xlsa17 import SplitFile, add_splits, clean_names, companions
 from dkgzsl.errors import DataError
@@ -52,7 +52,7 @@ def read_raw_map(path: Path) -> tuple[RawData, dict[str, Any]]:
     labels = whole_numbers(contents["labels"], what="labels", where=path, first=_FIRST)
     names = contents.get("allclasses_names")
     class_names = None if names is None else clean_names(np.array([_text(name) for name in names.ravel()]))
-    classes = _count_classes(labels, contents["att"])
+    classes = count_classes(labels, contents["att"].shape)
     tables = {
         name: np.ascontiguousarray(
             orient(contents[key], count=classes, axis=0, what=key, of="classes", where=path), dtype=np.float64
@@ -127,12 +127,6 @@ def _features(path: Path) -> np.ndarray | StoredArray:
     if offset is None or not int(np.prod(shape)):
         return StoredArray(path, "feature_map")
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
-
-
-def _count_classes(labels: np.ndarray, table: np.ndarray) -> int:
-    high = int(labels.max(initial=-1))
-    from_one = high + 1 not in table.shape and high in table.shape  # then the check of the labels says so
-    return high if from_one else high + 1
 
 
 def _is_array(item: Any) -> bool:

@@ -100,6 +100,15 @@ def whole_numbers(values: np.ndarray, *, what: str, where: str | Path, first: in
     return flat.astype(np.int64) - first
 
 
+def count_classes(labels: Int[np.ndarray, " _"], table: tuple[int, ...]) -> int:
+    """How many classes there are, where no names tell: the side of the table that the labels come nearest to.
+
+    Labels that do not fit it exactly are then found out of range, which is the likelier mistake.
+    """
+    named = int(labels.max(initial=-1)) + 1
+    return min(table, key=lambda side: abs(side - named), default=named)
+
+
 def orient(
     table: np.ndarray, *, count: int, axis: int, what: str, of: str, where: str | Path, ties: bool = False
 ) -> np.ndarray:

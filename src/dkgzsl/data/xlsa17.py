@@ -15,7 +15,7 @@ from dkgzsl.data.checks import PARTS
 from dkgzsl.data.hashing import fingerprint
 from dkgzsl.data.matfile import mat_names, read_mat
 from dkgzsl.data.problem import Problem
-from dkgzsl.data.raw import RawData, orient, whole_numbers
+from dkgzsl.data.raw import RawData, count_classes, orient, whole_numbers
 from dkgzsl.data.stored_array import rows_of
 from dkgzsl.errors import DataError, nearest
 
@@ -113,8 +113,7 @@ def read_raw(
     """
     path = split_file(folder, semantics)
     contents = {} if features is None else read_features(features)
-    classes = int(contents["labels"].max(initial=-1)) + 1 if contents else None
-    first = read_split(path, classes=classes)
+    first = read_split(path, labels=contents.get("labels"))
     agreeing, left_out = companions(first)
     named = next((split.class_names for split in (first, *agreeing) if split.class_names), None)
     raw = RawData(
@@ -160,12 +159,13 @@ def split_file(folder: Path, semantics: str | None) -> Path:
     return found
 
 
-def read_split(path: Path, *, classes: int | None = None) -> SplitFile:
+def read_split(path: Path, *, classes: int | None = None, labels: np.ndarray | None = None) -> SplitFile:
     """Read one split file.
 
     Args:
         path: a `*_splits.mat`.
-        classes: number of classes, where it is known otherwise; the class names count first.
+        classes: number of classes, where it is known; the class names count first.
+        labels: labels from 0, where they are known and neither names nor `classes` tell the number of classes.
 
     Raises:
         DataError: a variable is missing, is no whole number, or fits no orientation.
@@ -173,7 +173,11 @@ def read_split(path: Path, *, classes: int | None = None) -> SplitFile:
     contents = read_mat(path)
     _need(path, contents, ["att", *(_PARTS_IN_FILE[part] for part in PARTS)])
     names = clean_names(contents["allclasses_names"].ravel()) if "allclasses_names" in contents else None
-    count = len(names) if names is not None else (classes or contents["att"].shape[-1])
+    count = contents["att"].shape[-1]
+    if names is not None or classes is not None:
+        count = len(names) if names is not None else classes
+    elif labels is not None:
+        count = count_classes(labels, contents["att"].shape)
     source = path.name.removesuffix(SUFFIX)
     tables = {
         name: np.ascontiguousarray(
