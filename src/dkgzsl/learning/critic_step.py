@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dkgzsl.model.critic import Critic
-from dkgzsl.model.gradient_penalty import gradient_penalty, slopes
+from dkgzsl.model.gradient_penalty import gradient_penalty, slopes_at, weight_derivatives
 
 
 class CriticFigures(NamedTuple):
@@ -40,9 +40,9 @@ def critic_gradients(
     """Set the gradients of gamma * (E D(fake) - E D(real) + penalty_weight * GP) on the critic's parameters.
 
     The hidden layer is affine in the feature, so that at the interpolates mix * real + (1 - mix) * fake it is the
-    same mixture of those at real and fake. A leaky ReLU is its slope times its input, so that each image
-    contributes +-gamma / images * slope * hidden to the derivative by w2, and +-gamma / images * slope * w2 to
-    that by the hidden layer. The score's bias drops out of the objective: its gradient is zero.
+    same mixture of those at real and fake. A leaky ReLU is its slope times its input, so that real, fake and
+    penalty terms are all of the form that `weight_derivatives` takes. The score's bias drops out of the objective:
+    its gradient is zero.
 
     Args:
         critic: the critic.
@@ -55,30 +55,33 @@ def critic_gradients(
         gamma: weight of the whole objective.
         penalty_weight: lambda.
     """
-    low, full = real.dtype, critic.score.weight.dtype
-    size, features = len(real), torch.cat([real, fake])
-    weight, score = critic.visual.weight.to(low), critic.score.weight[0]
-    described = semantics.to(low)
-    class_part = (described @ critic.semantic.weight.to(low).T).to(full) + critic.semantic.bias
+    low, full, size = real.dtype, critic.score.weight.dtype, len(real)
+    weight, score = critic.visual.weight, critic.score.weight[0]
+    weight_low, described = weight.to(low), semantics.to(low)
+    by_class = (described @ critic.semantic.weight.to(low).T).to(full) + critic.semantic.bias
+    class_part = by_class.index_select(0, slots)
 
-    hidden = (features @ weight.T).to(full).view(2, size, -1) + class_part.index_select(0, slots)
-    penalty = gradient_penalty(torch.lerp(hidden[1], hidden[0], mix), weight, score, weight=gamma * penalty_weight)
+    hidden = (torch.cat([real, fake]) @ weight_low.T).to(full).view(2, size, -1) + class_part
+    between = torch.lerp(hidden[1], hidden[0], mix)
+    penalty = gradient_penalty(between, weight_low, score, penalty_weight=gamma * penalty_weight)
 
-    pull = slopes(hidden)  # derivative by (w2 * hidden), image by image
-    pull[0] *= -gamma / size
-    pull[1] *= gamma / size
-    by_score = (pull * hidden).sum(dim=(0, 1))
-    by_image = pull.mul_(score)  # derivative by the hidden layer
-    by_class = members.T @ (by_image[0] + by_image[1])
-    by_visual = penalty.by_hidden
-    if low == full:
-        by_visual.addmm_(by_image.view(2 * size, -1).T, features)
-    else:
-        by_visual += by_image.view(2 * size, -1).to(low).T @ features
+    slopes = slopes_at(hidden)
+    slopes[0] *= -gamma / size  # the share of each image in the objective
+    slopes[1] *= gamma / size
+    visual_grad, score_grad = weight_derivatives(
+        torch.cat([slopes.flatten(0, 1), penalty.slopes]),
+        torch.cat([real, fake, penalty.pulls.to(low)]),
+        weight,
+        score,
+    )
+    difference = slopes[0] + slopes[1]
+    score_grad += (difference * class_part).sum(dim=0)
+    class_grad = (members.T @ difference) * score
 
-    critic.visual.weight.grad = by_visual
-    critic.semantic.weight.grad = (by_class.to(low).T @ described).to(full)
-    critic.semantic.bias.grad = by_class.sum(dim=0)
-    critic.score.weight.grad = (by_score + penalty.by_score)[None]
+    critic.visual.weight.grad = visual_grad
+    critic.semantic.weight.grad = (class_grad.to(low).T @ described).to(full)
+    critic.semantic.bias.grad = class_grad.sum(dim=0)
+    critic.score.weight.grad = score_grad[None]
     critic.score.bias.grad = torch.zeros_like(critic.score.bias)
-    return CriticFigures(-(by_score @ score) / gamma, penalty.mean)
+    distance = -((slopes * hidden).sum(dim=(0, 1)) @ score) / gamma
+    return CriticFigures(distance, penalty.mean)
