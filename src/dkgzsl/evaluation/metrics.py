@@ -72,13 +72,20 @@ class SeenUnseenCurve:
         return float((bounds[widest] + bounds[widest + 1]) / 2)
 
 
-def seen_unseen_curve(scores: Scores, labels: Labels, is_unseen: Bool[np.ndarray, " classes"]) -> SeenUnseenCurve:
+def seen_unseen_curve(
+    scores: Scores,
+    labels: Labels,
+    is_unseen: Bool[np.ndarray, " classes"],
+    *,
+    class_weights: Float[np.ndarray, " classes"] | None = None,
+) -> SeenUnseenCurve:
     """The exact curve of the held-out images of both kinds.
 
     Args:
         scores: generalized scores of all images; -inf for classes outside the task.
         labels: class of each image; it counts as an unseen image where its class is unseen.
         is_unseen: which classes get the constant.
+        class_weights: weight of each class's accuracy in U or S (default: 1 for each).
     """
     # An image is given to its best unseen class once the constant passes the margin of its best seen one.
     seen_scores = np.where(is_unseen, -np.inf, scores)
@@ -88,11 +95,12 @@ def seen_unseen_curve(scores: Scores, labels: Labels, is_unseen: Bool[np.ndarray
     margins = seen_scores[rows, best_seen] - unseen_scores[rows, best_unseen]
     of_unseen = is_unseen[labels]
     counts = np.bincount(labels, minlength=len(is_unseen))
-    weights = 1.0 / counts[labels]
-    total_unseen = max(int((counts[is_unseen] > 0).sum()), 1)
-    total_seen = max(int((counts[~is_unseen] > 0).sum()), 1)
-    gain = np.where(of_unseen & (best_unseen == labels), weights / total_unseen, 0.0)
-    loss = np.where(~of_unseen & (best_seen == labels), weights / total_seen, 0.0)
+    shares = (counts > 0).astype(float) if class_weights is None else class_weights * (counts > 0)
+    for group in (is_unseen, ~is_unseen):
+        shares[group] /= max(shares[group].sum(), np.finfo(float).tiny)
+    weights = shares[labels] / counts[labels]
+    gain = np.where(of_unseen & (best_unseen == labels), weights, 0.0)
+    loss = np.where(~of_unseen & (best_seen == labels), weights, 0.0)
 
     order = np.argsort(margins, kind="stable")
     constants, starts = np.unique(margins[order], return_index=True)

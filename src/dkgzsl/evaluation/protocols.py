@@ -1,12 +1,14 @@
 """The two protocols: `validated`, which looks at the test images once, and `paper`, which chooses on them.
 
-PROTOCOL.md, "Two protocols". Both are the same few lines, since a method does not know whom its judge looks at.
+Both are the same few lines, since a method does not know whom its judge looks at.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from dkgzsl.data.problem import Problem
@@ -14,6 +16,8 @@ from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.examination import Examination, Represent, final_of, pooled, validation_of
 from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.methods.base import Method, Model, Setting
+from dkgzsl.methods.model_file import read_model, write_model
+from dkgzsl.methods.registry import load_model
 
 ProtocolName = Literal["validated", "paper"]
 Watch = Callable[[Setting, Figures], None]
@@ -53,10 +57,21 @@ def run_protocol(
     seed: int,
     represent: Represent = pooled,
     watch: Watch | None = None,
+    memory: Path | None = None,
 ) -> Outcome:
-    """Run a method under a protocol, by name."""
+    """Run a method under a protocol.
+
+    Args:
+        name: the protocol.
+        method: fitted as the protocol says.
+        problem: the data.
+        seed: draws the held-out images of validation.
+        represent: features of the images, learned (if at all) from training images alone.
+        watch: told of each look at held-out images.
+        memory: folder that keeps what was looked at, so that an interrupted run goes on; None keeps nothing.
+    """
     protocol = {"validated": validated, "paper": best_on_test}[name]
-    return protocol(method, problem, seed=seed, represent=represent, watch=watch)
+    return protocol(method, problem, seed=seed, represent=represent, watch=watch, memory=memory)
 
 
 def validated(
@@ -66,13 +81,14 @@ def validated(
     seed: int,
     represent: Represent = pooled,
     watch: Watch | None = None,
+    memory: Path | None = None,
 ) -> Outcome:
     """Choose on validation classes, fit again on all training images, score the test images once.
 
     Settings are chosen by AUSUC, which needs no constant; the constant is the one with the best H for the choice.
     """
     task, examination = validation_of(problem, seed, represent)
-    judge = _Judge(examination, watch)
+    judge = _Judge(examination, watch, memory)
     method.explore(task, judge)
     chosen = judge.best
     if chosen is None:
@@ -100,6 +116,7 @@ def best_on_test(
     seed: int,
     represent: Represent = pooled,
     watch: Watch | None = None,
+    memory: Path | None = None,
 ) -> Outcome:
     """The best of everything on the test images, as published: T1 by its own best model, U, S and H by theirs.
 
@@ -107,7 +124,7 @@ def best_on_test(
     """
     del seed  # the methods hold it; this protocol draws nothing
     task, examination = final_of(problem, represent)
-    judge = _TestJudge(examination, watch)
+    judge = _TestJudge(examination, watch, memory)
     method.explore(task, judge)
     if judge.best is None or judge.best_model is None:
         raise _unjudged()
@@ -133,51 +150,106 @@ class _Look:
     constant: float
 
 
-@dataclass
 class _Judge:
-    """Scores models on held-out images and remembers the best by AUSUC, which needs no constant."""
+    """Scores models on held-out images and remembers the best by AUSUC, which needs no constant.
 
-    examination: Examination
-    watch: Watch | None = None
-    looks: int = 0
-    best: _Look | None = None
+    Looks are kept in a file where there is a memory; a look that a resumed method shows again counts once.
+    """
 
-    def __call__(self, setting: Setting, model: Model) -> float:
-        look, _ = self._look(setting, model)
-        area = look.figures.ausuc
-        if area is None:
-            return float("-inf")
-        if self.best is None or area > (self.best.figures.ausuc or 0.0):
-            self.best = look
-        return area
+    def __init__(self, examination: Examination, watch: Watch | None, memory: Path | None) -> None:
+        self.examination, self.watch, self.memory = examination, watch, memory
+        self.best: _Look | None = None
+        self._seen: set[str] = set()
+        for line in self._remembered():
+            look = _Look(line["setting"], Figures(**line["figures"]), line["constant"])
+            self._seen.add(_key(look.setting))
+            if line["candidate"]:
+                self._consider(look)
 
-    def _look(self, setting: Setting, model: Model) -> tuple[_Look, Scored]:
+    @property
+    def looks(self) -> int:
+        """How many models were looked at."""
+        return len(self._seen)
+
+    def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
         scored = self.examination.score(model)
         constant = scored.curve().best_constant()
         look = _Look(dict(setting), scored.figures(constant), constant)
-        self.looks += 1
-        if self.watch is not None:
-            self.watch(setting, look.figures)
-        return look, scored
+        if _key(setting) not in self._seen:
+            self._remember(look, candidate)
+            self._seen.add(_key(setting))
+            if self.watch is not None:
+                self.watch(setting, look.figures)
+        if candidate and self._consider(look):
+            self._keep(model, scored)
+        return self._worth(look.figures)
+
+    def _consider(self, look: _Look) -> bool:
+        """Whether this is the best so far."""
+        better = self.best is None or self._worth(look.figures) > self._worth(self.best.figures)
+        if better and self._worth(look.figures) > float("-inf"):
+            self.best = look
+            return True
+        return False
+
+    def _worth(self, figures: Figures) -> float:
+        return float("-inf") if figures.ausuc is None else figures.ausuc
+
+    def _keep(self, model: Model, scored: Scored) -> None:
+        """Validation needs no more than the setting: the model is fitted again on all training images."""
+
+    def _remembered(self) -> list[dict[str, Any]]:
+        file = None if self.memory is None else self.memory / _LOOKS
+        if file is None or not file.is_file():
+            return []
+        lines = file.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]  # what follows the last newline was broken off
+
+    def _remember(self, look: _Look, candidate: bool) -> None:
+        if self.memory is None:
+            return
+        self.memory.mkdir(parents=True, exist_ok=True)
+        line = {
+            "setting": dict(look.setting),
+            "figures": asdict(look.figures),
+            "constant": look.constant,
+            "candidate": candidate,
+        }
+        with (self.memory / _LOOKS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
-@dataclass
+_LOOKS = "looks.jsonl"
+_BEST = "best.safetensors"
+
+
 class _TestJudge(_Judge):
     """Remembers the best T1 and the best raw H, each with its own model, as published tables do."""
 
-    best_conventional: float | None = None
-    best_model: tuple[Model, Scored] | None = None
+    def __init__(self, examination: Examination, watch: Watch | None, memory: Path | None) -> None:
+        self.best_conventional: float | None = None
+        self.best_model: tuple[Model, Scored] | None = None
+        super().__init__(examination, watch, memory)
+        if self.best is not None and memory is not None:
+            model = load_model(read_model(memory / _BEST))
+            self.best_model = model, examination.score(model)
 
-    def __call__(self, setting: Setting, model: Model) -> float:
-        look, scored = self._look(setting, model)
+    def _consider(self, look: _Look) -> bool:
         if look.figures.t1 is not None:
             self.best_conventional = max(look.figures.t1, self.best_conventional or 0.0)
-        harmonic = look.figures.h
-        if harmonic is None:
-            return float("-inf")
-        if self.best is None or harmonic > (self.best.figures.h or 0.0):
-            self.best, self.best_model = look, (model, scored)
-        return harmonic
+        return super()._consider(look)
+
+    def _worth(self, figures: Figures) -> float:
+        return float("-inf") if figures.h is None else figures.h
+
+    def _keep(self, model: Model, scored: Scored) -> None:
+        self.best_model = model, scored
+        if self.memory is not None:
+            write_model(self.memory / _BEST, model.save())
+
+
+def _key(setting: Setting) -> str:
+    return json.dumps(dict(setting), sort_keys=True)
 
 
 def _unjudged() -> ConfigError:

@@ -1,6 +1,6 @@
 """Episodes: seen classes play unseen ones, so that what acts on descriptions is trained on its own task.
 
-METHOD step 4 of the closed form. Each episode hides some of the seen classes, predicts their prototypes from the
+Step 4 of the closed form. Each episode hides some of the seen classes, predicts their prototypes from the
 others by kernel ridge regression (differentiable), and lowers the cross-entropy of held-back images over the joint
 label space. Class means come from one half of a class's images and queries from the other.
 """
@@ -92,7 +92,7 @@ def learn_by_episodes(
             logits = (points[queries] @ joint.T - joint.square().sum(1) / 2) / variance
             loss = nn.functional.cross_entropy(logits, positions[queries])
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
         module.eval()
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dkgzsl.methods.base import Judge, Model, SavedModel, Setting, Task, columns_of
+from dkgzsl.methods.base import Judge, SavedModel, Setting, Task, columns_of
 
 POWERS = tuple(range(-3, 4))
 
@@ -46,6 +46,11 @@ class BilinearModel:
         tensors = {"class_weights": self.class_weights, "seen": self.seen, "unseen": self.unseen}
         return SavedModel("eszsl", tensors, {})
 
+    @classmethod
+    def load(cls, saved: SavedModel) -> BilinearModel:
+        """The model that `saved` was made from."""
+        return cls(**{name: saved.tensors[name] for name in ("class_weights", "seen", "unseen")})
+
 
 class ESZSL:
     """Both penalties, gamma and lambda, are chosen by the judge among powers of ten.
@@ -73,11 +78,6 @@ class ESZSL:
         """Fit with one pair of penalties (powers of ten)."""
         fitting = _Fitting(task, self.device)
         return fitting.model(fitting.left(setting["gamma"]), setting["lambda"])
-
-    def load(self, saved: SavedModel) -> Model:
-        """The model that `saved` was made from."""
-        tensors = saved.tensors
-        return BilinearModel(tensors["class_weights"], tensors["seen"], tensors["unseen"])
 
 
 class _Fitting:

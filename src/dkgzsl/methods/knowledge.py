@@ -1,7 +1,7 @@
 """The default method: knowledge in closed form, its few constants chosen on held-out classes.
 
-METHOD section 7. What is learned on top (episodes, fusion) is offered to the judge after the best constants are
-known, and stays only where the judge prefers it.
+Steps 1 to 3 are solved. What is learned on top (episodes, fusion) is offered to the judge after the best constants
+are known, and stays only where the judge prefers it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from dkgzsl.config import KnowledgeConfig
 from dkgzsl.errors import ConfigError
 from dkgzsl.learning.episodes import EpisodePlan, learn_by_episodes
-from dkgzsl.methods.base import Judge, Model, SavedModel, Setting, Task
+from dkgzsl.methods.base import Judge, Setting, Task
 from dkgzsl.methods.knowledge_model import (
     DescriptionMap,
     KnowledgeModel,
@@ -29,7 +29,7 @@ from dkgzsl.model.kernel_ridge import DescriptionSpace, KernelRidge
 from dkgzsl.model.prototype_fusion import PrototypeFusion
 from dkgzsl.model.whitening import PrincipalSpace, WhitenedSpace, WithinClassSpectrum
 
-# METHOD, section 7, step 4; the residual's numbers are the middle of the range that worked.
+# Step 4 of the closed form; the residual's numbers are the middle of the range that worked.
 _PLANS = {
     "weights": EpisodePlan(episodes=50, learning_rate=0.01),
     "residual": EpisodePlan(episodes=100, learning_rate=3e-4),
@@ -93,10 +93,6 @@ class KnowledgeMethod:
     def fit(self, task: Task, setting: Setting) -> KnowledgeModel:
         """Solve the task with given constants; learned options are learned again on all of its classes."""
         return _Fitting(task, self.config, self.seed, self.device).model(setting)
-
-    def load(self, saved: SavedModel) -> Model:
-        """The model that `saved` was made from."""
-        return KnowledgeModel.load(saved)
 
 
 class _Best:

@@ -46,7 +46,7 @@ class MeansSpace:
         origin = means.mean(0)
         directions = torch.linalg.svd(means - origin, full_matrices=False)
         smallest = directions.S[0] * torch.finfo(means.dtype).eps * max(means.shape)
-        kept = directions.S > smallest
+        kept = directions.S.gt(smallest)
         return cls(whitened, origin, directions.Vh[kept].T.contiguous())
 
     def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images dim"]:

@@ -1,4 +1,4 @@
-"""What episodes can learn on class descriptions: a weight a dimension, or a residual (METHOD step 4)."""
+"""What episodes can learn on class descriptions: a weight a dimension, or a residual."""
 
 from __future__ import annotations
 

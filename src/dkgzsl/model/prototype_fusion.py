@@ -1,8 +1,8 @@
 """A learned residual of solved prototypes through a meta-fusion unit (MFU).
 
 The default form's use of the paper's unit: the knowledge k is the solved prototype itself, and m corrects it.
-Deviations from DKGZSL: m is added with its own length, not with length 0.1; it starts at zero; the semantic term is
-used at synthesis, too.
+Deviations from DKGZSL: m is added with its own length, not with length 0.1; it starts at zero; the semantic term
+is used at synthesis, too.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class PrototypeFusion(nn.Module):
     def __init__(self, size: int, semantic_size: int, inner_size: int = 256) -> None:
         super().__init__()
         self.unit = FusionUnit(semantic_size, inner_size, size)
-        last = self.unit.knowledge[2]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in self.unit.knowledge[2].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self, prototypes: Float[Tensor, "classes dim"], descriptions: Float[Tensor, "classes semantic"]
     ) -> Float[Tensor, "classes dim"]:
         """Corrected prototypes of prepared descriptions."""
-        return prototypes + self.unit(prototypes, self.unit.semantic_term(descriptions))
+        residual: Tensor = self.unit(prototypes, self.unit.semantic_term(descriptions))
+        return prototypes + residual

@@ -1,4 +1,4 @@
-"""Whitened feature space, in which the classes differ by their means alone (METHOD step 1 of the closed form).
+"""Whitened feature space, in which the classes differ by their means alone (step 1 of the closed form).
 
 Source: the shared-covariance Gaussian of linear discriminant analysis, as GFZSL (Verma and Rai, ECML 2017,
 arXiv 1707.08040) uses per class. Deviations: one full covariance for all classes instead of diagonal ones, shrunk

@@ -1,0 +1,41 @@
+"""`dkgzsl evaluate`: figures again, from the run folder alone and the data it was trained on."""
+
+from __future__ import annotations
+
+import json as json_format
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from dkgzsl.cli.clock import seconds_since_start
+
+
+@dataclass(frozen=True)
+class Config:
+    """Compute a run's figures again: its saved models score the test images of its data."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    data_root: str | None = None
+    """Folder that holds the data sets, where it is no longer that of the training."""
+    device: str | None = None
+    """cpu, cuda, ... (default: CUDA where there is one)."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def run(config: Config) -> None:
+    """Score, print the figures."""
+    from pathlib import Path
+
+    from dkgzsl.cli.figures import print_figures
+    from dkgzsl.runs.evaluation import evaluate
+
+    evaluated = evaluate(
+        Path(config.run), data_root=config.data_root, device=config.device, clock=seconds_since_start
+    )
+    if config.json:
+        print(json_format.dumps(evaluated.result))
+    else:
+        print_figures(evaluated.result, evaluated.details)

@@ -1,0 +1,118 @@
+"""Figures and plans as people read them on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from dkgzsl.runs.plan import Plan
+
+_COLUMNS = {"t1": "T1", "u": "U", "s": "S", "h": "H", "h_calibrated": "H calibrated", "ausuc": "AUSUC"}
+
+
+def console() -> Console:
+    """Standard output; as wide as it needs where it is no terminal, so that nothing is cut."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+def print_figures(result: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+    """The run's figures beside chance and the baseline, with what they depend on."""
+    seeds = result["seeds"]
+    several = len(seeds) > 1
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    table.add_column("%")
+    for name in _COLUMNS.values():
+        table.add_column(name, justify="right")
+    table.add_row(f"{result['variant']}", *(_cell(result["metrics"][key], several) for key in _COLUMNS))
+    baseline = details.get("baseline")
+    if baseline:
+        table.add_row("ESZSL", *(_plain(baseline["figures"].get(key)) for key in _COLUMNS))
+    chance = details.get("chance")
+    if chance:
+        table.add_row("chance", *(_plain(chance.get(key)) for key in _COLUMNS))
+    out = console()
+    out.print(table)
+    out.print()
+    for line in _provenance(result, details):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def _provenance(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
+    seeds = result["seeds"]
+    lines = [
+        f"{result['dataset']}, semantics {result['semantics']}, features of {result['backbone']}; "
+        f"protocol {result['protocol']}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; "
+        f"{result['seconds']:.0f} s"
+    ]
+    if result["protocol"] == "paper":
+        looks = sum(seed["looks_at_test"] for seed in details["seeds_detail"])
+        lines.append(
+            f"chosen on the test images, which were looked at {looks} times: only to compare with printed tables"
+        )
+    if len(seeds) == 1:
+        spread = details["seeds_detail"][0]["spread_over_classes"]
+        parts = [f"{_COLUMNS[key]} {100 * spread[key]:.1f}" for key in _COLUMNS if key in spread]
+        lines.append(f"spread over classes (bootstrap): {', '.join(parts)}")
+    lines.append(f"run folder: {result['run']}")
+    return lines
+
+
+def _cell(value: Mapping[str, float] | None, several: bool) -> str:
+    if value is None:
+        return "–"
+    mean = f"{100 * value['mean']:.1f}"
+    return f"{mean} ± {100 * value['std']:.1f}" if several else mean
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def print_plan(plan: Plan) -> None:
+    """What a run would do, with sizes and a rough time."""
+    from dkgzsl.runs.estimate import estimate
+
+    problem, config = plan.problem, plan.config
+    parts = problem.parts
+    shape = " x ".join(map(str, problem.features.shape))
+    expected = estimate(plan)
+    rows = [
+        ("data set", f"{problem.name}, {len(problem.class_names)} classes"),
+        ("features", f"{shape} ({problem.provenance.get('features', 'given')})"),
+        ("semantics", f"{problem.semantics_name}, {problem.semantics.shape[1]} dimensions"),
+        ("training images", f"{len(parts.trainval)} of {len(problem.seen_classes)} seen classes"),
+        (
+            "test images",
+            f"{len(parts.test_seen)} seen, {len(parts.test_unseen)} of {len(problem.unseen_classes)} unseen",
+        ),
+        ("variant", f"{plan.variant}, classifier {config.classifier}"),
+        ("protocol", config.protocol),
+        ("seeds", ", ".join(map(str, plan.seeds))),
+        ("device", str(plan.device)),
+    ]
+    if plan.variant == "paper":
+        rows.append(
+            ("epochs", f"{config.epochs}, batch size {config.batch_size}, hidden {config.adversarial.hidden_size}")
+        )
+    rows += [("memory", f"about {expected.gigabytes:.1f} GB"), ("time", f"about {_duration(expected.seconds)}")]
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
+    for name, value in rows:
+        table.add_row(name, value)
+    out = console()
+    out.print(table)
+    for note in plan.notes:
+        out.print(note, markup=False, soft_wrap=True)
+    out.print("dry run: nothing was written")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,29 @@
+"""`dkgzsl train`: the main job."""
+
+from __future__ import annotations
+
+import json
+
+from dkgzsl.cli.clock import seconds_since_start
+from dkgzsl.config import TrainConfig as Config
+
+__all__ = ["Config", "run"]
+
+
+def run(config: Config) -> None:
+    """Train, print the figures."""
+    from dkgzsl.cli.figures import print_figures, print_plan
+    from dkgzsl.runs.plan import make_plan
+    from dkgzsl.runs.progress import Reporter
+    from dkgzsl.runs.training import run_plan
+
+    reporter = Reporter()
+    plan = make_plan(config)
+    if config.dry_run:
+        print_plan(plan)
+        return
+    trained = run_plan(plan, reporter=reporter, clock=seconds_since_start)
+    if config.json:
+        print(json.dumps(trained.result))
+    else:
+        print_figures(trained.result, trained.details)

@@ -1,0 +1,62 @@
+"""The spread that a choice of classes leaves: figures over classes drawn again with replacement.
+
+Where the official split leaves nothing to a seed, this is the spread to quote. Seen and unseen classes are drawn
+apart. Two methods drawn with the same seed meet the same classes, so that differences are paired.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from dkgzsl.evaluation.metrics import Scored, harmonic_mean, seen_unseen_curve
+
+RESAMPLES = 1000
+FIGURES = ("t1", "u", "s", "h", "h_calibrated", "ausuc")
+
+
+def resampled(
+    scored: Scored, constant: float | None, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Float[np.ndarray, " resamples"]]:
+    """Each figure under each draw of classes.
+
+    Args:
+        scored: scores of the test images.
+        constant: calibration constant; None leaves `h_calibrated` out.
+        resamples: number of draws.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    present = np.bincount(scored.labels, minlength=len(scored.is_unseen)) > 0
+    unseen = np.flatnonzero(present & scored.is_unseen)
+    seen = np.flatnonzero(present & ~scored.is_unseen)
+    counts = np.zeros((resamples, len(scored.is_unseen)))
+    for classes in (unseen, seen):
+        drawn = rng.choice(classes, (resamples, len(classes)))
+        for row, one in zip(counts, drawn, strict=True):
+            row += np.bincount(one, minlength=counts.shape[1])
+
+    def average(accuracies: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        weights = counts[:, classes]
+        result: np.ndarray = weights @ accuracies[classes] / weights.sum(1)
+        return result
+
+    figures = {"t1": average(scored.conventional_accuracies(), unseen)}
+    accuracies = scored.class_accuracies()
+    figures["u"], figures["s"] = average(accuracies, unseen), average(accuracies, seen)
+    figures["h"] = harmonic_mean(figures["u"], figures["s"])
+    if constant is not None:
+        calibrated = scored.class_accuracies(constant)
+        figures["h_calibrated"] = harmonic_mean(average(calibrated, unseen), average(calibrated, seen))
+    figures["ausuc"] = np.array(
+        [
+            seen_unseen_curve(scored.scores, scored.labels, scored.is_unseen, class_weights=row).area
+            for row in counts[: min(resamples, 200)]
+        ]
+    )
+    return figures
+
+
+def deviations(scored: Scored, constant: float | None) -> dict[str, float]:
+    """Standard deviation of each figure over draws of classes."""
+    return {name: float(values.std(ddof=1)) for name, values in resampled(scored, constant).items()}

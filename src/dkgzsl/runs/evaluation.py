@@ -1,0 +1,79 @@
+"""Figures again from a run folder: the saved models on the run's own test images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from dkgzsl.config import TrainConfig
+from dkgzsl.errors import RunError
+from dkgzsl.evaluation.bootstrap import deviations
+from dkgzsl.evaluation.examination import final_of
+from dkgzsl.methods.model_file import read_model
+from dkgzsl.methods.registry import load_model
+from dkgzsl.runs.environment import split_hash
+from dkgzsl.runs.folder import RunFolder
+from dkgzsl.runs.plan import make_plan
+from dkgzsl.runs.summary import backbone_of, result_object
+from dkgzsl.runs.training import Trained, stopwatch
+from dkgzsl.yaml_config import read_yaml
+
+
+def evaluate(
+    path: Path,
+    *,
+    data_root: str | None = None,
+    device: str | None = None,
+    clock: Callable[[], float] | None = None,
+) -> Trained:
+    """Score a finished run's models again.
+
+    Args:
+        path: the run folder.
+        data_root: where the data sets lie now (default: where they lay).
+        device: where to compute (default: chosen by itself).
+        clock: seconds since the process began (default: since this call).
+
+    Raises:
+        RunError: the run is not finished, or its data has another split now.
+        DataError: its data is not found.
+    """
+    clock = clock or stopwatch()
+    folder = RunFolder.open(path)
+    before = folder.read_json("result.json")
+    config = read_yaml(TrainConfig, folder.file("config.yaml"))
+    config = replace(config, device=device, data_root=data_root or config.data_root)
+    plan = make_plan(config)
+    recorded = folder.read_json("environment.json")["split_sha256"]
+    if split_hash(plan.problem) != recorded:
+        raise RunError(
+            "the data has another split than the one the run was trained on",
+            where=str(path),
+            fix="give the data set as it was then with --data-root, or train again",
+        )
+    figures, seeds = [], []
+    for position, seed in enumerate(plan.seeds):
+        model = load_model(read_model(folder.model_file(position)))
+        _, examination = final_of(plan.problem_for(seed))
+        scored = examination.score(model)
+        constant = before["seeds_detail"][position]["constant"]
+        figures.append(scored.figures(constant))
+        detail = {**before["seeds_detail"][position], "spread_over_classes": deviations(scored, constant)}
+        seeds.append(detail)
+    if config.protocol == "paper":  # T1 came from a model of its own, which is not kept
+        figures = [replace(one, t1=seed["figures"]["t1"]) for one, seed in zip(figures, seeds, strict=True)]
+    result = result_object(
+        run=str(path),
+        dataset=plan.problem.name,
+        variant=plan.variant,
+        protocol=config.protocol,
+        semantics=plan.problem.semantics_name,
+        backbone=backbone_of(plan.problem),
+        seeds=plan.seeds,
+        figures=figures,
+        seconds=clock(),
+    )
+    return Trained(
+        path, result, {"seeds_detail": seeds, "baseline": before["baseline"], "chance": before["chance"]}
+    )

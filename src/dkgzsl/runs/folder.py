@@ -1,0 +1,177 @@
+"""The run folder: what is written where, and that nothing is lost or half-written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from dkgzsl.config import TrainConfig
+from dkgzsl.errors import RunError
+
+
+def choose_folder(config: TrainConfig, dataset: str, variant: str) -> Path:
+    """The folder that a run goes to; nothing is made yet.
+
+    Raises:
+        RunError: it exists and neither `resume` nor `overwrite` is set, or there is nothing to resume.
+    """
+    if config.out is None:
+        if config.resume:
+            raise RunError("--resume needs to know the run", fix="name its folder: --out RUN --resume")
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = f"{stamp}-{Path(dataset).name}-{variant}"
+        taken = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in range(1, 1000))
+        return next(folder for folder in taken if not folder.exists())
+    folder = Path(config.out)
+    if config.resume:
+        if not (folder / "config.yaml").is_file():
+            raise RunError("there is no run to resume", where=str(folder), fix="leave --resume out to start one")
+    elif folder.exists() and not config.overwrite and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(
+            "the run folder exists already",
+            where=str(folder),
+            fix="--resume continues an interrupted run, --overwrite replaces it, or name another --out",
+        )
+    return folder
+
+
+class RunFolder:
+    """An open run folder.
+
+    `config.yaml` and `environment.json` are there from the start; `metrics.jsonl` grows; `result.json` says that
+    the run is complete.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, *, overwrite: bool) -> RunFolder:
+        """Make the folder, in place of an older run where `overwrite` is set.
+
+        Raises:
+            RunError: it cannot be written, or holds something that is no run.
+        """
+        try:
+            if overwrite and path.is_dir() and any(path.iterdir()):
+                if not (path / "config.yaml").is_file():
+                    raise RunError(
+                        "will not overwrite a folder that is no run", where=str(path), fix="name another --out"
+                    )
+                shutil.rmtree(path)
+            path.mkdir(parents=True, exist_ok=True)
+            probe = path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise RunError(
+                f"cannot write the run folder: {error.strerror}", where=str(path), fix="name another --out"
+            ) from error
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            RunError: there is none.
+        """
+        if not (path / "config.yaml").is_file():
+            raise RunError("this is no run folder (it has no config.yaml)", where=str(path))
+        return cls(path)
+
+    def file(self, name: str) -> Path:
+        """Path of one of its files."""
+        return self.path / name
+
+    def model_file(self, position: int) -> Path:
+        """Where the model of a seed lies: `model.safetensors` for the first, a numbered sibling for the others."""
+        return self.file("model.safetensors" if position == 0 else f"model-{position + 1}.safetensors")
+
+    def checkpoints(self, seed: int) -> Path:
+        """Folder for what an interrupted seed needs to go on; removed when the seed is done."""
+        return self.path / "checkpoints" / f"seed-{seed}"
+
+    def check_same(self, config: Mapping[str, Any]) -> None:
+        """That a run is continued with the settings it was started with.
+
+        Raises:
+            RunError: a setting differs; the first one is named.
+        """
+        import yaml
+
+        before = yaml.safe_load(self.file("config.yaml").read_text(encoding="utf-8"))
+        for name in sorted({*before, *config}):
+            if before.get(name) != config.get(name):
+                raise RunError(
+                    f"the run was started with {name} {before.get(name)!r}, not {config.get(name)!r}",
+                    where=str(self.path),
+                    fix="resume with the same settings, or start another run with another --out",
+                )
+
+    def read_seed(self, seed: int | str) -> dict[str, Any] | None:
+        """What a seed that is done has left, or None."""
+        name = f"seeds/{seed}.json"
+        found: dict[str, Any] | None = self.read_json(name) if self.file(name).is_file() else None
+        return found
+
+    def write_seed(self, seed: int | str, record: Mapping[str, Any]) -> None:
+        """Remember that a seed is done, with its figures."""
+        self.file("seeds").mkdir(exist_ok=True)
+        self.write_json(f"seeds/{seed}.json", record)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file atomically."""
+        self._write(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file atomically."""
+        self._write(name, text)
+
+    def write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write a table atomically."""
+        partial = self.file(f".{name}.partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            writer.writerows(rows)
+        partial.replace(self.file(name))
+
+    def _write(self, name: str, text: str) -> None:
+        target = self.file(name)
+        partial = target.with_name(f".{target.name}.partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(target)
+
+    def read_json(self, name: str) -> Any:
+        """Read one of its JSON files.
+
+        Raises:
+            RunError: it is not there or not JSON.
+        """
+        try:
+            return json.loads(self.file(name).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunError(
+                f"the run has no {name}: it is not finished",
+                where=str(self.path),
+                fix="continue it: dkgzsl train ... --out RUN --resume",
+            ) from error
+        except ValueError as error:
+            raise RunError(f"{name} is damaged: {error}", where=str(self.path)) from error
+
+    def log(self, event: str, **values: Any) -> None:
+        """Append one line to `metrics.jsonl`."""
+        with self.file("metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
+
+    def write_config(self, content: Mapping[str, Any]) -> None:
+        """Write the resolved configuration as `config.yaml`."""
+        import yaml
+
+        self._write("config.yaml", yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))

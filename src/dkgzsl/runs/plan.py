@@ -1,0 +1,149 @@
+"""From what the user asked to what will be done: open settings filled, clashes found, nothing written yet."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dkgzsl.config import TrainConfig, Variant
+from dkgzsl.data.load import load_dataset
+from dkgzsl.data.problem import Problem
+from dkgzsl.errors import ConfigError
+from dkgzsl.presets import preset_of, resolve_paper
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is ready to start.
+
+    Attributes:
+        config: with nothing left open.
+        problem: the data.
+        variant: which form.
+        seeds: one training each.
+        device: where to compute.
+        notes: what was decided for the user and should be said once.
+    """
+
+    config: TrainConfig
+    problem: Problem
+    variant: Variant
+    seeds: tuple[int, ...]
+    device: torch.device
+    notes: tuple[str, ...]
+
+    def problem_for(self, seed: int) -> Problem:
+        """The data as a seed sees it: where no official split fixes the seen test images, the seed draws them."""
+        if "test_seed" not in self.problem.provenance:
+            return self.problem
+        return _load(self.config, test_seed=seed)
+
+    def recorded(self) -> dict[str, Any]:
+        """The configuration as `config.yaml` holds it: no switches of this one call, paths absolute."""
+        content = asdict(self.config)
+        for name in ("config", "dataset", "resume", "overwrite", "json", "dry_run", "out"):
+            del content[name]
+        return _plain(content)  # type: ignore[no-any-return]
+
+
+def make_plan(config: TrainConfig) -> Plan:
+    """Fill what is open and load the data.
+
+    Raises:
+        ConfigError: settings that clash or are missing.
+        DataError: data that is missing or unfit.
+    """
+    dataset = _dataset(config)
+    notes = []
+    variant = config.variant
+    if variant is None:
+        variant = "dkgzsl"
+        asked = [name for name in ("epochs", "batch_size") if getattr(config, name) is not None]
+        if asked:
+            variant = "paper"
+            flags = " and ".join("--" + name.replace("_", "-") for name in asked)
+            notes.append(
+                f"{flags} select the published form, --variant paper; --variant dkgzsl is the default, closed form"
+            )
+    elif variant == "dkgzsl" and (config.epochs or config.batch_size):
+        notes.append("the closed form has no epochs and no batches; --epochs and --batch-size change nothing")
+    if variant == "paper" and config.classifier == "density":
+        raise ConfigError(
+            "the published form has no class densities", fix="leave --classifier out, or use --variant dkgzsl"
+        )
+
+    preset = preset_of(dataset)
+    if variant == "paper":
+        config = resolve_paper(config, dataset)
+    config = replace(config, name=dataset, semantics=config.semantics or preset.semantics)
+    problem = _load(config, test_seed=config.first_seed or 0)
+    device = _device(config.device)
+    first = config.first_seed or 0
+    config = replace(
+        config,
+        name=_absolute(dataset),
+        data_root=_absolute(config.data_root),
+        features=_absolute(config.features),
+        semantics=problem.semantics_name,
+        variant=variant,
+        device=str(device),
+        first_seed=first,
+        classifier=config.classifier or ("density" if variant == "dkgzsl" else "softmax"),
+    )
+    seeds = tuple(range(first, first + config.seeds))
+    return Plan(config, problem, variant, seeds, device, tuple(notes))
+
+
+def _load(config: TrainConfig, *, test_seed: int) -> Problem:
+    assert config.name is not None, "the plan has a name"
+    return load_dataset(
+        config.name,
+        data_root=config.data_root,
+        features=config.features,
+        semantics=config.semantics,
+        backbone=config.backbone,
+        test_seed=test_seed,
+    )
+
+
+def _dataset(config: TrainConfig) -> str:
+    if config.name and config.dataset and config.name != config.dataset:
+        raise ConfigError(
+            f"two data sets are named: {config.name!r} and --dataset {config.dataset!r}", fix="name one"
+        )
+    dataset = config.name or config.dataset
+    if dataset is None:
+        raise ConfigError("no data set is named", fix="for a first try: dkgzsl train numbers")
+    return dataset
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(
+            f"the device {name!r} cannot be used: {first}", fix="--device cpu always works"
+        ) from error
+    return device
+
+
+def _absolute(name: str | None) -> str | None:
+    """A path that exists made absolute, so that the run can be read from anywhere; names stay names."""
+    if name is not None and ("/" in name or Path(name).is_dir()) and Path(name).exists():
+        return str(Path(name).resolve())
+    return name
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value

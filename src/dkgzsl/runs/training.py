@@ -1,0 +1,220 @@
+"""The main job: data -> method under a protocol, seed by seed -> figures, models, run folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from dkgzsl.config import TrainConfig
+from dkgzsl.evaluation.bootstrap import deviations
+from dkgzsl.evaluation.metrics import Figures
+from dkgzsl.evaluation.protocols import Outcome, run_protocol
+from dkgzsl.methods.base import Method, Setting
+from dkgzsl.methods.eszsl import ESZSL
+from dkgzsl.methods.knowledge import KnowledgeMethod
+from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
+from dkgzsl.methods.model_file import write_model
+from dkgzsl.methods.paper import PaperMethod
+from dkgzsl.runs.card import model_card
+from dkgzsl.runs.environment import environment_of
+from dkgzsl.runs.folder import RunFolder, choose_folder
+from dkgzsl.runs.plan import Plan, make_plan
+from dkgzsl.runs.progress import Reporter
+from dkgzsl.runs.summary import backbone_of, result_object
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    Attributes:
+        folder: where it lies.
+        result: the object that `--json` prints.
+        details: what `result.json` holds beside it: per seed, baseline, chance, spread over classes.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+    details: dict[str, Any]
+
+
+def train(
+    config: TrainConfig, *, reporter: Reporter | None = None, clock: Callable[[], float] | None = None
+) -> Trained:
+    """Train on a data set, score it, and leave a run folder.
+
+    Args:
+        config: the settings; see `TrainConfig`.
+        reporter: shows progress (default: none).
+        clock: seconds since the process began, for the result's `seconds` (default: since this call).
+
+    Raises:
+        ConfigError: settings that clash or are out of range.
+        DataError: data that is missing or unfit.
+        RunError: a folder that cannot be written or continued.
+    """
+    return run_plan(make_plan(config), reporter=reporter or Reporter(quiet=True), clock=clock)
+
+
+def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | None = None) -> Trained:
+    """Carry out a plan."""
+    clock = clock or stopwatch()
+    config, problem = plan.config, plan.problem
+    path = choose_folder(config, problem.name, plan.variant)
+    if config.resume:
+        folder = RunFolder.open(path)
+        folder.check_same(plan.recorded())
+    else:
+        folder = RunFolder.create(path, overwrite=config.overwrite)
+        folder.write_config(plan.recorded())
+        folder.write_json("environment.json", environment_of(problem, device=plan.device, seeds=list(plan.seeds)))
+    for note in plan.notes:
+        reporter.say(note)
+
+    seeds = []
+    with reporter:
+        for position, seed in enumerate(plan.seeds):
+            done = folder.read_seed(seed)
+            seeds.append(done or _run_seed(plan, folder, position, seed, reporter))
+        baseline = folder.read_seed("baseline") or _run_baseline(plan, folder, reporter)
+    figures = [Figures(**one["figures"]) for one in seeds]
+    result = result_object(
+        run=str(path),
+        dataset=problem.name,
+        variant=plan.variant,
+        protocol=config.protocol,
+        semantics=problem.semantics_name,
+        backbone=backbone_of(problem),
+        seeds=plan.seeds,
+        figures=figures,
+        seconds=clock(),
+    )
+    details = {
+        "seeds_detail": seeds,
+        "baseline": baseline,
+        "chance": _chance(plan),
+    }
+    folder.write_json("result.json", {**result, **details})
+    folder.write_text("card.md", model_card(result, details, folder.read_json("environment.json")))
+    folder.log("result", **result)
+    return Trained(path, result, details)
+
+
+def make_method(
+    plan: Plan,
+    seed: int,
+    *,
+    checkpoints: Path | None = None,
+    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> Method:
+    """The method that a plan asks for."""
+    config, device = plan.config, str(plan.device)
+    if plan.variant == "paper":
+        assert config.epochs is not None, "the plan fills both"
+        assert config.batch_size is not None, "the plan fills both"
+        return PaperMethod(
+            config.adversarial,
+            config.softmax,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            seed=seed,
+            device=device,
+            checkpoints=checkpoints,
+            on_epoch=on_epoch,
+        )
+    knowledge = KnowledgeMethod(config.knowledge, seed=seed, device=device)
+    if config.classifier == "softmax":
+        return KnowledgeSoftmaxMethod(knowledge, config.softmax)
+    return knowledge
+
+
+def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: Reporter) -> dict[str, Any]:
+    label = f"seed {seed} ({position + 1} of {len(plan.seeds)})"
+    checkpoints = folder.checkpoints(seed)
+
+    def on_epoch(epoch: int, values: Mapping[str, float]) -> None:
+        folder.log("epoch", seed=seed, epoch=epoch, **values)
+        reporter.advance()
+
+    def watch(setting: Setting, figures: Figures) -> None:
+        folder.log("look", seed=seed, setting=dict(setting), figures=asdict(figures))
+        if plan.variant != "paper":
+            reporter.advance(note=f"AUSUC {figures.ausuc:.3f}" if figures.ausuc is not None else "")
+
+    method = make_method(plan, seed, checkpoints=checkpoints, on_epoch=on_epoch)
+    reporter.stage(label, _steps(plan))
+    problem = plan.problem_for(seed)
+    outcome = run_protocol(plan.config.protocol, method, problem, seed=seed, watch=watch, memory=checkpoints)
+    write_model(folder.model_file(position), outcome.model.save())
+    if position == 0:
+        folder.write_csv("per_class.csv", *_per_class(plan, outcome))
+    record = {"seed": seed, **_record(outcome)}
+    folder.write_seed(seed, record)
+    if checkpoints.exists():
+        shutil.rmtree(checkpoints)
+    return record
+
+
+def _steps(plan: Plan) -> int | None:
+    """Steps of a seed's bar: epochs of exploring and fitting again, or looks."""
+    if plan.variant == "paper":
+        return None if plan.config.epochs is None else plan.config.epochs * 2
+    return None
+
+
+def _run_baseline(plan: Plan, folder: RunFolder, reporter: Reporter) -> dict[str, Any] | None:
+    if plan.config.baseline == "none":
+        return None
+    reporter.stage("ESZSL, for comparison", None)
+    outcome = run_protocol(
+        plan.config.protocol,
+        ESZSL(device=str(plan.device)),
+        plan.problem_for(plan.seeds[0]),
+        seed=plan.seeds[0],
+        watch=lambda *_: reporter.advance(),
+    )
+    record = {"method": "eszsl", **_record(outcome)}
+    folder.write_seed("baseline", record)
+    return record
+
+
+def _record(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "figures": asdict(outcome.figures),
+        "spread_over_classes": deviations(outcome.scored, outcome.constant),
+        "setting": dict(outcome.setting),
+        "constant": outcome.constant,
+        "validation": None if outcome.validation is None else asdict(outcome.validation),
+        "looks": outcome.looks,
+        "looks_at_test": outcome.looks if outcome.protocol == "paper" else 1,
+    }
+
+
+def _chance(plan: Plan) -> dict[str, float]:
+    """Per-class accuracy of guessing: among unseen classes, and among all."""
+    unseen = len(plan.problem.unseen_classes)
+    return {"t1": 1 / unseen, "u": 1 / len(plan.problem.class_names), "s": 1 / len(plan.problem.class_names)}
+
+
+def _per_class(plan: Plan, outcome: Outcome) -> tuple[list[str], list[list[Any]]]:
+    problem, scored = plan.problem, outcome.scored
+    raw = scored.class_accuracies()
+    calibrated = None if outcome.constant is None else scored.class_accuracies(outcome.constant)
+    conventional = scored.conventional_accuracies()
+    rows = []
+    for number, name in enumerate(problem.class_names):
+        images = int((scored.labels == number).sum())
+        accuracies = [raw[number], None if calibrated is None else calibrated[number], conventional[number]]
+        shown = ["" if value is None or value != value else f"{value:.4f}" for value in accuracies]
+        rows.append([name, "unseen" if scored.is_unseen[number] else "seen", images, *shown])
+    return ["class", "role", "test_images", "accuracy", "accuracy_calibrated", "accuracy_among_unseen"], rows
+
+
+def stopwatch() -> Callable[[], float]:
+    """A clock that starts now."""
+    start = perf_counter()
+    return lambda: perf_counter() - start

@@ -1,0 +1,63 @@
+"""From YAML to a configuration dataclass, every key and value checked."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dkgzsl.errors import ConfigError, nearest
+
+C = TypeVar("C")
+
+
+def read_yaml(config: type[C], path: Path) -> C:
+    """Read a YAML file into the dataclass `config`.
+
+    Raises:
+        ConfigError: the file cannot be read, or has a key or a value that does not fit.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration: {error.strerror}", where=str(path)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not a YAML file: {error}", where=str(path)) from error
+    return from_mapping(config, {} if content is None else content, where=str(path))
+
+
+def from_mapping(config: type[C], content: Any, *, where: str) -> C:
+    """Build the dataclass `config` from nested mappings, checking every key and value.
+
+    Raises:
+        ConfigError: a key or a value does not fit; the message names the nearest key.
+    """
+    import pydantic
+
+    _check_keys(config, content, where)
+    try:
+        return pydantic.TypeAdapter(config).validate_python(content)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        if isinstance(cause := first.get("ctx", {}).get("error"), ConfigError):
+            raise cause from error
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{key}: {first['msg'].lower()}, not {first['input']!r}", where=where) from error
+
+
+def _check_keys(config: Any, content: Any, where: str, prefix: str = "") -> None:
+    if not isinstance(content, dict):
+        raise ConfigError(f"{prefix or 'the file'} must hold names and values, not {content!r}", where=where)
+    known = {f.name: f for f in fields(config)}
+    for key, value in content.items():
+        if key not in known:
+            raise ConfigError(
+                f"unknown setting {prefix}{key}",
+                where=where,
+                fix=nearest(str(key), known, of="settings here"),
+            )
+        section = known[key].default_factory
+        if is_dataclass(section):
+            _check_keys(section, value, where, f"{prefix}{key}.")
