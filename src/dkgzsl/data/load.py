@@ -24,6 +24,8 @@ from dkgzsl.errors import DataError, nearest
 EMBEDDED: Final = "numbers"
 _FILE_OF_BACKBONE: Final = {"resnet101": "res101", "vit-b/16": "vit_b16"}
 _DEFAULT_FEATURES: Final = "res101"
+_IN_ARCHIVE: Final = KNOWN.keys() - {"FLO"}
+_IMAGES_FETCHED: Final = {"AWA2", "CUB", "SUN"}
 
 
 def load_dataset(
@@ -225,22 +227,23 @@ def _wanted(features: str | Path | None, backbone: str | None) -> str:
 def _missing(entry: KnownDataset, folder: Path, name: str, backbone: str | None) -> DataError:
     needed = {f"{name}.mat (or {name}{SUFFIXES[0]})": _has(folder, name)}
     needed[f"att{SUFFIX}"] = any(folder.glob(f"*{SUFFIX}"))
-    here = [path.stem for path in _feature_files(folder)]
+    root = "" if folder.parent == root_of() else f" --data-root {folder.parent}"
+    by_hand = f"get {{}} by hand into {folder}"
     steps = []
-    if entry.name == "FLO":
-        steps.append("features and split are in no archive that we know of")
-    else:
-        root = "" if folder.parent == root_of() else f" --data-root {folder.parent}"
-        brings = f"res101.mat and att{SUFFIX} ({ARCHIVE}, {ARCHIVE_PAGE})"
-        steps.append(f"dkgzsl data fetch {entry.name}{root} brings {brings}")
+    if not (needed[f"att{SUFFIX}"] and _has(folder, _DEFAULT_FEATURES)):
+        brings = f"res101.mat and att{SUFFIX}"
+        fetched = f"dkgzsl data fetch {entry.name}{root} (brings {brings}: {ARCHIVE}, {ARCHIVE_PAGE})"
+        steps.append(fetched if entry.name in _IN_ARCHIVE else by_hand.format(brings))
     if name != _DEFAULT_FEATURES:
-        steps.append(
-            f"{name} is in no archive: make it from the images ({entry.image_source}, {entry.image_page}) with "
-            f"dkgzsl extract{f' --backbone {backbone}' if backbone else ''}, images in the order of image_files "
-            f"in res101.mat; or name features that are there with --features ({', '.join(here) or 'none yet'})"
-        )
+        source = f"{entry.image_source}, {entry.image_page}"
+        fetched = f"dkgzsl data fetch {entry.name}{root} --what images ({source})"
+        steps.append(fetched if entry.name in _IMAGES_FETCHED else by_hand.format(f"images ({source})"))
+        steps.append(f"dkgzsl extract {entry.name}{root} --backbone {backbone or 'NAME'} --out STORE")
+        here = [path.stem for path in _feature_files(folder)]
+        others = f", or name features that are there: {', '.join(here)}" if here else ""
+        steps.append(f"this command again with --features STORE{others}")
     return DataError(
         f"{entry.name} lacks {' and '.join(file for file, there in needed.items() if not there)}",
         where=f"the files belong into {folder}",
-        fix="; ".join(steps),
+        fix="\n         ".join(f"{number}. {step}" for number, step in enumerate(steps, 1)),
     )
