@@ -1,0 +1,79 @@
+"""The validation cut and the held-out draw."""
+
+import numpy as np
+import pytest
+
+from dkgzsl.data.problem import Parts, Problem
+from dkgzsl.data.splits import hold_out_seen, validation_cut
+from dkgzsl.errors import DataError
+
+
+def problem(validation_classes=None, classes=9, per_class=20):
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(classes), per_class))
+    seen = np.flatnonzero(labels < classes - 2)
+    test_seen = np.sort(rng.choice(seen, len(seen) // 4, replace=False))
+    return Problem(
+        name="toy",
+        features=np.zeros((len(labels), 3), np.float32),
+        labels=labels,
+        class_names=tuple(str(k) for k in range(classes)),
+        semantic_sources={"att": rng.random((classes, 4))},
+        semantics_name="att",
+        parts=Parts(
+            trainval=np.setdiff1d(seen, test_seen),
+            test_seen=test_seen,
+            test_unseen=np.flatnonzero(labels >= classes - 2),
+            validation_classes=validation_classes,
+        ),
+    )
+
+
+@pytest.mark.parametrize("validation_classes", [None, np.array([1, 5])])
+def test_the_cut_divides_trainval_and_nothing_else(validation_classes):
+    toy = problem(validation_classes)
+    cut = validation_cut(toy, seed=7)
+    parts = [cut.train, cut.held_seen, cut.held_unseen]
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.sort(toy.parts.trainval))
+    assert set(toy.labels[cut.train]) == set(toy.labels[cut.held_seen]) == set(cut.seen_classes)
+    assert set(toy.labels[cut.held_unseen]) == set(cut.pseudo_unseen_classes)
+    assert set(cut.seen_classes) | set(cut.pseudo_unseen_classes) == set(toy.seen_classes)
+    assert not set(cut.seen_classes) & set(cut.pseudo_unseen_classes)
+    if validation_classes is None:
+        assert len(cut.pseudo_unseen_classes) == 2  # a third of seven
+    else:
+        assert cut.pseudo_unseen_classes.tolist() == [1, 5]
+
+
+def test_a_seed_redraws_the_held_out_images_but_never_the_classes():
+    toy = problem()
+    first, again, other = (validation_cut(toy, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.held_seen, again.held_seen)
+    assert not np.array_equal(first.held_seen, other.held_seen)
+    np.testing.assert_array_equal(first.pseudo_unseen_classes, other.pseudo_unseen_classes)
+
+
+def test_a_fifth_of_each_class_is_held_out_at_least_one_and_one_stays():
+    sizes = [1, 2, 3, 10, 50]
+    labels = np.repeat(np.arange(5), sizes)
+    held = hold_out_seen(labels, np.arange(5), fraction=0.2, seed=0)
+    assert np.bincount(labels[held], minlength=5).tolist() == [0, 1, 1, 2, 10]
+
+
+def test_a_class_is_drawn_the_same_whatever_the_others_are():
+    labels = np.repeat(np.arange(6), 12)
+    every = hold_out_seen(labels, np.arange(6), fraction=0.25, seed=4)
+    some = hold_out_seen(labels, np.array([2, 5]), fraction=0.25, seed=4)
+    np.testing.assert_array_equal(some, every[np.isin(labels[every], [2, 5])])
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, 1.5, -0.1])
+def test_a_share_outside_0_and_1_is_refused(fraction):
+    with pytest.raises(DataError, match="between 0 and 1"):
+        hold_out_seen(np.zeros(4, int), np.array([0]), fraction=fraction, seed=0)
+
+
+@pytest.mark.parametrize("classes", [np.arange(7), np.array([8]), np.array([0, 7])])
+def test_validation_classes_that_are_all_or_not_seen_are_refused(classes):
+    with pytest.raises(DataError, match="no validation can be cut"):
+        validation_cut(problem(classes), seed=0)
