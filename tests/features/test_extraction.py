@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,7 @@ def test_unreadable_images_are_skipped_and_the_others_do_not_notice(tmp_path, ph
     assert result.done == 6
     assert store.readable.tolist() == [True, False, True, True, False, True]
     assert store.entries[1].why == "not an image"
+    assert store.entries[1].sha256 == sha256(b"no picture").hexdigest()
     assert "truncated" in (store.entries[4].why or "")
     assert not store.tokens[~store.readable].any()
     whole = open_store(tmp_path / "whole")
