@@ -39,7 +39,7 @@ class KnowledgeConfig:
     uncertainty: Switch = "auto"
     """Let unseen classes spread by what their prototypes do not know; auto: where validation prefers it."""
     episodes: Literal["auto", "off", "weights", "residual"] = "auto"
-    """Learn on class descriptions by episodes: a weight a dimension, or a residual; auto: what validation prefers."""
+    """Learn on class descriptions by episodes: weights, or a residual; auto: what validation prefers, if any."""
     fusion: Switch = "auto"
     """Learn a residual of the prototypes through meta-fusion units; auto: where validation prefers it."""
 

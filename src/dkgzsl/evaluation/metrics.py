@@ -48,8 +48,8 @@ class SeenUnseenCurve:
     """
 
     constants: Float[np.ndarray, " changes"]
-    unseen: Float[np.ndarray, " changes+1"]
-    seen: Float[np.ndarray, " changes+1"]
+    unseen: Float[np.ndarray, " intervals"]
+    seen: Float[np.ndarray, " intervals"]
 
     @property
     def area(self) -> float:
@@ -57,7 +57,7 @@ class SeenUnseenCurve:
         return float(np.trapezoid(self.seen, self.unseen))
 
     @property
-    def harmonic(self) -> Float[np.ndarray, " changes+1"]:
+    def harmonic(self) -> Float[np.ndarray, " intervals"]:
         """H on each of the intervals."""
         return harmonic_mean(self.unseen, self.seen)
 
