@@ -6,10 +6,11 @@ from scipy.io import loadmat
 
 from dkgzsl.data.catalog import KNOWN
 from dkgzsl.data.feature_maps import read_feature_map
+from dkgzsl.data.matfile import mat_names, read_mat
 from dkgzsl.data.splits import validation_cut
 from dkgzsl.data.xlsa17 import read_split, read_xlsa17
 from dkgzsl.errors import DataError
-from formats.files import write_feature_map, write_xlsa17
+from formats.files import write_feature_map, write_v5, write_v73, write_xlsa17
 from formats.official import write_official_shape
 from formats.toy import CLASSES, toy
 
@@ -49,6 +50,25 @@ def test_every_agreeing_split_file_becomes_a_source_and_lends_its_validation_cla
     assert set(problem.provenance["left_out"]) == {"other_splits.mat"}
     assert read_xlsa17(folder, semantics="sent").semantics.shape == (CLASSES, 9)
     assert read_xlsa17(folder, semantics="att_original").semantics_name == "att_original"
+
+
+def test_validation_classes_come_from_training_images_alone(tmp_path):
+    data = toy()
+    leaky = data.with_parts(val=np.append(data.parts["val"], data.parts["test_unseen"]))
+    problem = read_xlsa17(write_xlsa17(tmp_path / "TOY", leaky))
+    assert problem.parts.validation_classes.tolist() == [4]
+
+
+def test_both_versions_give_matlabs_axes(tmp_path):
+    contents = {"matrix": np.arange(6.0).reshape(2, 3), "names": ("one", "two")}
+    write_v5(tmp_path / "5.mat", contents)
+    write_v73(tmp_path / "7.mat", contents)
+    for path in (tmp_path / "5.mat", tmp_path / "7.mat"):
+        found = read_mat(path)
+        np.testing.assert_array_equal(found["matrix"], contents["matrix"])
+        assert found["names"].ravel().tolist() == ["one", "two"]
+        assert set(mat_names(path)) == {"matrix", "names"}
+        assert set(read_mat(path, ["names", "absent"])) == {"names"}
 
 
 def test_classes_without_names_are_numbered(tmp_path):

@@ -78,8 +78,7 @@ def mending_shift(raw: RawData) -> dict[str, int] | None:
     if total is None:
         total = sum(len(raw.parts[part]) for part in PARTS)
     candidates = sorted(product((0, -1, 1), repeat=3), key=lambda shift: sum(map(abs, shift)))
-    whole = [(-1, -1, -1), (1, 1, 1)]  # one mistake for the whole file is likelier than three different ones
-    for shift in [*whole, *candidates[1:]]:
+    for shift in candidates[1:]:
         moved = {part: raw.parts[part] + by for part, by in zip(PARTS, shift, strict=True)}
         together = np.concatenate(list(moved.values()))
         if len(together) != total or not np.array_equal(np.sort(together), np.arange(total)):
