@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from dkgzsl.data.feature_store import StoreWriter
 from dkgzsl.data.listed_images import list_images
 from dkgzsl.data.load import load_dataset
+from dkgzsl.data.store_writer import StoreWriter
 from dkgzsl.errors import DataError
 
 

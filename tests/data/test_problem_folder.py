@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from dkgzsl.data.feature_store import StoreWriter, open_store
+from dkgzsl.data.feature_store import open_store
 from dkgzsl.data.image_folder import read_image_folder
 from dkgzsl.data.load import load_dataset
 from dkgzsl.data.problem_folder import read_problem_folder, write_problem_folder
+from dkgzsl.data.store_writer import StoreWriter
 from dkgzsl.errors import DataError
 
 CLASSES = {"crow": "seen-train", "emu": "seen-val", "ox": "seen-train", "yak": "unseen"}

@@ -11,9 +11,10 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float16, Integer
 
-from dkgzsl.data.feature_store import FeatureStore, StoreWriter
+from dkgzsl.data.feature_store import FeatureStore
 from dkgzsl.data.hashing import fingerprint
 from dkgzsl.data.matfile import read_mat
+from dkgzsl.data.store_writer import StoreWriter
 from dkgzsl.data.stored_array import StoredArray
 from dkgzsl.errors import DataError
 

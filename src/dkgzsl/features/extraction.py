@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float16, UInt8
 from torch import Tensor
 
-from dkgzsl.data.feature_store import StoreWriter
 from dkgzsl.data.listed_images import ImageList
+from dkgzsl.data.store_writer import StoreWriter
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.backbones import Backbone
 from dkgzsl.features.images import UnreadableImageError, read_image
