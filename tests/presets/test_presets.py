@@ -36,6 +36,7 @@ def test_every_file_is_found_by_its_data_set_name() -> None:
 def test_unknown_data_sets_get_the_default_without_published_figures() -> None:
     assert preset_of("birds at home") == preset_of(None)
     assert not preset_of(None).published
+    assert not preset_of("numbers").published
 
 
 @pytest.mark.parametrize(
