@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dkgzsl.config import RefinementConfig
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.learning.refinement_batches import TokenArray, balanced_positions, chunks, read_ahead
-from dkgzsl.model.attribute_attention import AttributeAttention, class_scores, seen_class_loss
+from dkgzsl.model.attribute_attention import Attended, AttributeAttention, class_scores, seen_class_loss
 from dkgzsl.model.feature_denoising import FeatureDenoising
 
 FeatureKind = Literal["refined", "scores"]
@@ -74,6 +74,8 @@ class Refiner(nn.Module):
         self.shape, self.config, self.seed = shape, config, seed
         self.record: dict[str, Any] = dict(record or {})
         self.denoising = _initial_denoising(shape, seed) if config.denoising != "off" else None
+        if self.denoising is not None and config.denoising == "untrained":
+            self.denoising.requires_grad_(False)
         self.attention_layer: AttributeAttention | None = None
         if config.attention == "on":
             self.attention_layer = AttributeAttention(
@@ -83,15 +85,29 @@ class Refiner(nn.Module):
             )
 
     @torch.inference_mode()
-    def refine(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch channels"]:
-        """The refined feature of each image."""
+    def read(
+        self, tokens: Float[Tensor, "batch tokens channels"], which: Sequence[FeatureKind]
+    ) -> dict[FeatureKind, Float[Tensor, "batch features"]]:
+        """Features of several kinds from one pass.
+
+        Raises:
+            ConfigError: attribute scores without ARA.
+        """
         with self._precision():
             regions = self._regions(tokens)
-            if self.attention_layer is None:
-                return regions.float().mean(dim=1)
-            return self.attention_layer.refine(regions)
+            attended = None if self.attention_layer is None else self.attention_layer(regions)
+        if attended is not None:
+            features: dict[FeatureKind, Tensor] = {"refined": attended.refined, "scores": attended.scores}
+        elif "scores" not in which:
+            features = {"refined": regions.float().mean(dim=1)}
+        else:
+            raise _no_attention()
+        return {kind: features[kind] for kind in which}
 
-    @torch.inference_mode()
+    def refine(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch channels"]:
+        """The refined feature of each image."""
+        return self.read(tokens, ["refined"])["refined"]
+
     def attribute_scores(
         self, tokens: Float[Tensor, "batch tokens channels"]
     ) -> Float[Tensor, "batch attributes"]:
@@ -100,8 +116,7 @@ class Refiner(nn.Module):
         Raises:
             ConfigError: there is no ARA.
         """
-        with self._precision():
-            return self._ara().forward(self._regions(tokens)).scores
+        return self.read(tokens, ["scores"])["scores"]
 
     @torch.inference_mode()
     def attention(
@@ -112,8 +127,11 @@ class Refiner(nn.Module):
         Raises:
             ConfigError: there is no ARA.
         """
+        if self.attention_layer is None:
+            raise _no_attention()
         with self._precision():
-            return self._ara().forward(self._regions(tokens)).attention
+            attended: Attended = self.attention_layer(self._regions(tokens))
+        return attended.attention
 
     @torch.inference_mode()
     def saliency(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch regions"]:
@@ -186,13 +204,6 @@ class Refiner(nn.Module):
     def _regions(self, tokens: Tensor) -> Tensor:
         return tokens[:, 1:] if self.denoising is None else self.denoising(tokens).regions
 
-    def _ara(self) -> AttributeAttention:
-        if self.attention_layer is None:
-            raise ConfigError(
-                "there are no attribute scores without ARA", fix="train with refinement.attention on"
-            )
-        return self.attention_layer
-
     def _precision(self) -> AbstractContextManager[Any]:
         device = next(self.parameters(), torch.zeros(0)).device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bfloat16")
@@ -241,7 +252,7 @@ def train_refiner(
     refiner.to(device)
     trained = [p for p in refiner.parameters() if p.requires_grad]
     descriptions = torch.from_numpy(attributes[seen]).float().to(device)
-    steps = config.steps if trained and (config.denoising == "trained" or config.attention == "on") else 0
+    steps = config.steps if trained else 0
     losses: dict[str, float] = {}
     if steps:
         optimizer = torch.optim.RMSprop(
@@ -256,7 +267,7 @@ def train_refiner(
             optimizer.zero_grad()
             torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            losses = {name: float(value) for name, value in parts.items()}
+            losses = {name: value.item() for name, value in parts.items()}
             if not np.isfinite(list(losses.values())).all():
                 raise DataError(
                     f"refinement diverged at step {step}: {losses}", fix="lower refinement.learning_rate"
@@ -276,17 +287,16 @@ def refine_all(
     chunk_size: int = 64,
 ) -> dict[FeatureKind, Float[np.ndarray, "images features"]]:
     """Features of the images at `positions`, in one streamed pass, by kind."""
-    readers: dict[FeatureKind, Callable[[Tensor], Tensor]] = {
-        "refined": refiner.refine,
-        "scores": refiner.attribute_scores,
-    }
     device = next(refiner.parameters(), torch.zeros(0)).device
     rows: dict[FeatureKind, list[np.ndarray]] = {kind: [] for kind in which}
     for _, stored in read_ahead(tokens, chunks(positions, chunk_size)):
-        batch = stored.to(device).float()
-        for kind in which:
-            rows[kind].append(readers[kind](batch).cpu().numpy())
+        for kind, features in refiner.read(stored.to(device).float(), which).items():
+            rows[kind].append(features.cpu().numpy())
     return {kind: np.concatenate(parts) for kind, parts in rows.items()}
+
+
+def _no_attention() -> ConfigError:
+    return ConfigError("there are no attribute scores without ARA", fix="train with refinement.attention on")
 
 
 def _initial_denoising(shape: Shape, seed: int) -> FeatureDenoising:

@@ -13,15 +13,17 @@ _PUBLISHED_KEPT = 80
 
 
 class Attended(NamedTuple):
-    """What the attributes see in a batch.
+    """What the attributes see in a batch, in float32 whatever the precision around it.
 
     Attributes:
         attention: each attribute's weights over the regions, summing to 1.
         scores: how strongly each attribute shows.
+        refined: the refined feature, the mean over attributes of their attended features.
     """
 
     attention: Float[Tensor, "batch attributes regions"]
     scores: Float[Tensor, "batch attributes"]
+    refined: Float[Tensor, "batch channels"]
 
 
 class AttributeAttention(nn.Module):
@@ -49,34 +51,21 @@ class AttributeAttention(nn.Module):
         self.attention_weight = nn.Parameter(torch.zeros(vectors.shape[1], channels))
 
     def forward(self, regions: Float[Tensor, "batch regions channels"]) -> Attended:
-        """Attention and scores of raw or denoised regions."""
-        regions = nn.functional.normalize(regions, dim=2)
-        attention = self._attention(regions)
-        evidence = regions @ (self.vectors @ self.score_weight).T.to(regions.dtype)
-        return Attended(attention, (attention * evidence.transpose(1, 2).float()).sum(dim=2))
-
-    def refine(self, regions: Float[Tensor, "batch regions channels"]) -> Float[Tensor, "batch channels"]:
-        """The refined feature: the mean over attributes of their attended features."""
-        regions = nn.functional.normalize(regions, dim=2)
-        weights = self._attention(regions).mean(dim=1, keepdim=True)
-        return (weights.to(regions.dtype) @ regions).squeeze(1).float()
+        """Attention, scores and refined feature of raw or denoised regions."""
+        regions = nn.functional.normalize(regions.float(), dim=2)
+        # V W2 and V W1 side by side: one product with the regions, which are by far the larger factor.
+        maps = torch.cat([self.vectors @ self.attention_weight, self.vectors @ self.score_weight])
+        where, evidence = (regions @ maps.T).float().transpose(1, 2).chunk(2, dim=1)
+        attention = _keep_largest(where).softmax(dim=2)
+        refined = (attention.mean(dim=1, keepdim=True) @ regions).squeeze(1).float()
+        return Attended(attention, (attention * evidence).sum(dim=2), refined)
 
     def attended(
         self, regions: Float[Tensor, "batch regions channels"]
     ) -> Float[Tensor, "batch attributes channels"]:
         """H: one attended feature an attribute."""
-        regions = nn.functional.normalize(regions, dim=2)
-        return self._attention(regions) @ regions
-
-    def _attention(
-        self, regions: Float[Tensor, "batch regions channels"]
-    ) -> Float[Tensor, "batch attributes regions"]:
-        where = regions @ (self.vectors @ self.attention_weight).T.to(regions.dtype)
-        where = where.float().transpose(1, 2).contiguous()
-        border = (
-            where.detach().topk(kept_regions(where.shape[2]), dim=2, sorted=False).values.amin(2, keepdim=True)
-        )
-        return (where * (where >= border)).softmax(dim=2)
+        attended: Attended = self(regions)
+        return attended.attention @ nn.functional.normalize(regions.float(), dim=2)
 
 
 def kept_regions(regions: int) -> int:
@@ -88,11 +77,15 @@ def class_scores(
     scores: Float[Tensor, "batch attributes"], attributes: Float[Tensor, "classes attributes"]
 ) -> Float[Tensor, "batch classes"]:
     """Class scores of attribute scores; the rows of `attributes` are scaled to unit length."""
-    return scores @ nn.functional.normalize(attributes, dim=1).T
+    return scores.float() @ nn.functional.normalize(attributes, dim=1).T
 
 
 def seen_class_loss(
-    scores: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], seen: Int[Tensor, " seen"]
+    scores: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, " batch"],
+    seen: Int[Tensor, " seen"],
+    *,
+    smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy with a softmax over the seen classes alone; `labels` number all classes.
 
@@ -100,5 +93,16 @@ def seen_class_loss(
         scores: over all classes.
         labels: seen classes.
         seen: the seen classes, ascending.
+        smoothing: share of the target that is spread evenly over the seen classes (published: 0).
     """
-    return nn.functional.cross_entropy(scores[:, seen], torch.searchsorted(seen, labels))
+    targets = torch.searchsorted(seen, labels)
+    return nn.functional.cross_entropy(scores[:, seen], targets, label_smoothing=smoothing)
+
+
+def _keep_largest(
+    where: Float[Tensor, "batch attributes regions"],
+) -> Float[Tensor, "batch attributes regions"]:
+    """Zero all but an attribute's largest regions; regions tied at the border all stay."""
+    where = where.contiguous()
+    border = where.detach().topk(kept_regions(where.shape[2]), dim=2, sorted=False).values.amin(2, keepdim=True)
+    return where * (where >= border)
