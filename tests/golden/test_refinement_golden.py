@@ -14,7 +14,8 @@ def _denoising(golden: Golden) -> FeatureDenoising:
     classes = golden["fde.pro.4.bias"].numel()
     module = FeatureDenoising(golden["fde.in.tokens_B1RC"].shape[2], (rows, columns), classes)
     names = {
-        "convolution.weight": "fde.convQ.weight",
+        # [out, in, 3] -> [out, 3 * in]: our convolution is one product over three regions' channels.
+        "convolution.weight": golden["fde.convQ.weight"].transpose(1, 2).flatten(1),
         "convolution.bias": "fde.convQ.bias",
         "queries": "fde.w_q",
         **{f"class_head.{name}": f"fde.pro.{name}" for name in LAYERS},
