@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# Before torch is imported: tests are many and small, and run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 from jaxtyping import install_import_hook
 

@@ -6,6 +6,7 @@ docstring names; `config.yaml` in a run folder holds the filled form.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -16,6 +17,30 @@ from dkgzsl.errors import ConfigError
 Variant = Literal["dkgzsl", "paper"]
 Protocol = Literal["validated", "paper"]
 Switch = Literal["auto", "on", "off"]
+
+
+def _check(
+    config: object,
+    section: str,
+    *,
+    at_least: Mapping[str, float] | None = None,
+    above_zero: Sequence[str] = (),
+    shares: Sequence[str] = (),
+) -> None:
+    """Check the ranges of numbers, of each where a field holds several; None is never out of range."""
+    for name in (*(at_least or {}), *above_zero, *shares):
+        value = getattr(config, name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if one is None:
+                continue
+            lowest = (at_least or {}).get(name, 0)
+            if not (one > 0 if name in above_zero else one >= lowest):
+                bound = "above 0" if name in above_zero else f"at least {lowest}"
+                raise ConfigError(f"{section}{name} must be {bound}, not {one}")
+            if name in shares and one > 1:
+                raise ConfigError(f"{section}{name} must be at most 1, not {one}")
+        if value == ():
+            raise ConfigError(f"{section}{name} must name at least one value to try")
 
 
 @dataclass(frozen=True)
@@ -43,6 +68,15 @@ class KnowledgeConfig:
     fusion: Switch = "auto"
     """Learn a residual of the prototypes through meta-fusion units; auto: where validation prefers it."""
 
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            "knowledge.",
+            at_least={"components": 1, "kernel_width": 0},
+            above_zero=("ridge",),
+            shares=("shrinkage", "seen_blend"),
+        )
+
 
 @dataclass(frozen=True)
 class AdversarialConfig:
@@ -69,6 +103,20 @@ class AdversarialConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the matrix products; bfloat16 is about three times as fast on recent processors."""
 
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            "adversarial.",
+            at_least={
+                "hidden_size": 2,
+                "critic_steps": 1,
+                "evaluate_every": 1,
+                "knowledge_weight": 0,
+                "fusion_weight": 0,
+            },
+            above_zero=("learning_rate", "fusion_learning_rate", "gamma", "penalty_weight"),
+        )
+
 
 @dataclass(frozen=True)
 class ClassifierConfig:
@@ -80,6 +128,9 @@ class ClassifierConfig:
     """Adam's learning rate."""
     epochs: int = 25
     """Passes over real and synthesized features."""
+
+    def __post_init__(self) -> None:
+        _check(self, "softmax.", at_least={"per_class": 1, "epochs": 1}, above_zero=("learning_rate",))
 
 
 @dataclass(frozen=True)
@@ -104,10 +155,12 @@ class RefinementConfig:
     """Precision of the matrix products; bfloat16 is about three times as fast on recent processors."""
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.batch_size < 1:
-            raise ConfigError(
-                f"refinement takes 0 steps or more of 1 image or more, not {self.steps} of {self.batch_size}"
-            )
+        _check(
+            self,
+            "refinement.",
+            at_least={"steps": 0, "batch_size": 1, "weight_decay": 0, "momentum": 0},
+            above_zero=("learning_rate",),
+        )
 
 
 @dataclass(frozen=True)
@@ -162,10 +215,4 @@ class TrainConfig:
     softmax: ClassifierConfig = field(default_factory=ClassifierConfig)
 
     def __post_init__(self) -> None:
-        for setting, value in (
-            ("batch_size", self.batch_size),
-            ("epochs", self.epochs),
-            ("seeds", self.seeds),
-        ):
-            if value is not None and value < 1:
-                raise ConfigError(f"{setting} must be at least 1, not {value}")
+        _check(self, "", at_least={"batch_size": 1, "epochs": 1, "seeds": 1, "first_seed": 0})

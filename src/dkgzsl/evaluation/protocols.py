@@ -175,13 +175,13 @@ class _Judge:
         scored = self.examination.score(model)
         constant = scored.curve().best_constant()
         look = _Look(dict(setting), scored.figures(constant), constant)
+        if candidate and self._consider(look):
+            self._keep(model, scored)  # before the look is remembered: a look on record has its model
         if _key(setting) not in self._seen:
             self._remember(look, candidate)
             self._seen.add(_key(setting))
             if self.watch is not None:
                 self.watch(setting, look.figures)
-        if candidate and self._consider(look):
-            self._keep(model, scored)
         return self._worth(look.figures)
 
     def _consider(self, look: _Look) -> bool:

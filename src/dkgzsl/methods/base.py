@@ -122,6 +122,7 @@ class Judge(Protocol):
         ...
 
 
+@runtime_checkable
 class Method(Protocol):
     """A way to fit tasks."""
 

@@ -1,8 +1,8 @@
 """The default form with the classical last step: a softmax on real seen and synthesized unseen features.
 
 As DKGZSL (IEEE TCSVT 2025) ends, but on draws from the solved densities instead of an adversarial generator, and
-in the whitened space. Constants are chosen with the densities themselves, which is quick; the softmax is trained for
-the choice alone.
+in the whitened space. Constants are chosen with the densities themselves, which is quick; the softmax is trained
+for the choice alone.
 """
 
 from __future__ import annotations

@@ -154,8 +154,8 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
         folder.write_csv("per_class.csv", *_per_class(plan, outcome))
     record = {"seed": seed, **_record(outcome)}
     folder.write_seed(seed, record)
-    if checkpoints.exists():
-        shutil.rmtree(checkpoints)
+    if checkpoints.parent.exists():
+        shutil.rmtree(checkpoints.parent)
     return record
 
 

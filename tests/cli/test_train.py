@@ -1,0 +1,245 @@
+"""The main job from the command line: what it prints, leaves behind, refuses and continues."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dkgzsl.cli.main import main
+from worlds import world_folder
+
+FEW = ["--knowledge.components", "20", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.01", "0.1"]
+FEW += ["--knowledge.kernel-width", "0", "2", "--knowledge.episodes", "weights"]
+PAPER = ["--epochs", "4", "--batch-size", "32", "--adversarial.hidden-size", "16", "--softmax.per-class", "10"]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(world_folder(tmp_path_factory.mktemp("data") / "world"))
+
+
+def train(capsys, *words: str) -> dict:
+    assert main(["train", *words, "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    return json.loads(printed)
+
+
+def refused(capsys, *words: str) -> str:
+    assert main(["train", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def test_the_json_object_and_the_run_folder(capsys, data, tmp_path) -> None:
+    out = tmp_path / "run"
+    result = train(capsys, data, *FEW, "--seeds", "2", "--out", str(out))
+    fixed = ["run", "dataset", "variant", "protocol", "semantics", "backbone", "seeds", "metrics", "seconds"]
+    assert list(result) == fixed
+    assert result["variant"] == "dkgzsl"
+    assert result["protocol"] == "validated"
+    assert result["seeds"] == [0, 1]
+    assert list(result["metrics"]) == ["t1", "u", "s", "h", "h_calibrated", "ausuc"]
+    assert all(0 <= one["mean"] <= 1 for one in result["metrics"].values())
+    assert result["metrics"]["t1"]["mean"] > 0.5
+
+    there = {path.name for path in out.iterdir()}
+    assert there >= {
+        "config.yaml", "environment.json", "metrics.jsonl", "result.json", "card.md", "per_class.csv",
+        "model.safetensors", "model-2.safetensors",
+    }  # fmt: skip
+    assert "checkpoints" not in there
+    assert not [name for name in there if name.startswith(".")]
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["semantics"] == "att"
+    environment = json.loads((out / "environment.json").read_text())
+    assert len(environment["split_sha256"]) == 64
+    rows = (out / "per_class.csv").read_text().splitlines()
+    assert len(rows) == 1 + 16
+    assert rows[-1].split(",")[1] == "unseen"
+    assert "validated" in (out / "card.md").read_text()
+
+
+def test_evaluate_gives_the_same_figures_from_the_folder(capsys, data, tmp_path) -> None:
+    out = str(tmp_path / "run")
+    trained = train(capsys, data, *FEW, "--out", out)
+    assert main(["evaluate", out, "--json"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated["metrics"] == trained["metrics"]
+    assert main(["evaluate", out]) == 0
+    assert "T1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options", [FEW, PAPER, [*FEW, "--classifier", "softmax"]], ids=["default", "paper", "softmax"]
+)
+def test_the_same_seed_gives_the_same_figures_twice(capsys, data, tmp_path, options) -> None:
+    first = train(capsys, data, *options, "--out", str(tmp_path / "a"))
+    second = train(capsys, data, *options, "--out", str(tmp_path / "b"))
+    assert first["metrics"] == second["metrics"]
+
+
+def test_epochs_select_the_published_form_and_say_so(capsys, data, tmp_path) -> None:
+    assert main(["train", data, *PAPER, "--json", "--out", str(tmp_path / "run")]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["variant"] == "paper"
+    assert "--variant paper" in captured.err
+
+
+def test_the_paper_protocol_is_labelled_wherever_its_numbers_appear(capsys, data, tmp_path) -> None:
+    out = tmp_path / "run"
+    assert main(["train", data, *PAPER, "--protocol", "paper", "--baseline", "none", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "chosen on the test images" in printed
+    assert "chosen on the test images" in (out / "card.md").read_text()
+    result = json.loads((out / "result.json").read_text())
+    assert result["protocol"] == "paper"
+    assert result["metrics"]["h_calibrated"] is None
+    assert main(["evaluate", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["h"] == result["metrics"]["h"]
+
+
+@pytest.mark.parametrize("protocol", ["validated", "paper"])
+@pytest.mark.parametrize("stop_at", [3, 9])
+def test_an_interrupted_run_resumes_to_the_same_figures(
+    capsys, data, tmp_path, monkeypatch, protocol, stop_at
+) -> None:
+    """Ctrl-C at several looks; `--resume` must give what the uninterrupted run gives."""
+    import dkgzsl.runs.training as training
+    from dkgzsl.runs.folder import RunFolder
+
+    words = [data, *PAPER, "--protocol", protocol, "--seeds", "2", "--adversarial.evaluate-every", "1"]
+    words += ["--softmax.epochs", "2"]
+    whole = train(capsys, *words, "--out", str(tmp_path / "whole"))
+    looks = 0
+    log = RunFolder.log
+
+    def interrupt(self, event, **values):
+        nonlocal looks
+        looks += event == "look"
+        if looks == stop_at:
+            raise KeyboardInterrupt
+        log(self, event, **values)
+
+    out = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        patch.setattr(training.RunFolder, "log", interrupt)
+        assert main(["train", *words, "--out", str(out), "--json"]) == 130
+    assert not (out / "result.json").exists()
+    assert capsys.readouterr().out == ""
+    assert main(["evaluate", str(out)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert "started with" in refused(capsys, *words, "--softmax.epochs", "3", "--out", str(out), "--resume")
+    resumed = train(capsys, *words, "--out", str(out), "--resume")
+    assert resumed["metrics"] == whole["metrics"]
+
+
+def test_a_run_is_never_overwritten_unasked(capsys, data, tmp_path) -> None:
+    out = str(tmp_path / "run")
+    train(capsys, data, *FEW, "--out", out)
+    before = Path(out, "result.json").read_text()
+    assert "--overwrite" in refused(capsys, data, *FEW, "--out", out)
+    assert Path(out, "result.json").read_text() == before
+    train(capsys, data, *FEW, "--out", out, "--overwrite")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    assert "no run" in refused(capsys, data, *FEW, "--out", str(tmp_path / "mine"), "--overwrite")
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys, data, tmp_path) -> None:
+    out = tmp_path / "run"
+    for options in (FEW, PAPER):
+        assert main(["train", data, *options, "--dry-run", "--out", str(out)]) == 0
+        printed = capsys.readouterr().out
+        assert "nothing was written" in printed
+        assert "time" in printed
+    assert not out.exists()
+
+
+def test_yaml_lies_under_the_flags(capsys, data, tmp_path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("seeds: 2\nbaseline: none\nknowledge: {components: [20], ridge: [0.1], episodes: 'off'}\n")
+    out = tmp_path / "run"
+    result = train(capsys, data, "--config", str(file), "--seeds", "1", "--out", str(out))
+    assert result["seeds"] == [0]
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["knowledge"]["ridge"] == [0.1]
+    assert config["baseline"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("seed: 3", "did you mean 'seeds'"),
+        ("knowledge: {rigde: [1]}", "did you mean 'ridge'"),
+        ("seeds: many", "seeds"),
+        ("knowledge: 3", "knowledge"),
+        ("- 1", "names and values"),
+        ("seeds: [", "not a YAML file"),
+    ],
+)
+def test_bad_yaml_is_explained(capsys, data, tmp_path, content, expected) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(content)
+    message = refused(capsys, data, "--config", str(file), "--out", str(tmp_path / "run"))
+    assert expected in message
+    assert str(file) in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_settings_are_explained_and_leave_no_folder(capsys, data, tmp_path) -> None:
+    out = tmp_path / "run"
+    cases = {
+        ("numbrs",): "numbers",
+        (): "numbers",
+        (data, "--dataset", "CUB"): "two data sets",
+        (data, "--semantics", "nme"): "semantics here: att",
+        (data, "--features", "vgg"): "vgg.mat",
+        (data, "--device", "cuda:77"): "--device cpu",
+        (data, "--variant", "paper", "--classifier", "density"): "densities",
+        (data, "--seeds", "0"): "seeds",
+        (data, "--epochs", "0"): "epochs",
+        (data, "--knowledge.ridge", "-1"): "ridge",
+        (data, "--knowledge.shrinkage", "1.5"): "shrinkage",
+        (data, "--variant", "paper", "--adversarial.learning-rate", "-1"): "learning_rate",
+        (data, "--resume"): "no run to resume",
+        (data, "--config", str(tmp_path / "none.yaml")): "none.yaml",
+    }
+    for words, expected in cases.items():
+        assert expected in refused(capsys, *words, "--out", str(out)), words
+        assert not out.exists(), words
+
+
+def test_an_unwritable_folder_is_explained(capsys, data, tmp_path) -> None:
+    (tmp_path / "file").touch()
+    assert "cannot write" in refused(capsys, data, *FEW, "--out", str(tmp_path / "file" / "run"))
+
+
+@pytest.mark.parametrize("words", [["--sedes", "3"], ["--batch-sise", "3"], ["--seeds", "many"]])
+def test_unknown_options_name_the_nearest(capsys, data, words) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", data, *words])
+    assert exit_.value.code == 2
+    assert {"--sedes": "--seeds", "--batch-sise": "--batch-size", "--seeds": "--seeds"}[words[0]] in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_published_command_is_accepted_and_missing_data_explained(capsys, tmp_path) -> None:
+    published = ["--dataset", "CUB", "--backbone", "vit-b/16", "--batch_size", "128", "--epochs", "100"]
+    message = refused(capsys, *published, "--data-root", str(tmp_path))
+    assert "CUB" in message
+    assert str(tmp_path) in message
+    assert "next:" in message
+
+
+def test_without_out_a_fresh_folder_under_runs(capsys, data, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = train(capsys, data, *FEW)["run"]
+    second = train(capsys, data, *FEW)["run"]
+    assert first != second
+    assert Path(first).parent == Path(second).parent == Path("runs")

@@ -1,0 +1,153 @@
+"""Nothing is chosen on test data, and nothing of it reaches a method: each trap planted, each caught."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dkgzsl.data.problem import Problem
+from dkgzsl.evaluation.examination import final_of, pooled, validation_of
+from dkgzsl.evaluation.protocols import best_on_test, validated
+from dkgzsl.methods.base import Judge, Setting, Task
+from dkgzsl.methods.eszsl import ESZSL, BilinearModel
+from dkgzsl.methods.knowledge import KnowledgeMethod
+from worlds import FEW, world
+
+
+def _test_images(problem: Problem) -> np.ndarray:
+    return np.concatenate([problem.parts.test_seen, problem.parts.test_unseen])
+
+
+def _with_other_test_images(problem: Problem) -> Problem:
+    features, labels = problem.features.copy(), problem.labels.copy()
+    rng = np.random.default_rng(9)
+    images = _test_images(problem)
+    features[images] = 100 * rng.random(features[images].shape)
+    for part in (problem.parts.test_seen, problem.parts.test_unseen):
+        labels[part] = rng.permutation(labels[part])
+    return replace(problem, features=features, labels=labels)
+
+
+@pytest.mark.parametrize("method", [KnowledgeMethod(FEW), ESZSL(powers=(-1, 0))], ids=lambda m: m.name)
+def test_the_choice_and_the_model_do_not_depend_on_test_images_or_their_labels(method) -> None:
+    """Catches a scaler fitted on test features, a score chosen on test, and any other look."""
+    problem = world()
+    other = _with_other_test_images(problem)
+    ours, theirs = validated(method, problem, seed=0), validated(method, other, seed=0)
+    assert ours.setting == theirs.setting
+    assert ours.constant == theirs.constant
+    for name, tensor in ours.model.save().tensors.items():
+        assert torch.equal(tensor, theirs.model.save().tensors[name]), name
+    assert ours.figures != theirs.figures
+
+
+class ScaledOnEverything:
+    """A planted trap: features scaled with the maximum of all images, test images among them."""
+
+    name = "trap"
+
+    def __init__(self, problem: Problem) -> None:
+        self.scale = float(problem.features.max())
+
+    def explore(self, task: Task, judge: Judge) -> None:
+        judge({}, self.fit(task, {}))
+
+    def fit(self, task: Task, setting: Setting) -> BilinearModel:
+        scaled = replace(task, features=task.features / self.scale)
+        return ESZSL().fit(scaled, {"gamma": -1, "lambda": 0})
+
+
+def test_the_test_above_would_catch_a_scaler_fitted_on_test_features() -> None:
+    problem = world()
+    other = _with_other_test_images(problem)
+    ours = validated(ScaledOnEverything(problem), problem, seed=0)
+    theirs = validated(ScaledOnEverything(other), other, seed=0)
+    same = [torch.equal(t, theirs.model.save().tensors[n]) for n, t in ours.model.save().tensors.items()]
+    assert not all(same)
+
+
+def test_a_method_sees_no_test_image_and_validation_no_unseen_class() -> None:
+    problem = replace(world(), features=np.arange(16 * 24, dtype=np.float32)[:, None].repeat(20, 1))
+    final, test = final_of(problem)
+    task, validation = validation_of(problem, seed=0)
+    held_back = set(_test_images(problem).tolist())
+    numbers = [set(t[:, 0].int().tolist()) for t in (final.features, task.features, validation.features)]
+    assert not (numbers[0] | numbers[1] | numbers[2]) & held_back
+    assert not numbers[1] & numbers[2]
+    assert set(test.features[:, 0].int().tolist()) == held_back
+    assert set(task.unseen.tolist()) == {3, 7, 9}
+    assert not set(task.classes.tolist()) & set(problem.unseen_classes.tolist())
+
+
+def test_the_test_images_are_scored_once_after_everything_is_chosen(monkeypatch) -> None:
+    problem = world()
+    scored: list[bool] = []
+    original = BilinearModel.scores
+    test = final_of(problem)[1].features
+
+    def watched(self, features):
+        scored.append(features.shape == test.shape and bool(torch.equal(features, test)))
+        return original(self, features)
+
+    monkeypatch.setattr(BilinearModel, "scores", watched)
+    outcome = validated(ESZSL(powers=(-1, 0)), problem, seed=0)
+    # generalized and conventional scores of the final model, and nothing after
+    assert [i for i, is_test in enumerate(scored) if is_test] == [len(scored) - 2, len(scored) - 1]
+    assert outcome.looks == 4
+
+
+def test_the_paper_protocol_takes_the_best_of_all_looks_at_the_test_images() -> None:
+    problem, method = world(), ESZSL(powers=(-2, -1, 0, 1))
+    figures = []
+    outcome = best_on_test(method, problem, seed=0, watch=lambda _, seen: figures.append(seen))
+    assert outcome.looks == len(figures) == 16
+    assert outcome.figures.t1 == max(one.t1 for one in figures)
+    assert outcome.figures.h == max(one.h for one in figures)
+    assert outcome.figures.h_calibrated is None
+    assert outcome.constant is None
+    assert outcome.figures.h >= validated(method, problem, seed=0).figures.h
+
+
+def test_looks_are_remembered_across_an_interruption(tmp_path) -> None:
+    problem, method = world(), ESZSL(powers=(-1, 0))
+
+    class Interrupted(Exception):
+        pass
+
+    looks = 0
+
+    def interrupt(*_) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise Interrupted
+
+    for protocol in (validated, best_on_test):
+        looks, memory = 0, tmp_path / protocol.__name__
+        with pytest.raises(Interrupted):
+            protocol(method, problem, seed=0, watch=interrupt, memory=memory)
+
+        class Silent(ESZSL):
+            """Shows only what was not shown before, as a method that goes on from its checkpoint does."""
+
+            def explore(self, task, judge):
+                def skip(setting, model, *, candidate=True):
+                    if setting not in ({"gamma": -1, "lambda": -1}, {"gamma": -1, "lambda": 0}):
+                        return judge(setting, model)
+                    return 0.0
+
+                super().explore(task, skip)
+
+        resumed = protocol(Silent(powers=(-1, 0)), problem, seed=0, memory=memory)
+        whole = protocol(method, problem, seed=0)
+        assert resumed.setting == whole.setting
+        assert resumed.figures == whole.figures
+        assert resumed.looks == whole.looks == 4
+
+
+def test_region_features_are_pooled_to_their_global_token() -> None:
+    problem = world()
+    tokens = np.stack([problem.features, problem.features + 1], axis=1)
+    features = pooled(replace(problem, features=tokens), problem.parts.trainval)
+    assert torch.equal(features, torch.from_numpy(problem.features))

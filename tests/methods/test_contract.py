@@ -1,0 +1,108 @@
+"""What every method must keep: one case for each that the registry knows."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from dkgzsl.evaluation.examination import final_of
+from dkgzsl.evaluation.protocols import Outcome, validated
+from dkgzsl.methods import registry
+from dkgzsl.methods.base import Generator, Method, Model, Setting
+from dkgzsl.methods.eszsl import ESZSL
+from dkgzsl.methods.knowledge import KnowledgeMethod
+from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
+from dkgzsl.methods.model_file import read_model, write_model
+from dkgzsl.methods.paper import PaperMethod
+from worlds import FEW, QUICK, SMALL, world
+
+METHODS: dict[str, Callable[[], Method]] = {
+    "dkgzsl": lambda: KnowledgeMethod(FEW),
+    "dkgzsl-softmax": lambda: KnowledgeSoftmaxMethod(KnowledgeMethod(FEW), QUICK),
+    "eszsl": lambda: ESZSL(powers=(-1, 0)),
+    "paper": lambda: PaperMethod(SMALL, QUICK, epochs=20, batch_size=16),
+}
+
+
+def test_every_method_has_a_case() -> None:
+    assert set(METHODS) == set(registry._MODELS)
+
+
+class Notes:
+    """A judge that writes down what it is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[Setting, torch.Tensor]] = []
+        self.features = final_of(world())[1].features
+
+    def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
+        if candidate:
+            self.shown.append((setting, model.scores(self.features)))
+        return float(len(self.shown))
+
+
+@pytest.fixture(params=METHODS, scope="module")
+def method(request: pytest.FixtureRequest) -> Method:
+    return METHODS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def outcome(method: Method) -> Outcome:
+    return validated(method, world(), seed=0)
+
+
+def test_beats_chance_and_keeps_the_contract(outcome: Outcome, tmp_path) -> None:
+    problem = world()
+    assert outcome.figures.t1 is not None
+    assert outcome.figures.t1 > 1.5 / len(problem.unseen_classes)
+
+    model, (_, examination) = outcome.model, final_of(problem)
+    scores = model.scores(examination.features)
+    assert scores.shape == (len(examination.labels), len(problem.class_names))
+    assert scores.isfinite().all()
+    conventional = model.conventional_scores(examination.features)
+    unseen = torch.from_numpy(problem.unseen_classes)
+    assert conventional[:, unseen].isfinite().all()
+    assert conventional[:, torch.from_numpy(problem.seen_classes)].isneginf().all()
+    json.dumps(dict(outcome.setting))
+
+    write_model(tmp_path / "model.safetensors", model.save())
+    again = registry.load_model(read_model(tmp_path / "model.safetensors"))
+    torch.testing.assert_close(again.scores(examination.features), scores, atol=1e-3, rtol=1e-4)
+    again_conventional = again.conventional_scores(examination.features)
+    torch.testing.assert_close(again_conventional, conventional, atol=1e-3, rtol=1e-4)
+
+
+def test_classes_outside_the_task_score_minus_infinity(method: Method) -> None:
+    task, _ = final_of(world())
+    outside = int(task.unseen[-1])
+    smaller = type(task)(**{**vars(task), "unseen": task.unseen[:-1]})
+    notes = Notes()
+    method.explore(smaller, notes)
+    assert notes.shown[0][1][:, outside].isneginf().all()
+
+
+def test_fit_repeats_what_explore_has_shown(method: Method) -> None:
+    task, _ = final_of(world())
+    notes = Notes()
+    method.explore(task, notes)
+    setting, scores = notes.shown[-1]
+    torch.testing.assert_close(method.fit(task, setting).scores(notes.features), scores)
+
+
+def test_synthesized_features_lie_near_the_real_ones(outcome: Outcome) -> None:
+    """On the scale of the features, and nearer to their own class than to others."""
+    problem = world()
+    if not isinstance(outcome.model, Generator):
+        pytest.skip("not a generator")
+    semantics = torch.from_numpy(problem.semantics)
+    made = outcome.model.synthesize(semantics, 50, torch.Generator().manual_seed(0))
+    assert made.shape == (16, 50, problem.features.shape[1])
+    real = torch.from_numpy(problem.features)
+    labels = torch.from_numpy(problem.labels)
+    means = torch.stack([real[labels == c].mean(0) for c in range(16)])
+    distance = torch.cdist(made.mean(1), means)
+    own = distance.diagonal().mean()
+    assert own < 0.8 * distance.mean()
+    assert made.mean() == pytest.approx(float(real.mean()), rel=0.2)
