@@ -23,7 +23,7 @@ def _check(
     config: object,
     section: str,
     *,
-    at_least: Mapping[str, float] | None = None,
+    at_least: Mapping[str, int] | None = None,
     above_zero: Sequence[str] = (),
     shares: Sequence[str] = (),
 ) -> None:
