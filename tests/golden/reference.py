@@ -28,7 +28,7 @@ class Golden:
         return self.tensors[name]
 
     def load(self, module: nn.Module, names: Mapping[str, str | Tensor]) -> None:
-        """Give a module its reference weights: each of its parameters by the name of a tensor here, or as a tensor.
+        """Give a module its reference weights: each parameter by the name of a tensor here, or as a tensor.
 
         Shapes must agree up to axes of length 1, and no parameter may be left out.
         """

@@ -13,7 +13,7 @@ from dkgzsl.config import AdversarialConfig, ClassifierConfig
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.methods.base import Generator, Model, SavedModel, Task
 from dkgzsl.methods.paper import PaperMethod
-from dkgzsl.methods.paper_model import PaperModel
+from dkgzsl.methods.paper_model import PaperModel, description_scale
 
 ADVERSARIAL = AdversarialConfig(
     hidden_size=32, learning_rate=2e-3, fusion_learning_rate=1e-3, gamma=10.0, evaluate_every=2
@@ -101,8 +101,23 @@ def test_synthesized_features_have_the_scale_of_the_unscaled_ones(task: Task) ->
     low, high = task.features.aminmax(dim=0)
     assert (made >= low).all()
     assert (made <= high).all()
-    longer = model.synthesize(7 * task.semantics[task.unseen], 50, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(longer, made)  # only a description's direction counts
+
+
+@pytest.mark.parametrize(("length", "scale"), [(1, 1), (20, 1), (400, 25 / 400), (0.1, 10)])
+def test_descriptions_stay_as_they_are_within_reason(length: float, scale: float) -> None:
+    rows = length * torch.eye(4)
+    assert description_scale(rows) == pytest.approx(scale)
+
+
+def test_the_scale_of_percentages_makes_no_difference(task: Task) -> None:
+    """Both are longer than any that the networks take, and so are brought to the same length."""
+    setting = {"epochs": 1, "classifier_epochs": 1}
+    made = []
+    for factor in (100, 200):
+        scaled = Task(task.features, task.labels, factor * task.semantics, task.seen, task.unseen)
+        model = method().fit(scaled, setting)
+        made.append(model.synthesize(scaled.semantics, 2, torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(*made)
 
 
 def test_saved_model_scores_and_synthesizes_the_same(task: Task) -> None:

@@ -79,7 +79,7 @@ class AdversarialTraining:
     Args:
         features: training features in [0, 1], on the device that computes.
         labels: class of each image as a row of `semantics`.
-        semantics: descriptions of the seen classes, unit length.
+        semantics: descriptions of the seen classes.
         settings: what decides the training.
         seed: with the epoch's number it decides order, noise and first weights.
 

@@ -20,7 +20,7 @@ from dkgzsl.learning.min_max import MinMax
 from dkgzsl.learning.randomness import seeded
 from dkgzsl.learning.softmax import train_softmax
 from dkgzsl.methods.base import Judge, Setting, Task
-from dkgzsl.methods.paper_model import PaperModel, described
+from dkgzsl.methods.paper_model import PaperModel, description_scale
 from dkgzsl.presets import preset_of, resolve_adversarial, resolve_softmax
 
 T = TypeVar("T")
@@ -199,6 +199,7 @@ class PaperMethod:
             yield PaperModel(
                 generator=generator,
                 fusion_weight=self.settings.fusion_weight,
+                description_scale=prepared.description_scale,
                 scaler=prepared.scaler,
                 generalized=joint,
                 conventional=alone,
@@ -220,6 +221,7 @@ class _Prepared:
     seen: Tensor
     unseen: Tensor
     semantics: Tensor
+    description_scale: float
 
     @classmethod
     def of(cls, task: Task, device: torch.device) -> _Prepared:
@@ -233,15 +235,16 @@ class _Prepared:
             seen=seen,
             unseen=task.unseen.to(device),
             semantics=task.semantics.to(features),
+            description_scale=description_scale(task.semantics[task.seen]),
         )
 
     @property
     def described_seen(self) -> Tensor:
-        return described(self.semantics[self.seen])
+        return self.semantics[self.seen] * self.description_scale
 
     @property
     def described_unseen(self) -> Tensor:
-        return described(self.semantics[self.unseen])
+        return self.semantics[self.unseen] * self.description_scale
 
     def fingerprint(self) -> str:
         """Tells tasks apart: a hash of all that a method sees of one."""

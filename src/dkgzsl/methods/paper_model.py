@@ -7,21 +7,24 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from dkgzsl.learning.min_max import MinMax
 from dkgzsl.learning.softmax import LinearClassifier
 from dkgzsl.methods.base import SavedModel
 from dkgzsl.model.networks import GuidedGenerator, with_weights
 
+SHORTEST, LONGEST = 1.0, 25.0
+"""Mean length of the descriptions that the networks are given, at least and at most."""
 
-def described(semantics: Float[Tensor, "classes semantic"]) -> Float[Tensor, "classes semantic"]:
-    """Class descriptions as the networks take them: rows of unit length.
 
-    The field's attribute rows have it already, its sentence rows come with lengths near 20; what the published
-    form did with those is not said. A description of zeros stays one.
+def description_scale(semantics: Float[Tensor, "classes semantic"]) -> float:
+    """The factor that all descriptions are multiplied by: 1 where the rows' mean length is from 1 to 25.
+
+    The released code takes the rows as its file has them: the field's attributes have length 1, its sentence
+    embeddings near 20. Descriptions on other scales (percentages, counts) are brought to the nearer end of that range.
     """
-    return functional.normalize(semantics, dim=1)
+    length = float(torch.linalg.vector_norm(semantics, dim=1).mean())
+    return min(max(length, SHORTEST), LONGEST) / length if length > 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class PaperModel:
     Attributes:
         generator: KTN, MFU and generator, for further synthesis.
         fusion_weight: length of the guidance.
+        description_scale: what descriptions are multiplied by before the networks take them.
         scaler: scale of the features, of the training images.
         generalized: classifier over seen and unseen classes (GZSL).
         conventional: classifier over unseen classes (CZSL).
@@ -42,6 +46,7 @@ class PaperModel:
 
     generator: GuidedGenerator
     fusion_weight: float
+    description_scale: float
     scaler: MinMax
     generalized: LinearClassifier
     conventional: LinearClassifier
@@ -70,13 +75,12 @@ class PaperModel:
         """`number` features for each description, on the scale of the unscaled features.
 
         Args:
-            semantics: descriptions, scaled or not; the classes need not be those of the task.
+            semantics: descriptions on the scale of the task's; the classes need not be those of the task.
             number: features a class.
             generator: source of the noise, on the model's device.
         """
-        made = self.generator.synthesize(
-            described(semantics.to(self.semantics)), number, generator, fusion_weight=self.fusion_weight
-        )
+        scaled = semantics.to(self.semantics) * self.description_scale
+        made = self.generator.synthesize(scaled, number, generator, fusion_weight=self.fusion_weight)
         return self.scaler.unscale(made)
 
     def save(self) -> SavedModel:
@@ -98,6 +102,7 @@ class PaperModel:
             values={
                 "sizes": list(self.generator.sizes),
                 "fusion_weight": self.fusion_weight,
+                "description_scale": self.description_scale,
                 "class_names": list(self.class_names),
             },
         )
@@ -113,9 +118,11 @@ class PaperModel:
         seen, unseen = tensors["seen"], tensors["unseen"]
         prefix = "generator."
         weights = {n.removeprefix(prefix): w for n, w in tensors.items() if n.startswith(prefix)}
+        semantic_size, hidden_size, visual_size = saved.values["sizes"]
         return cls(
-            generator=with_weights(*saved.values["sizes"], weights),
+            generator=with_weights(semantic_size, hidden_size, visual_size, weights),
             fusion_weight=saved.values["fusion_weight"],
+            description_scale=saved.values["description_scale"],
             scaler=MinMax(tensors["scaler.minimum"], tensors["scaler.range"]),
             generalized=classifier("generalized", torch.cat([seen, unseen]).sort().values),
             conventional=classifier("conventional", unseen),

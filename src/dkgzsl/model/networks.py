@@ -42,13 +42,13 @@ class GuidedGenerator(nn.Module):
         """`number` guided features in (0, 1) for each description, without MFU's semantic term.
 
         Args:
-            semantics: unit length, as in training.
+            semantics: scaled as in training.
             number: features a class.
             random: source of the noise, on the networks' device.
             fusion_weight: length of the guidance, as in training.
         """
         guidance = self.fusion(self.knowledge(semantics), weight=fusion_weight)
-        class_part = self.generator.semantic(semantics)
+        class_part: Tensor = self.generator.semantic(semantics)
         made = class_part.new_empty(len(semantics), number, self.sizes[2])
         for row, features in enumerate(made):  # a class at a time: memory for one class's hidden layer only
             noise = torch.randn(
