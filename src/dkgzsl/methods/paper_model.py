@@ -21,7 +21,8 @@ def description_scale(semantics: Float[Tensor, "classes semantic"]) -> float:
     """The factor that all descriptions are multiplied by: 1 where the rows' mean length is from 1 to 25.
 
     The released code takes the rows as its file has them: the field's attributes have length 1, its sentence
-    embeddings near 20. Descriptions on other scales (percentages, counts) are brought to the nearer end of that range.
+    embeddings near 20. Descriptions on other scales (percentages, counts) are brought to the nearer end of
+    that range.
     """
     length = float(torch.linalg.vector_norm(semantics, dim=1).mean())
     return min(max(length, SHORTEST), LONGEST) / length if length > 0 else 1.0
