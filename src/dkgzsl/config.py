@@ -55,7 +55,7 @@ class KnowledgeConfig:
     """Variance of the Gaussian kernel between class descriptions; 0 stands for the linear kernel."""
     ridge: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
     """Ridge of the kernel regression, as a share of the kernel's mean diagonal."""
-    seen_blend: tuple[float, ...] = (0.0, 0.5)
+    seen_blend: tuple[float, ...] = (0.0, 0.5, 1.0)
     """How far seen prototypes move from their own means to what the other classes predict, 0 to 1."""
     square_root: Switch = "auto"
     """Square root of the features first; auto: where none is negative."""

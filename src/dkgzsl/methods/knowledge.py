@@ -6,7 +6,7 @@ are known, and stays only where the judge prefers it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dkgzsl.config import KnowledgeConfig
-from dkgzsl.errors import ConfigError
 from dkgzsl.learning.episodes import EpisodePlan, learn_by_episodes
 from dkgzsl.methods.base import Judge, Setting, Task
 from dkgzsl.methods.knowledge_model import (
@@ -52,16 +51,29 @@ class KnowledgeMethod:
         self.config, self.seed, self.device = config, seed, torch.device(device)
 
     def explore(self, task: Task, judge: Judge) -> None:
-        """Constants first, then each option on top of the best so far."""
+        """Constants first, then each option on top of the best so far.
+
+        An option that is set, not left to validation, is in every model that may be chosen.
+        """
         fitting = _Fitting(task, self.config, self.seed, self.device)
-        best = _Best(judge)
-        plain = {"seen_blend": 0.0, "uncertainty": False, "episodes": "off", "fusion": False}
+        best = _Best(judge, fitting, self._demanded())
+        uncertain = self.config.uncertainty == "on"
+        plain = {"seen_blend": 0.0, "uncertainty": uncertain, "episodes": "off", "fusion": False}
         for setting in self._constants():
-            best.offer({**setting, **plain}, fitting)
-        if best.setting is None:
-            raise ConfigError("the lists of knowledge settings leave nothing to try")
+            best.offer({**setting, **plain})
         for changes in self._options():
-            best.offer({**best.setting, **changes}, fitting)
+            best.offer({**best.setting, **changes})
+
+    def _demanded(self) -> dict[str, Any]:
+        config = self.config
+        demanded: dict[str, Any] = {}
+        if 0.0 not in config.seen_blend:
+            demanded["seen_blend"] = config.seen_blend
+        if config.episodes not in ("auto", "off"):
+            demanded["episodes"] = (config.episodes,)
+        if config.fusion == "on":
+            demanded["fusion"] = (True,)
+        return demanded
 
     def _constants(self) -> Iterator[dict[str, Any]]:
         config = self.config
@@ -79,9 +91,10 @@ class KnowledgeMethod:
     def _options(self) -> Iterator[dict[str, Any]]:
         config = self.config
         for blend in config.seen_blend:
-            if blend:
-                yield {"seen_blend": blend}
-        if config.uncertainty != "off":
+            if blend:  # a predicted prototype of a seen class depends on the ridge, its own mean does not
+                for ridge in config.ridge:
+                    yield {"seen_blend": blend, "ridge": ridge}
+        if config.uncertainty == "auto":
             yield {"uncertainty": True}
         if config.episodes != "off":
             for form in ("weights", "residual"):
@@ -96,17 +109,25 @@ class KnowledgeMethod:
 
 
 class _Best:
-    """Offers models to the judge and remembers the best setting."""
+    """Offers models to the judge and remembers the best setting.
 
-    def __init__(self, judge: Judge) -> None:
-        self.judge = judge
-        self.setting: dict[str, Any] | None = None
-        self.score = float("-inf")
+    Args:
+        judge: who scores them.
+        fitting: who fits them.
+        demanded: values that a setting must have to be chosen, by name. The first setting that has one more of
+            them takes the lead, whatever its score.
+    """
 
-    def offer(self, setting: dict[str, Any], fitting: _Fitting) -> None:
-        score = self.judge(setting, fitting.model(setting))
-        if score > self.score:
-            self.setting, self.score = setting, score
+    def __init__(self, judge: Judge, fitting: _Fitting, demanded: Mapping[str, Sequence[Any]]) -> None:
+        self.judge, self.fitting, self.demanded = judge, fitting, demanded
+        self.setting: dict[str, Any] = {}
+        self._rank = (-1, float("-inf"))
+
+    def offer(self, setting: dict[str, Any]) -> None:
+        met = sum(setting[name] in values for name, values in self.demanded.items())
+        score = self.judge(setting, self.fitting.model(setting), candidate=met == len(self.demanded))
+        if (met, score) > self._rank:
+            self.setting, self._rank = setting, (met, score)
 
 
 class _Fitting:

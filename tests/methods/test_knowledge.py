@@ -1,0 +1,121 @@
+"""The default method: options on only where validation says so, or where they are demanded."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dkgzsl.config import KnowledgeConfig
+from dkgzsl.evaluation.examination import final_of
+from dkgzsl.evaluation.protocols import validated
+from dkgzsl.methods.knowledge import KnowledgeMethod
+from worlds import FEW, world
+
+
+class Judge:
+    """Prefers models whose setting has what it is told to like."""
+
+    def __init__(self, likes) -> None:
+        self.likes = likes
+        self.shown: list[tuple[dict, bool]] = []
+
+    def __call__(self, setting, model, *, candidate=True) -> float:
+        self.shown.append((dict(setting), candidate))
+        return float(self.likes(setting))
+
+    @property
+    def candidates(self) -> list[dict]:
+        return [setting for setting, candidate in self.shown if candidate]
+
+
+AUTO = replace(FEW, episodes="auto", fusion="auto", seen_blend=(0.0, 0.5))
+
+
+@pytest.fixture(scope="module")
+def task():
+    return final_of(world())[0]
+
+
+def test_left_to_validation_everything_is_offered_and_may_be_declined(task) -> None:
+    judge = Judge(lambda setting: setting["ridge"] == 0.1)
+    KnowledgeMethod(AUTO).explore(task, judge)
+    assert all(candidate for _, candidate in judge.shown)
+    offered = [setting for setting, _ in judge.shown]
+    for name, value in (
+        ("uncertainty", True),
+        ("episodes", "weights"),
+        ("episodes", "residual"),
+        ("fusion", True),
+    ):
+        one = next(setting for setting in offered if setting[name] == value)
+        others = {"uncertainty": False, "episodes": "off", "fusion": False} | {name: value}
+        assert {key: one[key] for key in others} == others  # what did not help is not carried on
+
+
+def test_what_helps_is_built_upon(task) -> None:
+    judge = Judge(lambda setting: setting["uncertainty"] + (setting["episodes"] == "weights"))
+    KnowledgeMethod(AUTO).explore(task, judge)
+    assert judge.shown[-1][0]["uncertainty"]
+    assert judge.shown[-1][0]["episodes"] == "weights"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "value"),
+    [
+        ({"uncertainty": "on"}, "uncertainty", True),
+        ({"uncertainty": "off"}, "uncertainty", False),
+        ({"episodes": "residual"}, "episodes", "residual"),
+        ({"episodes": "off"}, "episodes", "off"),
+        ({"fusion": "on"}, "fusion", True),
+        ({"fusion": "off"}, "fusion", False),
+        ({"seen_blend": (1.0,)}, "seen_blend", 1.0),
+    ],
+)
+def test_what_is_demanded_is_in_every_candidate(task, changes, name, value) -> None:
+    judge = Judge(lambda setting: setting[name] != value)  # dislikes it, in vain
+    KnowledgeMethod(replace(AUTO, **changes)).explore(task, judge)
+    assert judge.candidates
+    assert {setting[name] for setting in judge.candidates} == {value}
+
+
+@pytest.mark.parametrize("option", [{"episodes": "weights"}, {"episodes": "residual"}, {"fusion": "on"}])
+def test_learned_options_change_the_model_and_repeat_by_seed(task, option) -> None:
+    plain = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
+    plain |= {"uncertainty": False, "episodes": "off", "fusion": False}
+    learned = plain | ({"fusion": True} if "fusion" in option else option)
+    features = final_of(world())[1].features
+
+    def scores(setting, seed):
+        return KnowledgeMethod(FEW, seed=seed).fit(task, setting).scores(features)
+
+    assert not torch.allclose(scores(learned, 0), scores(plain, 0))
+    assert torch.equal(scores(learned, 0), scores(learned, 0))
+    assert not torch.equal(scores(learned, 0), scores(learned, 1))
+
+
+def test_uncertainty_widens_unseen_classes_alone(task) -> None:
+    setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
+    setting |= {"uncertainty": True, "episodes": "off", "fusion": False}
+    densities = KnowledgeMethod(FEW).fit(task, setting).densities
+    seen, unseen = densities.variances[:12], densities.variances[12:]
+    assert (seen == seen[:, :1]).all()
+    assert unseen.mean() > seen.mean()
+
+
+def test_classes_are_added_without_fitting_again(task) -> None:
+    """A model of 2 unseen classes with 2 more is the model of all four."""
+    setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.5}
+    setting |= {"uncertainty": True, "episodes": "weights", "fusion": True}
+    features = final_of(world())[1].features
+    whole = KnowledgeMethod(FEW).fit(task, setting)
+    fewer = KnowledgeMethod(FEW).fit(replace(task, unseen=task.unseen[:2]), setting)
+    grown = fewer.with_classes(task.semantics, task.unseen)
+    torch.testing.assert_close(grown.scores(features), whole.scores(features))
+
+
+def test_the_world_is_learned() -> None:
+    """Far above chance (0.25 and 0.06), with every default option open."""
+    config = KnowledgeConfig(components=(20,), shrinkage=(0.3, 0.6))
+    figures = validated(KnowledgeMethod(config), world(), seed=0).figures
+    assert figures.t1 > 0.8
+    assert figures.h_calibrated > 0.6
