@@ -102,7 +102,9 @@ def _images(signed: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     positions = torch.arange(8).repeat_interleave(30)
     mixing = torch.randn(20, 20, generator=generator)
-    values = torch.randn(8, 20, generator=generator)[positions] + torch.randn(240, 20, generator=generator) @ mixing
+    values = (
+        torch.randn(8, 20, generator=generator)[positions] + torch.randn(240, 20, generator=generator) @ mixing
+    )
     return (values if signed else values.abs()), positions
 
 
@@ -119,7 +121,9 @@ def test_principal_components_span_what_scikit_learns_do() -> None:
     from sklearn.decomposition import PCA
 
     features, _ = _images(signed=True)
-    wide = torch.cat([features, 0.01 * features @ torch.randn(20, 180, generator=torch.Generator().manual_seed(0))], 1)
+    wide = torch.cat(
+        [features, 0.01 * features @ torch.randn(20, 180, generator=torch.Generator().manual_seed(0))], 1
+    )
     ours = PrincipalSpace.fit(wide, 10, square_root=False)  # few of many: by subspace iteration
     theirs = PCA(10).fit(wide.numpy())
     ours_variance = ours(wide).var(0, correction=1).numpy()
