@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from dkgzsl.config import RefinementConfig
-from dkgzsl.learning.refinement import refine_all, train_refiner
+from dkgzsl.learning.refinement import train_refiner
+from dkgzsl.learning.visual import read_store
 
 
 def main() -> None:
@@ -51,12 +52,11 @@ def measure(path: Path, options: argparse.Namespace) -> None:
         seed=0,
     )
     seconds = (time.perf_counter() - started) / options.steps
-    # Every image once, sequentially, too; no more than 100 chunks.
-    refine_all(tokens, refiner, np.arange(min(options.images, 6400)), which=("scores",))
+    # Reading through it, too, for 100 chunks at most.
+    read_store(tokens, np.arange(min(options.images, 6400)), ["pooled", "scores"], refiner)
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    print(
-        f"{int(peak.split()[1]) / 1024:.0f} MB, {seconds:.2f} s a step, {os.path.getsize(path) / 1e9:.1f} GB store"
-    )
+    size = path.stat().st_size / 1e9
+    print(f"{int(peak.split()[1]) / 1024:.0f} MB, {seconds:.2f} s a step, {size:.1f} GB store")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dkgzsl.learning.refinement_batches import balanced_positions, chunks, read_ahead, read_tokens
+from dkgzsl.features.token_stream import chunks, read_ahead, read_tokens
+from dkgzsl.learning.refinement_batches import balanced_positions
 
 
 def test_classes_and_images_come_equally_often() -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from dkgzsl.config import RefinementConfig
 from dkgzsl.errors import ConfigError, DataError
-from dkgzsl.learning.refinement_batches import TokenArray, balanced_positions, chunks, read_ahead
+from dkgzsl.features.token_stream import TokenArray, read_ahead
+from dkgzsl.learning.refinement_batches import balanced_positions
 from dkgzsl.model.attribute_attention import Attended, AttributeAttention, class_scores, seen_class_loss
 from dkgzsl.model.feature_denoising import FeatureDenoising
 
@@ -87,7 +88,7 @@ class Refiner(nn.Module):
     @torch.inference_mode()
     def read(
         self, tokens: Float[Tensor, "batch tokens channels"], which: Sequence[FeatureKind]
-    ) -> dict[FeatureKind, Float[Tensor, "batch features"]]:
+    ) -> dict[str, Float[Tensor, "batch features"]]:
         """Features of several kinds from one pass.
 
         Raises:
@@ -97,7 +98,7 @@ class Refiner(nn.Module):
             regions = self._regions(tokens)
             attended = None if self.attention_layer is None else self.attention_layer(regions)
         if attended is not None:
-            features: dict[FeatureKind, Tensor] = {"refined": attended.refined, "scores": attended.scores}
+            features: dict[str, Tensor] = {"refined": attended.refined, "scores": attended.scores}
         elif "scores" not in which:
             features = {"refined": regions.float().mean(dim=1)}
         else:
@@ -215,7 +216,7 @@ def train_refiner(
     training: Integer[np.ndarray, " training"],
     *,
     grid: tuple[int, int],
-    attributes: Float[np.ndarray, "classes attributes"],
+    attributes: Float[np.ndarray, "classes columns"],
     vectors: Float[np.ndarray, "attributes word"],
     config: RefinementConfig,
     seed: int,
@@ -276,23 +277,6 @@ def train_refiner(
                 progress(step, losses)
     refiner.record |= {"steps": steps, "final_losses": losses}
     return refiner.eval()
-
-
-def refine_all(
-    tokens: TokenArray,
-    refiner: Refiner,
-    positions: Integer[np.ndarray, " images"],
-    *,
-    which: Sequence[FeatureKind] = ("refined",),
-    chunk_size: int = 64,
-) -> dict[FeatureKind, Float[np.ndarray, "images features"]]:
-    """Features of the images at `positions`, in one streamed pass, by kind."""
-    device = next(refiner.parameters(), torch.zeros(0)).device
-    rows: dict[FeatureKind, list[np.ndarray]] = {kind: [] for kind in which}
-    for _, stored in read_ahead(tokens, chunks(positions, chunk_size)):
-        for kind, features in refiner.read(stored.to(device).float(), which).items():
-            rows[kind].append(features.cpu().numpy())
-    return {kind: np.concatenate(parts) for kind, parts in rows.items()}
 
 
 def _no_attention() -> ConfigError:
