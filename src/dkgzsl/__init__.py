@@ -10,6 +10,9 @@ _PUBLIC = {
     "load_dataset": "dkgzsl.data.load",
     "Problem": "dkgzsl.data.problem",
     "Parts": "dkgzsl.data.problem",
+    "TrainConfig": "dkgzsl.config",
+    "train": "dkgzsl.runs.training",
+    "Trained": "dkgzsl.runs.training",
     "DkgzslError": "dkgzsl.errors",
 }
 

@@ -141,6 +141,8 @@ class RefinementConfig:
     """Suppress background regions by the denoising encoder (FDE): trained, left at random weights, or left out."""
     attention: Literal["on", "off"] = "on"
     """Attend to regions attribute by attribute (ARA)."""
+    vectors: str | None = None
+    """Vectors of attribute names: a .npy file, encoder:NAME, or random (default: the data set's, or random)."""
     steps: int = 600
     """Training steps (published: 1101, SUN 1501)."""
     batch_size: int = 50
@@ -185,6 +187,9 @@ class TrainConfig:
     """YAML file with any of these settings, under every flag."""
     backbone: str | None = None
     """Backbone of the features (resnet101, vit-b/16, ...): chooses feature file and preset."""
+    representation: tuple[str, ...] | None = None
+    """How region features become a vector; several are tried on validation classes. Blocks joined by +: pooled,
+    mean, maximum, generalised, refined, scores (default: pooled alone and beside SOVR's; paper: refined)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from dkgzsl.data.problem import Problem
-from dkgzsl.evaluation.examination import final_of, pooled, validation_of
+from dkgzsl.evaluation.examination import final_of, validation_of
 from dkgzsl.evaluation.protocols import best_on_test, validated
+from dkgzsl.learning.representation import Pooled
 from dkgzsl.methods.base import Judge, Setting, Task
 from dkgzsl.methods.eszsl import ESZSL, BilinearModel
 from dkgzsl.methods.knowledge import KnowledgeMethod
@@ -149,5 +150,7 @@ def test_looks_are_remembered_across_an_interruption(tmp_path) -> None:
 def test_region_features_are_pooled_to_their_global_token() -> None:
     problem = world()
     tokens = np.stack([problem.features, problem.features + 1], axis=1)
-    features = pooled(replace(problem, features=tokens), problem.parts.trainval)
-    assert torch.equal(features, torch.from_numpy(problem.features))
+    fitted = Pooled().fit(replace(problem, features=tokens), problem.parts.trainval)
+    images = np.arange(len(tokens))
+    assert torch.equal(fitted(tokens, images), torch.from_numpy(problem.features))
+    assert torch.equal(fitted(problem.features, images), torch.from_numpy(problem.features))

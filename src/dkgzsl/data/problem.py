@@ -14,6 +14,8 @@ from dkgzsl.errors import DataError, nearest
 
 # Anonymous axes: several of these of different lengths meet in one signature.
 ClassIndices = Integer[np.ndarray, " _"]
+Features = np.ndarray | StoredArray
+"""An array, a memory map, or an array that stays in its file."""
 ImageIndices = Integer[np.ndarray, " _"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,17 +12,10 @@ from torch import Tensor
 from dkgzsl.data.problem import ClassIndices, ImageIndices, Problem
 from dkgzsl.data.splits import validation_cut
 from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.learning.representation import Fitted, Pooled, Representation
 from dkgzsl.methods.base import Model, Task
 
-Represent = Callable[[Problem, ImageIndices], Float[Tensor, "images visual"]]
-"""One vector an image, for all images; whatever it learns, it learns from the given training images."""
-
-
-def pooled(problem: Problem, training: ImageIndices) -> Float[Tensor, "images visual"]:
-    """The backbone's own features: one vector an image, or the global token before the regions. Learns nothing."""
-    del training
-    features = problem.features[:, 0] if problem.has_regions else problem.features
-    return torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+POOLED = Pooled()
 
 
 @dataclass(frozen=True)
@@ -34,11 +26,13 @@ class Examination:
         features: unscaled features of held-out images.
         labels: their classes.
         is_unseen: which classes are unseen.
+        fitted: what turned the images' features into vectors, learned from the task's training images.
     """
 
     features: Float[Tensor, "images visual"]
     labels: Integer[np.ndarray, " images"]
     is_unseen: Bool[np.ndarray, " classes"]
+    fitted: Fitted
 
     def score(self, model: Model) -> Scored:
         """Let a model score the images once."""
@@ -51,12 +45,14 @@ class Examination:
         )
 
 
-def validation_of(problem: Problem, seed: int, represent: Represent = pooled) -> tuple[Task, Examination]:
+def validation_of(
+    problem: Problem, seed: int, representation: Representation = POOLED
+) -> tuple[Task, Examination]:
     """The training part divided once more: pseudo-unseen classes, and held-out images of the other seen ones."""
     cut = validation_cut(problem, seed)
     return _divide(
         problem,
-        represent,
+        representation,
         training=cut.train,
         held=np.concatenate([cut.held_seen, cut.held_unseen]),
         seen=cut.seen_classes,
@@ -64,12 +60,12 @@ def validation_of(problem: Problem, seed: int, represent: Represent = pooled) ->
     )
 
 
-def final_of(problem: Problem, represent: Represent = pooled) -> tuple[Task, Examination]:
+def final_of(problem: Problem, representation: Representation = POOLED) -> tuple[Task, Examination]:
     """The whole training part, and the test images."""
     parts = problem.parts
     return _divide(
         problem,
-        represent,
+        representation,
         training=parts.trainval,
         held=np.concatenate([parts.test_seen, parts.test_unseen]),
         seen=problem.seen_classes,
@@ -77,29 +73,39 @@ def final_of(problem: Problem, represent: Represent = pooled) -> tuple[Task, Exa
     )
 
 
+def images_for_test(problem: Problem, fitted: Fitted) -> Examination:
+    """The test images as a representation that is fitted already sees them."""
+    parts = problem.parts
+    return _examine(problem, fitted, np.concatenate([parts.test_seen, parts.test_unseen]), problem.unseen_classes)
+
+
 def _divide(
     problem: Problem,
-    represent: Represent,
+    representation: Representation,
     *,
     training: ImageIndices,
     held: ImageIndices,
     seen: ClassIndices,
     unseen: ClassIndices,
 ) -> tuple[Task, Examination]:
-    features = represent(problem, training)
-    is_unseen = np.zeros(len(problem.class_names), dtype=bool)
-    is_unseen[unseen] = True
+    fitted = representation.fit(problem, training)
     task = Task(
-        features=features[torch.from_numpy(training.astype(np.int64))],
+        features=fitted(problem.features, training),
         labels=torch.from_numpy(problem.labels[training].astype(np.int64)),
         semantics=torch.from_numpy(np.ascontiguousarray(problem.semantics, dtype=np.float32)),
         seen=torch.from_numpy(seen.astype(np.int64)),
         unseen=torch.from_numpy(unseen.astype(np.int64)),
         class_names=problem.class_names,
     )
-    examination = Examination(
-        features=features[torch.from_numpy(held.astype(np.int64))],
+    return task, _examine(problem, fitted, held, unseen)
+
+
+def _examine(problem: Problem, fitted: Fitted, held: ImageIndices, unseen: ClassIndices) -> Examination:
+    is_unseen = np.zeros(len(problem.class_names), dtype=bool)
+    is_unseen[unseen] = True
+    return Examination(
+        features=fitted(problem.features, held),
         labels=problem.labels[held].astype(np.int64),
         is_unseen=is_unseen,
+        fitted=fitted,
     )
-    return task, examination

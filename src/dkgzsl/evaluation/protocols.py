@@ -6,15 +6,16 @@ Both are the same few lines, since a method does not know whom its judge looks a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError
-from dkgzsl.evaluation.examination import Examination, Represent, final_of, pooled, validation_of
+from dkgzsl.evaluation.examination import POOLED, Examination, final_of, validation_of
 from dkgzsl.evaluation.metrics import Figures, Scored
+from dkgzsl.learning.representation import Fitted, Representation
 from dkgzsl.methods.base import Method, Model, Setting
 from dkgzsl.methods.model_file import read_model, write_model
 from dkgzsl.methods.registry import load_model
@@ -37,6 +38,8 @@ class Outcome:
         constant: calibration constant on unseen scores; None under `paper`, which has no validation.
         validation: figures of the choice on validation images; None under `paper`.
         looks: how many models were judged, on validation images or, under `paper`, on the test images.
+        representation: name of the chosen representation.
+        fitted: the representation as fitted for the final model.
     """
 
     protocol: ProtocolName
@@ -47,6 +50,8 @@ class Outcome:
     constant: float | None
     validation: Figures | None
     looks: int
+    representation: str
+    fitted: Fitted
 
 
 def run_protocol(
@@ -55,7 +60,7 @@ def run_protocol(
     problem: Problem,
     *,
     seed: int,
-    represent: Represent = pooled,
+    representations: Sequence[Representation] = (POOLED,),
     watch: Watch | None = None,
     memory: Path | None = None,
 ) -> Outcome:
@@ -66,12 +71,12 @@ def run_protocol(
         method: fitted as the protocol says.
         problem: the data.
         seed: draws the held-out images of validation.
-        represent: features of the images, learned (if at all) from training images alone.
+        representations: ways to turn features into vectors; the best is chosen as settings are.
         watch: told of each look at held-out images.
         memory: folder that keeps what was looked at, so that an interrupted run goes on; None keeps nothing.
     """
     protocol = {"validated": validated, "paper": best_on_test}[name]
-    return protocol(method, problem, seed=seed, represent=represent, watch=watch, memory=memory)
+    return protocol(method, problem, seed=seed, representations=representations, watch=watch, memory=memory)
 
 
 def validated(
@@ -79,7 +84,7 @@ def validated(
     problem: Problem,
     *,
     seed: int,
-    represent: Represent = pooled,
+    representations: Sequence[Representation] = (POOLED,),
     watch: Watch | None = None,
     memory: Path | None = None,
 ) -> Outcome:
@@ -87,25 +92,33 @@ def validated(
 
     Settings are chosen by AUSUC, which needs no constant; the constant is the one with the best H for the choice.
     """
-    task, examination = validation_of(problem, seed, represent)
-    judge = _Judge(examination, watch, memory)
-    method.explore(task, judge)
-    chosen = judge.best
+    chosen: tuple[float, _Look, Representation] | None = None
+    looks = 0
+    for representation in representations:
+        task, examination = validation_of(problem, seed, representation)
+        judge = _Judge(examination, watch, memory, representation.name)
+        method.explore(task, judge)
+        looks += judge.looks
+        if judge.best is not None and (chosen is None or judge.worth_of_best > chosen[0]):
+            chosen = judge.worth_of_best, judge.best, representation
+        del task, examination  # before the next one is made
     if chosen is None:
         raise _unjudged()
-    del task, examination  # before the larger task is made
-    task, examination = final_of(problem, represent)
-    model = method.fit(task, chosen.setting)
+    _, look, representation = chosen
+    task, examination = final_of(problem, representation)
+    model = method.fit(task, look.setting)
     scored = examination.score(model)
     return Outcome(
         protocol="validated",
-        figures=scored.figures(chosen.constant),
+        figures=scored.figures(look.constant),
         scored=scored,
         model=model,
-        setting=chosen.setting,
-        constant=chosen.constant,
-        validation=chosen.figures,
-        looks=judge.looks,
+        setting=look.setting,
+        constant=look.constant,
+        validation=look.figures,
+        looks=looks,
+        representation=representation.name,
+        fitted=examination.fitted,
     )
 
 
@@ -114,7 +127,7 @@ def best_on_test(
     problem: Problem,
     *,
     seed: int,
-    represent: Represent = pooled,
+    representations: Sequence[Representation] = (POOLED,),
     watch: Watch | None = None,
     memory: Path | None = None,
 ) -> Outcome:
@@ -123,21 +136,33 @@ def best_on_test(
     Only to compare with printed tables: it chooses on test images, as often as `looks` says.
     """
     del seed  # the methods hold it; this protocol draws nothing
-    task, examination = final_of(problem, represent)
-    judge = _TestJudge(examination, watch, memory)
-    method.explore(task, judge)
-    if judge.best is None or judge.best_model is None:
+    best: tuple[_TestJudge, Representation] | None = None
+    looks, conventional = 0, 0.0
+    for representation in representations:
+        task, examination = final_of(problem, representation)
+        judge = _TestJudge(examination, watch, memory, representation.name)
+        method.explore(task, judge)
+        looks += judge.looks
+        conventional = max(conventional, judge.best_conventional or 0.0)
+        if best is None or judge.worth_of_best > best[0].worth_of_best:
+            best = judge, representation
+    if best is None or best[0].best is None or best[0].best_model is None:
         raise _unjudged()
+    judge, representation = best
+    assert judge.best is not None, "told above"
+    assert judge.best_model is not None, "told above"
     model, scored = judge.best_model
     return Outcome(
         protocol="paper",
-        figures=replace(scored.figures(), t1=judge.best_conventional),
+        figures=replace(scored.figures(), t1=conventional),
         scored=scored,
         model=model,
         setting=judge.best.setting,
         constant=None,
         validation=None,
-        looks=judge.looks,
+        looks=looks,
+        representation=representation.name,
+        fitted=judge.examination.fitted,
     )
 
 
@@ -156,8 +181,11 @@ class _Judge:
     Looks are kept in a file where there is a memory; a look that a resumed method shows again counts once.
     """
 
-    def __init__(self, examination: Examination, watch: Watch | None, memory: Path | None) -> None:
-        self.examination, self.watch, self.memory = examination, watch, memory
+    def __init__(
+        self, examination: Examination, watch: Watch | None, memory: Path | None, representation: str
+    ) -> None:
+        self.examination, self.watch = examination, watch
+        self.memory = None if memory is None else memory / representation
         self.best: _Look | None = None
         self._seen: set[str] = set()
         for line in self._remembered():
@@ -170,6 +198,11 @@ class _Judge:
     def looks(self) -> int:
         """How many models were looked at."""
         return len(self._seen)
+
+    @property
+    def worth_of_best(self) -> float:
+        """Score of the best look; minus infinity where there is none."""
+        return float("-inf") if self.best is None else self._worth(self.best.figures)
 
     def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
         scored = self.examination.score(model)
@@ -226,12 +259,14 @@ _BEST = "best.safetensors"
 class _TestJudge(_Judge):
     """Remembers the best T1 and the best raw H, each with its own model, as published tables do."""
 
-    def __init__(self, examination: Examination, watch: Watch | None, memory: Path | None) -> None:
+    def __init__(
+        self, examination: Examination, watch: Watch | None, memory: Path | None, representation: str
+    ) -> None:
         self.best_conventional: float | None = None
         self.best_model: tuple[Model, Scored] | None = None
-        super().__init__(examination, watch, memory)
-        if self.best is not None and memory is not None:
-            model = load_model(read_model(memory / _BEST))
+        super().__init__(examination, watch, memory, representation)
+        if self.best is not None and self.memory is not None:
+            model = load_model(read_model(self.memory / _BEST))
             self.best_model = model, examination.score(model)
 
     def _consider(self, look: _Look) -> bool:
@@ -245,6 +280,7 @@ class _TestJudge(_Judge):
     def _keep(self, model: Model, scored: Scored) -> None:
         self.best_model = model, scored
         if self.memory is not None:
+            self.memory.mkdir(parents=True, exist_ok=True)
             write_model(self.memory / _BEST, model.save())
 
 

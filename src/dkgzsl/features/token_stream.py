@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
+from dkgzsl.data.problem import Features
+
 TokenArray = Features
 """[images, 1 + regions, channels], the global token first; an array or a memory map of any float type."""
 
@@ -49,7 +51,7 @@ def read_tokens(tokens: TokenArray, positions: Integer[np.ndarray, " batch"]) ->
     return batch
 
 
-def _mapping_of(array: np.ndarray) -> mmap.mmap | None:
+def _mapping_of(array: TokenArray) -> mmap.mmap | None:
     """The read-only file map under an array or a view of one; None where there is none.
 
     A writable map is left alone: pages not yet written would be dropped on a private one.

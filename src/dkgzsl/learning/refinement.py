@@ -289,7 +289,7 @@ def _initial_denoising(shape: Shape, seed: int) -> FeatureDenoising:
         return FeatureDenoising(shape.channels, shape.grid, shape.seen)
 
 
-def _check(tokens: np.ndarray, grid: tuple[int, int], attributes: np.ndarray, vectors: np.ndarray) -> None:
+def _check(tokens: TokenArray, grid: tuple[int, int], attributes: np.ndarray, vectors: np.ndarray) -> None:
     if tokens.ndim != 3 or tokens.shape[1] != 1 + grid[0] * grid[1]:
         raise DataError(
             f"tokens of shape {tokens.shape} do not hold one global token and {grid[0]} x {grid[1]} regions",

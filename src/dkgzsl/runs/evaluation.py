@@ -9,7 +9,11 @@ from pathlib import Path
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
-from dkgzsl.evaluation.examination import final_of
+from dkgzsl.evaluation.examination import images_for_test
+from dkgzsl.learning.checkpoint import read_checkpoint
+from dkgzsl.learning.refinement import SavedRefiner
+from dkgzsl.learning.representation import Fitted, FittedBlocks, Pooled
+from dkgzsl.learning.visual import VisualFeatures
 from dkgzsl.methods.model_file import read_model
 from dkgzsl.methods.registry import load_model
 from dkgzsl.runs.environment import split_hash
@@ -18,6 +22,11 @@ from dkgzsl.runs.plan import make_plan
 from dkgzsl.runs.summary import backbone_of, result_object
 from dkgzsl.runs.training import Trained, stopwatch
 from dkgzsl.yaml_config import read_yaml
+
+
+def _fitted(folder: RunFolder, position: int) -> Fitted:
+    saved = read_checkpoint(folder.representation_file(position))
+    return Pooled() if saved is None else FittedBlocks(VisualFeatures.load(SavedRefiner(*saved)))
 
 
 def evaluate(
@@ -55,7 +64,8 @@ def evaluate(
     figures, seeds = [], []
     for position, seed in enumerate(plan.seeds):
         model = load_model(read_model(folder.model_file(position)))
-        _, examination = final_of(plan.problem_for(seed))
+        problem = plan.problem_for(seed)
+        examination = images_for_test(problem, _fitted(folder, position))
         scored = examination.score(model)
         constant = before["seeds_detail"][position]["constant"]
         figures.append(scored.figures(constant))

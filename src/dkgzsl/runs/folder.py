@@ -93,6 +93,12 @@ class RunFolder:
         """Where the model of a seed lies: `model.safetensors` for the first, a numbered sibling for the others."""
         return self.file("model.safetensors" if position == 0 else f"model-{position + 1}.safetensors")
 
+    def representation_file(self, position: int) -> Path:
+        """Where the fitted representation of a seed lies, where it learned anything."""
+        return self.file(
+            "representation.safetensors" if position == 0 else f"representation-{position + 1}.safetensors"
+        )
+
     def checkpoints(self, seed: int) -> Path:
         """Folder for what an interrupted seed needs to go on; removed when the seed is done."""
         return self.path / "checkpoints" / f"seed-{seed}"

@@ -12,6 +12,8 @@ from dkgzsl.config import TrainConfig, Variant
 from dkgzsl.data.load import load_dataset
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError
+from dkgzsl.learning.refinement import Progress
+from dkgzsl.learning.representation import Representation, representations
 from dkgzsl.presets import preset_of, resolve_paper
 
 
@@ -41,12 +43,27 @@ class Plan:
             return self.problem
         return _load(self.config, test_seed=seed)
 
+    def representations(self, seed: int, *, progress: Progress | None = None) -> list[Representation]:
+        """The representations that a seed tries."""
+        assert self.config.representation is not None, "the plan fills it"
+        return representations(
+            self.config.representation,
+            self.config.refinement,
+            seed=seed,
+            device=str(self.device),
+            progress=progress,
+        )
+
     def recorded(self) -> dict[str, Any]:
         """The configuration as `config.yaml` holds it: no switches of this one call, paths absolute."""
         content = asdict(self.config)
         for name in ("config", "dataset", "resume", "overwrite", "json", "dry_run", "out"):
             del content[name]
         return _plain(content)  # type: ignore[no-any-return]
+
+
+DEFAULT_REPRESENTATIONS = ("pooled", "pooled+generalised+scores")
+"""What is tried on region features where nothing is said."""
 
 
 def make_plan(config: TrainConfig) -> Plan:
@@ -91,6 +108,7 @@ def make_plan(config: TrainConfig) -> Plan:
         variant=variant,
         device=str(device),
         first_seed=first,
+        representation=_representation(config, problem, variant),
         classifier=config.classifier or ("density" if variant == "dkgzsl" else "softmax"),
     )
     seeds = tuple(range(first, first + config.seeds))
@@ -118,6 +136,25 @@ def _dataset(config: TrainConfig) -> str:
     if dataset is None:
         raise ConfigError("no data set is named", fix="for a first try: dkgzsl train numbers")
     return dataset
+
+
+def _representation(config: TrainConfig, problem: Problem, variant: Variant) -> tuple[str, ...]:
+    """Pooled features stay as they are; of regions, the published form refines, and ours tries both."""
+    if config.representation is not None:
+        chosen = config.representation
+        learned = [name for name in chosen if name != "pooled"]
+        if learned and not problem.has_regions:
+            raise ConfigError(
+                f"{problem.name} has pooled features: there are no regions for the representation {learned[0]!r}",
+                fix="use region features (dkgzsl extract), or --representation pooled",
+            )
+        if variant == "paper" and len(chosen) > 1:
+            raise ConfigError("the published form takes one representation", fix="name one with --representation")
+        representations(chosen, config.refinement, seed=0, device="cpu")  # names only; raises where one is unknown
+        return chosen
+    if not problem.has_regions:
+        return ("pooled",)
+    return ("refined",) if variant == "paper" else DEFAULT_REPRESENTATIONS
 
 
 def _device(name: str | None) -> torch.device:

@@ -13,6 +13,8 @@ from dkgzsl.config import TrainConfig
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import Outcome, run_protocol
+from dkgzsl.learning.checkpoint import write_checkpoint
+from dkgzsl.learning.representation import FittedBlocks
 from dkgzsl.methods.base import Method, Setting
 from dkgzsl.methods.eszsl import ESZSL
 from dkgzsl.methods.knowledge import KnowledgeMethod
@@ -147,9 +149,23 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
 
     method = make_method(plan, seed, checkpoints=checkpoints, on_epoch=on_epoch)
     reporter.stage(label, _steps(plan))
-    problem = plan.problem_for(seed)
-    outcome = run_protocol(plan.config.protocol, method, problem, seed=seed, watch=watch, memory=checkpoints)
+
+    def on_step(_: int, losses: Mapping[str, float]) -> None:
+        reporter.advance(note=f"refining, loss {sum(losses.values()):.2f}")
+
+    outcome = run_protocol(
+        plan.config.protocol,
+        method,
+        plan.problem_for(seed),
+        seed=seed,
+        representations=plan.representations(seed, progress=on_step),
+        watch=watch,
+        memory=checkpoints,
+    )
     write_model(folder.model_file(position), outcome.model.save())
+    if isinstance(outcome.fitted, FittedBlocks):
+        saved = outcome.fitted.visual.save()
+        write_checkpoint(folder.representation_file(position), saved.tensors, saved.values)
     if position == 0:
         folder.write_csv("per_class.csv", *_per_class(plan, outcome))
     record = {"seed": seed, **_record(outcome)}
@@ -186,6 +202,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
     return {
         "figures": asdict(outcome.figures),
         "spread_over_classes": deviations(outcome.scored, outcome.constant),
+        "representation": outcome.representation,
         "setting": dict(outcome.setting),
         "constant": outcome.constant,
         "validation": None if outcome.validation is None else asdict(outcome.validation),
