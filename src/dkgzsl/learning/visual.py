@@ -97,13 +97,17 @@ def read_store(
     blocks: Sequence[Block],
     refiner: Refiner | None,
 ) -> dict[str, Float[Tensor, "images _"]]:
-    """Each block of many images, in one streamed pass over a store; on the CPU, half the store's size at most."""
+    """Each block of many images, in one streamed pass over a store; on the CPU."""
     device = torch.device("cpu") if refiner is None else next(refiner.parameters(), torch.zeros(0)).device
-    rows: dict[str, list[Tensor]] = {block: [] for block in blocks}
+    found: dict[str, Tensor] = {}
+    done = 0
     for _, stored in read_ahead(tokens, chunks(positions, _CHUNK)):
         for block, features in read_blocks(stored.to(device).float(), blocks, refiner).items():
-            rows[block].append(features.cpu())
-    return {block: torch.cat(parts) for block, parts in rows.items()}
+            # Copied: a pooled block is a view that would keep all of its batch's tokens in memory.
+            rows = found.setdefault(block, torch.empty(len(positions), features.shape[1]))
+            rows[done : done + len(features)] = features
+        done += len(stored)
+    return found
 
 
 def fit_visual(
