@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dkgzsl.methods.base import Judge, SavedModel, Setting, Task, columns_of
 
-POWERS = tuple(range(-3, 4))
+POWERS = tuple(range(-5, 4))
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class ESZSL:
     """Both penalties, gamma and lambda, are chosen by the judge among powers of ten.
 
     Args:
-        powers: exponents to try for each penalty; gamma's are relative to the mean diagonal of X^T X, so that they
-            do not depend on the features' scale or number.
+        powers: exponents to try for each penalty, relative to the mean diagonal of X^T X and of A^T A, so that they
+            do not depend on the scale of features and descriptions, nor on their number.
         device: where to compute.
     """
 
@@ -102,5 +102,5 @@ class _Fitting:
         """V a_c = left (A^T A + lambda I)^-1 a_c, without making V."""
         seen = self.semantics[self.seen]
         regular = seen.T @ seen
-        regular.diagonal().add_(10.0**lambda_)
+        regular.diagonal().add_(10.0**lambda_ * float(regular.diagonal().mean()))
         return BilinearModel(left @ torch.linalg.solve(regular, self.semantics.T), self.seen, self.unseen)
