@@ -1,9 +1,9 @@
-"""Does refinement pay? Representations side by side on the same store, validated, over seeds, with a paired bootstrap.
+"""Does refinement pay? Representations side by side on the same store, validated, with a paired bootstrap.
 
     python benchmarks/representations.py PROBLEM STORE --vectors FILE --out FILE.json
 
-Each seed redraws the seen test images and the held-out images of validation, and trains SOVR anew. SOVR is trained
-twice a seed (for validation, and on all seen classes) and shared by all representations and semantics. Differences are
+Each seed redraws the seen test images and the held-out images of validation, and trains SOVR anew, twice (for
+validation, and on all seen classes); all representations and semantics share it. Differences are
 taken over draws of classes, the same for all representations, and averaged over seeds.
 """
 
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def write(path: Path, rows: list[dict], draws: dict) -> None:
-    """Write rows, means, and each representation's difference to `pooled` with its interval over draws of classes."""
+    """Write rows, means, and differences to the controls with their intervals over draws of classes."""
     means, differences = [], []
     for semantics, name in dict.fromkeys((row["semantics"], row["representation"]) for row in rows):
         own = [row for row in rows if (row["semantics"], row["representation"]) == (semantics, name)]
