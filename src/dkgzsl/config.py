@@ -17,6 +17,7 @@ from dkgzsl.errors import ConfigError
 Variant = Literal["dkgzsl", "paper"]
 Protocol = Literal["validated", "paper"]
 Switch = Literal["auto", "on", "off"]
+_SEEDS = 2**63 - 1  # what random streams take, with one to spare for a second stream
 
 
 def _check(
@@ -34,6 +35,8 @@ def _check(
             if one is None:
                 continue
             lowest = (at_least or {}).get(name, 0)
+            if one == float("inf"):
+                raise ConfigError(f"{section}{name} must be a finite number")
             if not (one > 0 if name in above_zero else one >= lowest):
                 bound = "above 0" if name in above_zero else f"at least {lowest}"
                 raise ConfigError(f"{section}{name} must be {bound}, not {one}")
@@ -221,3 +224,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check(self, "", at_least={"batch_size": 1, "epochs": 1, "seeds": 1, "first_seed": 0})
+        if (self.first_seed or 0) + self.seeds > _SEEDS:
+            raise ConfigError(f"first_seed must be below {_SEEDS - self.seeds + 1}, not {self.first_seed}")
+        if self.representation == ():
+            raise ConfigError("representation must name at least one")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dkgzsl.data.problem import Problem
+from dkgzsl.errors import RunError
 from dkgzsl.evaluation.examination import final_of, validation_of
 from dkgzsl.evaluation.protocols import best_on_test, validated
 from dkgzsl.learning.representation import Pooled
@@ -145,6 +146,18 @@ def test_looks_are_remembered_across_an_interruption(tmp_path) -> None:
         assert resumed.setting == whole.setting
         assert resumed.figures == whole.figures
         assert resumed.looks == whole.looks == 4
+
+
+def test_a_look_that_was_broken_off_spoils_no_later_one(tmp_path) -> None:
+    problem, method = world(), ESZSL(powers=(-1, 0))
+    validated(method, problem, seed=0, memory=tmp_path)
+    (file,) = tmp_path.rglob("looks.jsonl")
+    file.write_text(file.read_text()[:-20])
+    for _ in range(2):
+        assert validated(method, problem, seed=0, memory=tmp_path).looks == 4
+    file.write_text("{\n")
+    with pytest.raises(RunError, match="looks"):
+        validated(method, problem, seed=0, memory=tmp_path)
 
 
 def test_region_features_are_pooled_to_their_global_token() -> None:

@@ -118,3 +118,8 @@ def test_representations_of_pooled_features_are_refused(capsys, tmp_path) -> Non
     assert main(["train", "numbers", "--representation", "refined", "--out", str(tmp_path / "run")]) == 2
     assert "no regions" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_block_named_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="twice"):
+        representations(["pooled+pooled"], CONFIG, seed=0)

@@ -43,9 +43,9 @@ def print_figures(result: Mapping[str, Any], details: Mapping[str, Any]) -> None
 
 
 def _provenance(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
-    seeds = result["seeds"]
+    seeds, backbone = result["seeds"], result["backbone"] or "an unknown backbone"
     lines = [
-        f"{result['dataset']}, semantics {result['semantics']}, features of {result['backbone']}; "
+        f"{result['dataset']}, semantics {result['semantics']}, features of {backbone}; "
         f"protocol {result['protocol']}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; "
         f"{result['seconds']:.0f} s"
     ]

@@ -76,6 +76,11 @@ def load_dataset(
     return problem_of(raw, semantics=semantics or provenance["default_semantics"], provenance=provenance)
 
 
+def is_name(word: str) -> bool:
+    """Whether a word names a data set that is known, so that no folder of that name is looked at."""
+    return word == EMBEDDED or known(word) is not None
+
+
 def read_without_judging(
     name_or_folder: str | Path,
     *,

@@ -6,6 +6,8 @@ apart. Two methods drawn with the same seed meet the same classes, so that diffe
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 from jaxtyping import Float
 
@@ -37,6 +39,8 @@ def resampled(
             row += np.bincount(one, minlength=counts.shape[1])
 
     def average(accuracies: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        if not len(classes):
+            return np.full(resamples, np.nan)
         weights = counts[:, classes]
         result: np.ndarray = weights @ accuracies[classes] / weights.sum(1)
         return result
@@ -58,5 +62,7 @@ def resampled(
 
 
 def deviations(scored: Scored, constant: float | None) -> dict[str, float]:
-    """Standard deviation of each figure over draws of classes."""
-    return {name: float(values.std(ddof=1)) for name, values in resampled(scored, constant).items()}
+    """Standard deviation of each figure that is defined over draws of classes."""
+    defined = asdict(scored.figures(constant))
+    figures = resampled(scored, constant).items()
+    return {name: float(values.std(ddof=1)) for name, values in figures if defined[name] is not None}

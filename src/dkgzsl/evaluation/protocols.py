@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dkgzsl.data.problem import Problem
-from dkgzsl.errors import ConfigError
+from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.examination import POOLED, Examination, final_of, validation_of
 from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.learning.representation import Fitted, Representation
@@ -245,21 +245,30 @@ class _Judge:
         file = None if self.memory is None else self.memory / _LOOKS
         if file is None or not file.is_file():
             return []
-        lines = file.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]  # what follows the last newline was broken off
+        text = file.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        try:
+            if whole != text:  # the last line was broken off; the next one must not be glued to it
+                file.write_text(whole, encoding="utf-8")
+            return [json.loads(line) for line in whole.splitlines()]
+        except (OSError, ValueError) as error:
+            raise _unusable(file, error) from error
 
     def _remember(self, look: _Look, candidate: bool) -> None:
         if self.memory is None:
             return
-        self.memory.mkdir(parents=True, exist_ok=True)
         line = {
             "setting": dict(look.setting),
             "figures": asdict(look.figures),
             "constant": look.constant,
             "candidate": candidate,
         }
-        with (self.memory / _LOOKS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            self.memory.mkdir(parents=True, exist_ok=True)
+            with (self.memory / _LOOKS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise _unusable(self.memory / _LOOKS, error) from error
 
 
 _LOOKS = "looks.jsonl"
@@ -290,12 +299,19 @@ class _TestJudge(_Judge):
     def _keep(self, model: Model, scored: Scored) -> None:
         self.best_model = model, scored
         if self.memory is not None:
-            self.memory.mkdir(parents=True, exist_ok=True)
             write_model(self.memory / _BEST, model.save())
 
 
 def _key(setting: Setting) -> str:
     return json.dumps(dict(setting), sort_keys=True)
+
+
+def _unusable(file: Path, error: Exception) -> RunError:
+    return RunError(
+        f"the looks so far cannot be kept or read: {error}",
+        where=str(file),
+        fix="make room and --resume; where the file is damaged, start again with --overwrite",
+    )
 
 
 def _unjudged() -> ConfigError:

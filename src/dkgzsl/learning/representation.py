@@ -210,6 +210,10 @@ def representations(
                 raise ConfigError(
                     f"unknown block {part!r} of a representation", fix=nearest(part, BLOCKS, of="blocks")
                 )
+            if known in blocks:
+                raise ConfigError(
+                    f"the representation {name!r} names the block {known!r} twice", fix="once is enough"
+                )
             blocks.append(known)
         made.append(Pooled() if blocks == ["pooled"] else SideBySide(tuple(blocks), shelf))
     return made

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dkgzsl.config import KnowledgeConfig
+from dkgzsl.errors import ConfigError
 from dkgzsl.learning.episodes import EpisodePlan, learn_by_episodes
 from dkgzsl.methods.base import Judge, Setting, Task
 from dkgzsl.methods.knowledge_model import (
@@ -140,9 +141,10 @@ class _Fitting:
         self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
         self.semantics = task.semantics.to(device)
         self.positions: Int[Tensor, " images"] = torch.searchsorted(self.seen, task.labels.to(device))
-        square_root = config.square_root == "on" or (
-            config.square_root == "auto" and bool((self.features >= 0).all())
-        )
+        positive = config.square_root != "off" and bool((self.features >= 0).all())
+        if config.square_root == "on" and not positive:
+            raise ConfigError("negative features have no square root", fix="leave --knowledge.square-root out")
+        square_root = positive
         self.principal = PrincipalSpace.fit(self.features, max(config.components), square_root=square_root)
         self._spectra: dict[int, WithinClassSpectrum] = {}
         self._spaces: dict[tuple[int, float], tuple[MeansSpace, SeenStatistics]] = {}

@@ -113,14 +113,14 @@ class KnowledgeSoftmaxMethod:
         looks: list[tuple[float, Setting]] = []
 
         def on_the_way(setting: Setting, model: Model, *, candidate: bool = True) -> float:
-            del candidate
             score = judge(setting, model, candidate=False)
-            looks.append((score, setting))
+            if candidate:
+                looks.append((score, setting))
             return score
 
         self.knowledge.explore(task, on_the_way)
         setting = max(looks, key=lambda look: look[0])[1]
-        judge(setting, self.fit(task, setting))
+        judge({**setting, "classifier": "softmax"}, self.fit(task, setting))  # a look of its own
 
     def fit(self, task: Task, setting: Setting) -> SoftmaxModel:
         """Solve, synthesize unseen classes, train both classifiers."""

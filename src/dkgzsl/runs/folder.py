@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +42,17 @@ def choose_folder(config: TrainConfig, dataset: str, variant: str) -> Path:
     return folder
 
 
+_MARKS = ("environment.json", "config.yaml", "metrics.jsonl")
+"""What every run has: a folder with a `config.yaml` alone may be anybody's project, and is not overwritten."""
+
+
 class RunFolder:
     """An open run folder.
 
-    `config.yaml` and `environment.json` are there from the start; `metrics.jsonl` grows; `result.json` says that
-    the run is complete.
+    `environment.json`, `metrics.jsonl` and, last of the three, `config.yaml` are there from the start;
+    `metrics.jsonl` grows; `result.json` says that the run is complete.
+
+    Every method that writes raises RunError where the disk is full or the folder has gone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +67,7 @@ class RunFolder:
         """
         try:
             if overwrite and path.is_dir() and any(path.iterdir()):
-                if not (path / "config.yaml").is_file():
+                if not all((path / name).is_file() for name in _MARKS):
                     raise RunError(
                         "will not overwrite a folder that is no run", where=str(path), fix="name another --out"
                     )
@@ -70,7 +78,9 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise RunError(
-                f"cannot write the run folder: {error.strerror}", where=str(path), fix="name another --out"
+                f"cannot write the run folder: {error.strerror or error}",
+                where=str(path),
+                fix="name another --out",
             ) from error
         return cls(path)
 
@@ -103,15 +113,24 @@ class RunFolder:
         """Folder for what an interrupted seed needs to go on; removed when the seed is done."""
         return self.path / "checkpoints" / f"seed-{seed}"
 
-    def check_same(self, config: Mapping[str, Any]) -> None:
-        """That a run is continued with the settings it was started with.
+    def discard(self) -> None:
+        """Take away a run that could not begin."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def check_same(self, config: Mapping[str, Any], split_hash: str) -> None:
+        """That a run is continued with the settings and the split it was started with.
 
         Raises:
-            RunError: a setting differs; the first one is named.
+            RunError: a setting differs (the first one is named) or the split, or what was recorded is damaged.
         """
         import yaml
 
-        before = yaml.safe_load(self.file("config.yaml").read_text(encoding="utf-8"))
+        try:
+            before = yaml.safe_load(self.file("config.yaml").read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RunError(f"config.yaml is damaged: {error}", where=str(self.path)) from error
+        if not isinstance(before, dict):
+            raise RunError("config.yaml is damaged: it holds no settings", where=str(self.path))
         for name in sorted({*before, *config}):
             if before.get(name) != config.get(name):
                 raise RunError(
@@ -119,6 +138,12 @@ class RunFolder:
                     where=str(self.path),
                     fix="resume with the same settings, or start another run with another --out",
                 )
+        if self.read_json("environment.json").get("split_sha256") != split_hash:
+            raise RunError(
+                "the data has another split than when the run was started",
+                where=str(self.path),
+                fix="give the data as it was then, or start another run with another --out",
+            )
 
     def read_seed(self, seed: int | str) -> dict[str, Any] | None:
         """What a seed that is done has left, or None."""
@@ -128,7 +153,8 @@ class RunFolder:
 
     def write_seed(self, seed: int | str, record: Mapping[str, Any]) -> None:
         """Remember that a seed is done, with its figures."""
-        self.file("seeds").mkdir(exist_ok=True)
+        with self._writing("seeds"):
+            self.file("seeds").mkdir(exist_ok=True)
         self.write_json(f"seeds/{seed}.json", record)
 
     def write_json(self, name: str, content: Any) -> None:
@@ -141,18 +167,29 @@ class RunFolder:
 
     def write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Write a table atomically."""
-        partial = self.file(f".{name}.partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            writer.writerows(rows)
-        partial.replace(self.file(name))
+        text = StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(header)
+        writer.writerows(rows)
+        self._write(name, text.getvalue())
 
     def _write(self, name: str, text: str) -> None:
         target = self.file(name)
         partial = target.with_name(f".{target.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
+        with self._writing(name):
+            partial.write_text(text, encoding="utf-8", newline="")
+            partial.replace(target)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"cannot write {name}: {error.strerror or error}",
+                where=str(self.path),
+                fix="make room or give the rights, then continue with --resume",
+            ) from error
 
     def read_json(self, name: str) -> Any:
         """Read one of its JSON files.
@@ -173,11 +210,13 @@ class RunFolder:
 
     def log(self, event: str, **values: Any) -> None:
         """Append one line to `metrics.jsonl`."""
-        with self.file("metrics.jsonl").open("a", encoding="utf-8") as file:
+        with self._writing("metrics.jsonl"), self.file("metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
 
-    def write_config(self, content: Mapping[str, Any]) -> None:
-        """Write the resolved configuration as `config.yaml`."""
+    def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Write what a run has from the start; once `config.yaml` is there, it can be resumed."""
         import yaml
 
-        self._write("config.yaml", yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+        self.write_json("environment.json", environment)
+        self.write_text("metrics.jsonl", "")
+        self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))

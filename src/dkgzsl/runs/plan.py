@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from dkgzsl.config import TrainConfig, Variant
-from dkgzsl.data.load import load_dataset
+from dkgzsl.config import Protocol, TrainConfig, Variant
+from dkgzsl.data.load import is_name, load_dataset
 from dkgzsl.data.problem import Problem
-from dkgzsl.errors import ConfigError
+from dkgzsl.data.splits import validation_cut
+from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.learning.refinement import Progress
 from dkgzsl.learning.representation import Representation, representations
 from dkgzsl.presets import preset_of, resolve_paper
@@ -97,11 +98,12 @@ def make_plan(config: TrainConfig) -> Plan:
         config = resolve_paper(config, dataset)
     config = replace(config, name=dataset, semantics=config.semantics or preset.semantics)
     problem = _load(config, test_seed=config.first_seed or 0)
+    _check_division(problem, config.protocol, variant, seed=config.first_seed or 0)
     device = _device(config.device)
     first = config.first_seed or 0
     config = replace(
         config,
-        name=_absolute(dataset),
+        name=dataset if is_name(dataset) else _absolute(dataset),
         data_root=_absolute(config.data_root),
         features=_absolute(config.features),
         semantics=problem.semantics_name,
@@ -157,12 +159,36 @@ def _representation(config: TrainConfig, problem: Problem, variant: Variant) -> 
     return ("refined",) if variant == "paper" else DEFAULT_REPRESENTATIONS
 
 
+def _check_division(problem: Problem, protocol: Protocol, variant: Variant, *, seed: int) -> None:
+    """That there is something to learn from and to judge by, before a run folder is made.
+
+    Raises:
+        DataError: there is not.
+    """
+    parts, learned_from = problem.parts, len(problem.seen_classes)
+    judged = {"seen": parts.test_seen, "unseen": parts.test_unseen}
+    if protocol == "validated":
+        cut = validation_cut(problem, seed)
+        judged, learned_from = {"seen": cut.held_seen, "unseen": cut.held_unseen}, len(cut.seen_classes)
+    for kind, images in judged.items():
+        if not len(images):
+            raise DataError(
+                f"{problem.name} has no held-out images of {kind} classes to choose by (protocol {protocol})",
+                fix="give it held-out images of both kinds: at least two training images of a seen class",
+            )
+    if variant == "dkgzsl" and learned_from < 2:
+        raise DataError(
+            f"{problem.name} leaves {learned_from} seen class to learn from: the closed form needs two",
+            fix="add seen classes, or use --variant paper",
+        )
+
+
 def _device(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        float(torch.zeros(1, device=device))  # `meta` has tensors without numbers
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
         raise ConfigError(

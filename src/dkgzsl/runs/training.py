@@ -9,7 +9,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
 from dkgzsl.config import TrainConfig
+from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import Outcome, run_protocol
@@ -22,7 +25,7 @@ from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
 from dkgzsl.methods.model_file import write_model
 from dkgzsl.methods.paper import PaperMethod
 from dkgzsl.runs.card import model_card
-from dkgzsl.runs.environment import environment_of
+from dkgzsl.runs.environment import environment_of, split_hash
 from dkgzsl.runs.folder import RunFolder, choose_folder
 from dkgzsl.runs.plan import Plan, make_plan
 from dkgzsl.runs.progress import Reporter
@@ -69,20 +72,33 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
     path = choose_folder(config, problem.name, plan.variant)
     if config.resume:
         folder = RunFolder.open(path)
-        folder.check_same(plan.recorded())
+        folder.check_same(plan.recorded(), split_hash(problem))
     else:
         folder = RunFolder.create(path, overwrite=config.overwrite)
-        folder.write_config(plan.recorded())
-        folder.write_json("environment.json", environment_of(problem, device=plan.device, seeds=list(plan.seeds)))
+        folder.begin(plan.recorded(), environment_of(problem, device=plan.device, seeds=list(plan.seeds)))
     for note in plan.notes:
         reporter.say(note)
 
     seeds = []
-    with reporter:
-        for position, seed in enumerate(plan.seeds):
-            done = folder.read_seed(seed)
-            seeds.append(done or _run_seed(plan, folder, position, seed, reporter))
-        baseline = folder.read_seed("baseline") or _run_baseline(plan, folder, reporter)
+    try:
+        with reporter:
+            for position, seed in enumerate(plan.seeds):
+                done = folder.read_seed(seed)
+                seeds.append(done or _run_seed(plan, folder, position, seed, reporter))
+            baseline = folder.read_seed("baseline") or _run_baseline(plan, folder, reporter)
+    except KeyboardInterrupt:
+        reporter.say(f"the run can be continued: the same command with --out {path} --resume")
+        raise
+    except (ConfigError, DataError, LinAlgError) as error:
+        if not config.resume and not seeds:
+            folder.discard()
+        if isinstance(error, LinAlgError):
+            raise DataError(
+                f"no solution for these features and settings: {str(error).splitlines()[0]}",
+                where=problem.name,
+                fix="look at the features' range (dkgzsl data check), or leave extreme settings out",
+            ) from error
+        raise
     figures = [Figures(**one["figures"]) for one in seeds]
     result = result_object(
         run=str(path),
@@ -176,9 +192,10 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
 
 
 def _steps(plan: Plan) -> int | None:
-    """Steps of a seed's bar: epochs of exploring and fitting again, or looks."""
+    """Most steps of a seed's bar: epochs of exploring and, where validated, of fitting again; None for looks."""
     if plan.variant == "paper":
-        return None if plan.config.epochs is None else plan.config.epochs * 2
+        assert plan.config.epochs is not None, "the plan fills it"
+        return plan.config.epochs * (2 if plan.config.protocol == "validated" else 1)
     return None
 
 

@@ -1,0 +1,171 @@
+"""What cannot be run or continued: one message, and no folder that was not there before."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dkgzsl.cli.main import main
+from dkgzsl.config import KnowledgeConfig, TrainConfig
+from dkgzsl.data.problem import Problem
+from dkgzsl.errors import ConfigError, DkgzslError, RunError
+from dkgzsl.runs import plan as planning
+from dkgzsl.runs.folder import RunFolder
+from dkgzsl.runs.training import train
+from worlds import FEW, arrays, world, world_folder
+
+QUICK = KnowledgeConfig(
+    components=(20,), shrinkage=(0.5,), kernel_width=(0.0,), ridge=(0.1,), episodes="off", fusion="off"
+)
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, problem: Problem) -> None:
+    """Let every plan load this problem."""
+    monkeypatch.setattr(planning, "load_dataset", lambda *_, **__: problem)
+
+
+def run(out: Path, **settings) -> TrainConfig:
+    return TrainConfig(name="world", out=str(out), **{"knowledge": QUICK, "baseline": "none", **settings})
+
+
+def few_seen(number: int, images: int = 18) -> Problem:
+    """The world with so many seen classes of so many training images."""
+    problem = world()
+    parts, labels = problem.parts, problem.labels
+    kept = [parts.trainval[labels[parts.trainval] == c][:images] for c in range(number)]
+    seen = parts.test_seen[labels[parts.test_seen] < number]
+    validation = None if number < 2 else np.array([0])
+    new = replace(parts, trainval=np.concatenate(kept), test_seen=seen, validation_classes=validation)
+    return replace(problem, parts=new)
+
+
+@pytest.mark.parametrize(
+    ("problem", "expected"),
+    [
+        (few_seen(1), "no validation"),
+        (few_seen(2), "needs two"),
+        (few_seen(12, images=1), "held-out images of seen"),
+    ],
+    ids=["one class", "two classes", "one image a class"],
+)
+def test_too_little_to_learn_or_judge_by(monkeypatch, tmp_path, problem, expected) -> None:
+    loaded(monkeypatch, problem)
+    with pytest.raises(DkgzslError, match=expected):
+        train(run(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_only_fitting_finds_leaves_no_folder(monkeypatch, tmp_path) -> None:
+    features, *_ = arrays()
+    loaded(monkeypatch, replace(world(), features=features - 5))
+    with pytest.raises(DkgzslError, match="square root"):
+        train(run(tmp_path / "a", knowledge=replace(QUICK, square_root="on")))
+    loaded(monkeypatch, replace(world(), features=features * np.float32(1e30)))
+    with pytest.raises(DkgzslError, match="no solution"):
+        train(run(tmp_path / "b", knowledge=replace(QUICK, square_root="off")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_without_test_images_are_null(monkeypatch, tmp_path) -> None:
+    problem = world()
+    loaded(monkeypatch, replace(problem, parts=replace(problem.parts, test_seen=np.zeros(0, np.int64))))
+    trained = train(run(tmp_path / "run"))
+    assert trained.result["metrics"]["h"] is None
+    assert trained.details["seeds_detail"][0]["spread_over_classes"].keys() == {"t1", "u"}
+
+    def no_constant(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    json.loads((tmp_path / "run" / "result.json").read_text(), parse_constant=no_constant)
+
+
+def test_numbers_that_no_computation_takes() -> None:
+    with pytest.raises(ConfigError, match="finite"):
+        KnowledgeConfig(ridge=(float("inf"),))
+    with pytest.raises(ConfigError, match="first_seed"):
+        TrainConfig(name="world", first_seed=2**63)
+    with pytest.raises(ConfigError, match="at least one"):
+        TrainConfig(name="world", representation=())
+
+
+def test_a_device_without_numbers(monkeypatch, tmp_path) -> None:
+    loaded(monkeypatch, world())
+    with pytest.raises(ConfigError, match="meta"):
+        train(run(tmp_path / "run", device="meta"))
+
+
+def test_a_project_with_a_config_of_its_own_is_not_overwritten(monkeypatch, tmp_path) -> None:
+    loaded(monkeypatch, world())
+    (tmp_path / "config.yaml").write_text("mine: true\n")
+    with pytest.raises(RunError, match="no run"):
+        train(run(tmp_path, overwrite=True))
+    assert (tmp_path / "config.yaml").read_text() == "mine: true\n"
+
+
+def test_other_data_and_damaged_files_are_not_continued(monkeypatch, tmp_path) -> None:
+    loaded(monkeypatch, world())
+    train(run(tmp_path / "run"))
+    problem = world()
+    parts = replace(problem.parts, trainval=problem.parts.trainval[1:])
+    loaded(monkeypatch, replace(problem, parts=parts))
+    with pytest.raises(RunError, match="another split"):
+        train(run(tmp_path / "run", resume=True))
+    loaded(monkeypatch, world())
+    (tmp_path / "run" / "config.yaml").write_text("[")
+    with pytest.raises(RunError, match="damaged"):
+        train(run(tmp_path / "run", resume=True))
+
+
+def test_a_full_disk_is_a_message(monkeypatch, tmp_path) -> None:
+    loaded(monkeypatch, world())
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(RunError, match="No space left"):
+        train(run(tmp_path / "run"))
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = str(world_folder(tmp_path / "world"))
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_seed", interrupt)
+        assert main(["train", data, "--knowledge.components", "20", "--knowledge.episodes", "off"]) == 130
+    (folder,) = Path("runs").iterdir()
+    assert f"--out {folder} --resume" in capsys.readouterr().err
+
+
+def test_a_known_name_is_recorded_as_a_name(monkeypatch, tmp_path) -> None:
+    """A folder of the same name in the working directory is not what was read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "numbers").mkdir()
+    assert planning.make_plan(TrainConfig(name="numbers")).config.name == "numbers"
+
+
+def test_the_bar_of_the_paper_protocol_ends_full(monkeypatch, tmp_path) -> None:
+    from dkgzsl.runs.training import _steps
+
+    loaded(monkeypatch, world())
+    for protocol, trainings in (("validated", 2), ("paper", 1)):
+        config = run(tmp_path, variant="paper", epochs=7, protocol=protocol)
+        assert _steps(planning.make_plan(config)) == 7 * trainings
+
+
+def test_a_demanded_option_holds_for_the_softmax_and_its_look_counts(monkeypatch, tmp_path) -> None:
+    loaded(monkeypatch, world())
+    few = replace(FEW, episodes="off")
+    settings = {"classifier": "softmax", "knowledge": few}
+    trained = train(run(tmp_path / "run", **settings))
+    (seed,) = trained.details["seeds_detail"]
+    assert seed["setting"]["fusion"] is True
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert seed["looks"] == sum(line["event"] == "look" for line in lines)
+    assert sum(line["setting"].get("classifier") == "softmax" for line in lines if line["event"] == "look") == 1
