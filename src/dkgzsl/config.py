@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
-from dkgzsl.errors import ConfigError
+from dkgzsl.errors import ConfigError, nearest
 
 Variant = Literal["dkgzsl", "paper"]
 Protocol = Literal["validated", "paper"]
@@ -28,7 +28,13 @@ def _check(
     above_zero: Sequence[str] = (),
     shares: Sequence[str] = (),
 ) -> None:
-    """Check the ranges of numbers, of each where a field holds several; None is never out of range."""
+    """Check choices among names, and the ranges of numbers, of each where a field holds several; None passes."""
+    for name, hint in get_type_hints(type(config)).items():
+        for choice in (hint, *get_args(hint)):
+            value = getattr(config, name)
+            if get_origin(choice) is Literal and value is not None and value not in get_args(choice):
+                fix = nearest(str(value), get_args(choice), of="choices")
+                raise ConfigError(f"{section}{name} cannot be {value!r}", fix=fix)
     for name in (*(at_least or {}), *above_zero, *shares):
         value = getattr(config, name)
         for one in value if isinstance(value, tuple) else (value,):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from dkgzsl.errors import ConfigError, nearest
 
@@ -20,12 +20,25 @@ def read_yaml(config: type[C], path: Path) -> C:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration: {error.strerror}", where=str(path)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not a YAML file: {error}", where=str(path)) from error
     return from_mapping(config, {} if content is None else content, where=str(path))
+
+
+def _load(text: str) -> Any:
+    """YAML whose `on` and `off` are the words that settings take; true and false alone are switches, as in 1.2."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+            first: [(tag, form) for tag, form in found if first in "tTfF" or not tag.endswith(":bool")]
+            for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    return yaml.load(text, Loader)  # a SafeLoader: plain values only
 
 
 def from_mapping(config: type[C], content: Any, *, where: str) -> C:

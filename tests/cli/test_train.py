@@ -162,13 +162,17 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys, data, tmp_path) ->
 
 def test_yaml_lies_under_the_flags(capsys, data, tmp_path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text("seeds: 2\nbaseline: none\nknowledge: {components: [20], ridge: [0.1], episodes: 'off'}\n")
+    file.write_text(
+        "seeds: 2\nbaseline: none\nknowledge: {components: [20], ridge: [0.1], episodes: off, unit_length: on}\n"
+    )
     out = tmp_path / "run"
     result = train(capsys, data, "--config", str(file), "--seeds", "1", "--out", str(out))
     assert result["seeds"] == [0]
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert config["knowledge"]["ridge"] == [0.1]
     assert config["baseline"] == "none"
+    assert config["knowledge"]["episodes"] == "off"
+    assert config["knowledge"]["unit_length"] == "on"
 
 
 @pytest.mark.parametrize(

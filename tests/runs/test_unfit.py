@@ -1,6 +1,8 @@
 """What cannot be run or continued: one message, and no folder that was not there before."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +90,19 @@ def test_numbers_that_no_computation_takes() -> None:
         TrainConfig(name="world", first_seed=2**63)
     with pytest.raises(ConfigError, match="at least one"):
         TrainConfig(name="world", representation=())
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        ("TrainConfig(variant='papr')", "did you mean 'paper'"),
+        ("KnowledgeConfig(episodes='of')", "knowledge.episodes"),
+    ],
+)
+def test_python_knows_the_choices_that_the_command_line_has(made, expected) -> None:
+    code = f"from dkgzsl.config import *; {made}"  # a process of its own: tests check types before
+    refused = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert expected in refused.stderr.split("ConfigError:")[1]
 
 
 def test_a_device_without_numbers(monkeypatch, tmp_path) -> None:
