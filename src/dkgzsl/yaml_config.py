@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from dkgzsl.errors import ConfigError, nearest
 
@@ -33,12 +33,17 @@ def _load(text: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-            first: [(tag, form) for tag, form in found if first in "tTfF" or not tag.endswith(":bool")]
-            for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
+        """Plain values only, as its base."""
 
-    return yaml.load(text, Loader)  # a SafeLoader: plain values only
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in found if first in "tTfF" or not tag.endswith(":bool")]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    loader = Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def from_mapping(config: type[C], content: Any, *, where: str) -> C:

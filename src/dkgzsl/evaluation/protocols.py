@@ -23,8 +23,8 @@ from dkgzsl.methods.registry import load_model
 RAW_SHARE = 0.1
 """What a point of raw H is worth beside a point of AUSUC when settings are chosen.
 
-AUSUC does not see the balance of seen and unseen classes, and who adds no constant lives with it: among settings of
-nearly equal AUSUC the better balanced one is taken.
+AUSUC does not see the balance of seen and unseen classes, and who adds no constant lives with it: among settings
+of nearly equal AUSUC the better balanced one is taken.
 """
 
 ProtocolName = Literal["validated", "paper"]

@@ -56,8 +56,8 @@ class ESZSL:
     """Both penalties, gamma and lambda, are chosen by the judge among powers of ten.
 
     Args:
-        powers: exponents to try for each penalty, relative to the mean diagonal of X^T X and of A^T A, so that they
-            do not depend on the scale of features and descriptions, nor on their number.
+        powers: exponents to try for each penalty, relative to the mean diagonal of X^T X and of A^T A, so that
+            they do not depend on the scale of features and descriptions, nor on their number.
         device: where to compute.
     """
 
