@@ -84,8 +84,6 @@ def seen_class_loss(
     scores: Float[Tensor, "batch classes"],
     labels: Int[Tensor, " batch"],
     seen: Int[Tensor, " seen"],
-    *,
-    smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy with a softmax over the seen classes alone; `labels` number all classes.
 
@@ -93,10 +91,8 @@ def seen_class_loss(
         scores: over all classes.
         labels: seen classes.
         seen: the seen classes, ascending.
-        smoothing: share of the target that is spread evenly over the seen classes (published: 0).
     """
-    targets = torch.searchsorted(seen, labels)
-    return nn.functional.cross_entropy(scores[:, seen], targets, label_smoothing=smoothing)
+    return nn.functional.cross_entropy(scores[:, seen], torch.searchsorted(seen, labels))
 
 
 def _keep_largest(
