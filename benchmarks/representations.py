@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--vectors")
     parser.add_argument("--denoising", default="off", choices=["trained", "untrained", "off"])
-    parser.add_argument("--steps", type=int, default=RefinementConfig().steps)
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     refinement = RefinementConfig(

@@ -152,8 +152,8 @@ class RefinementConfig:
     """Attend to regions attribute by attribute (ARA)."""
     vectors: str | None = None
     """Vectors of attribute names: a .npy file, encoder:NAME, or random (default: the data set's, or random)."""
-    steps: int = 600
-    """Training steps (published: 1101, SUN 1501)."""
+    steps: int | None = None
+    """Training steps (default: 600, or as published for the variant paper: 1101, SUN 1501)."""
     batch_size: int = 50
     """Images a step, drawn so that every class comes equally often."""
     learning_rate: float = 1e-4

@@ -115,3 +115,10 @@ def test_the_bootstrap_is_centred_on_the_figures_and_paired_by_its_seed() -> Non
     assert np.unique(draws["u"].round(9)).tolist() == pytest.approx(sorted({*u, u.mean()}))
     assert (resampled(scored, 0.6)["h"] == draws["h"]).all()
     assert deviations(scored, 0.6)["u"] == pytest.approx(draws["u"].std(ddof=1))
+
+
+def test_no_constant_is_taken_where_none_does_better() -> None:
+    """Everything is told right without one; a constant would be drawn from the far side of a wide gap."""
+    labels = np.arange(5)
+    scores = np.where(np.eye(5, dtype=bool), 10.0, 0.0)
+    assert seen_unseen_curve(scores, labels, IS_UNSEEN).best_constant() == 0.0

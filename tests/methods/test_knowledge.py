@@ -119,3 +119,16 @@ def test_the_world_is_learned() -> None:
     figures = validated(KnowledgeMethod(config), world(), seed=0).figures
     assert figures.t1 > 0.8
     assert figures.h_calibrated > 0.6
+
+
+def test_epochs_and_batch_size_set_what_is_learned(task) -> None:
+    setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
+    setting |= {"uncertainty": False, "episodes": "weights", "fusion": False}
+    features = final_of(world())[1].features
+
+    def scores(**learning) -> torch.Tensor:
+        return KnowledgeMethod(FEW, **learning).fit(task, setting).scores(features)
+
+    assert torch.equal(scores(), scores(episodes=50, queries=1024))
+    assert not torch.equal(scores(), scores(episodes=5))
+    assert not torch.equal(scores(), scores(queries=10))

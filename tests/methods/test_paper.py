@@ -178,3 +178,9 @@ def test_settings_left_out_come_from_the_default_preset() -> None:
 def test_numbers_out_of_range_are_refused(epochs: int) -> None:
     with pytest.raises(ConfigError, match="must be at least 1"):
         method(epochs=epochs)
+
+
+def test_a_training_that_diverges_is_told(task: Task) -> None:
+    wild = AdversarialConfig(hidden_size=32, learning_rate=1e30, fusion_learning_rate=1e-3, gamma=10.0)
+    with pytest.raises(RunError, match="diverged"):
+        PaperMethod(wild, SOFTMAX, epochs=3, batch_size=16).fit(task, {"epochs": 3, "classifier_epochs": 1})

@@ -62,12 +62,14 @@ class SeenUnseenCurve:
         return harmonic_mean(self.unseen, self.seen)
 
     def best_constant(self) -> float:
-        """A constant with the highest H: the middle of the interval (of the longest run of equal intervals)."""
+        """A constant with the highest H: 0 where none does better, or the middle of the widest such interval."""
         values = self.harmonic
         if len(self.constants) == 0:
             return 0.0
         bounds = np.concatenate([[self.constants[0] - 1.0], self.constants, [self.constants[-1] + 1.0]])
         best = np.flatnonzero(values >= values.max() - 1e-12)
+        if int(np.searchsorted(self.constants, 0.0, side="right")) in best:
+            return 0.0
         widest = best[np.argmax(bounds[best + 1] - bounds[best])]
         return float((bounds[widest] + bounds[widest + 1]) / 2)
 

@@ -20,6 +20,8 @@ from dkgzsl.model.attribute_attention import Attended, AttributeAttention, class
 from dkgzsl.model.feature_denoising import FeatureDenoising
 
 FeatureKind = Literal["refined", "scores"]
+STEPS = 600
+"""Training steps where the configuration leaves them open."""
 Progress = Callable[[int, Mapping[str, float]], None]
 """Called after each step with the number of steps done and the losses."""
 
@@ -253,7 +255,7 @@ def train_refiner(
     refiner.to(device)
     trained = [p for p in refiner.parameters() if p.requires_grad]
     descriptions = torch.from_numpy(attributes[seen]).float().to(device)
-    steps = config.steps if trained else 0
+    steps = (STEPS if config.steps is None else config.steps) if trained else 0
     losses: dict[str, float] = {}
     if steps:
         optimizer = torch.optim.RMSprop(

@@ -7,6 +7,7 @@ are known, and stays only where the judge prefers it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,19 +45,31 @@ class KnowledgeMethod:
         config: which constants to try and which options are open.
         seed: decides what is learned by episodes; the closed form has nothing to draw.
         device: where to compute.
+        episodes: episodes of each learned option (default: what worked for it).
+        queries: images scored an episode (default: likewise).
     """
 
     name = "dkgzsl"
 
-    def __init__(self, config: KnowledgeConfig, *, seed: int = 0, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: KnowledgeConfig,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        episodes: int | None = None,
+        queries: int | None = None,
+    ) -> None:
         self.config, self.seed, self.device = config, seed, torch.device(device)
+        given = {name: value for name, value in (("episodes", episodes), ("queries", queries)) if value}
+        self.plans = {name: replace(plan, **given) for name, plan in _PLANS.items()}
 
     def explore(self, task: Task, judge: Judge) -> None:
         """Constants first, then each option on top of the best so far.
 
         An option that is set, not left to validation, is in every model that may be chosen.
         """
-        fitting = _Fitting(task, self.config, self.seed, self.device)
+        fitting = _Fitting(task, self.config, self.seed, self.device, self.plans)
         best = _Best(judge, fitting, self._demanded())
         uncertain = self.config.uncertainty == "on"
         plain = {"seen_blend": 0.0, "uncertainty": uncertain, "episodes": "off", "fusion": False}
@@ -106,7 +119,7 @@ class KnowledgeMethod:
 
     def fit(self, task: Task, setting: Setting) -> KnowledgeModel:
         """Solve the task with given constants; learned options are learned again on all of its classes."""
-        return _Fitting(task, self.config, self.seed, self.device).model(setting)
+        return _Fitting(task, self.config, self.seed, self.device, self.plans).model(setting)
 
 
 class _Best:
@@ -134,8 +147,15 @@ class _Best:
 class _Fitting:
     """Fits one task under many settings, keeping what they share: components, spectra, spaces."""
 
-    def __init__(self, task: Task, config: KnowledgeConfig, seed: int, device: torch.device) -> None:
-        self.task, self.seed, self.device = task, seed, device
+    def __init__(
+        self,
+        task: Task,
+        config: KnowledgeConfig,
+        seed: int,
+        device: torch.device,
+        plans: Mapping[str, EpisodePlan],
+    ) -> None:
+        self.task, self.seed, self.device, self.plans = task, seed, device, plans
         self.unit_length = config.unit_length != "off"
         self.features = task.features.to(device)
         self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
@@ -251,7 +271,7 @@ class _Fitting:
             variance=statistics.variance,
             width=setting["kernel_width"],
             ridge=setting["ridge"],
-            plan=_PLANS[plan],
+            plan=self.plans[plan],
             seed=self.seed,
             **how,
         )

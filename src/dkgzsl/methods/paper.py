@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -157,6 +158,11 @@ class PaperMethod:
         kept = time.monotonic()
         while training.epoch < epochs:
             figures = training.train_epoch()
+            if not all(math.isfinite(value) for value in figures.values()):
+                raise RunError(
+                    f"the training diverged in epoch {training.epoch}: {dict(figures)}",
+                    fix="lower adversarial.learning_rate, and start again with --overwrite",
+                )
             if self.on_epoch is not None:
                 self.on_epoch(training.epoch, figures)
             yield training.epoch

@@ -87,7 +87,12 @@ def make_plan(config: TrainConfig) -> Plan:
                 f"{flags} select the published form, --variant paper; --variant dkgzsl is the default, closed form"
             )
     elif variant == "dkgzsl" and (config.epochs or config.batch_size):
-        notes.append("the closed form has no epochs and no batches; --epochs and --batch-size change nothing")
+        if config.knowledge.episodes == "off" and config.knowledge.fusion == "off":
+            notes.append("nothing is learned here: --epochs and --batch-size change nothing")
+        else:
+            notes.append(
+                "--epochs and --batch-size set episodes and images an episode; the rest is in closed form"
+            )
     if variant == "paper" and config.classifier == "density":
         raise ConfigError(
             "the published form has no class densities", fix="leave --classifier out, or use --variant dkgzsl"

@@ -144,7 +144,9 @@ def make_method(
             checkpoints=checkpoints,
             on_epoch=on_epoch,
         )
-    knowledge = KnowledgeMethod(config.knowledge, seed=seed, device=device)
+    knowledge = KnowledgeMethod(
+        config.knowledge, seed=seed, device=device, episodes=config.epochs, queries=config.batch_size
+    )
     if config.classifier == "softmax":
         return KnowledgeSoftmaxMethod(knowledge, config.softmax)
     return knowledge
