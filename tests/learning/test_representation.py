@@ -114,6 +114,29 @@ def test_train_and_evaluate_on_region_features(capsys, maps, tmp_path) -> None:
     assert json.loads(capsys.readouterr().out)["metrics"] == trained["metrics"]
 
 
+def test_signed_region_features_train_by_default(capsys, tmp_path) -> None:
+    """A vision transformer's tokens are of either sign; what is tried by default must take them."""
+    _, labels, attributes = arrays()
+    problem = region_world(16)
+    kept = {name: vars(problem.parts)[name] for name in ("trainval", "test_seen", "test_unseen")}
+    signed = problem.features - problem.features.mean()
+    path = tmp_path / "signed.hdf5"
+    write_feature_map(path, Toy(signed, labels, attributes, attributes, None, kept))
+    words = [
+        str(path),
+        "--knowledge.components",
+        "20",
+        "--knowledge.ridge",
+        "0.1",
+        "--knowledge.kernel-width",
+        "0",
+    ]
+    words += ["--knowledge.episodes", "off", "--knowledge.fusion", "off", "--baseline", "none", "--json"]
+    words += ["--refinement.steps", "3", "--refinement.batch-size", "8", "--out", str(tmp_path / "run")]
+    assert main(["train", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["t1"]["mean"] > 0.5
+
+
 def test_representations_of_pooled_features_are_refused(capsys, tmp_path) -> None:
     assert main(["train", "numbers", "--representation", "refined", "--out", str(tmp_path / "run")]) == 2
     assert "no regions" in capsys.readouterr().err

@@ -63,7 +63,7 @@ class Plan:
         return _plain(content)  # type: ignore[no-any-return]
 
 
-DEFAULT_REPRESENTATIONS = ("pooled", "pooled+generalised+scores")
+DEFAULT_REPRESENTATIONS = ("pooled", "pooled+scores")
 """What is tried on region features where nothing is said."""
 
 
