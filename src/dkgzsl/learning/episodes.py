@@ -83,7 +83,7 @@ def learn_by_episodes(
             order = torch.randperm(classes, generator=stream)
             hidden, support = order[:hidden_number].to(device), order[hidden_number:].to(device)
             support_half, query_half = _halves(positions, stream)
-            means = _means_where_any(points, positions, support_half, classes)
+            means = class_means(points[support_half], positions[support_half], classes)
             queries = query_half[torch.randperm(len(query_half), generator=stream)[: plan.queries].to(device)]
 
             regression = KernelRidge.fit(describe(descriptions[support]), means[support], width=width, ridge=ridge)
@@ -106,7 +106,3 @@ def _halves(positions: Tensor, stream: torch.Generator) -> tuple[Tensor, Tensor]
     rank = torch.arange(len(by_class), device=positions.device) - (counts.cumsum(0) - counts)[sorted_classes]
     first = rank < (counts[sorted_classes] + 1) // 2
     return by_class[first], by_class[~first]
-
-
-def _means_where_any(points: Tensor, positions: Tensor, chosen: Tensor, classes: int) -> Tensor:
-    return class_means(points[chosen], positions[chosen], classes)
