@@ -12,8 +12,8 @@ from dkgzsl.evaluation.examination import final_of, validation_of
 from dkgzsl.evaluation.protocols import best_on_test, validated
 from dkgzsl.learning.representation import Pooled
 from dkgzsl.methods.base import Judge, Setting, Task
-from dkgzsl.methods.eszsl import ESZSL, BilinearModel
 from dkgzsl.methods.knowledge import KnowledgeMethod
+from dkgzsl.methods.peers.eszsl import ESZSL, BilinearModel
 from worlds import FEW, world
 
 

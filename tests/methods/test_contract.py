@@ -10,11 +10,11 @@ from dkgzsl.evaluation.examination import final_of
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.methods import registry
 from dkgzsl.methods.base import Generator, Method, Model, Setting
-from dkgzsl.methods.eszsl import ESZSL
 from dkgzsl.methods.knowledge import KnowledgeMethod
 from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
 from dkgzsl.methods.model_file import read_model, write_model
 from dkgzsl.methods.paper import PaperMethod
+from dkgzsl.methods.peers.eszsl import ESZSL
 from worlds import FEW, QUICK, SMALL, world
 
 METHODS: dict[str, Callable[[], Method]] = {

@@ -11,7 +11,7 @@ from dkgzsl.methods.base import Model, SavedModel
 _MODELS = {
     "dkgzsl": ("dkgzsl.methods.knowledge_model", "KnowledgeModel"),
     "dkgzsl-softmax": ("dkgzsl.methods.knowledge_softmax", "SoftmaxModel"),
-    "eszsl": ("dkgzsl.methods.eszsl", "BilinearModel"),
+    "eszsl": ("dkgzsl.methods.peers.eszsl", "BilinearModel"),
     "paper": ("dkgzsl.methods.paper", "PaperModel"),
 }
 

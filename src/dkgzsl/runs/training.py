@@ -19,11 +19,11 @@ from dkgzsl.evaluation.protocols import Outcome, run_protocol
 from dkgzsl.learning.checkpoint import write_checkpoint
 from dkgzsl.learning.representation import FittedBlocks
 from dkgzsl.methods.base import Method, Setting
-from dkgzsl.methods.eszsl import ESZSL
 from dkgzsl.methods.knowledge import KnowledgeMethod
 from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
 from dkgzsl.methods.model_file import write_model
 from dkgzsl.methods.paper import PaperMethod
+from dkgzsl.methods.peers.eszsl import ESZSL
 from dkgzsl.runs.card import model_card
 from dkgzsl.runs.environment import environment_of, split_hash
 from dkgzsl.runs.folder import RunFolder, choose_folder

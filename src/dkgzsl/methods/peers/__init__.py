@@ -1,0 +1,1 @@
+"""Other methods of the field behind the same interface, each written from its formulas."""
