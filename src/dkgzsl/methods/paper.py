@@ -46,6 +46,7 @@ class PaperMethod:
         batch_size: images a step.
         seed: 0 or more.
         device: where to compute.
+        minutes: wall-clock cap of one explore, which then ends with a look at the epoch it came to; None: none.
         checkpoints: folder to keep the state in, and to continue from where it holds one; None keeps none. A fresh
             run takes an empty folder.
         on_epoch: told of every epoch.
@@ -65,6 +66,7 @@ class PaperMethod:
         batch_size: int,
         seed: int = 0,
         device: str = "cpu",
+        minutes: float | None = None,
         checkpoints: Path | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> None:
@@ -88,7 +90,7 @@ class PaperMethod:
         self.classifier_rate = _known(classifier.learning_rate)
         self.classifier_epochs = classifier.epochs
         self.epochs, self.seed, self.device = epochs, seed, torch.device(device)
-        self.checkpoints, self.on_epoch = checkpoints, on_epoch
+        self.minutes, self.checkpoints, self.on_epoch = minutes, checkpoints, on_epoch
         for name, value in (
             ("epochs", epochs),
             ("evaluate_every", self.evaluate_every),
@@ -111,10 +113,14 @@ class PaperMethod:
         prepared = _Prepared.of(task, self.device)
         training = self._training(prepared)
         looks = {e for e in range(1, self.epochs + 1) if e % self.evaluate_every == 0 or e == self.epochs}
+        end = math.inf if self.minutes is None else time.monotonic() + 60 * self.minutes
         for epoch in self._train(training, prepared, self.epochs, looks, "explore"):
-            if epoch in looks:
+            out_of_time = time.monotonic() > end
+            if epoch in looks or out_of_time:
                 for number, model in enumerate(self._models(prepared, training, self.classifier_epochs), 1):
                     judge({"epochs": epoch, "classifier_epochs": number}, model)
+            if out_of_time:
+                break
 
     def fit(self, task: Task, setting: Setting) -> PaperModel:
         """Train for exactly the setting's epochs."""

@@ -1,19 +1,141 @@
-"""Which methods there are, and how a saved model finds the one that made it."""
+"""Which methods there are: by name to a factory, a citation, and how a saved model finds the one that made it.
+
+Nothing heavy is imported until a method is made. A method from outside the package joins by an entry point of the
+group `dkgzsl.methods`: its name is the method's name, its value a `MethodInfo`.
+
+    [project.entry-points."dkgzsl.methods"]
+    my-method = "my_package.methods:INFO"
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
 
-from dkgzsl.errors import RunError, nearest
-from dkgzsl.methods.base import Model, SavedModel
+from dkgzsl.errors import ConfigError, RunError, nearest
+from dkgzsl.methods.base import Method, Model, SavedModel
 
-# name in a model file -> module and class of the model, whose `load` makes it again
-_MODELS = {
-    "dkgzsl": ("dkgzsl.methods.knowledge_model", "KnowledgeModel"),
-    "dkgzsl-softmax": ("dkgzsl.methods.knowledge_softmax", "SoftmaxModel"),
-    "eszsl": ("dkgzsl.methods.peers.eszsl", "BilinearModel"),
-    "paper": ("dkgzsl.methods.paper", "PaperModel"),
+GROUP = "dkgzsl.methods"
+"""Entry points of this group are methods from outside."""
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What is known of a method without importing it.
+
+    Attributes:
+        title: its name as a table prints it.
+        factory: "module:callable", which takes `seed`, `device` and `minutes` (the wall-clock cap of one explore,
+            None: none) by keyword and returns the method.
+        models: name in a model file -> "module:class" of the model, whose `load` makes it again.
+        authors: who published it.
+        venue: where.
+        year: when.
+        iterative: whether its fit goes by epochs, and so by a budget of time; closed forms do not.
+        by_dataset: whether the factory also takes `dataset`, the name of a data set or None: its settings are
+            published data set by data set.
+    """
+
+    title: str
+    factory: str
+    models: Mapping[str, str]
+    authors: str
+    venue: str
+    year: int
+    iterative: bool = False
+    by_dataset: bool = field(default=False, kw_only=True)
+
+    @property
+    def citation(self) -> str:
+        """Authors, venue and year in one line."""
+        return f"{self.authors}, {self.venue} {self.year}"
+
+
+_PEERS = "dkgzsl.methods.peers"
+_OWN = {
+    "dkgzsl": MethodInfo(
+        title="DKGZSL, knowledge in closed form",
+        factory="dkgzsl.methods.makers:knowledge",
+        models={
+            "dkgzsl": "dkgzsl.methods.knowledge_model:KnowledgeModel",
+            "dkgzsl-softmax": "dkgzsl.methods.knowledge_softmax:SoftmaxModel",
+        },
+        authors="the default form of this package",
+        venue="after GFZSL, ECML",
+        year=2017,
+    ),
+    "paper": MethodInfo(
+        title="DKGZSL as published",
+        factory="dkgzsl.methods.makers:paper",
+        models={"paper": "dkgzsl.methods.paper:PaperModel"},
+        authors="DKGZSL",
+        venue="IEEE TCSVT",
+        year=2025,
+        iterative=True,
+        by_dataset=True,
+    ),
+    "eszsl": MethodInfo(
+        title="ESZSL",
+        factory=f"{_PEERS}.eszsl:ESZSL",
+        models={"eszsl": f"{_PEERS}.eszsl:BilinearModel"},
+        authors="Romera-Paredes and Torr",
+        venue="ICML",
+        year=2015,
+    ),
 }
+
+
+def method_names() -> tuple[str, ...]:
+    """All methods: ours, the peers, then those from outside in alphabetical order."""
+    return (*_OWN, *_outside())
+
+
+def method_info(name: str) -> MethodInfo:
+    """What is known of a method.
+
+    Raises:
+        ConfigError: no method of that name is known, or what its entry point names is no `MethodInfo`.
+    """
+    if name in _OWN:
+        return _OWN[name]
+    outside = _outside()
+    if name not in outside:
+        raise ConfigError(f"unknown method {name!r}", fix=nearest(name, method_names(), of="methods"))
+    info = _load(outside[name], f"method {name!r} from outside the package")
+    if not isinstance(info, MethodInfo):
+        raise ConfigError(
+            f"the entry point of method {name!r} gives a {type(info).__name__}, not a MethodInfo",
+            where=outside[name],
+            fix="let it name a dkgzsl.methods.registry.MethodInfo",
+        )
+    return info
+
+
+def make_method(
+    name: str, *, seed: int = 0, device: str = "cpu", minutes: float | None = None, dataset: str | None = None
+) -> Method:
+    """Make a method with its own defaults.
+
+    Args:
+        name: one of `method_names`.
+        seed: decides all that it draws.
+        device: where it computes.
+        minutes: wall-clock cap of one explore; None: none.
+        dataset: name of the data set, for methods whose settings are published by data set.
+
+    Raises:
+        ConfigError: the method is unknown, or cannot be imported.
+    """
+    info = method_info(name)
+    options: dict[str, Any] = {"seed": seed, "device": device, "minutes": minutes}
+    if info.by_dataset:
+        options["dataset"] = dataset
+    method: Method = _load(info.factory, f"method {name!r}")(**options)
+    return method
 
 
 def load_model(saved: SavedModel) -> Model:
@@ -22,8 +144,28 @@ def load_model(saved: SavedModel) -> Model:
     Raises:
         RunError: no model of that name is known.
     """
-    if saved.method not in _MODELS:
-        raise RunError(f"unknown method {saved.method!r}", fix=nearest(saved.method, _MODELS, of="methods"))
-    module, name = _MODELS[saved.method]
-    model: Model = getattr(import_module(module), name).load(saved)
+    known = model_classes()
+    if saved.method not in known:
+        raise RunError(f"unknown method {saved.method!r}", fix=nearest(saved.method, known, of="methods"))
+    model: Model = _load(known[saved.method], f"model {saved.method!r}").load(saved)
     return model
+
+
+def model_classes() -> dict[str, str]:
+    """Name in a model file -> "module:class" of every known model."""
+    return {name: at for method in method_names() for name, at in method_info(method).models.items()}
+
+
+@cache
+def _outside() -> dict[str, str]:
+    """Entry points by name; a name of our own is not given away."""
+    found = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+    return {entry.name: entry.value for entry in found if entry.name not in _OWN}
+
+
+def _load(reference: str, what: str) -> Any:
+    module, _, attribute = reference.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{what} cannot be imported: {error}", where=reference) from error

@@ -63,7 +63,15 @@ class ESZSL:
 
     name = "eszsl"
 
-    def __init__(self, powers: Sequence[int] = POWERS, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        powers: Sequence[int] = POWERS,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        minutes: float | None = None,
+    ) -> None:
+        del seed, minutes  # nothing is drawn, and it takes less than two
         self.powers, self.device = tuple(powers), torch.device(device)
 
     def explore(self, task: Task, judge: Judge) -> None:

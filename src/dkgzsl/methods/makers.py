@@ -1,0 +1,30 @@
+"""Methods of our own with their default settings, as the registry makes them."""
+
+from __future__ import annotations
+
+from dkgzsl.config import KnowledgeConfig, TrainConfig
+from dkgzsl.methods.knowledge import KnowledgeMethod
+from dkgzsl.methods.paper import PaperMethod
+from dkgzsl.presets import resolve_paper
+
+
+def knowledge(*, seed: int, device: str, minutes: float | None) -> KnowledgeMethod:
+    """The default form. It takes seconds: `minutes` caps nothing."""
+    del minutes
+    return KnowledgeMethod(KnowledgeConfig(), seed=seed, device=device)
+
+
+def paper(*, seed: int, device: str, minutes: float | None, dataset: str | None) -> PaperMethod:
+    """The published form with the data set's preset."""
+    config = resolve_paper(TrainConfig(variant="paper"), dataset)
+    assert config.epochs is not None, "presets fill it"
+    assert config.batch_size is not None, "presets fill it"
+    return PaperMethod(
+        config.adversarial,
+        config.softmax,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        seed=seed,
+        device=device,
+        minutes=minutes,
+    )
