@@ -25,6 +25,10 @@ class DataError(DkgzslError):
     """Data that cannot be used: missing, unreadable, inconsistent."""
 
 
+class InputError(DataError, ValueError):
+    """An argument of a Python call that cannot be used: a ValueError, too, as scikit-learn's tools expect."""
+
+
 class ConfigError(DkgzslError):
     """A setting that is unknown, out of range, or at odds with another."""
 
