@@ -102,7 +102,7 @@ def test_the_test_images_are_scored_once_after_everything_is_chosen(monkeypatch)
 def test_the_paper_protocol_takes_the_best_of_all_looks_at_the_test_images() -> None:
     problem, method = world(), ESZSL(powers=(-2, -1, 0, 1))
     figures = []
-    outcome = best_on_test(method, problem, seed=0, watch=lambda _, seen: figures.append(seen))
+    outcome = best_on_test(method, problem, seed=0, watch=lambda _, seen, __: figures.append(seen))
     assert outcome.looks == len(figures) == 16
     assert outcome.figures.t1 == max(one.t1 for one in figures)
     assert outcome.figures.h == max(one.h for one in figures)

@@ -28,8 +28,8 @@ of nearly equal AUSUC the better balanced one is taken.
 """
 
 ProtocolName = Literal["validated", "paper"]
-Watch = Callable[[Setting, Figures], None]
-"""Told of each look at held-out images."""
+Watch = Callable[[Setting, Figures, str], None]
+"""Told of each look at held-out images: the setting, what it gave, and the name of the representation."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +193,7 @@ class _Judge:
         self, examination: Examination, watch: Watch | None, memory: Path | None, representation: str
     ) -> None:
         self.examination, self.watch = examination, watch
+        self.representation = representation
         self.memory = None if memory is None else memory / representation
         self.best: _Look | None = None
         self._seen: set[str] = set()
@@ -222,7 +223,7 @@ class _Judge:
             self._remember(look, candidate)
             self._seen.add(_key(setting))
             if self.watch is not None:
-                self.watch(setting, look.figures)
+                self.watch(setting, look.figures, self.representation)
         return self._worth(look.figures)
 
     def _consider(self, look: _Look) -> bool:

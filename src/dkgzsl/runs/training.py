@@ -32,6 +32,10 @@ from dkgzsl.runs.progress import Reporter
 from dkgzsl.runs.summary import backbone_of, result_object
 
 
+LOGGED_STEPS = 10
+"""Steps of refinement between two lines of the log."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A finished run.
@@ -160,15 +164,19 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
         folder.log("epoch", seed=seed, epoch=epoch, **values)
         reporter.advance()
 
-    def watch(setting: Setting, figures: Figures) -> None:
-        folder.log("look", seed=seed, setting=dict(setting), figures=asdict(figures))
+    def watch(setting: Setting, figures: Figures, representation: str) -> None:
+        folder.log(
+            "look", seed=seed, representation=representation, setting=dict(setting), figures=asdict(figures)
+        )
         if plan.variant != "paper":
             reporter.advance(note=f"AUSUC {figures.ausuc:.3f}" if figures.ausuc is not None else "")
 
     method = make_method(plan, seed, checkpoints=checkpoints, on_epoch=on_epoch)
     reporter.stage(label, _steps(plan))
 
-    def on_step(_: int, losses: Mapping[str, float]) -> None:
+    def on_step(step: int, losses: Mapping[str, float]) -> None:
+        if step == 1 or step % LOGGED_STEPS == 0:
+            folder.log("refinement", seed=seed, step=step, **losses)
         reporter.advance(note=f"refining, loss {sum(losses.values()):.2f}")
 
     outcome = run_protocol(
