@@ -69,7 +69,7 @@ class KnowledgeConfig:
     square_root: Switch = "auto"
     """Square root of the features first; auto: where none is negative."""
     unit_length: Switch = "on"
-    """Scale whitened features to unit length."""
+    """Scale whitened features to unit length; auto: where validation prefers it."""
     uncertainty: Switch = "auto"
     """Let unseen classes spread by what their prototypes do not know; auto: where validation prefers it."""
     episodes: Literal["auto", "off", "weights", "residual"] = "auto"

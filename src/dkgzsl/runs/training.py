@@ -19,6 +19,7 @@ from dkgzsl.evaluation.protocols import Outcome, run_protocol
 from dkgzsl.learning.checkpoint import write_checkpoint
 from dkgzsl.learning.representation import FittedBlocks
 from dkgzsl.methods.base import Method, Setting
+from dkgzsl.methods.either_length import EitherLength
 from dkgzsl.methods.knowledge import KnowledgeMethod
 from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
 from dkgzsl.methods.model_file import write_model
@@ -148,7 +149,8 @@ def make_method(
             checkpoints=checkpoints,
             on_epoch=on_epoch,
         )
-    knowledge = KnowledgeMethod(
+    form = EitherLength if config.knowledge.unit_length == "auto" else KnowledgeMethod
+    knowledge = form(
         config.knowledge, seed=seed, device=device, episodes=config.epochs, queries=config.batch_size
     )
     if config.classifier == "softmax":
