@@ -85,6 +85,7 @@ class KnowledgeModel:
         fusion: learned residual of the prototypes, if any.
         regression: the solved knowledge.
         setting: the chosen constants.
+        balance: added to the log densities of the described classes among all; 0 adds nothing.
         classes: number K of all class numbers.
     """
 
@@ -101,12 +102,13 @@ class KnowledgeModel:
         fusion: PrototypeFusion | None,
         regression: KernelRidge,
         setting: Mapping[str, Any],
+        balance: float = 0.0,
     ) -> None:
         self.space, self.statistics = space, statistics
         self.seen, self.unseen = seen, unseen
         self.semantics, self.descriptions = semantics, descriptions
         self.description_map, self.fusion = description_map, fusion
-        self.regression, self.setting = regression, dict(setting)
+        self.regression, self.setting, self.balance = regression, dict(setting), balance
         self.classes = len(semantics)
         self._rotation: Tensor | None = None
         self._spread: Tensor | None = None
@@ -135,6 +137,11 @@ class KnowledgeModel:
             variances = variances + unknown[:, None] * self._spread
         return ClassDensities(self._rotated(means), variances)
 
+    @property
+    def rotation(self) -> Float[Tensor, "dim dim"] | None:
+        """Axes of the error covariance, where unseen classes spread by what is not known of them."""
+        return self._rotation
+
     def _rotated(self, points: Tensor) -> Tensor:
         return points if self._rotation is None else points @ self._rotation
 
@@ -156,11 +163,12 @@ class KnowledgeModel:
 
     @torch.no_grad()
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
-        """Log densities up to a constant an image; -inf for classes outside the task."""
+        """Log densities up to a constant an image, balanced; -inf for classes outside the task."""
         return self._last(features, self._scores)
 
     def _scores(self, features: Tensor) -> Tensor:
         known = self.densities.scores(self._rotated(self.space(features)))
+        known[:, len(self.seen) :] += self.balance
         scores = known.new_full((len(known), self.classes), -torch.inf)
         scores[:, torch.cat([self.seen, self.unseen])] = known
         return scores
@@ -210,7 +218,7 @@ class KnowledgeModel:
         return KnowledgeModel(**changed)
 
     def _parts(self) -> dict[str, Any]:
-        names = "space statistics seen unseen semantics descriptions description_map fusion regression setting"
+        names = "space statistics seen unseen semantics descriptions description_map fusion regression setting balance"
         return {name: getattr(self, name) for name in names.split()}
 
     def save(self) -> SavedModel:
@@ -244,6 +252,7 @@ class KnowledgeModel:
             "length": self.statistics.length,
             "width": self.regression.width,
             "noise": self.regression.noise,
+            "balance": self.balance,
         }
         return SavedModel("dkgzsl", tensors, values)
 
@@ -290,6 +299,7 @@ class KnowledgeModel:
                 tensors["regression.weights"],
             ),
             setting=setting,
+            balance=values["balance"],
         )
 
 
