@@ -104,7 +104,7 @@ def make_plan(config: TrainConfig) -> Plan:
     config = replace(config, name=dataset, semantics=config.semantics or preset.semantics)
     problem = _load(config, test_seed=config.first_seed or 0)
     _check_division(problem, config.protocol, variant, seed=config.first_seed or 0)
-    device = _device(config.device)
+    device = device_of(config.device)
     first = config.first_seed or 0
     config = replace(
         config,
@@ -188,7 +188,12 @@ def _check_division(problem: Problem, protocol: Protocol, variant: Variant, *, s
         )
 
 
-def _device(name: str | None) -> torch.device:
+def device_of(name: str | None) -> torch.device:
+    """The device of that name, or CUDA where there is one.
+
+    Raises:
+        ConfigError: nothing can be computed there.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
