@@ -11,10 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
+
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.evaluation.calibration import Calibration, calibrate
 from dkgzsl.evaluation.examination import POOLED, Examination, final_of, validation_of
 from dkgzsl.evaluation.metrics import Figures, Scored
+from dkgzsl.learning.checkpoint import read_checkpoint, write_checkpoint
 from dkgzsl.learning.representation import Fitted, Representation
 from dkgzsl.methods.base import Method, Model, Setting
 from dkgzsl.methods.model_file import read_model, write_model
@@ -43,6 +48,7 @@ class Outcome:
         model: the final model.
         setting: what was chosen.
         constant: calibration constant on unseen scores; None under `paper`, which has no validation.
+        calibration: the same constant, with the temperature and the threshold that go with it; likewise.
         validation: figures of the choice on validation images; None under `paper`.
         looks: how many models were judged, on validation images or, under `paper`, on the test images.
         representation: name of the chosen representation.
@@ -55,6 +61,7 @@ class Outcome:
     model: Model
     setting: Mapping[str, Any]
     constant: float | None
+    calibration: Calibration | None
     validation: Figures | None
     looks: int
     representation: str
@@ -100,7 +107,7 @@ def validated(
     Settings are chosen by AUSUC, which needs no constant, and a little by raw H (`RAW_SHARE`); the constant is the
     one with the best H for the choice.
     """
-    chosen: tuple[float, _Look, Representation] | None = None
+    chosen: tuple[float, _Look, Scored, Representation] | None = None
     looks = 0
     for representation in representations:
         task, examination = validation_of(problem, seed, representation)
@@ -108,11 +115,12 @@ def validated(
         method.explore(task, judge)
         looks += judge.looks
         if judge.best is not None and (chosen is None or judge.worth_of_best > chosen[0]):
-            chosen = judge.worth_of_best, judge.best, representation
+            assert judge.best_scored is not None, "kept with the look"
+            chosen = judge.worth_of_best, judge.best, judge.best_scored, representation
         del task, examination  # before the next one is made
     if chosen is None:
         raise _unjudged()
-    _, look, representation = chosen
+    _, look, held, representation = chosen
     task, examination = final_of(problem, representation)
     model = method.fit(task, look.setting)
     scored = examination.score(model)
@@ -123,6 +131,7 @@ def validated(
         model=model,
         setting=look.setting,
         constant=look.constant,
+        calibration=calibrate(held, look.constant),
         validation=look.figures,
         looks=looks,
         representation=representation.name,
@@ -167,6 +176,7 @@ def best_on_test(
         model=model,
         setting=judge.best.setting,
         constant=None,
+        calibration=None,
         validation=None,
         looks=looks,
         representation=representation.name,
@@ -196,12 +206,15 @@ class _Judge:
         self.representation = representation
         self.memory = None if memory is None else memory / representation
         self.best: _Look | None = None
+        self.best_scored: Scored | None = None
         self._seen: set[str] = set()
         for line in self._remembered():
             look = _Look(line["setting"], Figures(**line["figures"]), line["constant"])
             self._seen.add(_key(look.setting))
             if line["candidate"]:
                 self._consider(look)
+        if self.best is not None:
+            self._recall()
 
     @property
     def looks(self) -> int:
@@ -240,7 +253,20 @@ class _Judge:
         return figures.ausuc + RAW_SHARE * figures.h
 
     def _keep(self, model: Model, scored: Scored) -> None:
-        """Validation needs no more than the setting: the model is fitted again on all training images."""
+        """Validation keeps scores for calibration alone: the model is fitted again on all training images."""
+        del model
+        self.best_scored = scored
+        if self.memory is not None:
+            scores = torch.from_numpy(np.ascontiguousarray(scored.scores))
+            write_checkpoint(self.memory / _SCORES, {"scores": scores}, {})
+
+    def _recall(self) -> None:
+        """What `_keep` kept."""
+        found = None if self.memory is None else read_checkpoint(self.memory / _SCORES)
+        if found is None:
+            raise _unusable(Path(str(self.memory)) / _SCORES, FileNotFoundError("there is no such file"))
+        scores, examination = found[0]["scores"].numpy(), self.examination
+        self.best_scored = Scored(scores, scores, examination.labels, examination.is_unseen)
 
     def _remembered(self) -> list[dict[str, Any]]:
         file = None if self.memory is None else self.memory / _LOOKS
@@ -274,6 +300,7 @@ class _Judge:
 
 _LOOKS = "looks.jsonl"
 _BEST = "best.safetensors"
+_SCORES = "scores.safetensors"
 
 
 class _TestJudge(_Judge):
@@ -285,9 +312,6 @@ class _TestJudge(_Judge):
         self.best_conventional: float | None = None
         self.best_model: tuple[Model, Scored] | None = None
         super().__init__(examination, watch, memory, representation)
-        if self.best is not None and self.memory is not None:
-            model = load_model(read_model(self.memory / _BEST))
-            self.best_model = model, examination.score(model)
 
     def _consider(self, look: _Look) -> bool:
         if look.figures.t1 is not None:
@@ -301,6 +325,11 @@ class _TestJudge(_Judge):
         self.best_model = model, scored
         if self.memory is not None:
             write_model(self.memory / _BEST, model.save())
+
+    def _recall(self) -> None:
+        assert self.memory is not None, "looks are remembered there"
+        model = load_model(read_model(self.memory / _BEST))
+        self.best_model = model, self.examination.score(model)
 
 
 def _key(setting: Setting) -> str:

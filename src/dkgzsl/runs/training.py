@@ -32,7 +32,6 @@ from dkgzsl.runs.plan import Plan, make_plan
 from dkgzsl.runs.progress import Reporter
 from dkgzsl.runs.summary import backbone_of, result_object
 
-
 LOGGED_STEPS = 10
 """Steps of refinement between two lines of the log."""
 
@@ -150,9 +149,7 @@ def make_method(
             on_epoch=on_epoch,
         )
     form = EitherLength if config.knowledge.unit_length == "auto" else KnowledgeMethod
-    knowledge = form(
-        config.knowledge, seed=seed, device=device, episodes=config.epochs, queries=config.batch_size
-    )
+    knowledge = form(config.knowledge, seed=seed, device=device, episodes=config.epochs, queries=config.batch_size)
     if config.classifier == "softmax":
         return KnowledgeSoftmaxMethod(knowledge, config.softmax)
     return knowledge
@@ -234,9 +231,22 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "representation": outcome.representation,
         "setting": dict(outcome.setting),
         "constant": outcome.constant,
+        **_reliability(outcome),
         "validation": None if outcome.validation is None else asdict(outcome.validation),
         "looks": outcome.looks,
         "looks_at_test": outcome.looks if outcome.protocol == "paper" else 1,
+    }
+
+
+def _reliability(outcome: Outcome) -> dict[str, Any]:
+    """How scores become probabilities, and how far these mean what they say on the test images."""
+    found = outcome.calibration
+    if found is None:
+        return {"calibration": None, "reliability": None}
+    reliability = found.reliability(outcome.scored)
+    return {
+        "calibration": found.record(),
+        "reliability": None if reliability is None else asdict(reliability),
     }
 
 
