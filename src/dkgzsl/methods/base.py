@@ -108,6 +108,25 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class Extendable(Protocol):
+    """A model whose classes may change after training."""
+
+    @property
+    def semantics(self) -> Float[Tensor, "classes semantic"]:
+        """Description of every class, as the task gave it."""
+        ...
+
+    def with_classes(self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]) -> Model:
+        """The same model over other described classes; what is known of the seen ones stays.
+
+        Args:
+            semantics: of all classes; class numbers that the model knows already keep their description.
+            unseen: the described classes.
+        """
+        ...
+
+
+@runtime_checkable
 class Judge(Protocol):
     """Who alone knows the labels of held-out images."""
 

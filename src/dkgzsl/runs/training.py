@@ -30,6 +30,7 @@ from dkgzsl.runs.environment import environment_of, split_hash
 from dkgzsl.runs.folder import RunFolder, choose_folder
 from dkgzsl.runs.plan import Plan, make_plan
 from dkgzsl.runs.progress import Reporter
+from dkgzsl.runs.recognition import FILE, RecognitionRecord
 from dkgzsl.runs.summary import backbone_of, result_object
 
 LOGGED_STEPS = 10
@@ -193,6 +194,7 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
         write_checkpoint(folder.representation_file(position), saved.tensors, saved.values)
     if position == 0:
         folder.write_csv("per_class.csv", *_per_class(plan, outcome))
+        folder.write_json(FILE, RecognitionRecord.of(plan.problem, outcome.calibration).to_json())
     record = {"seed": seed, **_record(outcome)}
     folder.write_seed(seed, record)
     if checkpoints.parent.exists():

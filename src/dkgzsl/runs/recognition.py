@@ -1,0 +1,107 @@
+"""What a recognizer must know besides tensors: `recognizer.json`, in a run folder and in each of its versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from dkgzsl.data.problem import Problem
+from dkgzsl.evaluation.calibration import Calibration
+
+FILE: Final = "recognizer.json"
+
+
+@dataclass(frozen=True)
+class SemanticsRecord:
+    """How classes are described.
+
+    Attributes:
+        name: the source's name.
+        size: numbers a description.
+        columns: their names, where they are known.
+        lowest: least value in the table of the run's classes.
+        highest: greatest value in it.
+        encoder: the sentence encoder that made the table, by name or folder; None where none did, or none is known.
+        library: the encoder's library and its version.
+    """
+
+    name: str
+    size: int
+    columns: tuple[str, ...] | None = None
+    lowest: float = float("-inf")
+    highest: float = float("inf")
+    encoder: str | None = None
+    library: str | None = None
+
+
+@dataclass(frozen=True)
+class RecognitionRecord:
+    """Names, calibration, and how an image becomes features.
+
+    Attributes:
+        class_names: names of all class numbers; a removed class's may come again.
+        semantics: how they are described.
+        calibration: of the scores; without validation one that changes nothing.
+        removed: class numbers that are recognised no more.
+        features: shape of one image's features: [C], or [1 + R, C] for region tokens.
+        images: the feature store's record (backbone, weights, preprocessing); {"embedded": "numbers"}; or empty,
+            where nothing is known of how an image becomes features.
+        dataset: what the run was trained on.
+    """
+
+    class_names: tuple[str, ...]
+    semantics: SemanticsRecord
+    calibration: Calibration = field(default_factory=Calibration)
+    removed: tuple[int, ...] = ()
+    features: tuple[int, ...] = ()
+    images: Mapping[str, Any] = field(default_factory=dict)
+    dataset: str = ""
+
+    @classmethod
+    def of(cls, problem: Problem, calibration: Calibration | None) -> RecognitionRecord:
+        """What a run on a problem records."""
+        table, name = np.asarray(problem.semantics), problem.semantics_name
+        origin = problem.provenance.get("computed_semantics", {}).get(name, {})
+        columns = problem.attribute_names.get(name)
+        images = problem.provenance.get("store") or {}
+        if problem.provenance.get("format") == "embedded":
+            images = {"embedded": problem.name}
+        return cls(
+            class_names=problem.class_names,
+            semantics=SemanticsRecord(
+                name=name,
+                size=table.shape[1],
+                columns=None if columns is None else tuple(columns),
+                lowest=float(table.min()),
+                highest=float(table.max()),
+                encoder=origin.get("encoder"),
+                library=origin.get("library"),
+            ),
+            calibration=calibration or Calibration(),
+            features=tuple(problem.features.shape[1:]),
+            images=images,
+            dataset=problem.name,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RecognitionRecord:
+        """The record that `content` was made from."""
+        semantics = dict(content["semantics"])
+        if semantics["columns"] is not None:
+            semantics["columns"] = tuple(semantics["columns"])
+        return cls(
+            class_names=tuple(content["class_names"]),
+            semantics=SemanticsRecord(**semantics),
+            calibration=Calibration.of_record(content["calibration"]),
+            removed=tuple(content["removed"]),
+            features=tuple(content["features"]),
+            images=content["images"],
+            dataset=content["dataset"],
+        )
