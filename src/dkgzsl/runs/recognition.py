@@ -24,7 +24,7 @@ class SemanticsRecord:
         columns: their names, where they are known.
         lowest: least value in the table of the run's classes.
         highest: greatest value in it.
-        encoder: the sentence encoder that made the table, by name or folder; None where none did, or none is known.
+        encoder: the sentence encoder that made the table, by name or folder; None where none is known.
         library: the encoder's library and its version.
     """
 
