@@ -28,7 +28,7 @@ class Judge:
         return [setting for setting, candidate in self.shown if candidate]
 
 
-AUTO = replace(FEW, episodes="auto", fusion="auto", seen_blend=(0.0, 0.5))
+AUTO = replace(FEW, uncertainty="auto", episodes="auto", fusion="auto", seen_blend=(0.0, 0.5))
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,20 @@ def test_uncertainty_widens_unseen_classes_alone(task) -> None:
     seen, unseen = densities.variances[:12], densities.variances[12:]
     assert (seen == seen[:, :1]).all()
     assert unseen.mean() > seen.mean()
+
+
+def test_balance_moves_unseen_classes_together_and_alone(task) -> None:
+    setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
+    setting |= {"uncertainty": False, "episodes": "off", "fusion": False}
+    features = final_of(world())[1].features
+    model = KnowledgeMethod(FEW).fit(task, {**setting, "balance": True})
+    plain = KnowledgeMethod(FEW).fit(task, {**setting, "balance": False})
+    moved = model.scores(features) - plain.scores(features)
+    assert abs(model.balance) > 0.1
+    torch.testing.assert_close(moved[:, task.unseen], torch.full_like(moved[:, task.unseen], model.balance))
+    assert not moved[:, task.seen].any()
+    among_unseen = model.conventional_scores(features).argmax(1)
+    assert torch.equal(among_unseen, plain.conventional_scores(features).argmax(1))
 
 
 def test_classes_are_added_without_fitting_again(task) -> None:

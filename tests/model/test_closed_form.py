@@ -9,6 +9,7 @@ from sklearn.gaussian_process.kernels import RBF
 from sklearn.kernel_ridge import KernelRidge as SklearnKernelRidge
 
 from dkgzsl.methods.knowledge_model import seen_statistics
+from dkgzsl.model.balance import seen_unseen_balance
 from dkgzsl.model.densities import ClassDensities
 from dkgzsl.model.kernel_ridge import DescriptionSpace, KernelRidge, kernel
 from dkgzsl.model.whitening import PrincipalSpace, WhitenedSpace, WithinClassSpectrum, class_means
@@ -153,3 +154,29 @@ def test_restoring_whitened_features_gives_them_back() -> None:
     spectrum = WithinClassSpectrum.fit(principal(features), positions, 8)
     space = WhitenedSpace(principal, spectrum.whitener(0.3), unit_length=False)
     torch.testing.assert_close(space.restore(space(features), length=1.0), features, atol=1e-3, rtol=1e-3)
+
+
+def test_balance_is_half_way_between_the_two_thresholds(case) -> None:
+    """Class by class, in plain loops: from where on each side finds its own class."""
+    _, _, means = case
+    generator = torch.Generator().manual_seed(2)
+    predicted = means + 0.4 * torch.randn(means.shape, generator=generator, dtype=means.dtype)
+    placed = means + 0.1 * torch.randn(means.shape, generator=generator, dtype=means.dtype)
+    variance = 0.3
+
+    def log_density(x, mean):
+        return -float((x - mean).square().sum()) / (2 * variance)
+
+    above, below = [], []
+    for own, mean in enumerate(means):
+        others = [i for i in range(SEEN) if i != own]
+        above.append(max(log_density(mean, placed[i]) for i in others) - log_density(mean, predicted[own]))
+        below.append(log_density(mean, placed[own]) - max(log_density(mean, predicted[i]) for i in others))
+    expected = (np.mean(above) + np.mean(below)) / 2
+    assert seen_unseen_balance(means, placed, predicted, variance) == pytest.approx(expected, rel=1e-9)
+
+
+def test_who_predicts_without_error_needs_no_balance(case) -> None:
+    _, _, means = case
+    assert seen_unseen_balance(means, means, means, 0.2) == pytest.approx(0, abs=1e-9)
+    assert seen_unseen_balance(means[:1], means[:1], means[:1], 0.2) == 0

@@ -25,6 +25,7 @@ from dkgzsl.methods.knowledge_model import (
     SeenStatistics,
     seen_statistics,
 )
+from dkgzsl.model.balance import seen_unseen_balance
 from dkgzsl.model.description_maps import DescriptionResidual, DescriptionWeights
 from dkgzsl.model.kernel_ridge import DescriptionSpace, KernelRidge
 from dkgzsl.model.prototype_fusion import PrototypeFusion
@@ -72,7 +73,14 @@ class KnowledgeMethod:
         fitting = _Fitting(task, self.config, self.seed, self.device, self.plans)
         best = _Best(judge, fitting, self._demanded())
         uncertain = self.config.uncertainty == "on"
-        plain = {"seen_blend": 0.0, "uncertainty": uncertain, "episodes": "off", "fusion": False}
+        balanced = self.config.balance == "on" and not uncertain
+        plain = {
+            "seen_blend": 0.0,
+            "uncertainty": uncertain,
+            "balance": balanced,
+            "episodes": "off",
+            "fusion": False,
+        }
         for setting in self._constants():
             best.offer({**setting, **plain})
         for changes in self._options():
@@ -109,7 +117,7 @@ class KnowledgeMethod:
                 for ridge in config.ridge:
                     yield {"seen_blend": blend, "ridge": ridge}
         if config.uncertainty == "auto":
-            yield {"uncertainty": True}
+            yield {"uncertainty": True, "balance": False}  # it widens the densities to the same end
         if config.episodes != "off":
             for form in ("weights", "residual"):
                 if config.episodes in ("auto", form):
@@ -189,7 +197,15 @@ class _Fitting:
             fusion=fusion,
             regression=regression,
             setting=setting,
+            balance=self._balance(setting, statistics) if setting.get("balance") else 0.0,
         )
+
+    def _balance(self, setting: Mapping[str, Any], statistics: SeenStatistics) -> float:
+        """By the plain regression: what episodes learned has seen every class, so its errors would flatter it."""
+        means = statistics.means
+        plain = KernelRidge.fit(self.prepared, means, width=setting["kernel_width"], ridge=setting["ridge"])
+        placed = torch.lerp(means, plain(self.prepared), setting["seen_blend"])
+        return seen_unseen_balance(means, placed, means - plain.leave_one_out_errors(), statistics.variance)
 
     def _space(self, components: int, shrinkage: float) -> tuple[MeansSpace, SeenStatistics]:
         components = min(components, self.principal.basis.shape[1])

@@ -218,7 +218,9 @@ class KnowledgeModel:
         return KnowledgeModel(**changed)
 
     def _parts(self) -> dict[str, Any]:
-        names = "space statistics seen unseen semantics descriptions description_map fusion regression setting balance"
+        names = (
+            "space statistics seen unseen semantics descriptions description_map fusion regression setting balance"
+        )
         return {name: getattr(self, name) for name in names.split()}
 
     def save(self) -> SavedModel:
@@ -299,7 +301,7 @@ class KnowledgeModel:
                 tensors["regression.weights"],
             ),
             setting=setting,
-            balance=values["balance"],
+            balance=values.get("balance", 0.0),
         )
 
 
