@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dkgzsl.config import KnowledgeConfig, RefinementConfig
+from dkgzsl.evaluation.calibration import Calibration, fit
 from dkgzsl.features.backbones import Backbone, build_backbone
 from dkgzsl.learning.refinement import Refiner, Shape
 from dkgzsl.learning.visual import Block, VisualFeatures, fit_visual, read_store
@@ -18,10 +19,10 @@ from dkgzsl.methods.paper import PaperMethod
 from worlds import QUICK, SMALL
 
 SIDE, SEEN, CLASSES, EACH, ATTRIBUTES = 64, 5, 8, 6, 7
-KINDS = ("density", "uncertain", "plain", "softmax", "paper")
+KINDS = ("density", "balanced", "uncertain", "plain", "softmax", "paper")
 SETTING = {
     "components": 16, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.5,
-    "uncertainty": False, "episodes": "off", "fusion": False,
+    "uncertainty": False, "balance": False, "episodes": "off", "fusion": False,
 }  # fmt: skip
 
 
@@ -96,7 +97,7 @@ def _model(task: Task, kind: str) -> Model:
     if kind == "plain":
         config = KnowledgeConfig(components=(16,), shrinkage=(0.5,), square_root="off", unit_length="off")
     knowledge = KnowledgeMethod(config)
-    setting = {**SETTING, "uncertainty": kind in ("uncertain", "plain")}
+    setting = {**SETTING, "uncertainty": kind in ("uncertain", "plain"), "balance": kind == "balanced"}
     if kind == "softmax":
         return KnowledgeSoftmaxMethod(knowledge, QUICK).fit(task, setting)
     return knowledge.fit(task, setting)
@@ -114,9 +115,9 @@ def calibration(world: Fitted) -> tuple[float, float]:
     return spread / 2, spread / 2
 
 
-def expected(world: Fitted, pixels: np.ndarray) -> Tensor:
-    """Probabilities by the package's own way, in float64 after the scores."""
+def expected(world: Fitted, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and fit by the package's own way."""
     constant, temperature = calibration(world)
-    found = scores(world, pixels).double()
-    found[:, world.model.unseen] += constant
-    return torch.softmax(found / temperature, dim=1)
+    found = scores(world, pixels).double().numpy()
+    found[:, world.model.unseen.numpy()] += constant
+    return Calibration(constant, temperature).probabilities(found), fit(found)

@@ -100,5 +100,6 @@ def _keep_largest(
 ) -> Float[Tensor, "batch attributes regions"]:
     """Zero all but an attribute's largest regions; regions tied at the border all stay."""
     where = where.contiguous()
-    border = where.detach().topk(kept_regions(where.shape[2]), dim=2, sorted=False).values.amin(2, keepdim=True)
+    kept = kept_regions(int(where.shape[2]))  # while torch traces, a size is no int
+    border = where.detach().topk(kept, dim=2, sorted=False).values.amin(2, keepdim=True)
     return where * (where >= border)

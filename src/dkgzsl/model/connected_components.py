@@ -18,9 +18,7 @@ def longest_way(grid: tuple[int, int]) -> int:
     return 2 * ((rows + 1) // 2) * ((columns + 1) // 2) - 1
 
 
-def component_areas(
-    above: Bool[Tensor, "batch regions"], grid: tuple[int, int]
-) -> Float[Tensor, "batch regions"]:
+def component_areas(above: Bool[Tensor, "batch regions"], grid: tuple[int, int]) -> Float[Tensor, "batch regions"]:
     """Cells of the 8-connected component that each marked cell belongs to; 0 for the others.
 
     Every marked cell starts with a number of its own and takes the largest among its marked neighbours, as many

@@ -54,7 +54,9 @@ class NumberTokens(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("directions", torch.arange(drawn.DIRECTIONS, dtype=torch.float32).reshape(1, -1, 1, 1))
+        self.register_buffer(
+            "directions", torch.arange(drawn.DIRECTIONS, dtype=torch.float32).reshape(1, -1, 1, 1)
+        )
         self.register_buffer("binomial", torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16)
         self.register_buffer("masks", torch.from_numpy(drawn.region_masks().astype(np.float32)))
 
@@ -145,11 +147,13 @@ class DensityScores(nn.Module):
         turn = model.space.axes.double()
         if model.rotation is not None:
             turn = turn @ model.rotation.double()
-        order = torch.cat([model.seen, model.unseen]).argsort()
+        classes = torch.cat([model.seen, model.unseen])
+        order = classes.argsort()
         means, variances = model.densities.means[order].double(), model.densities.variances[order].double()
         precision = 1 / variances.expand_as(means)
         logs = variances.log().expand_as(means).sum(dim=1)
         constant = (means.square() * precision).sum(dim=1) + logs
+        constant -= 2 * model.balance * torch.isin(classes[order], model.unseen)
         self.register_buffer("turn", turn.float())
         self.register_buffer("start", (model.space.origin.double() @ turn).float())
         self.register_buffer("linear", (means * precision).T.contiguous().float())
@@ -218,14 +222,17 @@ def _after_scaling(classifier: LinearClassifier, minimum: Tensor, extent: Tensor
     return LinearScores(weight, classifier.bias.double() - weight @ minimum.double())
 
 
-class Probabilities(nn.Module):
-    """softmax((scores + constant on unseen classes) / temperature)."""
+class Decision(nn.Module):
+    """Calibrated probabilities, and how well an image fits any class (see `dkgzsl.evaluation.calibration`)."""
 
     def __init__(self, is_unseen: Bool[Tensor, " classes"], constant: float, temperature: float) -> None:
         super().__init__()
         self.register_buffer("shift", constant * is_unseen.float())
         self.temperature = temperature
 
-    def forward(self, scores: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
-        """Calibrated probabilities."""
-        return torch.softmax((scores + self.shift) / self.temperature, dim=1)
+    def forward(
+        self, scores: Float[Tensor, "batch classes"]
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, " batch"]]:
+        """softmax((scores + constant on unseen classes) / temperature); best score above the mean one."""
+        stacked = scores + self.shift
+        return torch.softmax(stacked / self.temperature, dim=1), stacked.amax(dim=1) - stacked.mean(dim=1)
