@@ -108,8 +108,12 @@ class Recognizer:
         visual = None if saved is None else VisualFeatures.load(SavedRefiner(*saved))
         return cls(load_model(read_model(folder / MODEL)), visual, record)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, *, beside: Mapping[str, str] | None = None) -> None:
         """Write everything into a new folder: all of it, or nothing.
+
+        Args:
+            folder: new, or empty.
+            beside: further text files by name, for who knows more than a recognizer does.
 
         Raises:
             RunError: the folder exists and is not empty, or cannot be written.
@@ -125,7 +129,8 @@ class Recognizer:
                 saved = self.visual.save()
                 write_checkpoint(draft / REPRESENTATION, saved.tensors, saved.values)
             text = json.dumps(self.record.to_json(), indent=2, ensure_ascii=False)
-            (draft / FILE).write_text(text + "\n", encoding="utf-8")
+            for name, content in {**(beside or {}), FILE: text + "\n"}.items():
+                (draft / name).write_text(content, encoding="utf-8")
             draft.replace(folder)
         except OSError as error:
             raise RunError(f"cannot be saved: {error.strerror or error}", where=str(folder)) from error
