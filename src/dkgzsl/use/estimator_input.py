@@ -39,14 +39,13 @@ class Images:
 
 def form_of(X: Any) -> Form:
     """Which of the three forms `X` has; whatever is neither tokens nor files counts as vectors, checked later."""
-    if isinstance(X, np.ndarray | StoredArray):
-        if X.ndim == 3:
-            return "regions"
-        if X.ndim != 1 or X.dtype.kind not in "UO":
+    if isinstance(X, np.ndarray | StoredArray) and X.ndim == 3:
+        return "regions"
+    if hasattr(X, "ndim") or hasattr(X, "__array__"):
+        if getattr(X, "ndim", 1) != 1:
             return "vectors"
-    elif getattr(X, "ndim", 1) != 1 or not isinstance(X, Sequence) and not hasattr(X, "__array__"):
-        return "vectors"
-    names = list(X)
+        X = np.asarray(X)
+    names = list(X) if isinstance(X, Sequence | np.ndarray) and np.ndim(X) == 1 else []
     return "files" if names and all(isinstance(name, str | PurePath) for name in names) else "vectors"
 
 

@@ -8,17 +8,19 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
+from scipy.special import log_softmax
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
+from dkgzsl.config import TrainConfig
 from dkgzsl.data.problem import ImageIndices, Parts, Problem
 from dkgzsl.data.splits import HELD_SHARE, hold_out_seen, validation_cut
 from dkgzsl.errors import InputError
+from dkgzsl.evaluation.calibration import Calibration, calibrate
 from dkgzsl.evaluation.examination import Examination, final_of
-from dkgzsl.evaluation.metrics import per_class_accuracy
+from dkgzsl.evaluation.metrics import Scored, per_class_accuracy
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.learning.representation import Representation
-from dkgzsl.methods.base import Method, Model, Setting
+from dkgzsl.methods.base import Model, Setting
 from dkgzsl.runs.plan import Plan
 from dkgzsl.runs.training import make_method
 
@@ -27,7 +29,7 @@ T = TypeVar("T")
 FEWEST_CLASSES = 5
 """Seen classes from which on validation classes are cut: two are then pseudo-unseen and three stay seen."""
 
-_MIDDLE = {"components": 512, "shrinkage": 0.6, "kernel_width": 0.0, "ridge": 0.1, "seen_blend": 0.0}
+MIDDLE = {"components": 512, "shrinkage": 0.6, "kernel_width": 0.0, "ridge": 0.1, "seen_blend": 0.0}
 """What serves where nothing can be chosen, or the offered value that is nearest to it."""
 
 
@@ -46,8 +48,8 @@ def fit_described(plan: Plan) -> Outcome:
     method, ways = make_method(plan, seed), plan.representations(seed)
     if _can_validate(problem, seed):
         return _solved(lambda: validated(method, problem, seed=seed, representations=ways))
-    _tell(f"{len(problem.seen_classes)} seen classes are too few to choose settings on some of them")
-    return _solved(lambda: _last(method, problem, middle_setting(plan), ways[0]))
+    _tell(f"{len(problem.seen_classes)} classes with {len(problem.labels)} images are too few to validate on some")
+    return _solved(lambda: _without_choice(plan, ways[0]))
 
 
 def fit_seen(plan: Plan) -> Outcome:
@@ -63,7 +65,7 @@ def fit_seen(plan: Plan) -> Outcome:
     knowledge = replace(
         plan.config.knowledge,
         kernel_width=(0.0,),
-        ridge=(_MIDDLE["ridge"],),
+        ridge=(MIDDLE["ridge"],),
         seen_blend=(0.0,),
         uncertainty="off",
         episodes="off",
@@ -76,7 +78,7 @@ def fit_seen(plan: Plan) -> Outcome:
     training = np.setdiff1d(images, held)
     if not _varies(problem, training):
         _tell("the classes have too few images to choose settings by holding some out")
-        return _solved(lambda: _last(method, problem, middle_setting(plan), ways[0]))
+        return _solved(lambda: _without_choice(plan, ways[0]))
     divided = replace(problem, parts=Parts(training, held, images[:0]))
     best: tuple[_HeldOut, Representation] | None = None
     for way in ways:
@@ -86,8 +88,12 @@ def fit_seen(plan: Plan) -> Outcome:
         if best is None or judge.rank > best[0].rank:
             best = judge, way
     assert best is not None, "a plan has a representation"
-    setting = best[0].setting
-    return _solved(lambda: _last(method, problem, setting, best[1]))
+    judge, way = best
+    if judge.scored is None:
+        raise unsolved("nothing finite came of any setting")
+    task, examination = final_of(problem, way)
+    model = _solved(lambda: method.fit(task, judge.setting))
+    return _outcome(examination, model, judge.setting, way, calibrate(judge.scored, 0.0))
 
 
 class _HeldOut:
@@ -96,48 +102,71 @@ class _HeldOut:
     def __init__(self, examination: Examination) -> None:
         self.examination = examination
         self.setting: Setting = {}
+        self.scored: Scored | None = None
         self.rank = (-1.0, -np.inf)
 
     def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
-        scores, labels = model.scores(self.examination.features), self.examination.labels
-        classes = np.unique(labels)
-        accuracy = float(per_class_accuracy(scores.argmax(1).cpu().numpy(), labels, classes).mean())
-        right = torch.from_numpy(labels)[:, None].to(scores.device)
-        share = float(scores.log_softmax(1).gather(1, right).mean())
-        rank = accuracy, share if np.isfinite(share) else -np.inf
-        if candidate and rank > self.rank:
-            self.setting, self.rank = dict(setting), rank
+        scored = self.examination.score(model)
+        classes = np.unique(scored.labels)
+        accuracy = float(per_class_accuracy(scored.scores.argmax(1), scored.labels, classes).mean())
+        shares = log_softmax(scored.scores.astype(np.float64), axis=1)
+        share = float(shares[np.arange(len(shares)), scored.labels].mean())
+        if candidate and np.isfinite(share) and (accuracy, share) > self.rank:
+            self.setting, self.scored, self.rank = dict(setting), scored, (accuracy, share)
         return accuracy
 
 
-def middle_setting(plan: Plan) -> dict[str, Any]:
-    """The setting that serves where nothing can be chosen; each value the offered one nearest to the middle."""
-    config = plan.config
-    if plan.variant == "paper":
-        return {"epochs": config.epochs, "classifier_epochs": config.softmax.epochs}
+def _without_choice(plan: Plan, way: Representation) -> Outcome:
+    """Middle values for what is open, no option that only validation could ask for, no calibration."""
+    task, examination = final_of(plan.problem, way)
+    middle = replace(plan, config=middle_values(plan.config, dimensions=task.features.shape[1]))
+    keep = _Keep()
+    make_method(middle, plan.seeds[0]).explore(task, keep)
+    assert keep.model is not None, "a method shows at least one candidate"
+    return _outcome(examination, keep.model, keep.setting, way, Calibration())
+
+
+def middle_values(config: TrainConfig, *, dimensions: int) -> TrainConfig:
+    """The configuration with one value for each setting, the offered one that is nearest to the middle.
+
+    Args:
+        config: with several values, and options left to validation.
+        dimensions: of the features.
+    """
     knowledge = config.knowledge
-    setting: dict[str, Any] = {
-        name: min(getattr(knowledge, name), key=lambda value: abs(value - middle))
-        for name, middle in _MIDDLE.items()
+    nearest: dict[str, Any] = {
+        name: (min(getattr(knowledge, name), key=lambda value: abs(value - middle)),)
+        for name, middle in MIDDLE.items()
     }
-    setting |= {
-        "uncertainty": knowledge.uncertainty == "on",
-        "episodes": "off" if knowledge.episodes == "auto" else knowledge.episodes,
-        "fusion": knowledge.fusion == "on",
-    }
-    if knowledge.unit_length == "auto":
-        features = plan.problem.features
-        setting["unit_length"] = "on" if features.shape[-1] > _MANY_DIMENSIONS else "off"
-    return setting
+    unit = "on" if dimensions > _MANY_DIMENSIONS else "off"
+    options: dict[str, Any] = {"uncertainty": "off", "episodes": "off", "fusion": "off", "unit_length": unit}
+    settled = {name: to for name, to in options.items() if getattr(knowledge, name) == "auto"}
+    return replace(
+        config,
+        knowledge=replace(knowledge, **nearest, **settled),
+        adversarial=replace(config.adversarial, evaluate_every=config.epochs),
+    )
+
+
+class _Keep:
+    """Judges nothing, and keeps the last candidate."""
+
+    def __init__(self) -> None:
+        self.setting: Setting = {}
+        self.model: Model | None = None
+
+    def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
+        if candidate:
+            self.setting, self.model = dict(setting), model
+        return 0.0
 
 
 _MANY_DIMENSIONS = 64
 
 
-def _last(method: Method, problem: Problem, setting: Setting, way: Representation) -> Outcome:
-    """The final fit, with nothing validated."""
-    task, examination = final_of(problem, way)
-    model = method.fit(task, setting)
+def _outcome(
+    examination: Examination, model: Model, setting: Setting, way: Representation, calibration: Calibration
+) -> Outcome:
     scored = examination.score(model)
     return Outcome(
         protocol="validated",
@@ -145,7 +174,8 @@ def _last(method: Method, problem: Problem, setting: Setting, way: Representatio
         scored=scored,
         model=model,
         setting=setting,
-        constant=0.0,
+        constant=calibration.constant,
+        calibration=calibration,
         validation=None,
         looks=0,
         representation=way.name,
@@ -169,10 +199,15 @@ def _solved(fit: Callable[[], T]) -> T:
     try:
         return fit()
     except LinAlgError as error:
-        raise InputError(
-            f"no solution for these features and settings: {str(error).splitlines()[0]}",
-            fix="look at the features' range, or leave extreme settings out",
-        ) from error
+        raise unsolved(str(error).splitlines()[0]) from error
+
+
+def unsolved(why: str) -> InputError:
+    """The error where features and settings have no finite solution."""
+    return InputError(
+        f"no solution for these features and settings: {why}",
+        fix="look at the features: they must vary within classes, in a moderate range",
+    )
 
 
 def _tell(why: str) -> None:
