@@ -16,6 +16,7 @@ from dkgzsl.model.description_maps import DescriptionResidual, DescriptionWeight
 from dkgzsl.model.kernel_ridge import DescriptionSpace, KernelRidge
 from dkgzsl.model.memo import LastResults
 from dkgzsl.model.prototype_fusion import PrototypeFusion
+from dkgzsl.model.sharpening import PhotoMeans, posterior
 from dkgzsl.model.whitening import PrincipalSpace, WhitenedSpace, class_means
 
 DescriptionMap = DescriptionWeights | DescriptionResidual
@@ -86,6 +87,9 @@ class KnowledgeModel:
         regression: the solved knowledge.
         setting: the chosen constants.
         balance: added to the log densities of the described classes among all; 0 adds nothing.
+        photos: what a few photos say of some of the described classes, if there are any.
+        ignorance: share of a description's uncertainty that is left, by class number: 1 for described classes, 0
+            for seen ones, between for those with a few photos.
         classes: number K of all class numbers.
     """
 
@@ -103,19 +107,22 @@ class KnowledgeModel:
         regression: KernelRidge,
         setting: Mapping[str, Any],
         balance: float = 0.0,
+        photos: PhotoMeans | None = None,
     ) -> None:
         self.space, self.statistics = space, statistics
         self.seen, self.unseen = seen, unseen
         self.semantics, self.descriptions = semantics, descriptions
         self.description_map, self.fusion = description_map, fusion
         self.regression, self.setting, self.balance = regression, dict(setting), balance
+        self.photos = photos
         self.classes = len(semantics)
+        self.ignorance = torch.zeros(self.classes).to(semantics)
+        self.ignorance[unseen] = 1
         self._rotation: Tensor | None = None
         self._spread: Tensor | None = None
         if self.setting["uncertainty"]:
             # On the axes of the error covariance every class density is diagonal.
-            values, vectors = torch.linalg.eigh(regression.error_covariance())
-            self._spread, self._rotation = values.clamp(min=0), vectors
+            self._spread, self._rotation = self._error_axes()
         self.densities = self._densities()
         self._last = LastResults()
 
@@ -142,6 +149,11 @@ class KnowledgeModel:
         """Axes of the error covariance, where unseen classes spread by what is not known of them."""
         return self._rotation
 
+    def _error_axes(self) -> tuple[Float[Tensor, " dim"], Float[Tensor, "dim dim"]]:
+        """Eigenvalues and eigenvectors of the error covariance."""
+        values, vectors = torch.linalg.eigh(self.regression.error_covariance())
+        return values.clamp(min=0), vectors
+
     def _rotated(self, points: Tensor) -> Tensor:
         return points if self._rotation is None else points @ self._rotation
 
@@ -155,11 +167,33 @@ class KnowledgeModel:
         variances = means.new_full((len(means), 1), statistics.variance)
         if self._spread is not None:
             variances = variances * (1 + 1 / statistics.counts[:, None])
-        described = self.described_densities(self.semantics[self.unseen])
+        described = self._sharpened(self.described_densities(self.semantics[self.unseen]))
         variances = variances.expand(-1, described.variances.shape[1])
         return ClassDensities(
             torch.cat([self._rotated(means), described.means]), torch.cat([variances, described.variances])
         )
+
+    def _sharpened(self, described: ClassDensities) -> ClassDensities:
+        """Densities of the unseen classes after the photos; what is left unknown counts where uncertainty does."""
+        if self.photos is None:
+            return described
+        spread, axes = self._error_axes()
+        photos = self.photos
+        rows = (self.unseen[None] == photos.classes[:, None]).int().argmax(1)
+        unknown = self.regression.predictive_variance(
+            self._mapped(self.descriptions(self.semantics[photos.classes]))
+        )
+        turned = self._rotation is not None
+        prior = described.means[rows] if turned else described.means[rows] @ axes
+        found = posterior(
+            prior, unknown[:, None] * spread, photos.means @ axes, photos.counts, self.statistics.variance
+        )
+        self.ignorance[photos.classes] = found.ignorance
+        means, variances = described.means.clone(), described.variances.clone()
+        means[rows] = found.means if turned else found.means @ axes.T
+        if turned:
+            variances[rows] = self.statistics.variance + found.variances
+        return ClassDensities(means, variances)
 
     @torch.no_grad()
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
@@ -168,7 +202,7 @@ class KnowledgeModel:
 
     def _scores(self, features: Tensor) -> Tensor:
         known = self.densities.scores(self._rotated(self.space(features)))
-        known[:, len(self.seen) :] += self.balance
+        known[:, len(self.seen) :] += self.balance * self.ignorance[self.unseen]
         scores = known.new_full((len(known), self.classes), -torch.inf)
         scores[:, torch.cat([self.seen, self.unseen])] = known
         return scores
@@ -213,15 +247,38 @@ class KnowledgeModel:
     def with_classes(
         self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
     ) -> KnowledgeModel:
-        """The same knowledge over other described classes; nothing is fitted again."""
-        changed = {**self._parts(), "semantics": semantics.to(self.semantics), "unseen": unseen.to(self.unseen)}
-        return KnowledgeModel(**changed)
+        """The same knowledge over other described classes; nothing is fitted again.
+
+        Photos of classes that stay described are kept.
+        """
+        unseen, photos = unseen.to(self.unseen), self.photos
+        if photos is not None:
+            kept = torch.isin(photos.classes, unseen)
+            photos = PhotoMeans(photos.classes[kept], photos.means[kept], photos.counts[kept])
+            photos = photos if len(photos.classes) else None
+        changed = {"semantics": semantics.to(self.semantics), "unseen": unseen, "photos": photos}
+        return KnowledgeModel(**{**self._parts(), **changed})
+
+    @torch.no_grad()
+    def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> KnowledgeModel:
+        """The same knowledge, a described class sharpened by a few photos (`model/sharpening.py`).
+
+        Args:
+            number: of the described class; photos that it had before are replaced.
+            features: of the photos, unscaled.
+        """
+        old = self.photos
+        point = self.space(features).mean(0, keepdim=True)
+        classes, count = self.unseen.new_tensor([number]), self.unseen.new_tensor([len(features)])
+        if old is not None:
+            others = old.classes != number
+            classes = torch.cat([old.classes[others], classes])
+            point, count = torch.cat([old.means[others], point]), torch.cat([old.counts[others], count])
+        return KnowledgeModel(**{**self._parts(), "photos": PhotoMeans(classes, point, count)})
 
     def _parts(self) -> dict[str, Any]:
-        names = (
-            "space statistics seen unseen semantics descriptions description_map fusion regression setting balance"
-        )
-        return {name: getattr(self, name) for name in names.split()}
+        names = "space statistics seen unseen semantics descriptions description_map fusion regression setting"
+        return {name: getattr(self, name) for name in (*names.split(), "balance", "photos")}
 
     def save(self) -> SavedModel:
         """Everything, so that classes can be added and features synthesized later."""
@@ -243,6 +300,8 @@ class KnowledgeModel:
             "regression.mean": self.regression.mean,
             "regression.weights": self.regression.weights,
         }
+        if self.photos is not None:
+            tensors |= {f"photos.{name}": getattr(self.photos, name) for name in _PHOTOS}
         for name, module in (("description_map", self.description_map), ("fusion", self.fusion)):
             if module is not None:
                 tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
@@ -302,7 +361,11 @@ class KnowledgeModel:
             ),
             setting=setting,
             balance=values.get("balance", 0.0),
+            photos=PhotoMeans(*(tensors[f"photos.{n}"] for n in _PHOTOS)) if "photos.means" in tensors else None,
         )
+
+
+_PHOTOS = ("classes", "means", "counts")
 
 
 def seen_statistics(
