@@ -13,8 +13,12 @@ from dkgzsl.evaluation.protocols import best_on_test, validated
 from dkgzsl.learning.representation import Pooled
 from dkgzsl.methods.base import Judge, Setting, Task
 from dkgzsl.methods.knowledge import KnowledgeMethod
-from dkgzsl.methods.peers.eszsl import ESZSL, BilinearModel
+from dkgzsl.methods.peers.eszsl import ESZSL
+from dkgzsl.methods.peers.linear_model import LinearModel
 from worlds import FEW, world
+
+PLAIN = ("none",)
+SHOWN = ({"scaling": "none", "gamma": -1, "lambda": -1}, {"scaling": "none", "gamma": -1, "lambda": 0})
 
 
 def _test_images(problem: Problem) -> np.ndarray:
@@ -31,7 +35,9 @@ def _with_other_test_images(problem: Problem) -> Problem:
     return replace(problem, features=features, labels=labels)
 
 
-@pytest.mark.parametrize("method", [KnowledgeMethod(FEW), ESZSL(powers=(-1, 0))], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method", [KnowledgeMethod(FEW), ESZSL(powers=(-1, 0), scalings=PLAIN)], ids=lambda m: m.name
+)
 def test_the_choice_and_the_model_do_not_depend_on_test_images_or_their_labels(method) -> None:
     """Catches a scaler fitted on test features, a score chosen on test, and any other look."""
     problem = world()
@@ -55,9 +61,9 @@ class ScaledOnEverything:
     def explore(self, task: Task, judge: Judge) -> None:
         judge({}, self.fit(task, {}))
 
-    def fit(self, task: Task, setting: Setting) -> BilinearModel:
+    def fit(self, task: Task, setting: Setting) -> LinearModel:
         scaled = replace(task, features=task.features / self.scale)
-        return ESZSL().fit(scaled, {"gamma": -1, "lambda": 0})
+        return ESZSL().fit(scaled, {"scaling": "none", "gamma": -1, "lambda": 0})
 
 
 def test_the_test_above_would_catch_a_scaler_fitted_on_test_features() -> None:
@@ -85,22 +91,27 @@ def test_a_method_sees_no_test_image_and_validation_no_unseen_class() -> None:
 def test_the_test_images_are_scored_once_after_everything_is_chosen(monkeypatch) -> None:
     problem = world()
     scored: list[bool] = []
-    original = BilinearModel.scores
     test = final_of(problem)[1].features
 
-    def watched(self, features):
-        scored.append(features.shape == test.shape and bool(torch.equal(features, test)))
-        return original(self, features)
+    def watch(name: str) -> None:
+        original = getattr(LinearModel, name)
 
-    monkeypatch.setattr(BilinearModel, "scores", watched)
-    outcome = validated(ESZSL(powers=(-1, 0)), problem, seed=0)
+        def watched(self, features):
+            scored.append(features.shape == test.shape and bool(torch.equal(features, test)))
+            return original(self, features)
+
+        monkeypatch.setattr(LinearModel, name, watched)
+
+    watch("scores")
+    watch("conventional_scores")
+    outcome = validated(ESZSL(powers=(-1, 0), scalings=PLAIN), problem, seed=0)
     # generalized and conventional scores of the final model, and nothing after
     assert [i for i, is_test in enumerate(scored) if is_test] == [len(scored) - 2, len(scored) - 1]
     assert outcome.looks == 4
 
 
 def test_the_paper_protocol_takes_the_best_of_all_looks_at_the_test_images() -> None:
-    problem, method = world(), ESZSL(powers=(-2, -1, 0, 1))
+    problem, method = world(), ESZSL(powers=(-2, -1, 0, 1), scalings=PLAIN)
     figures = []
     outcome = best_on_test(method, problem, seed=0, watch=lambda _, seen, __: figures.append(seen))
     assert outcome.looks == len(figures) == 16
@@ -112,7 +123,7 @@ def test_the_paper_protocol_takes_the_best_of_all_looks_at_the_test_images() -> 
 
 
 def test_looks_are_remembered_across_an_interruption(tmp_path) -> None:
-    problem, method = world(), ESZSL(powers=(-1, 0))
+    problem, method = world(), ESZSL(powers=(-1, 0), scalings=PLAIN)
 
     class Interrupted(Exception):
         pass
@@ -135,13 +146,13 @@ def test_looks_are_remembered_across_an_interruption(tmp_path) -> None:
 
             def explore(self, task, judge):
                 def skip(setting, model, *, candidate=True):
-                    if setting not in ({"gamma": -1, "lambda": -1}, {"gamma": -1, "lambda": 0}):
+                    if setting not in SHOWN:
                         return judge(setting, model)
                     return 0.0
 
                 super().explore(task, skip)
 
-        resumed = protocol(Silent(powers=(-1, 0)), problem, seed=0, memory=memory)
+        resumed = protocol(Silent(powers=(-1, 0), scalings=PLAIN), problem, seed=0, memory=memory)
         whole = protocol(method, problem, seed=0)
         assert resumed.setting == whole.setting
         assert resumed.figures == whole.figures
@@ -149,7 +160,7 @@ def test_looks_are_remembered_across_an_interruption(tmp_path) -> None:
 
 
 def test_a_look_that_was_broken_off_spoils_no_later_one(tmp_path) -> None:
-    problem, method = world(), ESZSL(powers=(-1, 0))
+    problem, method = world(), ESZSL(powers=(-1, 0), scalings=PLAIN)
     validated(method, problem, seed=0, memory=tmp_path)
     (file,) = tmp_path.rglob("looks.jsonl")
     file.write_text(file.read_text()[:-20])

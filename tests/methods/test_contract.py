@@ -14,13 +14,23 @@ from dkgzsl.methods.knowledge import KnowledgeMethod
 from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
 from dkgzsl.methods.model_file import read_model, write_model
 from dkgzsl.methods.paper import PaperMethod
+from dkgzsl.methods.peers.ale import ALE
+from dkgzsl.methods.peers.class_norm import ClassNorm
 from dkgzsl.methods.peers.eszsl import ESZSL
+from dkgzsl.methods.peers.gfzsl import GFZSL
+from dkgzsl.methods.peers.ridge_prototype import RidgePrototype
+from dkgzsl.methods.peers.sae import SAE
 from worlds import FEW, QUICK, SMALL, world
 
 METHODS: dict[str, Callable[[], Method]] = {
     "dkgzsl": lambda: KnowledgeMethod(FEW),
     "dkgzsl-softmax": lambda: KnowledgeSoftmaxMethod(KnowledgeMethod(FEW), QUICK),
     "eszsl": lambda: ESZSL(powers=(-1, 0)),
+    "sae": lambda: SAE(powers=(0, 2)),
+    "ridge": lambda: RidgePrototype(powers=(-1,)),
+    "gfzsl": lambda: GFZSL(powers=(-1,), floors=(0.3,), further_floors=(1.0,)),
+    "ale": lambda: ALE(epochs=6, rates=(3.0,), scalings=("min-max", "square-root")),
+    "class-norm": lambda: ClassNorm(epochs=8, hidden=48, batch_size=24, learning_rate=5e-3, scalings=("none",)),
     "paper": lambda: PaperMethod(SMALL, QUICK, epochs=20, batch_size=16),
 }
 

@@ -56,6 +56,7 @@ class MethodInfo:
 
 
 _PEERS = "dkgzsl.methods.peers"
+_LINEAR = f"{_PEERS}.linear_model:LinearModel"
 _OWN = {
     "dkgzsl": MethodInfo(
         title="DKGZSL, knowledge in closed form",
@@ -81,10 +82,52 @@ _OWN = {
     "eszsl": MethodInfo(
         title="ESZSL",
         factory=f"{_PEERS}.eszsl:ESZSL",
-        models={"eszsl": f"{_PEERS}.eszsl:BilinearModel"},
+        models={"eszsl": _LINEAR},
         authors="Romera-Paredes and Torr",
         venue="ICML",
         year=2015,
+    ),
+    "sae": MethodInfo(
+        title="SAE",
+        factory=f"{_PEERS}.sae:SAE",
+        models={"sae": _LINEAR},
+        authors="Kodirov, Xiang and Gong",
+        venue="CVPR",
+        year=2017,
+    ),
+    "ridge": MethodInfo(
+        title="Ridge to prototypes",
+        factory=f"{_PEERS}.ridge_prototype:RidgePrototype",
+        models={"ridge": _LINEAR},
+        authors="after Changpinyo, Chao and Sha",
+        venue="ICCV",
+        year=2017,
+    ),
+    "gfzsl": MethodInfo(
+        title="GFZSL",
+        factory=f"{_PEERS}.gfzsl:GFZSL",
+        models={"gfzsl": f"{_PEERS}.gfzsl:GaussianModel"},
+        authors="Verma and Rai",
+        venue="ECML",
+        year=2017,
+    ),
+    "ale": MethodInfo(
+        title="ALE",
+        factory=f"{_PEERS}.ale:ALE",
+        models={"ale": _LINEAR},
+        authors="Akata, Perronnin, Harchaoui and Schmid",
+        venue="TPAMI",
+        year=2016,
+        iterative=True,
+    ),
+    "class-norm": MethodInfo(
+        title="Class-Norm",
+        factory=f"{_PEERS}.class_norm:ClassNorm",
+        models={"class-norm": _LINEAR},
+        authors="Skorokhodov and Elhoseiny",
+        venue="ICLR",
+        year=2021,
+        iterative=True,
     ),
 }
 

@@ -1,64 +1,39 @@
 """ESZSL: a bilinear map from features to attributes in closed form (Romera-Paredes and Torr, ICML 2015).
 
 V = (X^T X + gamma I)^-1 X^T Y A (A^T A + lambda I)^-1, score x V a_c. Y is +1 for an image's class and -1 for
-every other seen class. Deviation: class descriptions are scaled to unit length, as the xlsa17 `att` rows are.
+every other seen class. The scores see an image as its regression on Y alone, [images, seen].
+
+Deviations: class descriptions are scaled to unit length, as the xlsa17 `att` rows are. The paper's features
+are those of its data sets; which scale they get is chosen by the judge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from dkgzsl.methods.base import Judge, SavedModel, Setting, Task, columns_of
+from dkgzsl.learning.scaling import SCALINGS, Scaling, fitting_scalings
+from dkgzsl.methods.base import Judge, Setting, Task
+from dkgzsl.methods.peers.linear_model import LinearModel, View
+from dkgzsl.methods.peers.regression import FeatureRegression
 
 POWERS = tuple(range(-5, 4))
 
 
-@dataclass(frozen=True)
-class BilinearModel:
-    """Scores x V a_c.
-
-    Attributes:
-        class_weights: V a_c of every class of the task, a column a class.
-        seen: class numbers of seen classes.
-        unseen: class numbers of unseen classes.
-    """
-
-    class_weights: Float[Tensor, "visual classes"]
-    seen: Int[Tensor, " seen"]
-    unseen: Int[Tensor, " unseen"]
-
-    def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
-        """Compatibility with every class of the task; -inf for others."""
-        all_scores = features.to(self.class_weights) @ self.class_weights
-        return columns_of(all_scores, torch.cat([self.seen, self.unseen]))
-
-    def conventional_scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
-        """The same compatibility, among unseen classes."""
-        return columns_of(self.scores(features), self.unseen)
-
-    def save(self) -> SavedModel:
-        """The weights, and which classes are which."""
-        tensors = {"class_weights": self.class_weights, "seen": self.seen, "unseen": self.unseen}
-        return SavedModel("eszsl", tensors, {})
-
-    @classmethod
-    def load(cls, saved: SavedModel) -> BilinearModel:
-        """The model that `saved` was made from."""
-        return cls(**{name: saved.tensors[name] for name in ("class_weights", "seen", "unseen")})
-
-
 class ESZSL:
-    """Both penalties, gamma and lambda, are chosen by the judge among powers of ten.
+    """Scale of the features and both penalties, gamma and lambda, are chosen by the judge.
 
     Args:
-        powers: exponents to try for each penalty, relative to the mean diagonal of X^T X and of A^T A, so that
-            they do not depend on the scale of features and descriptions, nor on their number.
+        powers: exponents of ten to try for each penalty, relative to the mean diagonal of X^T X and of A^T A, so
+            that they do not depend on the scale of features and descriptions, nor on their number.
+        scalings: scales of the features to try.
+        seed: nothing is drawn.
         device: where to compute.
+        minutes: caps nothing: the grid takes one or two.
     """
 
     name = "eszsl"
@@ -67,48 +42,49 @@ class ESZSL:
         self,
         powers: Sequence[int] = POWERS,
         *,
+        scalings: Sequence[str] = SCALINGS,
         seed: int = 0,
         device: str = "cpu",
         minutes: float | None = None,
     ) -> None:
-        del seed, minutes  # nothing is drawn, and it takes less than two
-        self.powers, self.device = tuple(powers), torch.device(device)
+        del seed, minutes
+        self.powers, self.scalings, self.device = tuple(powers), tuple(scalings), torch.device(device)
 
     def explore(self, task: Task, judge: Judge) -> None:
-        """Every pair of penalties; one factorisation for each gamma."""
-        fitting = _Fitting(task, self.device)
-        for gamma in self.powers:
-            left = fitting.left(gamma)
-            for lambda_ in self.powers:
-                judge({"gamma": gamma, "lambda": lambda_}, fitting.model(left, lambda_))
+        """Every pair of penalties on every scale; one factorisation for each scale."""
+        for scaling in fitting_scalings(self.scalings, task.features):
+            fitting = _Fitting(task, scaling, self.device)
+            for gamma in self.powers:
+                view = fitting.view(gamma)
+                for lambda_ in self.powers:
+                    setting = {"scaling": scaling, "gamma": gamma, "lambda": lambda_}
+                    judge(setting, fitting.model(view, lambda_))
 
-    def fit(self, task: Task, setting: Setting) -> BilinearModel:
-        """Fit with one pair of penalties (powers of ten)."""
-        fitting = _Fitting(task, self.device)
-        return fitting.model(fitting.left(setting["gamma"]), setting["lambda"])
+    def fit(self, task: Task, setting: Setting) -> LinearModel:
+        """Fit with one scale and one pair of penalties (powers of ten)."""
+        fitting = _Fitting(task, setting["scaling"], self.device)
+        return fitting.model(fitting.view(setting["gamma"]), setting["lambda"])
 
 
 class _Fitting:
-    def __init__(self, task: Task, device: torch.device) -> None:
+    def __init__(self, task: Task, scaling: str, device: torch.device) -> None:
         features = task.features.to(device)
         self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
-        self.semantics = torch.nn.functional.normalize(task.semantics.to(device), dim=1)
-        self.gram = features.T @ features
-        self.scale = float(self.gram.diagonal().mean())
-        # Y A without the [images, seen] matrix Y: twice the own description minus the sum of all.
-        own = self.semantics[task.labels.to(device)]
-        self.cross = features.T @ (2 * own - self.semantics[self.seen].sum(0))
+        self.semantics = normalize(task.semantics.to(features), dim=1)
+        self.scaling = Scaling.fit(scaling, features)
+        self.regression = FeatureRegression(self.scaling(features))
+        labels = 2.0 * (task.labels.to(device)[:, None] == self.seen) - 1
+        self.coordinates = self.regression.coordinates(labels.to(features))
 
-    def left(self, gamma: int) -> Float[Tensor, "visual semantic"]:
-        """(X^T X + gamma I)^-1 X^T Y A."""
-        regular = self.gram.clone()
-        regular.diagonal().add_(10.0**gamma * self.scale)
-        left: Tensor = torch.cholesky_solve(self.cross, torch.linalg.cholesky(regular))
-        return left
+    def view(self, gamma: int) -> View:
+        """x -> x (X^T X + gamma I)^-1 X^T Y."""
+        penalty = 10.0**gamma * self.regression.scale
+        return View(self.scaling, self.regression.solve(self.coordinates, penalty))
 
-    def model(self, left: Float[Tensor, "visual semantic"], lambda_: int) -> BilinearModel:
-        """V a_c = left (A^T A + lambda I)^-1 a_c, without making V."""
+    def model(self, view: View, lambda_: int) -> LinearModel:
+        """A (A^T A + lambda I)^-1 a_c for every class."""
         seen = self.semantics[self.seen]
         regular = seen.T @ seen
         regular.diagonal().add_(10.0**lambda_ * float(regular.diagonal().mean()))
-        return BilinearModel(left @ torch.linalg.solve(regular, self.semantics.T), self.seen, self.unseen)
+        weights: Float[Tensor, "seen classes"] = seen @ torch.linalg.solve(regular, self.semantics.T)
+        return LinearModel("eszsl", view, weights, weights.new_zeros(len(weights.T)), self.seen, self.unseen)

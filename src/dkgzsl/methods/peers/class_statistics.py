@@ -1,0 +1,24 @@
+"""Means and variances of classes, computed a class at a time: no [images, classes] matrix."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def class_means(
+    features: Float[Tensor, "images visual"], positions: Int[Tensor, " images"], classes: int
+) -> Float[Tensor, "classes visual"]:
+    """Mean of each class's images; every class has some."""
+    sums = features.new_zeros(classes, features.shape[1]).index_add_(0, positions, features)
+    return sums / torch.bincount(positions, minlength=classes)[:, None]
+
+
+def class_variances(
+    features: Float[Tensor, "images visual"],
+    positions: Int[Tensor, " images"],
+    means: Float[Tensor, "classes visual"],
+) -> Float[Tensor, "classes visual"]:
+    """Variance of each class's images in each dimension (maximum likelihood: divided by their number)."""
+    return class_means((features - means[positions]) ** 2, positions, len(means))

@@ -1,0 +1,98 @@
+"""The model of peers whose scores are linear in a view of the features: a scale, a projection, lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from dkgzsl.learning.scaling import Scaling
+from dkgzsl.methods.base import SavedModel
+from dkgzsl.model.memo import LastResults
+
+Unit = Literal["never", "before", "after"]
+"""Whether images are scaled to length 1, before or after the projection: what a cosine needs."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a peer sees of an image: scaled features, projected where it has a projection.
+
+    Models that share a view compute it once for the images that a judge shows them.
+
+    Attributes:
+        scaling: of the features.
+        projection: from scaled features to fewer numbers; None: none.
+        unit: where lengths are set to 1.
+    """
+
+    scaling: Scaling
+    projection: Float[Tensor, "visual inner"] | None = None
+    unit: Unit = "never"
+    _results: LastResults = field(default_factory=LastResults, repr=False, compare=False)
+
+    def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images inner"]:
+        """The view of unscaled features."""
+        return self._results(features, self._compute)
+
+    def _compute(self, features: Tensor) -> Tensor:
+        seen = self.scaling(features)
+        if self.unit == "before":
+            seen = normalize(seen, dim=1)
+        if self.projection is not None:
+            seen = seen @ self.projection
+        return normalize(seen, dim=1) if self.unit == "after" else seen
+
+
+_TENSORS: Final = ("weights", "bias", "seen", "unseen")
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """Scores v(x) W + b.
+
+    Attributes:
+        method: whose model this is.
+        view: v.
+        weights: W, a column for each of all K classes.
+        bias: b.
+        seen: class numbers of seen classes.
+        unseen: class numbers of unseen classes.
+    """
+
+    method: str
+    view: View
+    weights: Float[Tensor, "inner classes"]
+    bias: Float[Tensor, " classes"]
+    seen: Int[Tensor, " seen"]
+    unseen: Int[Tensor, " unseen"]
+
+    def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
+        """Scores of every class of the task; -inf for others."""
+        return self._scores(features, torch.cat([self.seen, self.unseen]))
+
+    def conventional_scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
+        """The same scores, among unseen classes."""
+        return self._scores(features, self.unseen)
+
+    def _scores(self, features: Tensor, classes: Tensor) -> Tensor:
+        known = self.view(features) @ self.weights[:, classes] + self.bias[classes]
+        return known.new_full((len(known), len(self.bias)), -torch.inf).index_copy_(1, classes, known)
+
+    def save(self) -> SavedModel:
+        """Scale, projection and weights, and which classes are which."""
+        tensors = {name: getattr(self, name) for name in _TENSORS} | self.view.scaling.tensors()
+        if self.view.projection is not None:
+            tensors["projection"] = self.view.projection
+        return SavedModel(self.method, tensors, {"scaling": self.view.scaling.name, "unit": self.view.unit})
+
+    @classmethod
+    def load(cls, saved: SavedModel) -> LinearModel:
+        """The model that `saved` was made from."""
+        scaling = Scaling.load(saved.values["scaling"], saved.tensors)
+        view = View(scaling, saved.tensors.get("projection"), saved.values["unit"])
+        return cls(method=saved.method, view=view, **{name: saved.tensors[name] for name in _TENSORS})
