@@ -188,6 +188,8 @@ class TrainConfig:
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     features: str | None = None
     """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store (default: from the backbone)."""
+    beside: tuple[str, ...] = ()
+    """Further feature files or stores of the same images, by other backbones: their global vectors side by side."""
     semantics: str | None = None
     """Class descriptions by name (default: from the preset)."""
     variant: Variant | None = None
@@ -200,7 +202,7 @@ class TrainConfig:
     """Backbone of the features (resnet101, vit-b/16, ...): chooses feature file and preset."""
     representation: tuple[str, ...] | None = None
     """How region features become a vector; several are tried on validation classes. Blocks joined by +: pooled,
-    mean, maximum, generalised, refined, scores (default: pooled alone and beside SOVR's; paper: refined)."""
+    mean, maximum, generalised, refined, scores, beside (default: pooled alone and beside SOVR's; paper: refined)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from dkgzsl.data.beside import FeaturesBeside
 from dkgzsl.data.checks import refuse_errors
 from dkgzsl.data.problem import Parts, Problem
 from dkgzsl.data.raw import RawData, validation_classes
@@ -45,4 +47,29 @@ def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -
         image_files=raw.image_files,
         attribute_names=dict(raw.attribute_names),
         attribute_vectors=raw.attribute_vectors,
+    )
+
+
+def put_beside(problem: Problem, others: Mapping[str, Problem]) -> Problem:
+    """The problem with the features of others, which must be the same problem by another backbone.
+
+    Raises:
+        DataError: one has other images, or the same in another order.
+    """
+    for name, other in others.items():
+        same = len(other.labels) == len(problem.labels) and (other.labels == problem.labels).all()
+        if same and problem.image_files is not None and other.image_files is not None:
+            same = problem.image_files == other.image_files
+        if not same:
+            raise DataError(
+                "features that stand side by side must be of the same images in the same order",
+                where=name,
+                fix="extract them from the same problem; where a photo was skipped, leave it out of both",
+            )
+    arrays = {name: other.features for name, other in others.items()}
+    recorded = {name: dict(other.provenance) for name, other in others.items()}
+    return replace(
+        problem,
+        features=FeaturesBeside(problem.features, arrays),
+        provenance={**problem.provenance, "beside": recorded},
     )

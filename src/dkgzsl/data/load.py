@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dkgzsl.data.assemble import problem_of
+from dkgzsl.data.assemble import problem_of, put_beside
 from dkgzsl.data.benchmark_store import read_benchmark_store
 from dkgzsl.data.catalog import ARCHIVE, ARCHIVE_PAGE, KNOWN, KnownDataset, known
 from dkgzsl.data.feature_maps import SUFFIXES, read_raw_map
@@ -37,6 +37,7 @@ def load_dataset(
     backbone: str | None = None,
     unseen: Sequence[int | str] | None = None,
     test_seed: int = 0,
+    beside: Sequence[str | Path] = (),
 ) -> Problem:
     """Load a data set.
 
@@ -50,12 +51,20 @@ def load_dataset(
         semantics: source of class descriptions to use (default: `att`; numbers: `strokes`).
         backbone: what computed the features; recorded with every number (default: what the file name says).
         unseen: the unseen numbers of `numbers`; all others have theirs fixed.
+        beside: further feature files or stores of the same images, by other backbones.
         test_seed: redraws the seen test images of an imported problem; official splits have theirs fixed.
 
     Raises:
         DataError: the name is unknown; files are missing (the message says which, where to get them and where to
             put them); or something in them cannot be right.
     """
+    if beside:
+        shared = {"data_root": data_root, "semantics": semantics, "unseen": unseen, "test_seed": test_seed}
+        main = load_dataset(name_or_folder, features=features, backbone=backbone, **shared)
+        others = {Path(other).stem: load_dataset(name_or_folder, features=other, **shared) for other in beside}
+        if len(others) < len(beside):
+            raise DataError("two of the features beside have the same name", fix="rename a file or store")
+        return put_beside(main, others)
     if str(name_or_folder) == EMBEDDED:
         return _embedded(features=features, semantics=semantics, unseen=unseen)
     if unseen is not None:

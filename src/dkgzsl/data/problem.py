@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
+from dkgzsl.data.beside import FeaturesBeside
 from dkgzsl.data.stored_array import StoredArray
 from dkgzsl.errors import DataError, nearest
 
 # Anonymous axes: several of these of different lengths meet in one signature.
 ClassIndices = Integer[np.ndarray, " _"]
-Features = np.ndarray | StoredArray
-"""An array, a memory map, or an array that stays in its file."""
+Features = np.ndarray | StoredArray | FeaturesBeside
+"""An array, a memory map, an array that stays in its file, or several of these for the same images."""
 ImageIndices = Integer[np.ndarray, " _"]
 
 
@@ -57,7 +58,7 @@ class Problem:
     """
 
     name: str
-    features: np.ndarray | StoredArray
+    features: Features
     labels: Integer[np.ndarray, " images"]
     class_names: tuple[str, ...]
     semantic_sources: Mapping[str, Float[np.ndarray, "classes semantic"]]

@@ -150,6 +150,36 @@ def build_backbone(
     )
 
 
+def rebuild_backbone(record: Mapping[str, Any] | None, *, weights: Path | None = None) -> Backbone:
+    """The backbone that a feature store's features came from, to make those of another image.
+
+    Args:
+        record: of the store.
+        weights: the file of weights, where the store's came from one.
+
+    Raises:
+        DataError: nothing is recorded that can be run again, or the weights are others than the store's.
+    """
+    if not record or not record.get("preprocessing"):
+        raise DataError(
+            "the run's features came with no record of how an image becomes one",
+            fix="extract them with dkgzsl extract, and train on that store",
+        )
+    if record["weights"]["source"] == "file" and weights is None:
+        raise DataError(
+            f"the backbone's weights came from the file {record['weights']['file']}",
+            fix="name it with --weights FILE",
+        )
+    size = record["preprocessing"]["image_size"][0]
+    seed = record["weights"]["seed"] if record["weights"]["source"] == "random" else None
+    backbone = build_backbone(record["backbone"]["name"], weights=weights, image_size=size, random_seed=seed)
+    if backbone.weights["sha256"] != record["weights"]["sha256"]:
+        raise DataError(
+            "these are other weights than the store's", fix="name the file that the store was made with"
+        )
+    return backbone
+
+
 def _downloaded(timm: Any, timm_name: str, name: str) -> nn.Module:
     config = timm.models.get_pretrained_cfg(timm_name)
     if config is None or not config.has_weights:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
+from dkgzsl.data.beside import FeaturesBeside
 from dkgzsl.data.problem import Features
 
 TokenArray = Features
@@ -56,7 +57,7 @@ def _mapping_of(array: TokenArray) -> mmap.mmap | None:
 
     A writable map is left alone: pages not yet written would be dropped on a private one.
     """
-    base: object = array
+    base: object = array.main if isinstance(array, FeaturesBeside) else array
     while isinstance(base, np.ndarray):
         if isinstance(base, np.memmap) and base.mode != "r":
             return None

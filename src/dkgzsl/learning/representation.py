@@ -19,10 +19,9 @@ from torch import Tensor
 from dkgzsl.config import RefinementConfig
 from dkgzsl.data.problem import Features, ImageIndices, Problem
 from dkgzsl.errors import ConfigError, nearest
-from dkgzsl.features.token_stream import chunks, read_ahead
 from dkgzsl.learning.attributes import attributes_for
 from dkgzsl.learning.refinement import FeatureKind, Progress, Refiner, train_refiner
-from dkgzsl.learning.visual import Block, VisualFeatures, fit_visual, read_store
+from dkgzsl.learning.visual import Block, VisualFeatures, fit_visual, global_vectors, read_store
 
 BLOCKS: tuple[Block, ...] = get_args(Block)
 _LEARNED: tuple[str, ...] = get_args(FeatureKind)
@@ -64,12 +63,7 @@ class Pooled:
 
     def __call__(self, features: Features, positions: ImageIndices) -> Float[Tensor, "images visual"]:
         """Rows, or global tokens, unscaled."""
-        if features.ndim == 2:
-            rows = features[positions]
-        else:
-            stream = read_ahead(features, chunks(positions, 256))
-            rows = np.concatenate([stored[:, 0].numpy() for _, stored in stream])
-        return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
+        return global_vectors(features, positions)
 
 
 @dataclass

@@ -11,13 +11,15 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from dkgzsl.data.beside import FeaturesBeside
+from dkgzsl.errors import DataError
 from dkgzsl.features.pooling import Pooling, pool
 from dkgzsl.features.token_stream import TokenArray, chunks, read_ahead
 from dkgzsl.learning.refinement import FeatureKind, Refiner, SavedRefiner
 from dkgzsl.learning.side_by_side import SideBySide
 
-Block = Literal["pooled", "mean", "maximum", "generalised", "refined", "scores"]
-"""Poolings of the regions, SOVR's refined feature, or its attribute scores."""
+Block = Literal["pooled", "mean", "maximum", "generalised", "refined", "scores", "beside"]
+"""Poolings of the regions, SOVR's refined feature, its attribute scores, or the vectors of other backbones."""
 WEIGHTS: Final[Mapping[str, float]] = {
     "pooled": 1.0,
     "mean": 1.0,
@@ -25,6 +27,7 @@ WEIGHTS: Final[Mapping[str, float]] = {
     "generalised": 1.0,
     "refined": 1.0,
     "scores": 0.5,
+    "beside": 1.0,
 }
 """A block's standard deviation beside others; chosen on validation classes of CUB100 (docs/lab-notes.md)."""
 _CHUNK = 64
@@ -83,6 +86,11 @@ def read_blocks(
     """Each block of a batch."""
     poolings: list[Pooling] = [b for b in blocks if b in get_args(Pooling)]  # type: ignore[misc]
     refined: list[FeatureKind] = [b for b in blocks if b in get_args(FeatureKind)]  # type: ignore[misc]
+    if "beside" in blocks:
+        raise DataError(
+            "one backbone's tokens are not enough: this representation has several backbones side by side",
+            fix="give the features of all of them, with --beside",
+        )
     found = pool(tokens, poolings)
     if refined:
         if refiner is None:
@@ -98,6 +106,12 @@ def read_store(
     refiner: Refiner | None,
 ) -> dict[str, Float[Tensor, "images _"]]:
     """Each block of many images, in one streamed pass over a store; on the CPU."""
+    if "beside" in blocks:
+        other = [block for block in blocks if block != "beside"]
+        found_here = read_store(tokens, positions, other, refiner) if other else {}
+        return {**found_here, "beside": _read_beside(tokens, positions)}
+    if tokens.ndim == 2:  # one vector an image: its own pooled block, all that there is
+        return {block: global_vectors(tokens, positions) for block in blocks}
     device = torch.device("cpu") if refiner is None else next(refiner.parameters(), torch.zeros(0)).device
     found: dict[str, Tensor] = {}
     done = 0
@@ -108,6 +122,31 @@ def read_store(
             rows[done : done + len(features)] = features
         done += len(stored)
     return found
+
+
+def global_vectors(
+    features: TokenArray, positions: Integer[np.ndarray, " images"]
+) -> Float[Tensor, "images visual"]:
+    """Rows of pooled features, or global tokens, unscaled."""
+    if features.ndim == 2:
+        rows = features[positions]
+    else:
+        stream = read_ahead(features, chunks(positions, 256))
+        rows = np.concatenate([stored[:, 0].numpy() for _, stored in stream])
+    return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
+
+
+def _read_beside(
+    features: TokenArray, positions: Integer[np.ndarray, " images"]
+) -> Float[Tensor, "images visual"]:
+    """The vectors of all other backbones, each of unit length, so that each has the same say."""
+    if not isinstance(features, FeaturesBeside):
+        raise DataError(
+            "this representation needs the features of the other backbones, too",
+            fix="name them with --beside",
+        )
+    vectors = [global_vectors(other, positions) for other in features.others.values()]
+    return torch.cat([torch.nn.functional.normalize(one, dim=1) for one in vectors], dim=1)
 
 
 def fit_visual(

@@ -111,6 +111,7 @@ def make_plan(config: TrainConfig) -> Plan:
         name=dataset if is_name(dataset) else _absolute(dataset),
         data_root=_absolute(config.data_root),
         features=_absolute(config.features),
+        beside=tuple(_absolute(other) or other for other in config.beside),
         semantics=problem.semantics_name,
         variant=variant,
         device=str(device),
@@ -131,6 +132,7 @@ def _load(config: TrainConfig, *, test_seed: int) -> Problem:
         semantics=config.semantics,
         backbone=config.backbone,
         test_seed=test_seed,
+        beside=config.beside,
     )
 
 
@@ -149,7 +151,7 @@ def _representation(config: TrainConfig, problem: Problem, variant: Variant) -> 
     """Pooled features stay as they are; of regions, the published form refines, and ours tries both."""
     if config.representation is not None:
         chosen = config.representation
-        learned = [name for name in chosen if name != "pooled"]
+        learned = [name for name in chosen if set(name.split("+")) - {"pooled", "beside"}]
         if learned and not problem.has_regions:
             raise ConfigError(
                 f"{problem.name} has pooled features: there are no regions for the representation {learned[0]!r}",
@@ -157,11 +159,14 @@ def _representation(config: TrainConfig, problem: Problem, variant: Variant) -> 
             )
         if variant == "paper" and len(chosen) > 1:
             raise ConfigError("the published form takes one representation", fix="name one with --representation")
+        if not config.beside and any("beside" in name.split("+") for name in chosen):
+            raise ConfigError("no features stand beside", fix="name them with --beside")
         representations(chosen, config.refinement, seed=0, device="cpu")  # names only; raises where one is unknown
         return chosen
-    if not problem.has_regions:
-        return ("pooled",)
-    return ("refined",) if variant == "paper" else DEFAULT_REPRESENTATIONS
+    if variant == "paper":
+        return ("refined",) if problem.has_regions else ("pooled",)
+    chosen = DEFAULT_REPRESENTATIONS if problem.has_regions else ("pooled",)
+    return (*chosen, *(f"{name}+beside" for name in chosen)) if config.beside else chosen
 
 
 def _check_division(problem: Problem, protocol: Protocol, variant: Variant, *, seed: int) -> None:
