@@ -15,7 +15,7 @@ from torch import Tensor
 from dkgzsl.config import TrainConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import DataError, RunError
-from dkgzsl.features.backbones import Backbone, build_backbone
+from dkgzsl.features.backbones import Backbone, rebuild_backbone
 from dkgzsl.features.images import UnreadableImageError, read_image
 from dkgzsl.features.overlay import attribute_panels, saliency_panels, strongest
 from dkgzsl.learning.attributes import attributes_for, spoken_attribute
@@ -67,7 +67,7 @@ def look_at(
     refiner = _refiner(folder)
     config = read_yaml(TrainConfig, folder.file("config.yaml"))
     problem = make_plan(replace(config, device="cpu")).problem
-    backbone = _backbone(problem, weights)
+    backbone = rebuild_backbone(problem.provenance.get("store"), weights=weights)
     mean, deviation = _usual_scores(problem, refiner)
     names = _names(problem, config)
     for path in images:
@@ -97,27 +97,6 @@ def _refiner(folder: RunFolder) -> Refiner:
             fix="train on region features with --representation refined, or pooled+scores",
         )
     return refiner
-
-
-def _backbone(problem: Problem, weights: Path | None) -> Backbone:
-    record = problem.provenance.get("store")
-    if not record or not record.get("preprocessing"):
-        raise DataError(
-            "the run's features came with no record of how an image becomes one",
-            fix="extract them with dkgzsl extract, and train on that store",
-        )
-    if record["weights"]["source"] == "file" and weights is None:
-        raise DataError(
-            f"the backbone's weights came from the file {record['weights']['file']}",
-            fix="name it with --weights FILE",
-        )
-    size = record["preprocessing"]["image_size"][0]
-    backbone = build_backbone(record["backbone"]["name"], weights=weights, image_size=size)
-    if backbone.weights["sha256"] != record["weights"]["sha256"]:
-        raise DataError(
-            "these are other weights than the store's", fix="name the file that the store was made with"
-        )
-    return backbone
 
 
 def _usual_scores(problem: Problem, refiner: Refiner) -> tuple[np.ndarray, np.ndarray]:
