@@ -9,15 +9,15 @@ import numpy as np
 from jaxtyping import Float
 
 from dkgzsl.data.assemble import problem_of
+from dkgzsl.data.beside import Features
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData, whole_numbers
 from dkgzsl.data.splits import hold_out_seen
-from dkgzsl.data.stored_array import StoredArray
 from dkgzsl.errors import DataError, nearest
 
 
 def problem_from_arrays(
-    features: np.ndarray | StoredArray,
+    features: Features,
     labels: np.ndarray | Sequence[Any],
     semantics: np.ndarray | Mapping[str, np.ndarray],
     *,

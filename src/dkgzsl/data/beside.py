@@ -20,7 +20,7 @@ class FeaturesBeside:
         others: features of further backbones for the same N images, by name.
     """
 
-    def __init__(self, main: np.ndarray | StoredArray, others: Mapping[str, np.ndarray | StoredArray]) -> None:
+    def __init__(self, main: Features, others: Mapping[str, Features]) -> None:
         self.main, self.others = main, dict(others)
         self.shape, self.dtype = tuple(main.shape), main.dtype
 
@@ -44,3 +44,7 @@ class FeaturesBeside:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         return np.asarray(self.main[key])
+
+
+Features = np.ndarray | StoredArray | FeaturesBeside
+"""An array, a memory map, an array that stays in its file, or several of these for the same images."""

@@ -10,8 +10,9 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Int
 
+from dkgzsl.data.beside import Features
 from dkgzsl.data.raw import RawData
-from dkgzsl.data.stored_array import StoredArray, rows_of
+from dkgzsl.data.stored_array import rows_of
 from dkgzsl.errors import DataError
 
 Severity = Literal["error", "warning", "note"]
@@ -284,7 +285,7 @@ def _finite_features(raw: RawData, *, every_region: bool) -> Iterator[Finding]:
         )
 
 
-def _finite_rows(features: np.ndarray | StoredArray, rows: slice | np.ndarray) -> np.ndarray:
+def _finite_rows(features: Features, rows: slice | np.ndarray) -> np.ndarray:
     block = np.asarray(features[rows])
     if block.dtype.kind not in "fiu":
         raise DataError(f"features must be numbers, not {block.dtype}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,9 +60,16 @@ def load_dataset(
             put them); or something in them cannot be right.
     """
     if beside:
-        shared = {"data_root": data_root, "semantics": semantics, "unseen": unseen, "test_seed": test_seed}
-        main = load_dataset(name_or_folder, features=features, backbone=backbone, **shared)
-        others = {Path(other).stem: load_dataset(name_or_folder, features=other, **shared) for other in beside}
+        load = partial(
+            load_dataset,
+            name_or_folder,
+            data_root=data_root,
+            semantics=semantics,
+            unseen=unseen,
+            test_seed=test_seed,
+        )
+        main = load(features=features, backbone=backbone)
+        others = {Path(other).stem: load(features=other) for other in beside}
         if len(others) < len(beside):
             raise DataError("two of the features beside have the same name", fix="rename a file or store")
         return put_beside(main, others)

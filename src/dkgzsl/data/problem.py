@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
-from dkgzsl.data.beside import FeaturesBeside
-from dkgzsl.data.stored_array import StoredArray
+from dkgzsl.data.beside import Features as Features
 from dkgzsl.errors import DataError, nearest
 
 # Anonymous axes: several of these of different lengths meet in one signature.
 ClassIndices = Integer[np.ndarray, " _"]
-Features = np.ndarray | StoredArray | FeaturesBeside
-"""An array, a memory map, an array that stays in its file, or several of these for the same images."""
 ImageIndices = Integer[np.ndarray, " _"]
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from dkgzsl.data.beside import FeaturesBeside
-from dkgzsl.data.stored_array import StoredArray
+from dkgzsl.data.beside import Features
 from dkgzsl.errors import DataError
 
 
@@ -39,7 +38,7 @@ class RawData:
     tables: Mapping[str, Float[np.ndarray, "_ _"]]
     class_names: tuple[str, ...] | None = None
     labels: Int[np.ndarray, " _"] | None = None
-    features: np.ndarray | StoredArray | FeaturesBeside | None = None
+    features: Features | None = None
     image_files: tuple[str, ...] | None = None
     counts_from: int = 0
     described_only: bool = False

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 _CHUNK_BYTES: Final = 64 * 2**20
+
+
+class Rows(Protocol):
+    """What has rows of numbers: shape, type and length of an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of every axis."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the numbers."""
+        ...
+
+    def __len__(self) -> int: ...
 
 
 class StoredArray:
@@ -96,7 +112,7 @@ class StoredArray:
         return self._dataset
 
 
-def rows_of(features: np.ndarray | StoredArray, *, block_bytes: int = _CHUNK_BYTES) -> list[slice]:
+def rows_of(features: Rows, *, block_bytes: int = _CHUNK_BYTES) -> list[slice]:
     """Slices over the first axis, each of at most `block_bytes` as float64 (at least one row)."""
     row = 8 * int(np.prod(features.shape[1:]))
     step = max(1, block_bytes // max(1, row))
