@@ -45,8 +45,8 @@ def form_of(X: Any) -> Form:
         if getattr(X, "ndim", 1) != 1:
             return "vectors"
         X = np.asarray(X)
-    names = list(X) if isinstance(X, Sequence | np.ndarray) and np.ndim(X) == 1 else []
-    return "files" if names and all(isinstance(name, str | PurePath) for name in names) else "vectors"
+    several = isinstance(X, Sequence | np.ndarray) and not isinstance(X, str) and len(X) > 0
+    return "files" if several and all(isinstance(name, str | PurePath) for name in X) else "vectors"
 
 
 def region_tokens(X: np.ndarray | StoredArray) -> Features:
