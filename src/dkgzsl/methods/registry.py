@@ -9,7 +9,7 @@ group `dkgzsl.methods`: its name is the method's name, its value a `MethodInfo`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -187,7 +187,9 @@ def load_model(saved: SavedModel) -> Model:
     Raises:
         RunError: no model of that name is known.
     """
-    known = model_classes()
+    known = _models(_OWN)
+    if saved.method not in known:  # only now: a broken method from outside must not spoil ours
+        known |= _models(_outside())
     if saved.method not in known:
         raise RunError(f"unknown method {saved.method!r}", fix=nearest(saved.method, known, of="methods"))
     model: Model = _load(known[saved.method], f"model {saved.method!r}").load(saved)
@@ -196,7 +198,11 @@ def load_model(saved: SavedModel) -> Model:
 
 def model_classes() -> dict[str, str]:
     """Name in a model file -> "module:class" of every known model."""
-    return {name: at for method in method_names() for name, at in method_info(method).models.items()}
+    return _models(method_names())
+
+
+def _models(methods: Iterable[str]) -> dict[str, str]:
+    return {name: at for method in methods for name, at in method_info(method).models.items()}
 
 
 @cache
