@@ -115,12 +115,12 @@ def extract(
         resumed = store.done
         report = progress or _silent
         report(resumed, total)
-        run = _Runner(backbone, place, dtype) if resumed < total else None
+        run = Runner(backbone, place, dtype) if resumed < total else None
         starts = range(resumed, total, batch_size)
         batches = [[images.root / path for path in images.paths[s : s + batch_size]] for s in starts]
-        with _bombs_as_errors():
+        with bombs_as_errors():
             threads = workers or min(8, os.cpu_count() or 1)
-            for pixels, files in _decoded(batches, backbone, threads):
+            for pixels, files in decoded(batches, backbone, threads):
                 assert run is not None
                 tokens = run(pixels)
                 _refuse_infinite(tokens, images.paths[store.done : store.done + len(files)])
@@ -135,7 +135,7 @@ def _silent(_done: int, _total: int) -> None:
     pass
 
 
-class _Runner:
+class Runner:
     """The backbone on its device: pixels in, half-precision tokens out."""
 
     def __init__(self, backbone: Backbone, device: torch.device, dtype: torch.dtype) -> None:
@@ -146,6 +146,7 @@ class _Runner:
     def __call__(
         self, pixels: UInt8[np.ndarray, "batch 3 height width"]
     ) -> Float16[np.ndarray, "batch tokens channels"]:
+        """Tokens of resized images."""
         images = self._backbone.preprocessing.scale(torch.from_numpy(pixels).to(self._device))
         images = images.contiguous(memory_format=torch.channels_last)
         # One algorithm, not the one that happens to be fastest today: resuming must give the same bits.
@@ -158,10 +159,13 @@ class _Runner:
         return half
 
 
-def _decoded(
+def decoded(
     batches: Sequence[Sequence[Path]], backbone: Backbone, threads: int
 ) -> Iterator[tuple[np.ndarray, list[tuple[str | None, str | None]]]]:
-    """Batches of pixels in order, decoded ahead in threads: Pillow decodes and resizes outside Python's lock."""
+    """Batches of pixels [B, 3, H, W] in order, and (sha256, why it is unreadable) of each image.
+
+    They are decoded ahead in threads: Pillow decodes and resizes outside Python's lock. Unreadable ones are black.
+    """
     blank = np.zeros((3, *backbone.preprocessing.image_size), np.uint8)
 
     def one(path: Path) -> tuple[np.ndarray, str | None, str | None]:
@@ -185,7 +189,8 @@ def _decoded(
 
 
 @contextmanager
-def _bombs_as_errors() -> Iterator[None]:
+def bombs_as_errors() -> Iterator[None]:
+    """Images too large to be meant are unreadable, not a warning."""
     from PIL import Image
 
     with warnings.catch_warnings():

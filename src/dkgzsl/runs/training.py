@@ -17,6 +17,7 @@ from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import Outcome, run_protocol
 from dkgzsl.learning.checkpoint import write_checkpoint
+from dkgzsl.learning.evidence import AttributeEvidence
 from dkgzsl.learning.representation import FittedBlocks
 from dkgzsl.methods.base import Method, Setting
 from dkgzsl.methods.either_length import EitherLength
@@ -193,6 +194,10 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
         saved = outcome.fitted.visual.save()
         write_checkpoint(folder.representation_file(position), saved.tensors, saved.values)
     if position == 0:
+        refiner = outcome.fitted.visual.refiner if isinstance(outcome.fitted, FittedBlocks) else None
+        evidence = AttributeEvidence.of(plan.problem, refiner)
+        if evidence is not None:
+            evidence.write(folder.file("evidence.safetensors"))
         folder.write_csv("per_class.csv", *_per_class(plan, outcome))
         folder.write_json(FILE, RecognitionRecord.of(plan.problem, outcome.calibration).to_json())
     record = {"seed": seed, **_record(outcome)}

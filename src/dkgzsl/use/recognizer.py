@@ -17,6 +17,7 @@ from torch import Tensor
 from dkgzsl.errors import DataError, RunError, nearest
 from dkgzsl.evaluation.calibration import Calibration, fit
 from dkgzsl.learning.checkpoint import read_checkpoint, write_checkpoint
+from dkgzsl.learning.evidence import AttributeEvidence
 from dkgzsl.learning.refinement import SavedRefiner
 from dkgzsl.learning.visual import VisualFeatures
 from dkgzsl.methods.base import Extendable, Model
@@ -26,6 +27,7 @@ from dkgzsl.runs.recognition import FILE, RecognitionRecord
 
 MODEL: Final = "model.safetensors"
 REPRESENTATION: Final = "representation.safetensors"
+EVIDENCE: Final = "evidence.safetensors"
 VERSIONS: Final = "versions"
 
 
@@ -67,11 +69,13 @@ class Recognizer:
         model: scores vectors over all class numbers.
         visual: features -> vectors; None takes pooled features as they are, and of region tokens the global one.
         record: names, calibration, how an image becomes features.
+        evidence: named attributes of the classes, where there are any.
     """
 
     model: Model
     visual: VisualFeatures | None
     record: RecognitionRecord
+    evidence: AttributeEvidence | None = None
 
     @classmethod
     def from_run(cls, folder: Path, version: int | None = None) -> Recognizer:
@@ -106,7 +110,8 @@ class Recognizer:
             raise RunError(f"{FILE} is damaged: {error}", where=str(folder)) from error
         saved = read_checkpoint(folder / REPRESENTATION)
         visual = None if saved is None else VisualFeatures.load(SavedRefiner(*saved))
-        return cls(load_model(read_model(folder / MODEL)), visual, record)
+        model = load_model(read_model(folder / MODEL))
+        return cls(model, visual, record, AttributeEvidence.read(folder / EVIDENCE))
 
     def save(self, folder: Path, *, beside: Mapping[str, str] | None = None) -> None:
         """Write everything into a new folder: all of it, or nothing.
@@ -128,6 +133,8 @@ class Recognizer:
             if self.visual is not None:
                 saved = self.visual.save()
                 write_checkpoint(draft / REPRESENTATION, saved.tensors, saved.values)
+            if self.evidence is not None:
+                self.evidence.write(draft / EVIDENCE)
             text = json.dumps(self.record.to_json(), indent=2, ensure_ascii=False)
             for name, content in {**(beside or {}), FILE: text + "\n"}.items():
                 (draft / name).write_text(content, encoding="utf-8")
