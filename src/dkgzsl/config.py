@@ -217,6 +217,8 @@ class TrainConfig:
     """Score by class densities (default of dkgzsl) or by a softmax on synthesized features (paper)."""
     baseline: Literal["eszsl", "none"] = "eszsl"
     """Method to print beside ours, validated alike."""
+    report: Literal["on", "without-images", "off"] = "on"
+    """Make report.html at the end, with test images where they are known, without them, or not at all."""
     out: str | None = None
     """Run folder (default: a fresh one under runs/)."""
     resume: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Record:
         class_names: names of all classes.
         answers: to the test images.
         constant: the calibration constant; None without validation.
+        facts: how many images and classes there were, how long a description is.
         pictures: where the images shown come from: `{"embedded": unseen numbers}`, `{"files": {position: path}}`
             or nothing.
         feature_map: real and synthesized features; None for a model that synthesizes nothing.
@@ -48,7 +49,8 @@ class Record:
     class_names: tuple[str, ...]
     answers: Answers
     constant: float | None
-    pictures: Mapping[str, Any]
+    facts: Mapping[str, int] = field(default_factory=dict)
+    pictures: Mapping[str, Any] = field(default_factory=dict)
     feature_map: FeatureMap | None = None
     acquaintance: Acquaintance | None = None
     attended: AttendedPhotos | None = None
@@ -64,6 +66,7 @@ class Record:
             "format": FORMAT,
             "class_names": list(self.class_names),
             "constant": self.constant,
+            "facts": dict(self.facts),
             "pictures": dict(self.pictures),
         }
         if self.feature_map is not None:
@@ -96,6 +99,7 @@ class Record:
             class_names=tuple(values["class_names"]),
             answers=Answers.from_tensors(part("answers")),
             constant=values["constant"],
+            facts=values["facts"],
             pictures=values["pictures"],
             feature_map=FeatureMap.from_tensors(part("map")) if part("map") else None,
             acquaintance=(
@@ -111,7 +115,15 @@ def answers_record(problem: Problem, scored: Scored, constant: float | None) -> 
     """The answers alone: what a comparison needs of a seed or a baseline."""
     parts = problem.parts
     images = np.concatenate([parts.test_seen, parts.test_unseen])
-    return Record(problem.class_names, Answers.of(scored, images), constant, {})
+    facts = {
+        "training_images": len(parts.trainval),
+        "test_seen": len(parts.test_seen),
+        "test_unseen": len(parts.test_unseen),
+        "seen_classes": len(problem.seen_classes),
+        "unseen_classes": len(problem.unseen_classes),
+        "semantic_size": problem.semantics.shape[1],
+    }
+    return Record(problem.class_names, Answers.of(scored, images), constant, facts)
 
 
 @torch.no_grad()
@@ -158,6 +170,7 @@ def full_record(
         class_names=plain.class_names,
         answers=answers,
         constant=constant,
+        facts=plain.facts,
         pictures=_pictures(problem, answers, constant),
         feature_map=drawn,
         acquaintance=acquaintance(problem, prototypes),

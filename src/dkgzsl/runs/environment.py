@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "h5py", "safetensors", 
 def environment_of(problem: Problem, *, device: torch.device, seeds: list[int]) -> dict[str, Any]:
     """Everything for `environment.json`, JSON values only."""
     return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "dkgzsl": dkgzsl.__version__,
         "commit": _commit(),
         "python": platform.python_version(),

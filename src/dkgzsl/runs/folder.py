@@ -109,6 +109,11 @@ class RunFolder:
             "representation.safetensors" if position == 0 else f"representation-{position + 1}.safetensors"
         )
 
+    def record_file(self, which: int | str) -> Path:
+        """Where what the page is drawn from lies, of a seed by position, or of the `baseline`."""
+        names = {0: "report.safetensors", "baseline": "report-baseline.safetensors"}
+        return self.file(names.get(which) or f"report-{int(which) + 1}.safetensors")
+
     def checkpoints(self, seed: int) -> Path:
         """Folder for what an interrupted seed needs to go on; removed when the seed is done."""
         return self.path / "checkpoints" / f"seed-{seed}"

@@ -58,7 +58,7 @@ class Plan:
     def recorded(self) -> dict[str, Any]:
         """The configuration as `config.yaml` holds it: no switches of this one call, paths absolute."""
         content = asdict(self.config)
-        for name in ("config", "dataset", "resume", "overwrite", "json", "dry_run", "out"):
+        for name in ("config", "dataset", "resume", "overwrite", "json", "dry_run", "out", "report"):
             del content[name]
         return _plain(content)  # type: ignore[no-any-return]
 

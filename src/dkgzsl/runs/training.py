@@ -26,6 +26,7 @@ from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
 from dkgzsl.methods.model_file import write_model
 from dkgzsl.methods.paper import PaperMethod
 from dkgzsl.methods.peers.eszsl import ESZSL
+from dkgzsl.report.record import answers_record, full_record
 from dkgzsl.runs.card import model_card
 from dkgzsl.runs.environment import environment_of, split_hash
 from dkgzsl.runs.folder import RunFolder, choose_folder
@@ -125,6 +126,7 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
     folder.write_json("result.json", {**result, **details})
     folder.write_text("card.md", model_card(result, details, folder.read_json("environment.json")))
     folder.log("result", **result)
+    _write_page(plan, folder, reporter)
     return Trained(path, result, details)
 
 
@@ -193,6 +195,7 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
     if isinstance(outcome.fitted, FittedBlocks):
         saved = outcome.fitted.visual.save()
         write_checkpoint(folder.representation_file(position), saved.tensors, saved.values)
+    _keep_record(plan, folder, position, seed, outcome, reporter)
     if position == 0:
         refiner = outcome.fitted.visual.refiner if isinstance(outcome.fitted, FittedBlocks) else None
         evidence = AttributeEvidence.of(plan.problem, refiner)
@@ -205,6 +208,40 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
     if checkpoints.parent.exists():
         shutil.rmtree(checkpoints.parent)
     return record
+
+
+def _keep_record(
+    plan: Plan, folder: RunFolder, position: int, seed: int, outcome: Outcome, reporter: Reporter
+) -> None:
+    """Keep what the page is drawn from: all of it of the first seed, the answers of the others."""
+    if plan.config.report == "off":
+        return
+    problem, scored, constant = plan.problem_for(seed), outcome.scored, outcome.constant
+    try:
+        if position:
+            record = answers_record(problem, scored, constant)
+        else:
+            reporter.stage("for the report", None)
+            record = full_record(problem, scored, constant, model=outcome.model, fitted=outcome.fitted, seed=seed)
+        record.write(folder.record_file(position))
+    except Exception as error:  # whatever it is, the run is worth more than its page
+        _say_failed(reporter, folder, error)
+
+
+def _write_page(plan: Plan, folder: RunFolder, reporter: Reporter) -> None:
+    if plan.config.report == "off":
+        return
+    from dkgzsl.runs.reading import write_report  # matplotlib and jinja2 are imported here, at the very end
+
+    try:
+        write_report(folder.path, images=plan.config.report == "on")
+    except Exception as error:  # likewise
+        _say_failed(reporter, folder, error)
+
+
+def _say_failed(reporter: Reporter, folder: RunFolder, error: Exception) -> None:
+    what = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reporter.say(f"the report is not complete ({what}); the run itself is. Again: dkgzsl report {folder.path}")
 
 
 def _steps(plan: Plan) -> int | None:
@@ -226,6 +263,13 @@ def _run_baseline(plan: Plan, folder: RunFolder, reporter: Reporter) -> dict[str
         seed=plan.seeds[0],
         watch=lambda *_: reporter.advance(),
     )
+    if plan.config.report != "off":
+        try:
+            answers_record(plan.problem_for(plan.seeds[0]), outcome.scored, outcome.constant).write(
+                folder.record_file("baseline")
+            )
+        except Exception as error:
+            _say_failed(reporter, folder, error)
     record = {"method": "eszsl", **_record(outcome)}
     folder.write_seed("baseline", record)
     return record

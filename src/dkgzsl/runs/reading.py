@@ -1,0 +1,79 @@
+"""A finished run read from its folder, and its page written there."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import yaml
+
+from dkgzsl.errors import RunError
+from dkgzsl.report.content import RunContent
+from dkgzsl.report.record import Record
+from dkgzsl.runs.folder import RunFolder
+
+REPORT = "report.html"
+
+
+def read_run(path: Path) -> RunContent:
+    """What the folder of a finished run holds.
+
+    Raises:
+        RunError: it is no run folder, the run is not finished, or a file is damaged.
+    """
+    folder = RunFolder.open(path)
+    result = folder.read_json("result.json")
+    try:
+        config = yaml.safe_load(folder.file("config.yaml").read_text(encoding="utf-8"))
+        log = [json.loads(line) for line in folder.file("metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        with folder.file("per_class.csv").open(encoding="utf-8", newline="") as file:
+            classes = list(csv.DictReader(file))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunError(f"the run folder is damaged: {error}", where=str(path)) from error
+    return RunContent(
+        folder=path,
+        result=result,
+        environment=folder.read_json("environment.json"),
+        config=config,
+        log=log,
+        records=tuple(Record.read(folder.record_file(position)) for position in range(len(result["seeds"]))),
+        baseline=Record.read(folder.record_file("baseline")),
+        classes=classes,
+        files=tuple(
+            sorted((p.name, p.stat().st_size) for p in path.iterdir() if p.is_file() and p.name != REPORT)
+        ),
+    )
+
+
+def write_report(path: Path, *, out: Path | None = None, images: bool = True) -> Path:
+    """Make the page of a run.
+
+    Args:
+        path: the run folder.
+        out: file to write (default: `report.html` in the folder).
+        images: whether test images are put into the page, where they are found.
+
+    Raises:
+        RunError: the run is not finished, or the page cannot be written.
+    """
+    from dkgzsl.report.page import render_run
+
+    return write_page(out or path / REPORT, render_run(read_run(path), images=images))
+
+
+def write_page(out: Path, page: str) -> Path:
+    """Write a page, whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(page, encoding="utf-8", newline="")
+        partial.replace(out)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"cannot write the page: {error.strerror or error}", where=str(out)) from error
+    return out
