@@ -22,7 +22,8 @@ class FeaturesBeside:
 
     def __init__(self, main: Features, others: Mapping[str, Features]) -> None:
         self.main, self.others = main, dict(others)
-        self.shape, self.dtype = tuple(main.shape), main.dtype
+        self.shape: tuple[int, ...] = tuple(main.shape)
+        self.dtype: np.dtype[Any] = main.dtype
 
     @property
     def ndim(self) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
 _CHUNK_BYTES: Final = 64 * 2**20
 
 
+@runtime_checkable
 class Rows(Protocol):
     """What has rows of numbers: shape, type and length of an array."""
 
