@@ -1,6 +1,6 @@
 """A small world of pictures: a random backbone, described classes of coloured photos, models fitted on them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -16,6 +16,8 @@ from dkgzsl.methods.base import Model, Task
 from dkgzsl.methods.knowledge import KnowledgeMethod
 from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
 from dkgzsl.methods.paper import PaperMethod
+from dkgzsl.runs.recognition import RecognitionRecord, SemanticsRecord
+from dkgzsl.use.recognizer import Recognizer
 from worlds import QUICK, SMALL
 
 SIDE, SEEN, CLASSES, EACH, ATTRIBUTES = 64, 5, 8, 6, 7
@@ -103,21 +105,23 @@ def _model(task: Task, kind: str) -> Model:
     return knowledge.fit(task, setting)
 
 
-def scores(world: Fitted, pixels: np.ndarray) -> Tensor:
-    """Scores by the package's own way."""
-    tokens = stored_tokens(world.backbone, pixels)
-    return world.model.scores(tokens[:, 0] if world.visual is None else world.visual(tokens))
+def recognizer(world: Fitted, removed: tuple[int, ...] = ()) -> Recognizer:
+    """With a constant and a temperature that fit the scores' scale, so that no probability is simply 1."""
+    which = world.backbone
+    side = which.preprocessing.image_size[0]
+    names = tuple(f"bird {number}" for number in range(CLASSES))
+    record = RecognitionRecord(
+        names, SemanticsRecord("att", ATTRIBUTES), removed=removed, features=(1 + which.regions, which.channels),
+        images=which.record(),
+    )  # fmt: skip
+    made = Recognizer(world.model, world.visual, record)
+    scores = made.scores(stored_tokens(which, photos(24, side)))
+    spread = float(scores[:, made.is_known].std(axis=1).mean())
+    calibration = Calibration(spread / 2, spread / 2, float(np.quantile(fit(scores), 0.2)))
+    return replace(made, record=replace(record, calibration=calibration))
 
 
-def calibration(world: Fitted) -> tuple[float, float]:
-    """A constant and a temperature that fit the scores' scale, so that no probability is simply 1."""
-    spread = float(scores(world, photos(24, world.backbone.preprocessing.image_size[0])).std(dim=1).mean())
-    return spread / 2, spread / 2
-
-
-def expected(world: Fitted, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and fit by the package's own way."""
-    constant, temperature = calibration(world)
-    found = scores(world, pixels).double().numpy()
-    found[:, world.model.unseen.numpy()] += constant
-    return Calibration(constant, temperature).probabilities(found), fit(found)
+def expected(made: Recognizer, which: Backbone, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of the known classes, and fit, by the package's own way."""
+    scores = made.scores(stored_tokens(which, pixels))
+    return made.calibration.probabilities(scores)[:, made.is_known], fit(scores)

@@ -20,6 +20,7 @@ VERBS = {
     "data describe": ("class descriptions from names or sentences, by a text encoder", "dkgzsl.cli.data_describe"),
     "data convert": ("feature stores from and to the field's files", "dkgzsl.cli.data_convert"),
     "attention": ("draw where a run's strongest attributes lie on photos", "dkgzsl.cli.attention"),
+    "export": ("one ONNX file from pixels to calibrated probabilities", "dkgzsl.cli.export"),
     "data list": ("the data sets that are known, and which are here", "dkgzsl.cli.data_list"),
     "data fetch": ("a benchmark data set from its official source, with size and terms", "dkgzsl.cli.data_fetch"),
     "data check": ("look for leaks, off-by-ones, NaN and other traps in a data set", "dkgzsl.cli.data_check"),

@@ -6,8 +6,9 @@ import json
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
-from io import BytesIO
+from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -61,10 +62,10 @@ def write_onnx(
             f"the weights take {size / 2**30:.1f} GiB, and one ONNX file holds 2 at most",
             fix="export the classifier alone with --features-only, or train on features of a smaller backbone",
         )
-    graph = BytesIO()
     axes = {name: {0: "batch"} for name in (input_name, *OUTPUTS)}
     try:
-        with _quiet():
+        with _quiet(), TemporaryDirectory(prefix="dkgzsl-") as folder:
+            graph = Path(folder) / "graph.onnx"
             torch.onnx.export(
                 module,
                 (example,),
@@ -75,12 +76,12 @@ def write_onnx(
                 dynamic_axes=axes,
                 opset_version=opset,
             )
+            proto = onnx.load_model(graph)
     except Exception as error:  # of many kinds; the exporter's own texts span pages
         raise RunError(
             f"torch cannot trace this backbone: {type(error).__name__}: {_first_line(error)}",
             fix="export the classifier alone with --features-only",
         ) from error
-    proto = onnx.load_model_from_string(graph.getvalue())
     for key, value in {"format": FORMAT, **metadata}.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = f"dkgzsl.{key}", json.dumps(value, ensure_ascii=False)
@@ -125,8 +126,6 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def _needed(name: str) -> Any:
-    from importlib import import_module
-
     try:
         return import_module(name)
     except ImportError as error:
