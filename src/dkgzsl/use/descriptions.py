@@ -60,9 +60,9 @@ class Descriptions:
             )
         if not labels:
             raise InputError("semantics describe no class", fix="give one vector a class")
-        for label in labels:
-            if labels.count(label) > 1:
-                raise InputError(f"class {label!r} is described twice", fix="give one vector a class")
+        if len(set(labels)) < len(labels):
+            twice = next(label for label in labels if labels.count(label) > 1)
+            raise InputError(f"class {twice!r} is described twice", fix="give one vector a class")
         values = [vector_of(label, row) for label, row in zip(labels, rows, strict=True)]
         for label, value in zip(labels, values, strict=True):
             if len(value) != len(values[0]):
@@ -83,11 +83,11 @@ class Descriptions:
         wanted = list(classes)
         missing = [label for label in wanted if label not in row]
         if missing:
-            more = f" (nor have {len(missing) - 1} others)" if len(missing) > 1 else ""
+            more = f" (and {len(missing) - 1} more have none)" if len(missing) > 1 else ""
+            hint = nearest(str(missing[0]), [str(label) for label in self.classes]).partition(" (known")
             raise InputError(
                 f"class {missing[0]!r} of y has no vector in semantics{more}",
-                fix="describe every class that has images; "
-                + nearest(str(missing[0]), [str(label) for label in self.classes], of="described"),
+                fix="describe every class that has images" + (f"; {hint[0]}" if hint[1] else ""),
             )
         return self.values[[row[label] for label in wanted]]
 

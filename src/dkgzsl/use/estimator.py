@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar, no_type_check
 
@@ -14,38 +12,23 @@ from jaxtyping import Float
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    assert_all_finite,
-    check_consistent_length,
-    check_is_fitted,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted
 
 from dkgzsl.config import AdversarialConfig, ClassifierConfig, KnowledgeConfig, RefinementConfig
 from dkgzsl.data.arrays import problem_from_arrays
-from dkgzsl.data.problem import Features
-from dkgzsl.data.stored_array import StoredArray
 from dkgzsl.errors import InputError, nearest
-from dkgzsl.learning.representation import FittedBlocks
-from dkgzsl.methods.base import Extendable, Generator, SavedModel
-from dkgzsl.methods.registry import load_model
-from dkgzsl.runs.plan import device_of
-from dkgzsl.runs.recognition import RecognitionRecord
+from dkgzsl.methods.base import Extendable, Generator
 from dkgzsl.use.descriptions import Descriptions, Semantics, joined_classes, plain, vector_of
 from dkgzsl.use.estimator_file import FILE, EstimatorState
-from dkgzsl.use.estimator_input import Form, Images, backbone_for, form_of, region_tokens, tokens_of_files
+from dkgzsl.use.estimator_input import BLOCK, block_of, feature_blocks, form_of, training_images
 from dkgzsl.use.estimator_plan import plan_for
-from dkgzsl.use.fitting import fit_described, fit_seen, unsolved
+from dkgzsl.use.fitting import fit_described, fit_seen, recognizer_of, unsolved
+from dkgzsl.use.photos import photo_reader
 from dkgzsl.use.recognizer import Recognizer
 
 F = TypeVar("F", bound=Callable[..., Any])
 # As scikit-learn has it, a constructor only stores: fit looks at the values.
 _only_stores: Callable[[F], F] = no_type_check
-
-_BLOCK = 64
-"""Images scored together, always so many: an image's scores do not depend on which others it comes with."""
 
 
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -195,8 +178,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 vector, or a vector is unfit.
             ConfigError: a parameter is out of range or at odds with another.
         """
-        with self._read(X, y) as (images, labels):
-            seen, positions = _seen_classes(labels)
+        with training_images(self, X, y) as (images, labels):
+            seen, positions = seen_classes(labels, images.features)
             known = None if semantics is None else Descriptions.of(semantics)
             others = [] if known is None else [c for c in known.classes if c not in set(seen.tolist())]
             classes = joined_classes(seen, others)
@@ -209,7 +192,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 np.eye(len(seen)) if known is None else {SOURCE: known.rows_of(order)},
                 class_names=[str(c) for c in order],
                 parts={"trainval": np.arange(len(labels)), "test_seen": _NONE, "test_unseen": _NONE},
-                validation_classes=self._validation_classes(seen),
+                validation_classes=positions_of(self.validation_classes, seen),
                 name="fit",
                 provenance=images.record,
                 attribute_names={SOURCE: known.columns} if known is not None and known.columns else None,
@@ -223,14 +206,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 attributes_known=known is not None and known.columns is not None,
             )
             outcome = fit_seen(plan) if known is None else fit_described(plan)
-            recognizer = Recognizer(
-                load_model(_at_home(outcome.model.save())),
-                outcome.fitted.visual if isinstance(outcome.fitted, FittedBlocks) else None,
-                RecognitionRecord.of(problem, outcome.calibration),
-            )
-            sample = _some(images.features, np.arange(min(_BLOCK, len(labels))), recognizer)
+            recognizer = recognizer_of(problem, outcome)
+            sample = block_of(images.features, np.arange(min(BLOCK, len(labels))), recognizer)
             if not np.isfinite(recognizer.scores(sample)).all():
                 raise unsolved("some scores are not finite")
+        self.__dict__.pop("_reader", None)
         self.recognizer_ = recognizer
         self.classes_, self.described_, self.form_ = classes, known is not None, images.form
         self.n_features_in_ = images.features.shape[-1]
@@ -327,9 +307,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if X is None:
             self.recognizer_ = recognizer.with_class(str(label), described)
         else:
-            with self._again(X) as images:
-                features = np.asarray(images.features)
-                self.recognizer_ = recognizer.with_class(str(label), described, features)
+            few = np.concatenate([block[:number] for block, number in self._blocks(X)])
+            self.recognizer_ = recognizer.with_class(str(label), described, few)
         self.classes_ = classes
         return self
 
@@ -430,65 +409,24 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             loaded.feature_names_in_ = np.array(state.feature_names, dtype=object)
         return loaded
 
-    @contextmanager
-    def _read(self, X: Any, y: Any) -> Iterator[tuple[Images, np.ndarray]]:
-        """Training images and their labels, checked as scikit-learn checks them."""
-        form = form_of(X)
-        if form == "vectors":
-            features, labels = validate_data(self, _in_memory(X), y, dtype=np.float32)
-            yield Images(form, features, {}), labels
-            return
-        if y is None:
-            raise InputError("ZeroShotClassifier requires y to be passed, but the target y is None")
-        labels = column_or_1d(y, warn=True)
-        assert_all_finite(labels, input_name="y")
-        check_consistent_length(X, labels)
-        if hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-        with self._tokens(X, form) as images:
-            yield images, labels
-
-    @contextmanager
-    def _again(self, X: Any) -> Iterator[Images]:
-        """Further images, which must be as those that `fit` took."""
-        check_is_fitted(self)
-        form = form_of(X)
-        if (form == "vectors") != (self.form_ == "vectors"):
-            raise InputError(
-                f"X holds {form}, and fit took {self.form_}", fix="give images in the form that fit took"
-            )
-        if form == "vectors":
-            features = validate_data(self, _in_memory(X), dtype=np.float32, reset=False)
-            yield Images(form, features, {})
-            return
-        with self._tokens(X, form) as images:
-            if images.features.shape[-1] != self.n_features_in_:
-                raise InputError(
-                    f"X has {images.features.shape[-1]} channels, but ZeroShotClassifier is expecting "
-                    f"{self.n_features_in_} features as input"
-                )
-            yield images
-
-    @contextmanager
-    def _tokens(self, X: Any, form: Form) -> Iterator[Images]:
-        if form == "regions":
-            yield Images(form, region_tokens(X), {})
-            return
-        backbone = backbone_for(self.backbone, self.weights, self.image_size)
-        with tokens_of_files(list(X), backbone, str(device_of(self.device))) as images:
-            yield images
-
     def _scores(self, X: Any) -> Float[np.ndarray, "images classes"]:
         """Scores with the constant on unseen classes, columns in the order of `classes_`."""
         check_is_fitted(self)
-        recognizer: Recognizer = self.recognizer_
-        with self._again(X) as images:
-            features, number = images.features, len(images.features)
-            blocks = [
-                recognizer.scores(_some(features, np.arange(start, min(start + _BLOCK, number)), recognizer))
-                for start in range(0, number, _BLOCK)
-            ]
-        return np.concatenate(blocks)[:number, self._columns()]
+        found = [self.recognizer_.scores(block)[:number] for block, number in self._blocks(X)]
+        return np.asarray(np.concatenate(found)[:, self._columns()])
+
+    def _blocks(self, X: Any) -> Iterator[tuple[np.ndarray, int]]:
+        """Features of further images; see `feature_blocks`."""
+        files = form_of(X) == "files"
+        if files and not hasattr(self, "_reader"):
+            weights = None if self.weights is None else Path(self.weights)
+            self._reader = photo_reader(self.recognizer_.record, weights=weights, device=self.device)
+        reader = self._reader if files else None
+        return feature_blocks(self, X, form=self.form_, recognizer=self.recognizer_, reader=reader)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_reader"}
 
     def _columns(self) -> list[int]:
         """Class number of each of `classes_`."""
@@ -507,19 +445,6 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             names = [str(one) for one in known]
             raise InputError(f"there is no class {label!r}", fix=nearest(str(label), names, of="classes"))
 
-    def _validation_classes(self, seen: np.ndarray) -> list[int] | None:
-        if self.validation_classes is None:
-            return None
-        position = {label: number for number, label in enumerate(seen.tolist())}
-        chosen = [plain(label) for label in self.validation_classes]
-        for label in chosen:
-            if label not in position:
-                raise InputError(
-                    f"the validation class {label!r} is none of the classes of y",
-                    fix=nearest(str(label), [str(c) for c in position], of="classes"),
-                )
-        return [position[label] for label in chosen]
-
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
@@ -534,38 +459,3 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 SOURCE = "semantics"
 _NONE = np.empty(0, np.int64)
-
-
-def _some(features: Features, positions: np.ndarray, recognizer: Recognizer) -> np.ndarray:
-    """Features of some images as the recognizer takes them; vectors are filled up with zeros to a whole block."""
-    if features.ndim == 3:
-        return np.asarray(features[positions] if recognizer.visual is not None else features[positions, 0])
-    block = np.zeros((_BLOCK, features.shape[1]), np.float32)
-    block[: len(positions)] = features[positions]
-    return block
-
-
-def _at_home(saved: SavedModel) -> SavedModel:
-    """The same on the CPU, each tensor with memory of its own and no more."""
-    return replace(saved, tensors={name: one.detach().cpu().clone() for name, one in saved.tensors.items()})
-
-
-def _in_memory(X: Any) -> Any:
-    return np.asarray(X) if isinstance(X, StoredArray) else X
-
-
-def _seen_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted labels, and each image's position among them."""
-    check_classification_targets(labels)
-    seen, positions = np.unique(labels, return_inverse=True)
-    if len(seen) < 2:
-        raise InputError(
-            f"one class alone ({plain(seen[0])!r}) cannot be told from others: y has no second class",
-            fix="give images of two classes at least",
-        )
-    if np.bincount(positions).max() < 2:
-        raise InputError(
-            "every class has a single image: how images of a class differ is not known",
-            fix="give two images of one class at least",
-        )
-    return seen, positions

@@ -19,10 +19,13 @@ from dkgzsl.evaluation.calibration import Calibration, calibrate
 from dkgzsl.evaluation.examination import Examination, final_of
 from dkgzsl.evaluation.metrics import Scored, per_class_accuracy
 from dkgzsl.evaluation.protocols import Outcome, validated
-from dkgzsl.learning.representation import Representation
+from dkgzsl.learning.representation import FittedBlocks, Representation
 from dkgzsl.methods.base import Model, Setting
+from dkgzsl.methods.registry import load_model
 from dkgzsl.runs.plan import Plan
+from dkgzsl.runs.recognition import RecognitionRecord
 from dkgzsl.runs.training import make_method
+from dkgzsl.use.recognizer import Recognizer
 
 T = TypeVar("T")
 
@@ -94,6 +97,17 @@ def fit_seen(plan: Plan) -> Outcome:
     task, examination = final_of(problem, way)
     model = _solved(lambda: method.fit(task, judge.setting))
     return _outcome(examination, model, judge.setting, way, calibrate(judge.scored, 0.0))
+
+
+def recognizer_of(problem: Problem, outcome: Outcome) -> Recognizer:
+    """What a fit is used by, on the CPU; it keeps no training image, and no tensor larger than it must be."""
+    saved = outcome.model.save()
+    tensors = {name: tensor.detach().cpu().clone() for name, tensor in saved.tensors.items()}
+    return Recognizer(
+        model=load_model(replace(saved, tensors=tensors)),
+        visual=outcome.fitted.visual if isinstance(outcome.fitted, FittedBlocks) else None,
+        record=RecognitionRecord.of(problem, outcome.calibration),
+    )
 
 
 class _HeldOut:
@@ -206,7 +220,8 @@ def unsolved(why: str) -> InputError:
     """The error where features and settings have no finite solution."""
     return InputError(
         f"no solution for these features and settings: {why}",
-        fix="look at the features: they must vary within classes, in a moderate range",
+        fix="look at the features, which must vary within classes in a moderate range, and at the descriptions, "
+        "which must differ",
     )
 
 
