@@ -20,7 +20,15 @@ from dkgzsl.errors import InputError, nearest
 from dkgzsl.methods.base import Extendable, Generator
 from dkgzsl.use.descriptions import Descriptions, Semantics, joined_classes, plain, vector_of
 from dkgzsl.use.estimator_file import FILE, EstimatorState
-from dkgzsl.use.estimator_input import BLOCK, block_of, feature_blocks, form_of, training_images
+from dkgzsl.use.estimator_input import (
+    BLOCK,
+    block_of,
+    feature_blocks,
+    form_of,
+    positions_of,
+    seen_classes,
+    training_images,
+)
 from dkgzsl.use.estimator_plan import plan_for
 from dkgzsl.use.fitting import fit_described, fit_seen, recognizer_of, unsolved
 from dkgzsl.use.photos import photo_reader

@@ -126,7 +126,7 @@ def seen_classes(labels: np.ndarray, features: Features) -> tuple[np.ndarray, In
         )
     single = len(seen) == len(labels)
     # Of tokens, which may be far larger than memory, it is found out by the fit.
-    if single or (features.ndim == 2 and np.array_equal(features, features[first[positions]])):
+    if single or (features.ndim == 2 and np.array_equal(np.asarray(features), features[first[positions]])):
         why = "every class has a single image" if single else "all images of a class are the same"
         raise InputError(
             f"{why}: how images of a class differ is not known", fix="give two different images of one class"
