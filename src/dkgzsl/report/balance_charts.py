@@ -86,7 +86,11 @@ def curve_chart(name: str, lines: Sequence[Line], *, beside: Sequence[SeenUnseen
         )
         axes.set_aspect("equal")
         handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=1, labelspacing=0.35)
+        named = sum(bool(line.name) for line in lines)
+        order = [*reversed(range(named)), *range(named, len(handles))]  # drawn last, named first
+        figure.legend(
+            [handles[n] for n in order], [labels[n] for n in order], loc="outside lower left", labelspacing=0.35
+        )
 
     points = "; ".join(
         f"{line.name or 'this model'}: AUSUC {percent(line.area)} %"
@@ -101,7 +105,7 @@ def curve_chart(name: str, lines: Sequence[Line], *, beside: Sequence[SeenUnseen
     title = "Accuracy on seen over accuracy on unseen classes"
     entries = sum(1 + (number == 0) * 2 for number in range(len(lines)))
     return Chart(
-        draw(name, title=title, description=points, height=330 + 17 * entries, paint=paint),
+        draw(name, title=title, description=points, height=310 + 17 * entries, paint=paint),
         title,
         ("unseen right, %", *(f"seen right, %: {line.name or 'this model'}" for line in lines)),
         _curve_rows(lines),
@@ -167,8 +171,8 @@ def destinations_chart(
             for place, start, width in zip(places, left, widths, strict=True):
                 if width >= 9:
                     axes.text(
-                        start + width / 2, place, f"{width:.1f}", ha="center", va="center", color=COLOUR["paper"],
-                        fontweight="bold", fontsize=11,
+                        start + width / 2, place, percent(width / 100), ha="center", va="center", fontsize=11,
+                        color=COLOUR["paper"], fontweight="bold",
                     )  # fmt: skip
             left += widths
         axes.set(xlim=(0, 100), xticks=[], yticks=places)
@@ -183,7 +187,7 @@ def destinations_chart(
         for text, d in found
     )
     return Chart(
-        draw(name, title=title, description=words, height=60 + 36 * len(found) + 3 * 18, paint=paint),
+        draw(name, title=title, description=words, height=24 + 36 * len(found) + 3 * 18, paint=paint),
         title,
         ("%", *kinds),
         tuple((text, *map(percent, row)) for (text, _), row in zip(found, values, strict=True)),
@@ -212,7 +216,7 @@ def class_chart(
         axes = one_axes(figure)
         for text, values, colour, marker in groups:
             place = (np.arange(len(values)) + 0.5) / len(values) * 100
-            size = 5.5 if len(values) < 40 else 4 if len(values) < 120 else 2.5
+            size = 5.5 if len(values) < 40 else 3 if len(values) < 120 else 2
             axes.plot(
                 place, 100 * values, marker=marker, color=colour, markersize=size, linewidth=1.2,
                 label=f"{text}: {percent(float(values.mean()))} on average",

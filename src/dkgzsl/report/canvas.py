@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH: Final = 360
-"""Width of a chart in its own units: on a phone about one pixel each, so that text of 12 is read there, too."""
+WIDTH: Final = 330
+"""Width of a chart in its own units: on a phone about one pixel each, so that its text is read there, too."""
 
 # Each role has a stand-in that no figure uses otherwise; in the SVG it becomes a variable of the page's style.
 _ROLES: Final = ("ink", "muted", "line", "paper", "ours", "peer", "good", "near", "far", "c1", "c2", "c3", "c4",
@@ -109,12 +109,12 @@ def _style(name: str) -> dict[str, Any]:
         "text.parse_math": False,
         "axes.formatter.use_mathtext": False,
         "axes.unicode_minus": True,
-        "font.size": 11.5,
-        "axes.labelsize": 11.5,
-        "axes.titlesize": 11.5,
-        "xtick.labelsize": 11,
-        "ytick.labelsize": 11,
-        "legend.fontsize": 11,
+        "font.size": 12,
+        "axes.labelsize": 12,
+        "axes.titlesize": 12,
+        "xtick.labelsize": 11.5,
+        "ytick.labelsize": 11.5,
+        "legend.fontsize": 11.5,
         "figure.facecolor": "none",
         "axes.facecolor": "none",
         "savefig.facecolor": "none",

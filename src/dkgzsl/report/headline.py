@@ -8,7 +8,7 @@ from typing import Any
 
 from dkgzsl.report.content import RunContent
 from dkgzsl.report.paired import Difference, paired_differences, same_images
-from dkgzsl.report.wording import DASH, FIGURES, classes, counted, listed, mean_percent, name, percent
+from dkgzsl.report.wording import FIGURES, classes, counted, mean_percent, name, percent, signed
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,8 @@ def differences(content: RunContent) -> dict[str, Difference]:
 
 def difference_text(difference: Difference) -> str:
     """`+1.2 [+0.3, +2.0]`, in points."""
-    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(
-        *(100 * v for v in (difference.value, difference.low, difference.high))
-    )
+    value, low, high = (signed(v) for v in (difference.value, difference.low, difference.high))
+    return f"{value} [{low}, {high}]"
 
 
 def tiles(content: RunContent) -> list[Tile]:
@@ -137,19 +136,23 @@ def tiles(content: RunContent) -> list[Tile]:
 def in_words(content: RunContent) -> str:
     """The headline in one sentence."""
     metrics = content.result["metrics"]
-    h = metrics.get("h_calibrated") or metrics.get("h")
     t1, chance = metrics.get("t1"), content.result.get("chance") or {}
-    parts = []
+    told = []
     if t1 is not None:
-        luck = f" (by chance {percent(chance['t1'])} %)" if "t1" in chance else ""
-        parts.append(f"among the unseen classes alone it tells {percent(t1['mean'])} % right{luck}")
-    if metrics.get("u") is not None and metrics.get("s") is not None:
-        parts.append(
-            f"among all classes {percent(metrics['u']['mean'])} % of the unseen and "
-            f"{percent(metrics['s']['mean'])} % of the seen ones"
+        luck = f" (by chance {percent(chance['t1'])}\u00a0%)" if "t1" in chance else ""
+        told.append(
+            f"among the unseen classes alone it tells {percent(t1['mean'])}\u00a0% of the images right{luck}"
         )
-    if h is not None:
-        kind = "calibrated " if metrics.get("h_calibrated") else ""
-        parts.append(f"a {kind}balance H of {percent(h['mean'])} %")
-    text = listed(parts) or DASH
+    if metrics.get("u") is not None and metrics.get("s") is not None:
+        told.append(
+            f"among all classes together {percent(metrics['u']['mean'])}\u00a0% of the unseen and "
+            f"{percent(metrics['s']['mean'])}\u00a0% of the seen ones"
+        )
+    if not told:
+        return ""
+    text = "; ".join(told)
+    if metrics.get("h") is not None:
+        text += f". The balance of these two, H, is {percent(metrics['h']['mean'])}\u00a0%"
+        if metrics.get("h_calibrated") is not None:
+            text += f", calibrated {percent(metrics['h_calibrated']['mean'])}\u00a0%"
     return text[0].upper() + text[1:] + "."

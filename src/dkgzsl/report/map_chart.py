@@ -14,6 +14,7 @@ from dkgzsl.report.feature_map import FeatureMap
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_CLOSE = 0.07  # of the width: names as near as that would lie on each other
 _REACH = 1.6  # room around the middle nine tenths of the points
 
 
@@ -40,16 +41,20 @@ def map_chart(name: str, drawn: FeatureMap, class_names: Sequence[str]) -> Chart
                 *real.T.numpy(), marker, color=colour, markersize=4.5, markeredgewidth=0, alpha=0.75,
                 linestyle="none", label="unseen classes, real test images" if number == 0 else None,
             )  # fmt: skip
+        points = torch.cat([drawn.real, drawn.made, drawn.seen])
+        low, high = points.quantile(0.02, dim=0), points.quantile(0.98, dim=0)
+        middles = torch.stack([drawn.made[drawn.made_labels == c].mean(0) for c in unseen])
         for c in seen:
-            x, y = drawn.seen[drawn.seen_labels == c].mean(0).tolist()
+            place = drawn.seen[drawn.seen_labels == c].mean(0)
+            if ((middles - place) / (high - low)).abs().amax(1).min() < _CLOSE:
+                place = place - torch.tensor([0, _CLOSE]) * (high - low)  # below the name that stands there
+            x, y = place.tolist()
             text = wording.short(wording.name(class_names[c]), 16)
             label(axes, x, y, text, ha="center", va="center", fontsize=10, color=COLOUR["muted"])
         for c in unseen:
             x, y = drawn.made[drawn.made_labels == c].mean(0).tolist()
             text = wording.short(wording.name(class_names[c]), 16)
             label(axes, x, y, text, ha="center", va="center", fontsize=12, fontweight="bold", color=COLOUR["ink"])
-        points = torch.cat([drawn.real, drawn.made, drawn.seen])
-        low, high = points.quantile(0.02, dim=0), points.quantile(0.98, dim=0)
         middle, reach = (low + high) / 2, _REACH * (high - low) / 2
         axes.set_xlim(float(middle[0] - reach[0]), float(middle[0] + reach[0]))
         axes.set_ylim(float(middle[1] - reach[1]), float(middle[1] + reach[1]))

@@ -36,7 +36,7 @@ def provenance(content: RunContent) -> list[tuple[str, str]]:
         ("split", f"{_split(data)}sha256 {environment['split_sha256']}"),
         ("variant", f"{result['variant']}, classifier {content.config.get('classifier') or 'not recorded'}"),
         ("seeds", ", ".join(map(str, result["seeds"]))),
-        ("date", environment.get("started", "not recorded (an older run)").replace("T", " ")),
+        ("date", _date(environment.get("started"))),
         ("versions", f"dkgzsl {environment['dkgzsl']}, Python {environment['python']}, " + _pairs(libraries)),
         ("commit", environment.get("commit") or "not a checkout"),
         (
@@ -46,6 +46,10 @@ def provenance(content: RunContent) -> list[tuple[str, str]]:
         ("time", f"{result['seconds']:.0f} s"),
     ]
     return [(key, printable(str(value))) for key, value in rows]
+
+
+def _date(started: str | None) -> str:
+    return "not recorded (an older run)" if started is None else f"{started[:16].replace('T', ' ')} UTC"
 
 
 def settings(content: RunContent) -> list[tuple[str, str]]:

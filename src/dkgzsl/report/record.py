@@ -25,7 +25,7 @@ from dkgzsl.report.feature_map import IMAGES_DRAWN, SYNTHESIZED, FeatureMap, dra
 from dkgzsl.report.visual_space import VisualSpace
 
 FORMAT = "dkgzsl report 1"
-GALLERY = 20
+GALLERY = 24
 CONFUSIONS = 8
 _SAMPLE = 3000
 
@@ -189,7 +189,7 @@ def _on_the_cpu(model: Model) -> Generator:
 
 
 def gallery_rows(answers: Answers) -> list[int]:
-    """Rows of the images shown as a first impression: the first test image of up to 20 unseen classes, evenly."""
+    """Rows of the images shown as a first impression: the first test image of up to 24 unseen classes, evenly."""
     return _evenly(first_of_each(answers, unseen=True), GALLERY)
 
 

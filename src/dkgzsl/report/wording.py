@@ -25,6 +25,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return DASH if value is None or value != value else f"{100 * value:.{digits}f}"
 
 
+def signed(value: float) -> str:
+    """A difference in points, with its sign."""
+    return f"{100 * value:+.1f}".replace("-", "\u2212")
+
+
 def mean_percent(value: Mapping[str, float] | None, *, several: bool) -> str:
     """A mean in percent, with its deviation where there are several seeds."""
     if value is None:
@@ -47,11 +52,6 @@ def printable(text: str) -> str:
 def short(text: str, length: int = 22) -> str:
     """A name that fits into a chart."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
-
-
-def listed(parts: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -12,6 +14,9 @@ from dkgzsl.errors import RunError
 from dkgzsl.report.content import RunContent
 from dkgzsl.report.record import Record
 from dkgzsl.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from dkgzsl.report.comparison import Compared
 
 REPORT = "report.html"
 
@@ -60,6 +65,33 @@ def write_report(path: Path, *, out: Path | None = None, images: bool = True) ->
     from dkgzsl.report.page import render_run
 
     return write_page(out or path / REPORT, render_run(read_run(path), images=images))
+
+
+def compare_runs(paths: Sequence[Path]) -> list[Compared]:
+    """Runs side by side, compared with the first.
+
+    Raises:
+        RunError: one of them is no finished run, or a run is named twice.
+    """
+    from dkgzsl.report.comparison import compare
+
+    twice = next(
+        (path for n, path in enumerate(paths) if path.resolve() in [p.resolve() for p in paths[:n]]), None
+    )
+    if twice is not None:
+        raise RunError("the run is named twice", where=str(twice), fix="name each run once")
+    return compare([read_run(path) for path in paths])
+
+
+def write_comparison(paths: Sequence[Path], *, out: Path) -> Path:
+    """Make one page of several runs.
+
+    Raises:
+        RunError: one of them is no finished run, or the page cannot be written.
+    """
+    from dkgzsl.report.comparison_page import render_comparison
+
+    return write_page(out, render_comparison(compare_runs(paths)))
 
 
 def write_page(out: Path, page: str) -> Path:
