@@ -22,6 +22,7 @@ VERBS = {
     "data import": ("make a problem of your own images and class descriptions", "dkgzsl.cli.data_import"),
     "data describe": ("class descriptions from names or sentences, by a text encoder", "dkgzsl.cli.data_describe"),
     "data convert": ("feature stores from and to the field's files", "dkgzsl.cli.data_convert"),
+    "synthesize": ("visual features of any class from its description, as arrays", "dkgzsl.cli.synthesize"),
     "predict": ("what photos show, with probabilities and the attributes that speak for it", "dkgzsl.cli.predict"),
     "add-class": ("a new class from its description, at once, as a new version of a run", "dkgzsl.cli.add_class"),
     "remove-class": ("a class is recognised no more, in a new version of a run", "dkgzsl.cli.remove_class"),

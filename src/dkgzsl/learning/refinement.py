@@ -122,10 +122,8 @@ class Refiner(nn.Module):
         return self.read(tokens, ["scores"])["scores"]
 
     @torch.inference_mode()
-    def attention(
-        self, tokens: Float[Tensor, "batch tokens channels"]
-    ) -> Float[Tensor, "batch attributes regions"]:
-        """Where each attribute looks: weights over the regions, summing to 1.
+    def attend(self, tokens: Float[Tensor, "batch tokens channels"]) -> Attended:
+        """Refined features, attribute scores and where each attribute looks, from one pass.
 
         Raises:
             ConfigError: there is no ARA.
@@ -134,7 +132,17 @@ class Refiner(nn.Module):
             raise _no_attention()
         with self._precision():
             attended: Attended = self.attention_layer(self._regions(tokens))
-        return attended.attention
+        return attended
+
+    def attention(
+        self, tokens: Float[Tensor, "batch tokens channels"]
+    ) -> Float[Tensor, "batch attributes regions"]:
+        """Where each attribute looks: weights over the regions, summing to 1.
+
+        Raises:
+            ConfigError: there is no ARA.
+        """
+        return self.attend(tokens).attention
 
     @torch.inference_mode()
     def saliency(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch regions"]:

@@ -17,6 +17,7 @@ from dkgzsl.features.pooling import Pooling, pool
 from dkgzsl.features.token_stream import TokenArray, chunks, read_ahead
 from dkgzsl.learning.refinement import FeatureKind, Refiner, SavedRefiner
 from dkgzsl.learning.side_by_side import SideBySide
+from dkgzsl.model.attribute_attention import Attended
 
 Block = Literal["pooled", "mean", "maximum", "generalised", "refined", "scores", "beside"]
 """Poolings of the regions, SOVR's refined feature, its attribute scores, or the vectors of other backbones."""
@@ -50,6 +51,18 @@ class VisualFeatures:
     def __call__(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch features"]:
         """The vectors of a batch."""
         return self.scaling(read_blocks(tokens, self.blocks, self.refiner))
+
+    @torch.inference_mode()
+    def look(
+        self, tokens: Float[Tensor, "batch tokens channels"]
+    ) -> tuple[Float[Tensor, "batch features"], Attended | None]:
+        """The vectors, and what ARA attends to where there is ARA, from one pass."""
+        if self.refiner is None or self.refiner.attention_layer is None:
+            return self(tokens), None
+        attended = self.refiner.attend(tokens)
+        poolings: list[Pooling] = [b for b in self.blocks if b in get_args(Pooling)]  # type: ignore[misc]
+        found = {**pool(tokens, poolings), "refined": attended.refined, "scores": attended.scores}
+        return self.scaling({block: found[block] for block in self.blocks}), attended
 
     def save(self) -> SavedRefiner:
         """Tensors and JSON values from which `load` makes it again."""
@@ -130,6 +143,8 @@ def global_vectors(
     """Rows of pooled features, or global tokens, unscaled."""
     if features.ndim == 2:
         rows = features[positions]
+    elif isinstance(features, np.ndarray):  # of a memory map only the tokens asked for are read
+        rows = features[positions, 0]
     else:
         stream = read_ahead(features, chunks(positions, 256))
         rows = np.concatenate([stored[:, 0].numpy() for _, stored in stream])

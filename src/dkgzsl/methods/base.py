@@ -97,6 +97,11 @@ class Model(Protocol):
 class Generator(Protocol):
     """A model that can synthesize features, too."""
 
+    @property
+    def semantics(self) -> Float[Tensor, "classes semantic"]:
+        """Description of every class, as the task gave it."""
+        ...
+
     def synthesize(
         self,
         semantics: Float[Tensor, "classes semantic"],
@@ -123,6 +128,20 @@ class Extendable(Protocol):
             semantics: of all classes; class numbers that the model knows already keep their description.
             unseen: the described classes.
         """
+        ...
+
+
+@runtime_checkable
+class Sharpenable(Protocol):
+    """A model that takes a few photos of a class besides its description."""
+
+    @property
+    def ignorance(self) -> Float[Tensor, " classes"]:
+        """Share of what descriptions leave open that is still open: 1 for a described class, 0 for a seen one."""
+        ...
+
+    def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> Model:
+        """The same model, a described class sharpened by the features of its photos."""
         ...
 
 

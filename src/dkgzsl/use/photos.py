@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from dkgzsl.data.feature_store import is_store, open_store
 from dkgzsl.data.image_folder import IMAGE_SUFFIXES
 from dkgzsl.data.number_features import GRID, image_features, region_masks
 from dkgzsl.errors import DataError
@@ -95,6 +96,26 @@ def list_photos(given: Sequence[Path]) -> list[Path]:
         else:
             raise DataError("there is no such image or folder", where=str(path))
     return found
+
+
+def read_features(path: Path) -> np.ndarray:
+    """Features of many images from a .npy file or a feature store, mapped into memory.
+
+    Raises:
+        DataError: the file cannot be read, or holds something else.
+    """
+    if is_store(path):
+        return open_store(path).tokens
+    try:
+        rows: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read the features: {error}", where=str(path), fix="give a .npy file, or a feature store"
+        ) from error
+    if rows.ndim not in (2, 3) or rows.dtype.kind not in "fiu" or not len(rows):
+        found = f"{rows.dtype} {list(rows.shape)}"
+        raise DataError(f"features are numbers [images, ...], not {found}", where=str(path))
+    return rows
 
 
 class BackboneReader:

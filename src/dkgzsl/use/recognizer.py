@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,15 +20,16 @@ from dkgzsl.learning.checkpoint import read_checkpoint, write_checkpoint
 from dkgzsl.learning.evidence import AttributeEvidence
 from dkgzsl.learning.refinement import SavedRefiner
 from dkgzsl.learning.visual import VisualFeatures
-from dkgzsl.methods.base import Extendable, Model
+from dkgzsl.methods.base import Extendable, Model, Sharpenable
 from dkgzsl.methods.model_file import read_model, write_model
 from dkgzsl.methods.registry import load_model
+from dkgzsl.model.attribute_attention import Attended
 from dkgzsl.runs.recognition import FILE, RecognitionRecord
+from dkgzsl.runs.versions import version_folder, version_of
 
 MODEL: Final = "model.safetensors"
 REPRESENTATION: Final = "representation.safetensors"
 EVIDENCE: Final = "evidence.safetensors"
-VERSIONS: Final = "versions"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Recognizer:
         Raises:
             RunError: the folder holds no finished run, or no such version.
         """
-        return cls.load(version_folder(folder, version))
+        return cls.load(version_folder(folder, version_of(folder, version)))
 
     @classmethod
     def load(cls, folder: Path) -> Recognizer:
@@ -173,9 +174,14 @@ class Recognizer:
 
     @property
     def offsets(self) -> Float[np.ndarray, " classes"]:
-        """What calibration adds to each class's score: the constant for classes known by description alone."""
-        offsets: np.ndarray = self.calibration.constant * self._mask(self.model.unseen).astype(np.float64)
-        return offsets
+        """What calibration adds to each class's score: the constant for classes known by description alone.
+
+        The constant makes up for what descriptions leave open; a class with a few photos gets as much of it as
+        they leave.
+        """
+        if isinstance(self.model, Sharpenable):
+            return self.calibration.constant * self.model.ignorance.double().cpu().numpy()
+        return self.calibration.constant * self._mask(self.model.unseen).astype(np.float64)
 
     def _mask(self, numbers: Tensor) -> Bool[np.ndarray, " classes"]:
         mask = np.zeros(len(self.class_names), dtype=bool)
@@ -192,6 +198,14 @@ class Recognizer:
             raise DataError(f"there is no class {name!r}", fix=nearest(name, self.known_names, of="classes"))
         return next(k for k in np.flatnonzero(self.is_known).tolist() if self.class_names[k] == name)
 
+    def look(self, features: np.ndarray | Tensor) -> tuple[Float[np.ndarray, "images classes"], Attended | None]:
+        """Scores as `scores` gives them, and where ARA attends to, where there is ARA, from one pass."""
+        given = self._fitting(features)
+        if self.visual is None:
+            return self.scores(features), None
+        vectors, attended = self.visual.look(given)
+        return self._scores(vectors), attended
+
     def vectors(self, features: np.ndarray | Tensor) -> Float[Tensor, "images visual"]:
         """The one vector an image that the model takes.
 
@@ -201,6 +215,12 @@ class Recognizer:
         Raises:
             DataError: their shape is not that of the features trained on.
         """
+        given = self._fitting(features)
+        if self.visual is not None:
+            return self.visual(given)
+        return given if given.ndim == 2 else given[:, 0]
+
+    def _fitting(self, features: np.ndarray | Tensor) -> Tensor:
         given = torch.as_tensor(features).float()
         expected = self.record.features
         pooled_of_tokens = self.visual is None and expected[-1:] == given.shape[1:]
@@ -210,9 +230,7 @@ class Recognizer:
                 f"{', '.join(map(str, expected))}]",
                 fix="give features of the backbone that the model was trained with",
             )
-        if self.visual is not None:
-            return self.visual(given)
-        return given if given.ndim == 2 else given[:, 0]
+        return given
 
     def scores(self, features: np.ndarray | Tensor) -> Float[np.ndarray, "images classes"]:
         """Calibrated scores, the constant included, a column a class number; -inf for what is not recognised."""
@@ -268,9 +286,14 @@ class Recognizer:
     def with_classes(
         self,
         described: Mapping[str, Float[np.ndarray, " semantic"]],
-        photos: Mapping[str, np.ndarray | Tensor] | None = None,  # noqa: ARG002
+        photos: Mapping[str, np.ndarray | Tensor] | None = None,
     ) -> Recognizer:
-        """The same for several classes at once; they get the next numbers, in the order of `described`."""
+        """The same for several classes at once; they get the next numbers, in the order of `described`.
+
+        Args:
+            described: description by name.
+            photos: features of a few photos, of those classes that have some.
+        """
         if not isinstance(self.model, Extendable):
             raise RunError("this model takes no new classes", fix="train the default, or --variant paper")
         for name, vector in described.items():
@@ -284,8 +307,19 @@ class Recognizer:
             torch.cat([before, torch.from_numpy(rows).to(before)]),
             torch.cat([self.model.unseen, torch.tensor(list(numbers)).to(self.model.unseen)]),
         )
+        for name, features in (photos or {}).items():
+            if not isinstance(model, Sharpenable):
+                raise DataError(
+                    "photos sharpen the prototypes of the default form; this model has none",
+                    fix="describe the class alone, or train the default: class densities",
+                )
+            model = model.with_photos(numbers[list(described).index(name)], self.vectors(features))
+        evidence = self.evidence
+        if evidence is not None:
+            same = evidence.source == self.record.semantics.name
+            evidence = evidence.with_classes(rows if same else None, len(rows))
         names = (*self.class_names, *described)
-        return replace(self, model=model, record=replace(self.record, class_names=names))
+        return replace(self, model=model, record=replace(self.record, class_names=names), evidence=evidence)
 
     def _check_vector(self, name: str, vector: np.ndarray) -> None:
         size = self.record.semantics.size
@@ -306,25 +340,3 @@ class Recognizer:
         if self.is_known.sum() < 3:
             raise DataError("two classes at least must stay")
         return replace(self, record=replace(self.record, removed=(*self.record.removed, number)))
-
-
-def version_folder(folder: Path, version: int | None) -> Path:
-    """Where a version of a run lies.
-
-    Raises:
-        RunError: there is no such version.
-    """
-    here = versions_of(folder)
-    chosen = max(here, default=0) if version is None else version
-    if chosen == 0:
-        return folder
-    if chosen not in here:
-        known = ", ".join(map(str, [0, *here]))
-        raise RunError(f"the run has no version {chosen}", where=str(folder), fix=f"its versions: {known}")
-    return folder / VERSIONS / str(chosen)
-
-
-def versions_of(folder: Path) -> Sequence[int]:
-    """Numbers of a run's later versions, ascending."""
-    names = (path.name for path in (folder / VERSIONS).glob("*") if path.is_dir())
-    return sorted(int(name) for name in names if name.isdecimal())

@@ -1,0 +1,182 @@
+"""`dkgzsl add-class`: a new class from its description, at once, as a new version of a run."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from dkgzsl.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dkgzsl.use.new_classes import Described, Describer
+    from dkgzsl.use.recognizer import Recognizer
+
+
+@dataclass(frozen=True)
+class Config:
+    """Add a class to a run by its description; no photo is needed, a few sharpen it.
+
+    The default form adds it by its prototype, which is solved. Forms with a softmax synthesize features of it,
+    and train the new class's part of the softmax beside the others, which stay. The run gets a new version, which
+    predict and evaluate use from then on; older versions stay.
+    """
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    name: str | None = None
+    """Name of the new class."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ATTRIBUTE=VALUE...")] = ()
+    """Attributes as the run's table has them; one that is not set has the mean of the seen classes."""
+    attributes: Path | None = None
+    """File with the description: a CSV with the columns attribute and value, a table of attributes with a row of
+    that name, or a .npy file."""
+    text: str | None = None
+    """The description as a sentence, for semantics that a sentence encoder made."""
+    csv: Path | None = None
+    """File with many classes, instead of --name: a table of attributes, a row a class, or the columns class and
+    description."""
+    photos: Path | None = None
+    """Folder of a few photos of the class; with --csv a folder of class folders."""
+    features: Path | None = None
+    """Features of a few photos of the class, instead of --photos: a .npy file [photos, ...]."""
+    version: int | None = None
+    """Version of the run to start from (default: the newest)."""
+    weights: Path | None = None
+    """The backbone's weights, where the run's features were extracted with --weights; for --photos."""
+    device: str | None = None
+    """Where the backbone runs: cpu, cuda, ... (default: CUDA where there is one)."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+    def __post_init__(self) -> None:
+        ways = [way for way in ("set", "attributes", "text", "csv") if getattr(self, way)]
+        if len(ways) != 1:
+            said = " and ".join(f"--{way}" for way in ways)
+            raise ConfigError(
+                f"a class is described in one way, not by {said}" if ways else "the class is not described",
+                fix="--set ATTRIBUTE=VALUE, --attributes FILE, --text SENTENCE, or --csv FILE for many",
+            )
+        if (self.csv is None) == (self.name is None):
+            raise ConfigError(
+                "the class has no name" if self.name is None else "--csv holds the names",
+                fix="--name NAME for one class, or --csv FILE for many",
+            )
+        if self.features is not None and (self.photos is not None or self.csv is not None):
+            raise ConfigError("--features are of one class's photos", fix="leave --photos and --csv out")
+
+
+def run(config: Config) -> None:
+    """Describe, add, save a version, print it."""
+    from dkgzsl.runs.versions import version_of
+    from dkgzsl.use.new_classes import Describer, nearest_classes
+    from dkgzsl.use.recognizer import Recognizer
+    from dkgzsl.use.versions import save_version
+
+    folder = Path(config.run)
+    parent = version_of(folder, config.version)
+    before = Recognizer.from_run(folder, parent)
+    describer = Describer.of(before)
+    described = _described(config, describer)
+    photos = _photos(config, before, list(described))
+    started = perf_counter()
+    after = before.with_classes({name: one.vector for name, one in described.items()}, photos)
+    seconds = perf_counter() - started
+    change = {
+        "action": "add-class",
+        "classes": list(described),
+        "described_by": next(way for way in ("set", "attributes", "text", "csv") if getattr(config, way)),
+        "photos": {name: len(features) for name, features in photos.items()},
+    }
+    version = save_version(folder, after, parent=parent, change=change)
+    near = {name: nearest_classes(before, one.vector) for name, one in described.items()}
+    if config.json:
+        _print_json(config.run, version, described, photos, near, after, seconds)
+        return
+    for name, one in described.items():
+        if one.open:
+            print(
+                f"note: {one.open} attributes of {name} are not given; they have the mean of the seen classes",
+                file=sys.stderr,
+            )
+        like = ", ".join(f"{other} {share:.2f}" for other, share in near[name])
+        sharpened = f", sharpened by {len(photos[name])} photos" if name in photos else ""
+        print(f"added      {name}{sharpened}; described most like {like}")
+    print(f"version    {version} of {config.run}: {len(after.known_names)} classes, {seconds:.3f} s of work")
+    print(f"next       dkgzsl predict {config.run} IMAGE...   (before it: --version {parent})")
+
+
+def _described(config: Config, describer: Describer) -> dict[str, Described]:
+    from dkgzsl.use.new_classes import checked_name, read_settings
+
+    if config.csv is not None:
+        return describer.from_table(config.csv)
+    assert config.name is not None, "checked"
+    name = checked_name(config.name)
+    if config.text is not None:
+        return describer.from_texts({name: config.text})
+    if config.attributes is not None:
+        return {name: describer.from_file(config.attributes, name)}
+    return {name: describer.from_values(read_settings(config.set))}
+
+
+def _photos(config: Config, recognizer: Recognizer, names: list[str]) -> dict[str, np.ndarray]:
+    """Features of photos by class; of those that have some."""
+    import numpy as np
+
+    from dkgzsl.errors import DataError
+    from dkgzsl.use.photos import list_photos, photo_reader, read_features
+
+    if config.features is not None:
+        return {names[0]: read_features(config.features)}
+    if config.photos is None:
+        return {}
+    if config.csv is None:
+        folders = {names[0]: config.photos}
+    else:
+        folders = {name: config.photos / name for name in names if (config.photos / name).is_dir()}
+        if not folders:
+            raise DataError("no folder is called like one of the classes", where=str(config.photos))
+    paths = {name: list_photos([folder]) for name, folder in folders.items()}
+    reader = photo_reader(recognizer.record, weights=config.weights, device=config.device)
+    found: dict[str, np.ndarray] = {}
+    for name, files in paths.items():
+        read = []
+        for photos in reader.read(files):
+            for path, why in photos.unreadable:
+                print(f"skipped: {path}: {why}", file=sys.stderr)
+            read.append(photos.features)
+        found[name] = np.concatenate(read)
+        if not len(found[name]):
+            raise DataError(f"no photo of {name} can be read", where=str(folders[name]))
+    return found
+
+
+def _print_json(
+    run: str,
+    version: int,
+    described: Mapping[str, Described],
+    photos: Mapping[str, Any],
+    near: Mapping[str, list[tuple[str, float]]],
+    recognizer: Recognizer,
+    seconds: float,
+) -> None:
+    added = [
+        {
+            "class": name,
+            "open_attributes": one.open,
+            "photos": len(photos.get(name, ())),
+            "nearest": [{"class": other, "likeness": round(share, 4)} for other, share in near[name]],
+        }
+        for name, one in described.items()
+    ]
+    content = {"run": run, "version": version, "added": added, "classes": len(recognizer.known_names)}
+    print(json_format.dumps({**content, "seconds": round(seconds, 4)}, ensure_ascii=False))

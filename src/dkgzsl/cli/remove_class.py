@@ -1,0 +1,49 @@
+"""`dkgzsl remove-class`: a class is recognised no more, in a new version of a run."""
+
+from __future__ import annotations
+
+import json as json_format
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Config:
+    """Take a class away: a new version of the run recognises it no more; older versions stay.
+
+    What was learned from the images of a seen class is not unlearned.
+    """
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    name: tuple[str, ...]
+    """Names of the classes to take away."""
+    version: int | None = None
+    """Version of the run to start from (default: the newest)."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def run(config: Config) -> None:
+    """Remove, save a version, print it."""
+    from dkgzsl.data.tables import clean_name
+    from dkgzsl.runs.versions import version_of
+    from dkgzsl.use.recognizer import Recognizer
+    from dkgzsl.use.versions import save_version
+
+    folder = Path(config.run)
+    parent = version_of(folder, config.version)
+    recognizer = Recognizer.from_run(folder, parent)
+    names = [clean_name(name) for name in config.name]
+    for name in names:
+        recognizer = recognizer.without_class(name)
+    version = save_version(folder, recognizer, parent=parent, change={"action": "remove-class", "classes": names})
+    if config.json:
+        content = {"run": config.run, "version": version, "removed": names, "classes": len(recognizer.known_names)}
+        print(json_format.dumps(content, ensure_ascii=False))
+        return
+    print(f"removed    {', '.join(names)}")
+    print(f"version    {version} of {config.run}: {len(recognizer.known_names)} classes (before: {parent})")
