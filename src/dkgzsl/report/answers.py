@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.evaluation.metrics import Scored, per_class_accuracy
 
 Images = Integer[np.ndarray, " images"]
 
@@ -152,13 +152,11 @@ def destinations(answers: Answers, constant: float | None, *, unseen: bool) -> D
     if not ours.any():
         return None
     labels, told = answers.labels[ours], answers.predicted(constant)[ours]
-    counts = np.bincount(labels, minlength=len(answers.is_unseen))
-    weights = 1 / counts[labels] / (counts > 0).sum()
-    right = told == labels
-    crossed = answers.is_unseen[told] != unseen
-    return Destinations(
-        float(weights[right].sum()), float(weights[~right & ~crossed].sum()), float(weights[crossed].sum())
-    )
+    present = np.unique(labels)
+    right = float(per_class_accuracy(told, labels, present).mean())  # as U and S are computed, to the last digit
+    crossed = np.where(answers.is_unseen[told] != unseen, -1, labels)
+    other_side = 1 - float(per_class_accuracy(crossed, labels, present).mean())
+    return Destinations(right, max(0.0, 1 - right - other_side), other_side)
 
 
 def first_of_each(answers: Answers, *, unseen: bool) -> list[int]:

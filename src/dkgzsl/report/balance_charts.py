@@ -62,7 +62,7 @@ def curve_chart(name: str, lines: Sequence[Line], *, beside: Sequence[SeenUnseen
             text = f"{short(line.name, 30)}, AUSUC {percent(line.area)}" if line.name else None
             style = dashes[number % len(dashes)]
             axes.plot(*_thinned(line.curve), style, color=colour, label=text, solid_joinstyle="round")
-        for number, line in enumerate(lines):
+        for number, line in reversed(list(enumerate(lines))):
             colour = colours[number % len(colours)]
             for kind, point, marker, fill in (
                 ("raw", line.raw, "o", COLOUR["paper"]),
@@ -216,9 +216,9 @@ def class_chart(
         axes = one_axes(figure)
         for text, values, colour, marker in groups:
             place = (np.arange(len(values)) + 0.5) / len(values) * 100
-            size = 5.5 if len(values) < 40 else 3 if len(values) < 120 else 2
             axes.plot(
-                place, 100 * values, marker=marker, color=colour, markersize=size, linewidth=1.2,
+                place, 100 * values, color=colour, linewidth=1.2 if len(values) < 60 else 2.4,
+                marker=marker if len(values) < 60 else None, markersize=5.5,
                 label=f"{text}: {percent(float(values.mean()))} on average",
             )  # fmt: skip
         axes.set(

@@ -159,7 +159,9 @@ def accuracies(rows: Sequence[ClassRow]) -> tuple[np.ndarray, np.ndarray]:
 def hardest(rows: Sequence[ClassRow], role: str, number: int = 5) -> list[str]:
     """The classes of a kind with the lowest accuracies, each with its own."""
     ours = [row for row in rows if row.role == role and row.sort >= 0]
-    return [f"{row.name} ({percent(row.sort, 0)} %)" for row in sorted(ours, key=lambda row: row.sort)[:number]]
+    return [
+        f"{row.name} ({percent(row.sort, 0)}\u00a0%)" for row in sorted(ours, key=lambda row: row.sort)[:number]
+    ]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ class Tile:
         baseline_place: from 0 to 100.
         chance: in percent, or None.
         chance_place: from 0 to 100.
-        difference: to the baseline, as text, or None.
+        difference: to the baseline, in points, or None.
+        interval: of the difference.
         clear: whether the difference's interval leaves zero out.
         spread: over classes drawn again, in percent, or None.
     """
@@ -40,6 +41,7 @@ class Tile:
     chance: str | None
     chance_place: float | None
     difference: str | None
+    interval: str | None
     clear: bool
     spread: str | None
 
@@ -100,8 +102,12 @@ def differences(content: RunContent) -> dict[str, Difference]:
 
 def difference_text(difference: Difference) -> str:
     """`+1.2 [+0.3, +2.0]`, in points."""
-    value, low, high = (signed(v) for v in (difference.value, difference.low, difference.high))
-    return f"{value} [{low}, {high}]"
+    return f"{signed(difference.value)} {interval_text(difference)}"
+
+
+def interval_text(difference: Difference) -> str:
+    """`[+0.3, +2.0]`, in points."""
+    return f"[{signed(difference.low)}, {signed(difference.high)}]"
 
 
 def tiles(content: RunContent) -> list[Tile]:
@@ -125,7 +131,8 @@ def tiles(content: RunContent) -> list[Tile]:
                 baseline_place=None if other is None else round(100 * other, 2),
                 chance=None if luck is None else percent(luck),
                 chance_place=None if luck is None else round(100 * luck, 2),
-                difference=difference_text(beyond[key]) if key in beyond else None,
+                difference=signed(beyond[key].value) if key in beyond else None,
+                interval=interval_text(beyond[key]) if key in beyond else None,
                 clear=key in beyond and beyond[key].clear,
                 spread=percent(spread[key]) if key in spread else None,
             )

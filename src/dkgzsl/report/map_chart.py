@@ -14,7 +14,8 @@ from dkgzsl.report.feature_map import FeatureMap
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_CLOSE = 0.07  # of the width: names as near as that would lie on each other
+_BELOW = 0.065
+_CLOSE = 0.11  # of the width: names as near as that would lie on each other
 _REACH = 1.6  # room around the middle nine tenths of the points
 
 
@@ -46,8 +47,9 @@ def map_chart(name: str, drawn: FeatureMap, class_names: Sequence[str]) -> Chart
         middles = torch.stack([drawn.made[drawn.made_labels == c].mean(0) for c in unseen])
         for c in seen:
             place = drawn.seen[drawn.seen_labels == c].mean(0)
-            if ((middles - place) / (high - low)).abs().amax(1).min() < _CLOSE:
-                place = place - torch.tensor([0, _CLOSE]) * (high - low)  # below the name that stands there
+            apart = ((middles - place) / (high - low)).abs().amax(1)
+            if apart.min() < _CLOSE:  # below the name that stands there
+                place = middles[apart.argmin()] - torch.tensor([0, _BELOW]) * (high - low)
             x, y = place.tolist()
             text = wording.short(wording.name(class_names[c]), 16)
             label(axes, x, y, text, ha="center", va="center", fontsize=10, color=COLOUR["muted"])
