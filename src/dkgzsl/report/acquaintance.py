@@ -62,6 +62,11 @@ _NUMBERS = ("by_description", "by_prototype", "attributes")
 _TENSORS = (*_NUMBERS, "similarities", "distances", "values", "strengths")
 
 
+def _spoken(names: Sequence[str] | None) -> bool:
+    """Whether columns have names that say something, not one word with running numbers, as embeddings have."""
+    return bool(names) and len({name.rstrip("0123456789") for name in names or ()}) > 1
+
+
 def acquaintance(problem: Problem, prototypes: Float[Tensor, "classes axes"] | None) -> Acquaintance:
     """Compare all classes.
 
@@ -80,7 +85,7 @@ def acquaintance(problem: Problem, prototypes: Float[Tensor, "classes axes"] | N
         apart = torch.cdist(prototypes, prototypes).nan_to_num(nan=torch.inf).fill_diagonal_(torch.inf)
         distances, by_prototype = apart.topk(near, dim=1, largest=False)
     source = next(
-        (name for name in (problem.semantics_name, *_SOURCES) if problem.attribute_names.get(name)), None
+        (name for name in (problem.semantics_name, *_SOURCES) if _spoken(problem.attribute_names.get(name))), None
     )
     attributes = values = strengths = None
     names: tuple[str, ...] = ()

@@ -40,13 +40,16 @@ class Line:
     calibrated: tuple[float, float] | None = None
 
 
-def curve_chart(name: str, lines: Sequence[Line], *, beside: Sequence[SeenUnseenCurve] = ()) -> Chart:
+def curve_chart(
+    name: str, lines: Sequence[Line], *, beside: Sequence[SeenUnseenCurve] = (), name_points: bool = True
+) -> Chart:
     """Seen over unseen accuracy as a constant favours the unseen classes more and more.
 
     Args:
         name: of the chart.
         lines: the curves; the first is the run, others are compared with it.
         beside: curves of further seeds of the first, drawn thin.
+        name_points: whether the points of the first stand in the legend.
     """
     colours = (COLOUR["ours"], COLOUR["peer"], *SERIES[2:], *SERIES[:2])
     dashes = ("-", "--", "-.", ":")
@@ -79,7 +82,7 @@ def curve_chart(name: str, lines: Sequence[Line], *, beside: Sequence[SeenUnseen
                         markeredgewidth=2,
                         linestyle="none",
                         zorder=5,
-                        label=f"{kind}: U {percent(point[0])}, S {percent(point[1])}" if number == 0 else None,
+                        label=_point_name(kind, point) if number == 0 and name_points else None,
                     )
         axes.set(
             xlim=(0, 101), ylim=(0, 101), xlabel="unseen images told right, %", ylabel="seen images told right, %"
@@ -103,13 +106,17 @@ def curve_chart(name: str, lines: Sequence[Line], *, beside: Sequence[SeenUnseen
         for line in lines
     )
     title = "Accuracy on seen over accuracy on unseen classes"
-    entries = sum(1 + (number == 0) * 2 for number in range(len(lines)))
+    entries = len(lines) + 2 * name_points
     return Chart(
         draw(name, title=title, description=points, height=310 + 17 * entries, paint=paint),
         title,
         ("unseen right, %", *(f"seen right, %: {line.name or 'this model'}" for line in lines)),
         _curve_rows(lines),
     )
+
+
+def _point_name(kind: str, point: tuple[float, float]) -> str:
+    return f"{kind}: U {percent(point[0])}, S {percent(point[1])}"
 
 
 def _thinned(curve: SeenUnseenCurve) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
@@ -169,7 +176,7 @@ def destinations_chart(
                 linewidth=1,
             )
             for place, start, width in zip(places, left, widths, strict=True):
-                if width >= 9:
+                if width >= 11:
                     axes.text(
                         start + width / 2, place, percent(width / 100), ha="center", va="center", fontsize=11,
                         color=COLOUR["paper"], fontweight="bold",

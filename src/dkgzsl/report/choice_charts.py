@@ -158,7 +158,7 @@ def training_chart(name: str, looks: Sequence[Look], epochs: Sequence[Mapping[st
         top.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1.4, columnspacing=1.0)
         for number, key in enumerate(losses):
             axes = plain(figure.add_subplot(grid[2 + number // 2, number % 2]))
-            _loss_lines(axes, runs, "epoch", key)
+            _loss_lines(axes, runs, "epoch", key, title=_spoken(key))
 
     title = "Training"
     last = runs[0][-1]
@@ -189,7 +189,7 @@ def refinement_chart(name: str, steps: Sequence[Mapping[str, Any]]) -> Chart | N
     def paint(figure: Figure) -> None:
         panels = figure.subplots(-(-len(losses) // 2), min(2, len(losses)), squeeze=False).ravel()
         for axes, key in zip(panels, losses, strict=False):
-            _loss_lines(plain(axes), runs, "step", key)
+            _loss_lines(plain(axes), runs, "step", key, title=f"loss, {_spoken(key)}")
             axes.set_xlabel("step")
         for axes in panels[len(losses) :]:
             axes.remove()
@@ -214,7 +214,9 @@ def in_runs(lines: Sequence[Mapping[str, Any]], counter: str) -> list[list[Mappi
     return runs
 
 
-def _loss_lines(axes: Axes, runs: Sequence[Sequence[Mapping[str, Any]]], counter: str, key: str) -> None:
+def _loss_lines(
+    axes: Axes, runs: Sequence[Sequence[Mapping[str, Any]]], counter: str, key: str, *, title: str
+) -> None:
     styles = ("-", "--", ":")
     for number, run in enumerate(runs[: len(styles)]):
         colour = COLOUR["ours"] if number == 0 else COLOUR["muted"]
@@ -223,7 +225,7 @@ def _loss_lines(axes: Axes, runs: Sequence[Sequence[Mapping[str, Any]]], counter
             [line[counter] for line in lines], [line[key] for line in lines], styles[number], color=colour,
             linewidth=1.4,
         )  # fmt: skip
-    axes.set_title(_spoken(key), loc="left", color=COLOUR["ink"], pad=4)
+    axes.set_title(title, loc="left", color=COLOUR["ink"], pad=4)
     axes.tick_params(labelsize=10)
 
 

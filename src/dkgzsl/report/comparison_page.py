@@ -12,9 +12,9 @@ from dkgzsl.report import provenance
 from dkgzsl.report.balance_charts import Line, curve_chart
 from dkgzsl.report.canvas import COLOUR, MARKERS, SERIES, Chart, draw, one_axes
 from dkgzsl.report.comparison import Compared
-from dkgzsl.report.headline import difference_text
+from dkgzsl.report.headline import interval_text
 from dkgzsl.report.page import templates
-from dkgzsl.report.wording import DASH, FIGURES, mean_percent, printable, short
+from dkgzsl.report.wording import DASH, FIGURES, mean_percent, printable, short, signed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,9 +58,9 @@ def render_comparison(compared: Sequence[Compared]) -> str:
     return templates().get_template("comparison.html.j2").render(context)
 
 
-def _difference(one: Compared, key: str) -> tuple[str, bool]:
+def _difference(one: Compared, key: str) -> tuple[str, str, bool]:
     found = one.differences.get(key)
-    return (DASH, False) if found is None else (difference_text(found), found.clear)
+    return (DASH, "", False) if found is None else (signed(found.value), interval_text(found), found.clear)
 
 
 def _curves(compared: Sequence[Compared]) -> Chart | None:
@@ -73,7 +73,7 @@ def _curves(compared: Sequence[Compared]) -> Chart | None:
         figures, area = one.content.detail["figures"], one.content.result["metrics"]["ausuc"]
         raw = None if figures["u"] is None or figures["s"] is None else (figures["u"], figures["s"])
         lines.append(Line(printable(one.name), scored.curve(), None if area is None else area["mean"], raw, None))
-    return curve_chart("curves", lines) if lines else None
+    return curve_chart("curves", lines, name_points=False) if lines else None
 
 
 def _forest(compared: Sequence[Compared]) -> Chart | None:
@@ -111,7 +111,7 @@ def _forest(compared: Sequence[Compared]) -> Chart | None:
 
     title = f"Differences to {first}, with 95 % intervals"
     rows = tuple(
-        (printable(one.name), label, _difference(one, key)[0])
+        (printable(one.name), label, " ".join(_difference(one, key)[:2]))
         for one in shown
         for key, (label, _) in FIGURES.items()
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from dkgzsl.report.content import RunContent
 from dkgzsl.report.paired import Difference, paired_differences, same_images
-from dkgzsl.report.wording import FIGURES, classes, counted, mean_percent, name, percent, signed
+from dkgzsl.report.wording import FIGURES, classes, counted, name, percent, signed
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Tile:
         key: of the result object.
         label: its name.
         meaning: in a few words.
-        value: in percent.
+        value: in percent; the mean, where there are several seeds.
+        deviation: over the seeds, in percent, or None for one seed.
         place: from 0 to 100, or None where undefined.
         baseline: of the baseline, in percent, or None.
         baseline_place: from 0 to 100.
@@ -35,6 +36,7 @@ class Tile:
     label: str
     meaning: str
     value: str
+    deviation: str | None
     place: float | None
     baseline: str | None
     baseline_place: float | None
@@ -125,7 +127,8 @@ def tiles(content: RunContent) -> list[Tile]:
                 key=key,
                 label=label,
                 meaning=meaning,
-                value=mean_percent(value, several=content.several),
+                value=percent(None if value is None else value["mean"]),
+                deviation=percent(value["std"]) if content.several and value is not None else None,
                 place=None if value is None else round(100 * value["mean"], 2),
                 baseline=None if other is None else percent(other),
                 baseline_place=None if other is None else round(100 * other, 2),

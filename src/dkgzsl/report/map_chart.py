@@ -14,7 +14,7 @@ from dkgzsl.report.feature_map import FeatureMap
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_BELOW = 0.065
+_BELOW = 0.055
 _CLOSE = 0.11  # of the width: names as near as that would lie on each other
 _REACH = 1.6  # room around the middle nine tenths of the points
 
@@ -51,12 +51,14 @@ def map_chart(name: str, drawn: FeatureMap, class_names: Sequence[str]) -> Chart
             if apart.min() < _CLOSE:  # below the name that stands there
                 place = middles[apart.argmin()] - torch.tensor([0, _BELOW]) * (high - low)
             x, y = place.tolist()
-            text = wording.short(wording.name(class_names[c]), 16)
-            label(axes, x, y, text, ha="center", va="center", fontsize=10, color=COLOUR["muted"])
+            text = wording.short(wording.name(class_names[c]), 15)
+            label(axes, x, y, text, ha="center", va="center", fontsize=9, color=COLOUR["muted"])
         for c in unseen:
             x, y = drawn.made[drawn.made_labels == c].mean(0).tolist()
-            text = wording.short(wording.name(class_names[c]), 16)
-            label(axes, x, y, text, ha="center", va="center", fontsize=12, fontweight="bold", color=COLOUR["ink"])
+            text = wording.short(wording.name(class_names[c]), 15)
+            label(
+                axes, x, y, text, ha="center", va="center", fontsize=10.5, fontweight="bold", color=COLOUR["ink"]
+            )
         middle, reach = (low + high) / 2, _REACH * (high - low) / 2
         axes.set_xlim(float(middle[0] - reach[0]), float(middle[0] + reach[0]))
         axes.set_ylim(float(middle[1] - reach[1]), float(middle[1] + reach[1]))
