@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class Photos:
     unreadable: tuple[tuple[Path, str], ...]
 
 
+@runtime_checkable
 class PhotoReader(Protocol):
     """Reads photos as features of one kind."""
 
