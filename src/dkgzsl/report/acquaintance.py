@@ -26,7 +26,8 @@ class Acquaintance:
         similarities: cosine of the descriptions, centred on the mean of all classes.
         by_prototype: classes with the nearest prototypes, nearest first; none where nothing was synthesized.
         distances: between prototypes, in deviations within a class.
-        attributes: outstanding attributes, by position; none where no attribute has a name.
+        attributes: outstanding attributes, by position, those first that are far above the mean of all classes
+            both in deviations and in the table's own unit; none where no attribute has a name.
         values: what the class's table says of them.
         strengths: deviations above the mean of all classes.
         names: of all attributes, as one would say them.
@@ -93,9 +94,11 @@ def acquaintance(problem: Problem, prototypes: Float[Tensor, "classes axes"] | N
         names = tuple(spoken_attribute(name) for name in problem.attribute_names[source])
         table = torch.from_numpy(problem.semantic_sources[source].copy()).float()
         deviation = table.std(0, correction=0)
-        standing = (table - table.mean(0)) / torch.where(deviation > 0, deviation, torch.inf)
-        strengths, attributes = standing.topk(min(ATTRIBUTES, table.shape[1]), dim=1)
-        values = table.gather(1, attributes)
+        beyond = table - table.mean(0)
+        standing = beyond / torch.where(deviation > 0, deviation, torch.inf)
+        # Deviations alone would pick attributes that hardly any class has, however little this one has of them.
+        attributes = (standing * beyond.clamp(min=0)).topk(min(ATTRIBUTES, table.shape[1]), dim=1).indices
+        strengths, values = standing.gather(1, attributes), table.gather(1, attributes)
     return Acquaintance(
         by_description=by_description,
         similarities=similarities,

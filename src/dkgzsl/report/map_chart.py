@@ -14,9 +14,9 @@ from dkgzsl.report.feature_map import FeatureMap
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_BELOW = 0.055
-_CLOSE = 0.11  # of the width: names as near as that would lie on each other
 _REACH = 1.6  # room around the middle nine tenths of the points
+_SIDE = 290.0  # of the axes, about, in the chart's units
+_LETTER = 0.62  # width of a letter over the size of its font
 
 
 def map_chart(name: str, drawn: FeatureMap, class_names: Sequence[str]) -> Chart:
@@ -44,24 +44,17 @@ def map_chart(name: str, drawn: FeatureMap, class_names: Sequence[str]) -> Chart
             )  # fmt: skip
         points = torch.cat([drawn.real, drawn.made, drawn.seen])
         low, high = points.quantile(0.02, dim=0), points.quantile(0.98, dim=0)
-        middles = torch.stack([drawn.made[drawn.made_labels == c].mean(0) for c in unseen])
-        for c in seen:
-            place = drawn.seen[drawn.seen_labels == c].mean(0)
-            apart = ((middles - place) / (high - low)).abs().amax(1)
-            if apart.min() < _CLOSE:  # below the name that stands there
-                place = middles[apart.argmin()] - torch.tensor([0, _BELOW]) * (high - low)
-            x, y = place.tolist()
-            text = wording.short(wording.name(class_names[c]), 15)
-            label(axes, x, y, text, ha="center", va="center", fontsize=9, color=COLOUR["muted"])
-        for c in unseen:
-            x, y = drawn.made[drawn.made_labels == c].mean(0).tolist()
-            text = wording.short(wording.name(class_names[c]), 15)
-            label(
-                axes, x, y, text, ha="center", va="center", fontsize=10.5, fontweight="bold", color=COLOUR["ink"]
-            )
-        middle, reach = (low + high) / 2, _REACH * (high - low) / 2
+        middle, reach = (low + high) / 2, (_REACH * (high - low) / 2).clamp(min=1)
         axes.set_xlim(float(middle[0] - reach[0]), float(middle[0] + reach[0]))
         axes.set_ylim(float(middle[1] - reach[1]), float(middle[1] + reach[1]))
+        names = [_Name(drawn.made[drawn.made_labels == c].mean(0), class_names[c], 10.5) for c in unseen]
+        names += [_Name(drawn.seen[drawn.seen_labels == c].mean(0), class_names[c], 9.0) for c in seen]
+        for number, (text, x, y) in enumerate(_placed(names, 2 * reach / _SIDE)):
+            bold = number < len(unseen)
+            label(
+                axes, x, y, text, ha="center", va="center", fontsize=names[number].size,
+                fontweight="bold" if bold else "normal", color=COLOUR["ink" if bold else "muted"],
+            )  # fmt: skip
         figure.legend(loc="outside lower left", labelspacing=0.35)
 
     title = "Real and synthesized features of unseen classes"
@@ -75,6 +68,39 @@ def map_chart(name: str, drawn: FeatureMap, class_names: Sequence[str]) -> Chart
         ("class", "real", "synthesized", "mean of the real", "mean of the synthesized"),
         rows,
     )
+
+
+class _Name:
+    """A name that wants to stand somewhere."""
+
+    def __init__(self, place: torch.Tensor, name: str, size: float) -> None:
+        self.place, self.text, self.size = place, wording.short(wording.name(name), 16), size
+
+
+def _placed(names: Sequence[_Name], unit: torch.Tensor) -> list[tuple[str, float, float]]:
+    """Names moved up or down until none lies on another, those first that come first.
+
+    Args:
+        names: what to place.
+        unit: one unit of the chart along each axis, in coordinates of the map.
+    """
+    taken: list[
+        tuple[float, float, float, float]
+    ] = []  # middle, half width and half height, in units of the chart
+    placed = []
+    for name in names:
+        x, wanted = (name.place / unit).tolist()
+        width, height = _LETTER * name.size * len(name.text) / 2, 0.62 * name.size
+        steps = [0.0, *(sign * step * height for step in range(1, 12) for sign in (-1, 1))]
+        free = (
+            wanted + step
+            for step in steps
+            if all(abs(x - a) > width + w or abs(wanted + step - b) > height + h for a, b, w, h in taken)
+        )
+        y = next(free, wanted)
+        taken.append((x, y, width, height))
+        placed.append((name.text, x * float(unit[0]), y * float(unit[1])))
+    return placed
 
 
 def _ordered(labels: torch.Tensor) -> list[int]:
