@@ -54,7 +54,7 @@ def draw(
     *,
     title: str,
     description: str,
-    height: float,
+    height: int,
     paint: Callable[[Figure], None],
 ) -> str:
     """Paint a figure of `WIDTH` by `height` and make it SVG for a page.

@@ -47,8 +47,8 @@ def map_chart(name: str, drawn: FeatureMap, class_names: Sequence[str]) -> Chart
         middle, reach = (low + high) / 2, (_REACH * (high - low) / 2).clamp(min=1)
         axes.set_xlim(float(middle[0] - reach[0]), float(middle[0] + reach[0]))
         axes.set_ylim(float(middle[1] - reach[1]), float(middle[1] + reach[1]))
-        names = [_Name(drawn.made[drawn.made_labels == c].mean(0), class_names[c], 10.5) for c in unseen]
-        names += [_Name(drawn.seen[drawn.seen_labels == c].mean(0), class_names[c], 9.0) for c in seen]
+        names = [_Name(drawn.made[drawn.made_labels == c].mean(0), class_names[c], 11.0) for c in unseen]
+        names += [_Name(drawn.seen[drawn.seen_labels == c].mean(0), class_names[c], 10.0) for c in seen]
         for number, (text, x, y) in enumerate(_placed(names, 2 * reach / _SIDE)):
             bold = number < len(unseen)
             label(

@@ -1,0 +1,44 @@
+"""Runs that the report's tests read: trained once, never written to."""
+
+from pathlib import Path
+
+import pytest
+
+from dkgzsl.cli.main import main
+from worlds import world_folder
+
+FEW = ["--knowledge.components", "20", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.01", "0.1"]
+FEW += ["--knowledge.kernel-width", "0", "2", "--knowledge.episodes", "off", "--knowledge.fusion", "off"]
+PAPER = ["--epochs", "4", "--batch-size", "32", "--adversarial.hidden-size", "16", "--softmax.per-class", "10"]
+PAPER += ["--adversarial.evaluate-every", "2", "--softmax.epochs", "2"]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(world_folder(tmp_path_factory.mktemp("data") / "world"))
+
+
+def _train(folder: Path, *words: str) -> Path:
+    assert main(["train", *words, "--json", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def default_run(data, tmp_path_factory) -> Path:
+    return _train(tmp_path_factory.mktemp("runs") / "default", data, *FEW)
+
+
+@pytest.fixture(scope="session")
+def seeds_run(data, tmp_path_factory) -> Path:
+    return _train(tmp_path_factory.mktemp("runs") / "seeds", data, *FEW, "--seeds", "3", "--baseline", "none")
+
+
+@pytest.fixture(scope="session")
+def paper_run(data, tmp_path_factory) -> Path:
+    return _train(tmp_path_factory.mktemp("runs") / "paper", data, *PAPER, "--protocol", "paper")
+
+
+@pytest.fixture(scope="session")
+def published_run(data, tmp_path_factory) -> Path:
+    """The published form under the protocol that looks at the test images once."""
+    return _train(tmp_path_factory.mktemp("runs") / "published", data, *PAPER)

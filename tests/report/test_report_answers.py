@@ -1,0 +1,148 @@
+"""Answers, destinations, differences and the map, each against something independent."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.report.answers import Answers, confusions, destinations
+from dkgzsl.report.feature_map import FeatureMap, draw_map, evenly_taken
+from dkgzsl.report.paired import paired_differences
+from dkgzsl.report.record import Record
+from dkgzsl.report.visual_space import VisualSpace
+
+K, UNSEEN = 7, 3
+
+
+def scored(seed: int, images: int = 60, *, ties: bool = False) -> Scored:
+    rng = np.random.default_rng(seed)
+    is_unseen = np.arange(K) >= K - UNSEEN
+    scores = rng.integers(0, 4, (images, K)).astype(np.float32) if ties else rng.normal(size=(images, K))
+    labels = rng.integers(0, K, images)
+    if not ties:
+        scores[np.arange(images), labels] += 1.5
+    conventional = np.where(is_unseen, scores, -np.inf)
+    return Scored(scores.astype(np.float32), conventional.astype(np.float32), labels, is_unseen)
+
+
+@given(st.integers(0, 10_000), st.booleans(), st.sampled_from([None, 0.0, 0.7, -1.0, 2.0]))
+@settings(max_examples=60, deadline=None)
+def test_answers_keep_every_figure_and_prediction(seed, ties, constant) -> None:
+    whole = scored(seed, ties=ties)
+    answers = Answers.of(whole, np.arange(60))
+    expected = (whole.scores + (constant or 0.0) * whole.is_unseen).argmax(1)
+    np.testing.assert_array_equal(answers.predicted(constant), expected)
+    again = Answers.from_tensors(answers.tensors())
+    for name, value in asdict(whole.figures(constant)).items():
+        assert asdict(again.scored().figures(constant))[name] == pytest.approx(value, abs=1e-12), name
+
+
+def test_images_go_right_or_to_their_own_kind_or_to_the_other() -> None:
+    answers = Answers.of(scored(1), np.arange(60))
+    for unseen in (True, False):
+        for constant in (None, 0.4):
+            found = destinations(answers, constant, unseen=unseen)
+            told = answers.predicted(constant)
+            shares = []
+            for c in np.flatnonzero(answers.is_unseen == unseen):
+                of_class = told[answers.labels == c]
+                if len(of_class):
+                    crossed = answers.is_unseen[of_class] != unseen
+                    shares.append([(of_class == c).mean(), ((of_class != c) & ~crossed).mean(), crossed.mean()])
+            assert (found.right, found.same_side, found.other_side) == pytest.approx(np.mean(shares, 0))
+
+
+def test_confusions_count_every_wrong_answer_once_the_largest_share_first() -> None:
+    answers = Answers.of(scored(2), np.arange(100, 160))
+    found = confusions(answers, None)
+    told = answers.predicted(None)
+    assert sum(len(c.images) for c in found) == (told != answers.labels).sum()
+    shares = [len(c.images) / c.of for c in found]
+    assert shares == sorted(shares, reverse=True)
+    for c in found:
+        rows = np.array(c.images) - 100
+        assert (answers.labels[rows] == c.true).all()
+        assert (told[rows] == c.told).all()
+
+
+def test_a_model_is_no_better_than_itself_and_worse_than_one_that_knows() -> None:
+    whole = scored(3, images=400)
+    ours = Answers.of(whole, np.arange(400))
+    nothing = paired_differences([((ours, 0.2), (ours, 0.2))])
+    assert set(nothing) == {"t1", "u", "s", "h", "h_calibrated", "ausuc"}
+    assert all((d.value, d.low, d.high) == (0, 0, 0) and not d.clear for d in nothing.values())
+    knowing = whole.scores.copy()
+    knowing[np.arange(400), whole.labels] += 5
+    perfect = Answers.of(Scored(knowing, whole.conventional, whole.labels, whole.is_unseen), np.arange(400))
+    found = paired_differences([((perfect, None), (ours, None))])
+    assert "h_calibrated" not in found
+    expected = 1 - whole.figures().u
+    assert found["u"].value == pytest.approx(expected)
+    assert found["u"].low <= expected <= found["u"].high
+    assert found["u"].clear
+    assert not found["t1"].clear
+
+
+def test_the_space_is_of_the_training_images_and_orders_its_axes() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(5), 80)
+    means = rng.normal(size=(5, 12)) * np.array([9, 5] + [0.3] * 10)
+    features = torch.from_numpy((means[labels] + rng.normal(size=(400, 12))).astype(np.float32))
+    space = VisualSpace.fit(features, torch.from_numpy(labels))
+    placed = space(features).numpy()
+    within = np.concatenate([placed[labels == c] - placed[labels == c].mean(0) for c in range(5)])
+    assert within.var(0).mean() == pytest.approx(1, rel=0.1)
+    between = np.stack([placed[labels == c].mean(0) for c in range(5)]).var(0)
+    assert (np.diff(between) <= 1e-4).all()
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    theirs = LinearDiscriminantAnalysis(n_components=2).fit(features.numpy(), labels).transform(features.numpy())
+    for axis in range(2):
+        assert abs(np.corrcoef(theirs[:, axis], placed[:, axis])[0, 1]) > 0.97
+
+
+def test_the_map_shows_real_and_made_of_the_same_classes_and_chooses_them_without_test_images() -> None:
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(6).repeat_interleave(20)
+    training = 4 * torch.nn.functional.one_hot(labels, 8).float() + torch.randn(120, 8, generator=rng)
+    made = torch.randn(9, 15, 8, generator=rng) + 3 * torch.randn(9, 1, 8, generator=rng)
+    unseen = torch.arange(6, 15)
+    test_labels = unseen.repeat_interleave(10)
+    space = VisualSpace.fit(training, labels)
+
+    def drawn(test: torch.Tensor) -> FeatureMap:
+        return draw_map(
+            space, training=training, training_labels=labels, test=test, test_labels=test_labels, made=made,
+            unseen=unseen,
+        )  # fmt: skip
+
+    first, second = drawn(torch.zeros(90, 8)), drawn(torch.randn(90, 8, generator=rng))
+    assert first.made_labels.unique().tolist() == first.real_labels.unique().tolist()
+    assert torch.equal(first.made_labels, second.made_labels)
+    assert len(first.made_labels.unique()) == 6
+    assert len(first.real) == 60
+    assert set(first.seen_labels.tolist()) <= set(range(6))
+    place = int(first.made_labels[0]) - 6
+    torch.testing.assert_close(first.made[:15], space(made[place])[:, :2])
+
+
+def test_images_are_taken_evenly_and_two_of_each_class_at_least() -> None:
+    labels = np.array([0] * 50 + [1] * 3 + [2] * 20 + [3])
+    images = np.flatnonzero(labels >= 0)
+    taken = evenly_taken(labels, images, per_class=10, at_most=1000)
+    assert np.bincount(labels[taken]).tolist() == [10, 3, 10, 1]
+    few = evenly_taken(labels, images, per_class=10, at_most=1)
+    assert np.bincount(labels[few]).tolist() == [2, 2, 2, 1]
+    assert (np.diff(few) > 0).all()
+
+
+def test_a_record_of_another_format_is_no_record(tmp_path) -> None:
+    from dkgzsl.learning.checkpoint import write_checkpoint
+
+    write_checkpoint(tmp_path / "r.safetensors", {"x": torch.zeros(1)}, {"format": "dkgzsl report 99"})
+    assert Record.read(tmp_path / "r.safetensors") is None
+    assert Record.read(tmp_path / "none.safetensors") is None
