@@ -11,7 +11,7 @@ from dataclasses import asdict
 import numpy as np
 from jaxtyping import Float
 
-from dkgzsl.evaluation.metrics import Scored, harmonic_mean, seen_unseen_curve
+from dkgzsl.evaluation.metrics import Margins, Scored, curve_of, harmonic_mean
 
 RESAMPLES = 1000
 FIGURES = ("t1", "u", "s", "h", "h_calibrated", "ausuc")
@@ -52,9 +52,10 @@ def resampled(
     if constant is not None:
         calibrated = scored.class_accuracies(constant)
         figures["h_calibrated"] = harmonic_mean(average(calibrated, unseen), average(calibrated, seen))
+    margins = Margins.of(scored.scores, scored.is_unseen)
     figures["ausuc"] = np.array(
         [
-            seen_unseen_curve(scored.scores, scored.labels, scored.is_unseen, class_weights=row).area
+            curve_of(margins, scored.labels, scored.is_unseen, class_weights=row).area
             for row in counts[: min(resamples, 200)]
         ]
     )

@@ -74,6 +74,31 @@ class SeenUnseenCurve:
         return float((bounds[widest] + bounds[widest + 1]) / 2)
 
 
+@dataclass(frozen=True)
+class Margins:
+    """What the curve needs of the scores: the best class of each kind, and by how much the seen one leads.
+
+    Attributes:
+        best_seen: the seen class with the highest score.
+        best_unseen: the unseen class with the highest score.
+        lead: score of the former less that of the latter; an image is given to its best unseen class once the
+            constant passes it.
+    """
+
+    best_seen: Labels
+    best_unseen: Labels
+    lead: Float[np.ndarray, " images"]
+
+    @classmethod
+    def of(cls, scores: Scores, is_unseen: Bool[np.ndarray, " classes"]) -> Margins:
+        """Compare the best scores of the two kinds."""
+        seen_scores = np.where(is_unseen, -np.inf, scores)
+        unseen_scores = np.where(is_unseen, scores, -np.inf)
+        best_seen, best_unseen = seen_scores.argmax(1), unseen_scores.argmax(1)
+        rows = np.arange(len(scores))
+        return cls(best_seen, best_unseen, seen_scores[rows, best_seen] - unseen_scores[rows, best_unseen])
+
+
 def seen_unseen_curve(
     scores: Scores,
     labels: Labels,
@@ -89,23 +114,28 @@ def seen_unseen_curve(
         is_unseen: which classes get the constant.
         class_weights: weight of each class's accuracy in U or S (default: 1 for each).
     """
-    # An image is given to its best unseen class once the constant passes the margin of its best seen one.
-    seen_scores = np.where(is_unseen, -np.inf, scores)
-    unseen_scores = np.where(is_unseen, scores, -np.inf)
-    best_seen, best_unseen = seen_scores.argmax(1), unseen_scores.argmax(1)
-    rows = np.arange(len(scores))
-    margins = seen_scores[rows, best_seen] - unseen_scores[rows, best_unseen]
+    return curve_of(Margins.of(scores, is_unseen), labels, is_unseen, class_weights=class_weights)
+
+
+def curve_of(
+    margins: Margins,
+    labels: Labels,
+    is_unseen: Bool[np.ndarray, " classes"],
+    *,
+    class_weights: Float[np.ndarray, " classes"] | None = None,
+) -> SeenUnseenCurve:
+    """The same curve from the margins, which are the same whatever the classes weigh."""
     of_unseen = is_unseen[labels]
     counts = np.bincount(labels, minlength=len(is_unseen))
     shares = (counts > 0).astype(float) if class_weights is None else class_weights * (counts > 0)
     for group in (is_unseen, ~is_unseen):
         shares[group] /= max(shares[group].sum(), np.finfo(float).tiny)
     weights = shares[labels] / counts[labels]
-    gain = np.where(of_unseen & (best_unseen == labels), weights, 0.0)
-    loss = np.where(~of_unseen & (best_seen == labels), weights, 0.0)
+    gain = np.where(of_unseen & (margins.best_unseen == labels), weights, 0.0)
+    loss = np.where(~of_unseen & (margins.best_seen == labels), weights, 0.0)
 
-    order = np.argsort(margins, kind="stable")
-    constants, starts = np.unique(margins[order], return_index=True)
+    order = np.argsort(margins.lead, kind="stable")
+    constants, starts = np.unique(margins.lead[order], return_index=True)
     gains = np.add.reduceat(gain[order], starts) if len(starts) else np.zeros(0)
     losses = np.add.reduceat(loss[order], starts) if len(starts) else np.zeros(0)
     unseen = np.concatenate([[0.0], np.cumsum(gains)])
