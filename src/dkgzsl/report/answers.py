@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from dkgzsl.evaluation.metrics import Scored, per_class_accuracy
+from dkgzsl.evaluation.metrics import Margins, Scored, per_class_accuracy
 
 Images = Integer[np.ndarray, " images"]
 
@@ -42,17 +42,13 @@ class Answers:
     @classmethod
     def of(cls, scored: Scored, images: Images) -> Answers:
         """Reduce the scores of the images at the given positions."""
-        seen = np.where(scored.is_unseen, -np.inf, scored.scores)
-        unseen = np.where(scored.is_unseen, scored.scores, -np.inf)
-        rows = np.arange(len(scored.labels))
-        best_seen, best_unseen = seen.argmax(1), unseen.argmax(1)
-        margins = seen[rows, best_seen].astype(np.float64) - unseen[rows, best_unseen].astype(np.float64)
+        margins = Margins.of(scored.scores.astype(np.float64), scored.is_unseen)
         return cls(
             images=np.asarray(images, dtype=np.int64),
             labels=scored.labels,
-            best_seen=best_seen,
-            best_unseen=best_unseen,
-            margins=margins,
+            best_seen=margins.best_seen,
+            best_unseen=margins.best_unseen,
+            margins=margins.lead,
             conventional=scored.conventional.argmax(1),
             is_unseen=scored.is_unseen,
         )
