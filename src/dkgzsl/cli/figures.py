@@ -32,6 +32,9 @@ def print_figures(result: Mapping[str, Any], details: Mapping[str, Any]) -> None
     baseline = details.get("baseline")
     if baseline:
         table.add_row("ESZSL", *(_plain(baseline["figures"].get(key)) for key in _COLUMNS))
+    default = details.get("default")
+    if default:
+        table.add_row("default", *(_plain(default["figures"].get(key)) for key in _COLUMNS))
     chance = details.get("chance")
     if chance:
         table.add_row("chance", *(_plain(chance.get(key)) for key in _COLUMNS))

@@ -24,8 +24,10 @@ class RunContent:
         log: the lines of `metrics.jsonl`.
         records: what each seed kept for the page; None where the folder is older than that.
         baseline: what the baseline kept; None where there was none.
+        default: what the default form kept beside the published one; None elsewhere.
         classes: rows of `per_class.csv`, by column.
         files: name and size in bytes of each file.
+        versions: how many times classes were added or taken away since.
     """
 
     folder: Path
@@ -35,8 +37,10 @@ class RunContent:
     log: Sequence[Mapping[str, Any]]
     records: tuple[Record | None, ...]
     baseline: Record | None
+    default: Record | None
     classes: Sequence[Mapping[str, str]]
     files: tuple[tuple[str, int], ...]
+    versions: int
 
     @property
     def first(self) -> Record | None:

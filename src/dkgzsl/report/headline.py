@@ -24,6 +24,7 @@ class Tile:
         place: from 0 to 100, or None where undefined.
         baseline: of the baseline, in percent, or None.
         baseline_place: from 0 to 100.
+        default: of the default form, beside the published one, in percent, or None.
         chance: in percent, or None.
         chance_place: from 0 to 100.
         difference: to the baseline, in points, or None.
@@ -40,6 +41,7 @@ class Tile:
     place: float | None
     baseline: str | None
     baseline_place: float | None
+    default: str | None
     chance: str | None
     chance_place: float | None
     difference: str | None
@@ -116,6 +118,7 @@ def tiles(content: RunContent) -> list[Tile]:
     """The figures; numbers are those of `result.json`."""
     metrics: Mapping[str, Any] = content.result["metrics"]
     baseline: Mapping[str, Any] = (content.result.get("baseline") or {}).get("figures", {})
+    default: Mapping[str, Any] = (content.result.get("default") or {}).get("figures", {})
     chance: Mapping[str, float] = content.result.get("chance") or {}
     beyond = differences(content)
     spread: Mapping[str, float] = {} if content.several else content.detail.get("spread_over_classes") or {}
@@ -132,6 +135,7 @@ def tiles(content: RunContent) -> list[Tile]:
                 place=None if value is None else round(100 * value["mean"], 2),
                 baseline=None if other is None else percent(other),
                 baseline_place=None if other is None else round(100 * other, 2),
+                default=percent(default[key]) if default.get(key) is not None else None,
                 chance=None if luck is None else percent(luck),
                 chance_place=None if luck is None else round(100 * luck, 2),
                 difference=signed(beyond[key].value) if key in beyond else None,

@@ -15,6 +15,7 @@ from dkgzsl.report.choice_charts import refinement_chart, settings_chart, traini
 from dkgzsl.report.content import RunContent
 from dkgzsl.report.map_chart import map_chart
 from dkgzsl.report.pictures import Pictures
+from dkgzsl.report.reliability_chart import reliability_chart
 from dkgzsl.report.wording import FIGURES, mean_percent, name, percent, printable
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def _context(content: RunContent, images: bool) -> dict[str, Any]:
     charts: dict[str, Chart | None] = {
         "curve": _curve(content),
         "destinations": _destinations(content),
+        "reliability": reliability_chart("reliability", content.detail.get("reliability")),
         "map": None
         if record is None or record.feature_map is None
         else map_chart("map", record.feature_map, record.class_names),
@@ -81,6 +83,8 @@ def _context(content: RunContent, images: bool) -> dict[str, Any]:
         "tiles": headline.tiles(content),
         "baseline": headline.BASELINE if result.get("baseline") else None,
         "looks_at_test": headline.looks_at_test(content),
+        "default": bool(result.get("default")),
+        "reliability": content.detail.get("reliability"),
         "seeds_table": _seeds_table(content),
         "constant": content.detail.get("constant"),
         "record": record,
@@ -103,6 +107,7 @@ def _context(content: RunContent, images: bool) -> dict[str, Any]:
         "files": [(printable(file), f"{size:,}") for file, size in content.files],
         "missing": _missing(content, pictures, images, charts),
         "version": __version__,
+        "percent": percent,
     }
 
 
@@ -115,6 +120,9 @@ def _curve(content: RunContent) -> Chart | None:
     if content.baseline is not None:
         figures = content.result["baseline"]["figures"]
         lines.append(_line(headline.BASELINE, content.baseline.answers.scored().curve(), figures))
+    if content.default is not None:
+        figures = content.result["default"]["figures"]
+        lines.append(_line("default form", content.default.answers.scored().curve(), figures))
     others = [one.answers.scored().curve() for one in content.records[1:] if one is not None]
     return curve_chart("curve", lines, beside=others)
 

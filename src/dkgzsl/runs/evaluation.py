@@ -85,5 +85,7 @@ def evaluate(
         seconds=clock(),
     )
     return Trained(
-        path, result, {"seeds_detail": seeds, "baseline": before["baseline"], "chance": before["chance"]}
+        path,
+        result,
+        {"seeds_detail": seeds, **{key: before.get(key) for key in ("baseline", "default", "chance")}},
     )

@@ -110,9 +110,10 @@ class RunFolder:
         )
 
     def record_file(self, which: int | str) -> Path:
-        """Where what the page is drawn from lies, of a seed by position, or of the `baseline`."""
-        names = {0: "report.safetensors", "baseline": "report-baseline.safetensors"}
-        return self.file(names.get(which) or f"report-{int(which) + 1}.safetensors")
+        """Where what the page is drawn from lies, of a seed by position, or of what stands beside by name."""
+        if isinstance(which, str):
+            return self.file(f"report-{which}.safetensors")
+        return self.file("report.safetensors" if which == 0 else f"report-{which + 1}.safetensors")
 
     def checkpoints(self, seed: int) -> Path:
         """Folder for what an interrupted seed needs to go on; removed when the seed is done."""

@@ -15,6 +15,7 @@ from dkgzsl.errors import RunError
 from dkgzsl.report.content import RunContent
 from dkgzsl.report.record import Record
 from dkgzsl.runs.folder import RunFolder
+from dkgzsl.runs.versions import versions_of
 
 if TYPE_CHECKING:
     from dkgzsl.report.comparison import Compared
@@ -45,7 +46,9 @@ def read_run(path: Path) -> RunContent:
         log=log,
         records=tuple(Record.read(folder.record_file(position)) for position in range(len(result["seeds"]))),
         baseline=Record.read(folder.record_file("baseline")),
+        default=Record.read(folder.record_file("default")),
         classes=classes,
+        versions=len(versions_of(path)),
         files=tuple(
             sorted((p.name, p.stat().st_size) for p in path.iterdir() if p.is_file() and p.name != REPORT)
         ),

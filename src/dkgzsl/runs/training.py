@@ -93,6 +93,7 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
                 done = folder.read_seed(seed)
                 seeds.append(done or _run_seed(plan, folder, position, seed, reporter))
             baseline = folder.read_seed("baseline") or _run_baseline(plan, folder, reporter)
+            default = folder.read_seed("default") or _run_default(plan, folder, reporter)
     except KeyboardInterrupt:
         reporter.say(f"the run can be continued: the same command with --out {path} --resume")
         raise
@@ -121,6 +122,7 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
     details = {
         "seeds_detail": seeds,
         "baseline": baseline,
+        "default": default,
         "chance": _chance(plan),
     }
     folder.write_json("result.json", {**result, **details})
@@ -256,22 +258,33 @@ def _run_baseline(plan: Plan, folder: RunFolder, reporter: Reporter) -> dict[str
     if plan.config.baseline == "none":
         return None
     reporter.stage("ESZSL, for comparison", None)
-    outcome = run_protocol(
-        plan.config.protocol,
-        ESZSL(device=str(plan.device)),
-        plan.problem_for(plan.seeds[0]),
-        seed=plan.seeds[0],
-        watch=lambda *_: reporter.advance(),
-    )
+    return _run_beside(plan, folder, reporter, "baseline", ESZSL(device=str(plan.device)))
+
+
+def _run_default(plan: Plan, folder: RunFolder, reporter: Reporter) -> dict[str, Any] | None:
+    """The default form beside the published one, on the first seed's pooled features; None where there is none."""
+    if plan.variant != "paper" or plan.config.baseline == "none":
+        return None
+    reporter.stage("the default form, for comparison", None)
+    method = KnowledgeMethod(plan.config.knowledge, seed=plan.seeds[0], device=str(plan.device))
+    try:
+        return _run_beside(plan, folder, reporter, "default", method)
+    except (ConfigError, DataError, ValueError, LinAlgError) as error:  # one seen class only, for instance
+        reporter.say(f"without the default form's figures beside: {str(error).splitlines()[0]}")
+        return None
+
+
+def _run_beside(plan: Plan, folder: RunFolder, reporter: Reporter, name: str, method: Method) -> dict[str, Any]:
+    """Another method on the first seed's data, under the same protocol, to stand beside the run's figures."""
+    problem, seed = plan.problem_for(plan.seeds[0]), plan.seeds[0]
+    outcome = run_protocol(plan.config.protocol, method, problem, seed=seed, watch=lambda *_: reporter.advance())
     if plan.config.report != "off":
         try:
-            answers_record(plan.problem_for(plan.seeds[0]), outcome.scored, outcome.constant).write(
-                folder.record_file("baseline")
-            )
+            answers_record(problem, outcome.scored, outcome.constant).write(folder.record_file(name))
         except Exception as error:
             _say_failed(reporter, folder, error)
-    record = {"method": "eszsl", **_record(outcome)}
-    folder.write_seed("baseline", record)
+    record = {"method": method.name, **_record(outcome)}
+    folder.write_seed(name, record)
     return record
 
 
