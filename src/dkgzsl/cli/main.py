@@ -28,6 +28,8 @@ VERBS = {
     "remove-class": ("a class is recognised no more, in a new version of a run", "dkgzsl.cli.remove_class"),
     "attention": ("draw where a run's strongest attributes lie on photos", "dkgzsl.cli.attention"),
     "export": ("one ONNX file from pixels to calibrated probabilities", "dkgzsl.cli.export"),
+    "push": ("a run to a model hub or a folder, without photos and local paths", "dkgzsl.cli.push"),
+    "pull": ("a pushed run from a model hub or a folder, every file verified", "dkgzsl.cli.pull"),
     "data list": ("the data sets that are known, and which are here", "dkgzsl.cli.data_list"),
     "data fetch": ("a benchmark data set from its official source, with size and terms", "dkgzsl.cli.data_fetch"),
     "data check": ("look for leaks, off-by-ones, NaN and other traps in a data set", "dkgzsl.cli.data_check"),

@@ -1,0 +1,50 @@
+"""`dkgzsl push`: a run to a model hub, or to a folder."""
+
+from __future__ import annotations
+
+import json as json_format
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Config:
+    """Push a finished run: model, settings, figures and card; no photos, no paths of this machine."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="REPO_OR_FOLDER")]
+    """Repository of the model hub (owner/name), or a folder: a path (./name) or file:///path."""
+    private: bool = False
+    """Make a new repository private."""
+    license: str = "other"
+    """Licence for the card, by the hub's name (apache-2.0, cc-by-4.0, ...); other: it depends on the data."""
+    token_from_env: bool = False
+    """Take the access token from HF_TOKEN alone, not from a stored login."""
+    overwrite: bool = False
+    """Replace an earlier push in a folder; a repository keeps its history."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def run(config: Config) -> None:
+    """Push, print what was pushed."""
+    from pathlib import Path
+
+    from dkgzsl.use.hub import push
+
+    moved = push(
+        Path(config.run),
+        config.target,
+        private=config.private,
+        license_id=config.license,
+        token_from_env=config.token_from_env,
+        overwrite=config.overwrite,
+    )
+    if config.json:
+        print(json_format.dumps(asdict(moved)))
+        return
+    print(f"pushed    {moved.files} files, {moved.size / 1e6:.1f} MB, to {moved.where}")
+    print(f"manifest  {moved.manifest}")

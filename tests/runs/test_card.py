@@ -1,0 +1,92 @@
+"""The card of a real run: it parses as model hubs parse it, its figures are the run's, its Python runs."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dkgzsl.cli.main import VERBS, main
+from dkgzsl.runs.card import model_card
+from worlds import world_folder
+
+FEW = ["--knowledge.components", "20", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.1"]
+FEW += ["--knowledge.kernel-width", "0", "--knowledge.episodes", "off", "--knowledge.fusion", "off"]
+PAPER = ["--epochs", "2", "--batch-size", "32", "--adversarial.hidden-size", "16", "--softmax.per-class", "10"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(world_folder(tmp_path_factory.mktemp("data") / "world"))
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "mine"
+    assert main(["train", data, *FEW, "--seeds", "2", "--out", str(out)]) == 0
+    return out
+
+
+def front(card: str) -> dict:
+    opening, matter, _ = card.split("---\n", 2)
+    assert opening == ""
+    return yaml.safe_load(matter)
+
+
+def test_the_figures_are_those_of_the_result(run) -> None:
+    card, result = (run / "card.md").read_text(), json.loads((run / "result.json").read_text())
+    (entry,) = front(card)["model-index"][0]["results"]
+    found = {metric["type"]: metric for metric in entry["metrics"]}
+    assert set(found) == set(result["metrics"])
+    for name, metric in result["metrics"].items():
+        assert found[name]["value"] == metric["mean"]
+        assert found[name]["args"]["deviation_over_seeds"] == metric["std"]
+        assert f"| {100 * metric['mean']:.1f} ± {100 * metric['std']:.1f} |" in card
+    provenance = entry["dataset"]["args"]
+    environment = json.loads((run / "environment.json").read_text())
+    assert provenance["split_sha256"] == environment["split_sha256"]
+    assert (provenance["protocol"], provenance["seeds"]) == ("validated", [0, 1])
+    assert (entry["dataset"]["name"], entry["dataset"]["config"]) == ("world", "att")
+    assert "12 had training images, 4 are known" in card
+    assert "test images scored once" in card
+    assert str(run.parent) not in card
+
+
+def test_the_hubs_own_reader_takes_it(run) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
+    data = hub.ModelCard((run / "card.md").read_text()).data
+    result = json.loads((run / "result.json").read_text())
+    values = {one.metric_type: one.metric_value for one in data.eval_results}
+    assert values == {name: metric["mean"] for name, metric in result["metrics"].items()}
+    assert data.library_name == "dkgzsl"
+    assert data.license == "other"
+
+
+def test_a_licence_is_taken_as_given(run) -> None:
+    result = json.loads((run / "result.json").read_text())
+    environment = json.loads((run / "environment.json").read_text())
+    matter = front(model_card(result, result, environment, license_id="cc-by-4.0"))
+    assert matter["license"] == "cc-by-4.0"
+    assert "license_name" not in matter
+
+
+def test_figures_that_were_chosen_on_test_say_so(data, tmp_path) -> None:
+    assert main(["train", data, *PAPER, "--protocol", "paper", "--baseline", "none", "--out", str(tmp_path)]) == 0
+    card, result = (tmp_path / "card.md").read_text(), json.loads((tmp_path / "result.json").read_text())
+    looks = result["seeds_detail"][0]["looks_at_test"]
+    assert f"chosen on the test images, which were looked at {looks} times" in card
+    matter = front(card)
+    assert "protocol:paper" in matter["tags"]
+    assert matter["model-index"][0]["results"][0]["dataset"]["args"]["looks_at_test"] == looks
+    assert "Probabilities are not calibrated" in card
+    assert "h_calibrated" not in [m["type"] for m in matter["model-index"][0]["results"][0]["metrics"]]
+
+
+def test_the_commands_of_the_card_exist_and_its_python_compiles(run) -> None:
+    card = (run / "card.md").read_text()
+    verbs = re.findall(r"^dkgzsl ([a-z-]+)", card, re.MULTILINE)
+    assert len(verbs) == 4
+    assert set(verbs) <= set(VERBS)
+    for block in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        compile(block, "card", "exec")
