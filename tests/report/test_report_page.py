@@ -98,6 +98,36 @@ def test_the_figures_are_those_of_the_result(run) -> None:
     assert f"chance {100 * result['chance']['t1']:.1f}" in table
 
 
+def test_the_default_stands_beside_the_published_form(published_run, default_run, capsys) -> None:
+    result = json.loads((published_run / "result.json").read_text())
+    alone = json.loads((default_run / "result.json").read_text())
+    assert alone["default"] is None
+    beside = result["default"]["figures"]
+    assert result["default"]["method"] == "dkgzsl"
+    page = page_of(published_run)
+    assert f"default {100 * beside['u']:.1f}" in page.text
+    assert f"default form: AUSUC {100 * beside['ausuc']:.1f} %" in page.text
+    assert "default form" not in page_of(default_run).text
+    assert main(["evaluate", str(published_run)]) == 0
+    assert re.search(rf"default +{100 * beside['t1']:.1f} ", capsys.readouterr().out)
+
+
+def test_probabilities_are_shown_as_they_were_measured(default_run) -> None:
+    found = json.loads((default_run / "result.json").read_text())["seeds_detail"][0]["reliability"]
+    said = page_of(default_run).text
+    assert f"Expected calibration error {100 * found['ece']:.1f} points" in said
+    assert f"{100 * found['confidence'][-1]:.1f} {100 * found['accuracy'][-1]:.1f}" in said
+    content = read_run(default_run)
+    detail = {**content.detail, "reliability": None}
+    without = render_run(replace(content, result={**content.result, "seeds_detail": [detail]}))
+    assert "mean what they say" not in without
+
+
+def test_versions_made_since_are_told(default_run) -> None:
+    assert "added or taken away 2 times" in Page(render_run(replace(read_run(default_run), versions=2))).text
+    assert "added or taken away" not in page_of(default_run).text
+
+
 def test_every_number_has_its_provenance(run) -> None:
     result = json.loads((run / "result.json").read_text())
     environment = json.loads((run / "environment.json").read_text())

@@ -92,7 +92,11 @@ def curve_chart(
         named = sum(bool(line.name) for line in lines)
         order = [*reversed(range(named)), *range(named, len(handles))]  # drawn last, named first
         figure.legend(
-            [handles[n] for n in order], [labels[n] for n in order], loc="outside lower left", labelspacing=0.35
+            [handles[n] for n in order],
+            [labels[n] for n in order],
+            loc="outside lower left",
+            labelspacing=0.35,
+            borderpad=0.9,
         )
 
     points = "; ".join(
@@ -177,9 +181,10 @@ def destinations_chart(
             )
             for place, start, width in zip(places, left, widths, strict=True):
                 if width >= 11:
+                    box = {"facecolor": COLOUR["paper"], "edgecolor": "none", "pad": 1.5} if kind else None
                     axes.text(
                         start + width / 2, place, percent(width / 100), ha="center", va="center", fontsize=11,
-                        color=COLOUR["paper"], fontweight="bold",
+                        color=COLOUR["ink" if kind else "paper"], fontweight="bold", bbox=box,
                     )  # fmt: skip
             left += widths
         axes.set(xlim=(0, 100), xticks=[], yticks=places)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def reliability_chart(name: str, found: Mapping[str, Any] | None) -> Chart | None:
-    """Accuracy over confidence, a point a bin, its area the share of the images; None where it was not measured.
+    """Accuracy over confidence, a point a bin, the larger the more images; None where it was not measured.
 
     Args:
         name: of the chart.
@@ -29,8 +29,7 @@ def reliability_chart(name: str, found: Mapping[str, Any] | None) -> Chart | Non
     def paint(figure: Figure) -> None:
         axes = one_axes(figure)
         axes.plot([0, 100], [0, 100], "--", color=COLOUR["muted"], linewidth=1.2)
-        axes.plot(confidence, accuracy, color=COLOUR["ours"], linewidth=1.2)
-        axes.scatter(confidence, accuracy, s=12 + 5 * weight, color=COLOUR["ours"], zorder=3)
+        axes.scatter(confidence, accuracy, s=16 + 3 * weight, color=COLOUR["ours"], zorder=3, clip_on=False)
         axes.set(
             xlim=(0, 102), ylim=(0, 102), xlabel="how sure it says it is, %", ylabel="how often it is right, %"
         )
