@@ -235,7 +235,25 @@ class KnowledgeModel:
         generator: torch.Generator,
     ) -> Float[Tensor, "classes number components"]:
         """Draws in the whitened space, where the softmax classifier is trained."""
-        within = self.described_densities(semantics.to(self.semantics)).draw(number, generator)
+        return self._drawn(self.described_densities(semantics.to(self.semantics)), number, generator)
+
+    @torch.no_grad()
+    def draw_whitened(
+        self, classes: Int[Tensor, " some"], number: int, generator: torch.Generator
+    ) -> Float[Tensor, "some number components"]:
+        """Draws from the densities of classes of the task, each as it is known: by images, photos or description.
+
+        Args:
+            classes: their numbers.
+            number: draws a class.
+            generator: of the noise, on the CPU.
+        """
+        rows = (torch.cat([self.seen, self.unseen])[None] == classes[:, None]).int().argmax(1)
+        densities = ClassDensities(self.densities.means[rows], self.densities.variances[rows])
+        return self._drawn(densities, number, generator)
+
+    def _drawn(self, densities: ClassDensities, number: int, generator: torch.Generator) -> Tensor:
+        within = densities.draw(number, generator)
         if self._rotation is not None:
             within = within @ self._rotation.T
         axes = self.space.axes

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dkgzsl.config import ClassifierConfig
+from dkgzsl.learning.added_rows import SoftmaxRecipe, with_rows
 from dkgzsl.learning.softmax import LinearClassifier, train_softmax
 from dkgzsl.methods.base import Judge, Model, SavedModel, Setting, Task
 from dkgzsl.methods.knowledge import KnowledgeMethod
@@ -33,11 +34,13 @@ class SoftmaxModel:
         knowledge: the generator and the space.
         generalized: over all classes of the task.
         conventional: over the unseen ones.
+        recipe: how the classifiers were trained.
     """
 
     knowledge: KnowledgeModel
     generalized: LinearClassifier
     conventional: LinearClassifier
+    recipe: SoftmaxRecipe
 
     @property
     def seen(self) -> Int[Tensor, " seen"]:
@@ -48,6 +51,11 @@ class SoftmaxModel:
     def unseen(self) -> Int[Tensor, " unseen"]:
         """Numbers of the unseen classes."""
         return self.knowledge.unseen
+
+    @property
+    def semantics(self) -> Float[Tensor, "classes semantic"]:
+        """Descriptions of all classes, as they were given."""
+        return self.knowledge.semantics
 
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
         """Log probabilities over all classes of the task; -inf for others."""
@@ -69,6 +77,50 @@ class SoftmaxModel:
         """As the knowledge does."""
         return self.knowledge.synthesize(semantics, number, generator)
 
+    @property
+    def ignorance(self) -> Float[Tensor, " classes"]:
+        """Share of what descriptions leave open that is still open, by class number."""
+        return self.knowledge.ignorance
+
+    def with_classes(
+        self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
+    ) -> SoftmaxModel:
+        """The same knowledge over other described classes, whose rows of both classifiers are trained."""
+        return self._over(self.knowledge.with_classes(semantics, unseen), learned=self.unseen)
+
+    def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> SoftmaxModel:
+        """The same knowledge, a described class sharpened by features of photos, its rows trained again."""
+        knowledge = self.knowledge.with_photos(number, features)
+        return self._over(knowledge, learned=self.unseen[self.unseen != number])
+
+    def _over(self, knowledge: KnowledgeModel, *, learned: Int[Tensor, " learned"]) -> SoftmaxModel:
+        """With other knowledge; the rows of the seen classes and of `learned` ones stay as they are."""
+        random, recipe = torch.Generator().manual_seed(knowledge.classes), self.recipe
+        unseen = knowledge.unseen.sort().values
+
+        def drawn(classes: Tensor, number: int) -> tuple[Tensor, Tensor]:
+            made = knowledge.draw_whitened(classes, number, random)
+            return made.flatten(0, 1), classes.repeat_interleave(number)
+
+        described, seen = drawn(unseen, recipe.per_class), drawn(knowledge.seen, recipe.seen_per_class)
+
+        order = torch.Generator(seen[0].device).manual_seed(knowledge.classes)
+
+        def trained(
+            before: LinearClassifier, features: Tensor, labels: Tensor, classes: Tensor
+        ) -> LinearClassifier:
+            kept = torch.isin(before.classes, torch.cat([knowledge.seen, learned]))
+            stays = LinearClassifier(before.weight[kept], before.bias[kept], before.classes[kept])
+            return with_rows(stays, features, labels, classes, like=learned, recipe=recipe, generator=order)
+
+        both = torch.cat([described[0], seen[0]]), torch.cat([described[1], seen[1]])
+        return SoftmaxModel(
+            knowledge,
+            trained(self.generalized, *both, torch.cat([knowledge.seen, unseen]).sort().values),
+            trained(self.conventional, *described, unseen),
+            recipe,
+        )
+
     def save(self) -> SavedModel:
         """The knowledge, and both classifiers."""
         inner = self.knowledge.save()
@@ -80,7 +132,7 @@ class SoftmaxModel:
                 f"{name}.bias": classifier.bias,
                 f"{name}.classes": classifier.classes,
             }
-        return SavedModel("dkgzsl-softmax", tensors, inner.values)
+        return SavedModel("dkgzsl-softmax", tensors, {**inner.values, "recipe": self.recipe.to_json()})
 
     @classmethod
     def load(cls, saved: SavedModel) -> SoftmaxModel:
@@ -92,7 +144,8 @@ class SoftmaxModel:
             }
             return LinearClassifier(**parts)
 
-        return cls(KnowledgeModel.load(saved), classifier("generalized"), classifier("conventional"))
+        recipe = SoftmaxRecipe.from_json(saved.values["recipe"])
+        return cls(KnowledgeModel.load(saved), classifier("generalized"), classifier("conventional"), recipe)
 
 
 class KnowledgeSoftmaxMethod:
@@ -137,6 +190,12 @@ class KnowledgeSoftmaxMethod:
             knowledge,
             self._last(both, task.classes.to(drawn.device), order),
             self._last((drawn.flatten(0, 1), drawn_labels), knowledge.unseen, order),
+            SoftmaxRecipe(
+                per_class=per_class,
+                seen_per_class=max(1, round(len(task.labels) / len(task.seen))),
+                epochs=self.config.epochs,
+                learning_rate=self.config.learning_rate or LEARNING_RATE,
+            ),
         )
 
     def _last(self, data: tuple[Tensor, Tensor], classes: Tensor, order: torch.Generator) -> LinearClassifier:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dkgzsl.config import AdversarialConfig, ClassifierConfig
 from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.learning.added_rows import SoftmaxRecipe
 from dkgzsl.learning.adversarial import AdversarialSettings, AdversarialTraining
 from dkgzsl.learning.checkpoint import read_checkpoint, write_checkpoint
 from dkgzsl.learning.min_max import MinMax
@@ -207,7 +208,13 @@ class PaperMethod:
             learning_rate=self.classifier_rate,
             generator=seeded(self.seed, _CONVENTIONAL, epoch, device=device),
         )
-        for joint, alone in zip(generalized, conventional, strict=True):
+        recipe = SoftmaxRecipe(
+            per_class=self.per_class,
+            seen_per_class=max(1, round(len(prepared.rows) / len(prepared.seen))),
+            epochs=classifier_epochs,
+            learning_rate=self.classifier_rate,
+        )
+        for epochs, (joint, alone) in enumerate(zip(generalized, conventional, strict=True), 1):
             yield PaperModel(
                 generator=generator,
                 fusion_weight=self.settings.fusion_weight,
@@ -219,6 +226,7 @@ class PaperMethod:
                 unseen=prepared.unseen,
                 semantics=prepared.semantics,
                 class_names=task.class_names,
+                recipe=replace(recipe, epochs=epochs),
             )
 
 

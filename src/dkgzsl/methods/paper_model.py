@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dkgzsl.learning.added_rows import SoftmaxRecipe, with_rows
 from dkgzsl.learning.min_max import MinMax
 from dkgzsl.learning.softmax import LinearClassifier
 from dkgzsl.methods.base import SavedModel
@@ -43,6 +45,7 @@ class PaperModel:
         unseen: classes without.
         semantics: descriptions of all K classes, as they were given.
         class_names: names of all K classes, or none.
+        recipe: how the classifiers were trained.
     """
 
     generator: GuidedGenerator
@@ -55,6 +58,7 @@ class PaperModel:
     unseen: Int[Tensor, " unseen"]
     semantics: Float[Tensor, "classes semantic"]
     class_names: tuple[str, ...] = ()
+    recipe: SoftmaxRecipe = field(kw_only=True)
 
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
         """Log probabilities over all classes; -inf for a class outside the task."""
@@ -84,6 +88,37 @@ class PaperModel:
         made = self.generator.synthesize(scaled, number, generator, fusion_weight=self.fusion_weight)
         return self.scaler.unscale(made)
 
+    def with_classes(
+        self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
+    ) -> PaperModel:
+        """The same generator over other described classes, whose rows of both classifiers are trained.
+
+        Deviation: the published form has no such step; see `learning/added_rows.py`.
+        """
+        changed = replace(
+            self, semantics=semantics.to(self.semantics), unseen=unseen.to(self.unseen).sort().values
+        )
+        random = torch.Generator().manual_seed(len(semantics))
+
+        def drawn(classes: Tensor, number: int) -> tuple[Tensor, Tensor]:
+            made = changed.scaler.scale(changed.synthesize(changed.semantics[classes], number, random))
+            return made.flatten(0, 1), classes.repeat_interleave(number)
+
+        described = drawn(changed.unseen, self.recipe.per_class)
+        seen = drawn(self.seen, self.recipe.seen_per_class)
+        how: dict[str, Any] = {"like": self.unseen, "recipe": self.recipe, "generator": random}
+        return replace(
+            changed,
+            generalized=with_rows(
+                self.generalized,
+                torch.cat([described[0], seen[0]]),
+                torch.cat([described[1], seen[1]]),
+                torch.cat([self.seen, changed.unseen]).sort().values,
+                **how,
+            ),
+            conventional=with_rows(self.conventional, *described, changed.unseen, **how),
+        )
+
     def save(self) -> SavedModel:
         """The model as tensors and JSON values."""
         tensors = {f"generator.{name}": weight for name, weight in self.generator.state_dict().items()}
@@ -105,6 +140,7 @@ class PaperModel:
                 "fusion_weight": self.fusion_weight,
                 "description_scale": self.description_scale,
                 "class_names": list(self.class_names),
+                "recipe": self.recipe.to_json(),
             },
         )
 
@@ -131,4 +167,5 @@ class PaperModel:
             unseen=unseen,
             semantics=tensors["semantics"],
             class_names=tuple(saved.values["class_names"]),
+            recipe=SoftmaxRecipe.from_json(saved.values["recipe"]),
         )
