@@ -216,7 +216,7 @@ class TrainConfig:
     classifier: Literal["density", "softmax"] | None = None
     """Score by class densities (default of dkgzsl) or by a softmax on synthesized features (paper)."""
     baseline: Literal["eszsl", "none"] = "eszsl"
-    """Method to print beside ours, validated alike."""
+    """Method to print beside ours, chosen alike; beside the published form stands the default, too."""
     report: Literal["on", "without-images", "off"] = "on"
     """Make report.html at the end, with test images where they are known, without them, or not at all."""
     out: str | None = None
@@ -240,3 +240,53 @@ class TrainConfig:
             raise ConfigError(f"first_seed must be below {_SEEDS - self.seeds + 1}, not {self.first_seed}")
         if self.representation == ():
             raise ConfigError("representation must name at least one")
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Methods x data sets x semantics x seeds in one table; what is done in --out is not done again."""
+
+    datasets: tuple[str, ...] = ("numbers",)
+    """Data sets by name or folder; NAME@FEATURES names a feature file or store of it."""
+    methods: tuple[str, ...] | None = None
+    """Methods by name (default: all that are installed)."""
+    semantics: tuple[str, ...] | None = None
+    """Class descriptions by name; a data set takes those that it has (default: its own default)."""
+    representations: tuple[str, ...] = ("pooled",)
+    """How region features become a vector, a column of the table each: pooled, pooled+scores, ..."""
+    data_root: str | None = None
+    """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
+    protocol: Protocol = "validated"
+    """validated: choices on validation classes, test scored once; paper: best on the test set, as published."""
+    seeds: int = 3
+    """Seeds of every method; they redraw the held-out images, too."""
+    iterative_seeds: int | None = None
+    """Seeds of methods that are trained by epochs (default: as many as all others)."""
+    first_seed: int = 0
+    """The first of the consecutive seeds."""
+    minutes: float = 1.0
+    """Cap of one exploration of a method that is trained by epochs; its epoch is chosen on validation."""
+    jobs: int = 1
+    """Processes side by side; they share the processor's cores."""
+    device: str = "cpu"
+    """cpu, cuda, ..."""
+    out: str | None = None
+    """Folder of the cells and the table (default: a fresh one under runs/)."""
+    config: str | None = None
+    """YAML file with any of these settings, under every flag."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+    dry_run: bool = False
+    """Print the cells, and stop."""
+    refinement: RefinementConfig = field(default_factory=RefinementConfig)
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            "",
+            at_least={"seeds": 1, "iterative_seeds": 1, "first_seed": 0, "jobs": 1},
+            above_zero=("minutes",),
+        )
+        for name in ("datasets", "methods", "semantics", "representations"):
+            if getattr(self, name) == ():
+                raise ConfigError(f"{name} must name at least one")

@@ -165,6 +165,11 @@ class FittedBlocks:
         return self.visual.scaling(read_store(features, positions, self.visual.blocks, self.visual.refiner))
 
 
+def learns(name: str) -> bool:
+    """Whether a representation needs SOVR to be trained."""
+    return any(part.strip() in _LEARNED for part in name.split("+"))
+
+
 def grid_of(problem: Problem) -> tuple[int, int]:
     """Rows and columns of the regions: as the features' record has them, or else a square.
 

@@ -1,0 +1,140 @@
+"""One cell of a benchmark: a method on a data set under one description, representation and seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from dkgzsl.config import Protocol, RefinementConfig
+from dkgzsl.data.problem import Problem
+from dkgzsl.errors import RunError
+from dkgzsl.evaluation.bootstrap import resampled
+from dkgzsl.evaluation.protocols import run_protocol
+from dkgzsl.learning.representation import Representation
+from dkgzsl.methods.registry import make_method, method_info
+from dkgzsl.runs.environment import split_hash
+from dkgzsl.runs.summary import backbone_of
+
+DRAWN = ("h", "h_calibrated", "ausuc")
+"""Figures whose draws over classes are kept, for paired comparisons."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell is, and so what its figures depend on.
+
+    Attributes:
+        dataset: name or folder.
+        features: feature file or store; None: the data set's default.
+        semantics: class descriptions by name.
+        representation: how features become a vector.
+        method: by its name in the registry.
+        seed: of the method, of validation's held-out images, and of the test images where no split fixes them.
+        protocol: how choices are made.
+        minutes: cap of one exploration; None where the method is not trained by epochs.
+        refinement: SOVR's training, where the representation needs it.
+    """
+
+    dataset: str
+    features: str | None
+    semantics: str
+    representation: str
+    method: str
+    seed: int
+    protocol: Protocol
+    minutes: float | None
+    refinement: RefinementConfig
+
+    @property
+    def column(self) -> tuple[str, str | None, str, str]:
+        """The table's column: all that methods are compared under."""
+        return self.dataset, self.features, self.semantics, self.representation
+
+    @property
+    def slug(self) -> str:
+        """File name: readable, and different for cells that differ in anything."""
+        words = [Path(self.dataset).name, self.semantics, self.representation, self.method, f"seed{self.seed}"]
+        plain = "-".join(re.sub(r"[^A-Za-z0-9+]+", "_", word) for word in words)
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"{plain}-{digest[:10]}"
+
+
+def run_cell(cell: Cell, problem: Problem, representation: Representation, *, device: str) -> dict[str, Any]:
+    """Explore, choose, fit, score: the record of a cell, JSON values but for `draws` (arrays by figure)."""
+    start = perf_counter()
+    method = make_method(
+        cell.method, seed=cell.seed, device=device, minutes=cell.minutes, dataset=Path(cell.dataset).name
+    )
+    outcome = run_protocol(cell.protocol, method, problem, seed=cell.seed, representations=[representation])
+    seconds = perf_counter() - start
+    drawn = resampled(outcome.scored, outcome.constant)
+    return {
+        "cell": asdict(cell),
+        "name": problem.name,
+        "backbone": backbone_of(problem),
+        "title": method_info(cell.method).title,
+        "citation": method_info(cell.method).citation,
+        "figures": asdict(outcome.figures),
+        "validation": None if outcome.validation is None else asdict(outcome.validation),
+        "setting": dict(outcome.setting),
+        "constant": outcome.constant,
+        "looks": outcome.looks,
+        "split_sha256": split_hash(problem),
+        "seconds": round(seconds, 2),
+        "draws": {name: drawn[name] for name in DRAWN if name in drawn},
+    }
+
+
+def write_cell(folder: Path, cell: Cell, record: Mapping[str, Any]) -> None:
+    """Keep a record: draws beside it, the record last, so that a record on disk is whole.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        content = dict(record)
+        draws = content.pop("draws", None)
+        if draws is not None:
+            np.savez_compressed(
+                folder / f"{cell.slug}.npz", **{name: values.astype(np.float32) for name, values in draws.items()}
+            )
+        partial = folder / f".{cell.slug}.partial"
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(folder / f"{cell.slug}.json")
+    except OSError as error:
+        raise RunError(
+            f"cannot keep a cell: {error.strerror or error}",
+            where=str(folder),
+            fix="make room or give the rights; the same command goes on from here",
+        ) from error
+
+
+def read_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
+    """The record of a cell that is done, with its draws; None where it is not, or failed.
+
+    Raises:
+        RunError: what is there is damaged.
+    """
+    file = folder / f"{cell.slug}.json"
+    if not file.is_file():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if "error" in record:
+            return record
+        with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
+            record["draws"] = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"a cell is damaged: {error}", where=str(file), fix="delete the file; the same command does it again"
+        ) from error
+    return record

@@ -1,0 +1,189 @@
+"""Which cells a benchmark has, and doing those that are not done: one process or several, each cell kept."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dkgzsl.benchmark.cells import Cell, read_cell, run_cell, write_cell
+from dkgzsl.config import BenchmarkConfig, RefinementConfig
+from dkgzsl.data.load import load_dataset
+from dkgzsl.errors import ConfigError, DkgzslError, nearest
+from dkgzsl.learning.representation import learns, representations
+from dkgzsl.methods.registry import method_info, method_names
+
+Done = Callable[[Cell, dict[str, Any]], None]
+"""Told of each cell when it is done or has failed."""
+
+
+def cells_of(config: BenchmarkConfig) -> list[Cell]:
+    """The cells, in the order in which they are done: those that share a data set and seed follow each other.
+
+    Raises:
+        ConfigError: an unknown method or representation, or semantics that no data set has.
+        DataError: a data set that is missing or unfit.
+    """
+    known = method_names()
+    for method in config.methods or ():
+        if method not in known:
+            raise ConfigError(f"unknown method {method!r}", fix=nearest(method, known, of="methods"))
+    representations(config.representations, config.refinement, seed=0)  # raises where one is unknown
+    cells = []
+    used: set[str] = set()
+    for dataset, features in map(_named, config.datasets):
+        problem = load_dataset(dataset, data_root=config.data_root, features=features)
+        learned = [name for name in config.representations if name != "pooled"]
+        if learned and not problem.has_regions:
+            raise ConfigError(
+                f"{problem.name} has pooled features: there are no regions for {learned[0]!r}",
+                fix="benchmark it apart, with --representations pooled",
+            )
+        asked = config.semantics or (problem.semantics_name,)
+        described = [name for name in asked if name in problem.semantic_sources]
+        used |= set(described)
+        for seed in range(config.first_seed, config.first_seed + config.seeds):
+            for representation in config.representations:
+                for semantics in described:
+                    for method in config.methods or known:
+                        iterative = method_info(method).iterative
+                        if iterative and seed - config.first_seed >= (config.iterative_seeds or config.seeds):
+                            continue
+                        cells.append(
+                            Cell(
+                                dataset=dataset,
+                                features=features,
+                                semantics=semantics,
+                                representation=representation,
+                                method=method,
+                                seed=seed,
+                                protocol=config.protocol,
+                                minutes=config.minutes if iterative else None,
+                                refinement=config.refinement if learns(representation) else RefinementConfig(),
+                            )
+                        )
+    unused = [name for name in config.semantics or () if name not in used]
+    if unused:
+        raise ConfigError(
+            f"none of the data sets has semantics {unused[0]!r}",
+            fix=nearest(unused[0], sorted(problem.semantic_sources), of=f"semantics of {problem.name}"),
+        )
+    return cells
+
+
+def _named(word: str) -> tuple[str, str | None]:
+    """`NAME@FEATURES` -> both; paths become absolute, so that a table is the same wherever it is made."""
+    if Path(word).exists():
+        name, features = word, ""
+    else:
+        name, _, features = word.rpartition("@") if "@" in word else (word, "", "")
+    if Path(name).exists() and ("/" in name or Path(name).is_dir()) and name not in ("numbers",):
+        name = str(Path(name).resolve())
+    if features and Path(features).exists():
+        features = str(Path(features).resolve())
+    return name, features or None
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Cells of one data set and seed, for one process."""
+
+    cells: tuple[Cell, ...]
+    folder: Path
+    refinement: RefinementConfig
+    data_root: str | None
+    device: str
+    threads: int
+
+
+def run_cells(config: BenchmarkConfig, cells: Sequence[Cell], folder: Path, done: Done) -> list[dict[str, Any]]:
+    """Do the cells that are not done yet; the records of all, in the order of `cells`.
+
+    A cell that fails is recorded with its error and tried again by the next call; the others go on. Each process
+    computes with its share of the cores, so that `jobs` do not get in each other's way.
+
+    Raises:
+        RunError: a cell cannot be kept, or one on disk is damaged.
+    """
+    kept = {cell: read_cell(folder, cell) for cell in cells}
+    pending = [cell for cell in cells if kept[cell] is None or "error" in (kept[cell] or {})]
+    jobs = min(config.jobs, max(1, len(pending)))
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else torch.get_num_threads()
+    shares = [
+        _Share(tuple(group), folder, config.refinement, config.data_root, config.device, threads)
+        for group in _grouped(pending)
+    ]
+    if jobs == 1:
+        for share in shares:
+            for cell in _run_share(share):
+                done(cell, read_cell(folder, cell) or {})
+    else:
+        _run_parallel(shares, jobs, folder, done)
+    return [read_cell(folder, cell) or {} for cell in cells]
+
+
+def _grouped(cells: Iterable[Cell]) -> list[list[Cell]]:
+    return [list(group) for _, group in groupby(cells, key=lambda cell: (cell.dataset, cell.features, cell.seed))]
+
+
+def _run_parallel(shares: Sequence[_Share], jobs: int, folder: Path, done: Done) -> None:
+    context = multiprocessing.get_context("spawn")
+    told: set[Cell] = set()
+
+    def tell() -> None:
+        for share in shares:
+            for cell in share.cells:
+                if cell not in told and (folder / f"{cell.slug}.json").is_file():
+                    record = read_cell(folder, cell)
+                    if record is not None and "error" not in record:
+                        told.add(cell)
+                        done(cell, record)
+
+    with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
+        running: set[Future[list[Cell]]] = {pool.submit(_run_whole_share, share) for share in shares}
+        try:
+            while running:
+                finished, running = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+                tell()
+                for future in finished:
+                    future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for share in shares:
+        for cell in share.cells:
+            if cell not in told:
+                done(cell, read_cell(folder, cell) or {})
+
+
+def _run_whole_share(share: _Share) -> list[Cell]:
+    torch.set_num_threads(share.threads)
+    return list(_run_share(share))
+
+
+def _run_share(share: _Share) -> Iterable[Cell]:
+    """One data set and seed: the data is read, and SOVR is trained, once for all cells."""
+    first = share.cells[0]
+    problem = load_dataset(first.dataset, data_root=share.data_root, features=first.features, test_seed=first.seed)
+    names = list(dict.fromkeys(cell.representation for cell in share.cells))
+    made = representations(names, share.refinement, seed=first.seed, device=share.device)
+    by_name = dict(zip(names, made, strict=True))
+    for cell in share.cells:
+        try:
+            record = run_cell(
+                cell,
+                problem.with_semantics(cell.semantics),
+                by_name[cell.representation],
+                device=share.device,
+            )
+        except (DkgzslError, ArithmeticError, RuntimeError) as error:
+            record = {"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+        write_cell(share.folder, cell, record)
+        yield cell

@@ -1,0 +1,102 @@
+"""The whole benchmark: cells, their records, the table in three forms."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from dkgzsl.benchmark.cells import Cell
+from dkgzsl.benchmark.grid import Done, cells_of, run_cells
+from dkgzsl.benchmark.table import Row, as_csv, as_markdown, rows_of
+from dkgzsl.config import BenchmarkConfig
+from dkgzsl.errors import RunError
+
+
+@dataclass(frozen=True)
+class Benchmarked:
+    """A finished benchmark.
+
+    Attributes:
+        folder: `table.md`, `table.csv`, `table.json`, `config.yaml` and the folder `cells`.
+        rows: one for each method of each column; see `dkgzsl.benchmark.table.rows_of`.
+        failed: cells that failed, each with its error.
+    """
+
+    folder: Path
+    rows: list[Row]
+    failed: list[Row]
+
+
+def benchmark(
+    config: BenchmarkConfig, *, cells: Sequence[Cell] | None = None, told: Done | None = None
+) -> Benchmarked:
+    """Do what is not done yet, write the table.
+
+    Args:
+        config: the settings; see `BenchmarkConfig`.
+        cells: `cells_of(config)`, where they are at hand.
+        told: told of each cell.
+
+    Raises:
+        ConfigError: unknown methods, semantics or representations.
+        DataError: data that is missing or unfit.
+        RunError: a folder that cannot be written.
+    """
+    cells = cells_of(config) if cells is None else cells
+    folder = Path(config.out) if config.out else _fresh()
+    begin(folder, config)
+    records = run_cells(config, cells, folder / "cells", told or (lambda *_: None))
+    rows, failed = rows_of(cells, records)
+    write(folder, "table.json", json.dumps({"rows": rows, "failed": failed}, indent=1, ensure_ascii=False) + "\n")
+    write(folder, "table.csv", as_csv(rows))
+    write(folder, "table.md", as_markdown(rows, failed))
+    return Benchmarked(folder, rows, failed)
+
+
+def begin(folder: Path, config: BenchmarkConfig) -> None:
+    """Make the folder and keep the settings; one that holds something else is left alone.
+
+    Raises:
+        RunError: it cannot be written, or is no benchmark.
+    """
+    import yaml
+
+    if folder.exists() and not folder.is_dir():
+        raise RunError("the benchmark's folder is a file", where=str(folder), fix="name another --out")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
+        raise RunError("the folder holds something else", where=str(folder), fix="name another --out")
+    if (folder / "environment.json").is_file():
+        raise RunError("the folder is a training run", where=str(folder), fix="name another --out")
+    content = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(config).items()
+        if name not in ("out", "config", "json", "dry_run")
+    }
+    write(folder, "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{name}.{os.getpid()}.partial"
+        partial.write_text(text, encoding="utf-8", newline="")
+        partial.replace(folder / name)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {name}: {error.strerror or error}", where=str(folder), fix="name another --out"
+        ) from error
+
+
+def _fresh() -> Path:
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    taken = (Path("runs") / f"{stamp}-benchmark{'' if n == 1 else f'-{n}'}" for n in range(1, 1000))
+    return next(folder for folder in taken if not folder.exists())

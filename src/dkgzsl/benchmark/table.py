@@ -1,0 +1,177 @@
+"""From the cells' records to rows, and from rows to a table for people, spreadsheets and machines."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import numpy as np
+
+from dkgzsl.benchmark.cells import DRAWN, Cell
+from dkgzsl.evaluation.metrics import Figures
+from dkgzsl.runs.summary import METRICS, over_seeds
+
+OURS = "dkgzsl"
+_HEADS = {"t1": "T1", "u": "U", "s": "S", "h": "H", "h_calibrated": "H calibrated", "ausuc": "AUSUC"}
+_INTERVAL = (0.025, 0.975)
+
+Record = Mapping[str, Any]
+Row = dict[str, Any]
+
+
+def rows_of(cells: Sequence[Cell], records: Sequence[Record]) -> tuple[list[Row], list[Row]]:
+    """One row for each method of each column, and one for each cell that failed.
+
+    A column is a data set with its features, semantics and representation. Within it, `against_best_peer` of
+    our default is its lead over the best other method, and of every other method its lead over ours: the
+    difference of h, h_calibrated and ausuc, averaged over the seeds that both have, with the interval that holds
+    95 % of the draws of classes (the same draws for both methods).
+
+    Args:
+        cells: the benchmark's cells.
+        records: theirs, in the same order.
+    """
+    failed = [_failure(cell, record) for cell, record in zip(cells, records, strict=True) if "error" in record]
+    whole = [(cell, record) for cell, record in zip(cells, records, strict=True) if "error" not in record]
+    rows = []
+    for column in dict.fromkeys(cell.column for cell, _ in whole):
+        here = [(cell, record) for cell, record in whole if cell.column == column]
+        by_method = {
+            name: {cell.seed: (cell, record) for cell, record in here if cell.method == name}
+            for name in dict.fromkeys(cell.method for cell, _ in here)
+        }
+        made = [_row(list(found.values())) for found in by_method.values()]
+        peers = [row for row in made if row["method"] != OURS]
+        best = max(peers, key=_rank)["method"] if peers else None
+        for row in made:
+            other = best if row["method"] == OURS else OURS
+            row["compared_with"] = other if other in by_method else None
+            row["lead"] = None
+            if other in by_method:
+                row["lead"] = _lead(by_method[row["method"]], by_method[other])
+        rows += sorted(made, key=_rank, reverse=True)
+    return rows, failed
+
+
+def _row(found: Sequence[tuple[Cell, Record]]) -> Row:
+    cell, record = found[0]
+    return {
+        "method": cell.method,
+        "title": record["title"],
+        "citation": record["citation"],
+        "dataset": record["name"],
+        "features": cell.features,
+        "backbone": record["backbone"],
+        "semantics": cell.semantics,
+        "representation": cell.representation,
+        "protocol": cell.protocol,
+        "seeds": [one.seed for one, _ in found],
+        "minutes": cell.minutes,
+        "metrics": over_seeds([Figures(**record["figures"]) for _, record in found]),
+        "seconds": round(float(np.mean([record["seconds"] for _, record in found])), 2),
+        "split_sha256": [record["split_sha256"] for _, record in found],
+    }
+
+
+def _rank(row: Row) -> float:
+    figures = row["metrics"]
+    value = figures["h_calibrated"] or figures["h"]
+    return float(value["mean"]) if value else float("-inf")
+
+
+def _lead(
+    own: Mapping[int, tuple[Cell, Record]], other: Mapping[int, tuple[Cell, Record]]
+) -> dict[str, dict[str, float]] | None:
+    seeds = sorted(set(own) & set(other))
+    lead = {}
+    for name in DRAWN:
+        if not all(name in found[seed][1]["draws"] for found in (own, other) for seed in seeds) or not seeds:
+            continue
+        figures = [own[s][1]["figures"][name] - other[s][1]["figures"][name] for s in seeds]
+        drawn = np.mean([own[s][1]["draws"][name] - other[s][1]["draws"][name] for s in seeds], axis=0)
+        low, high = np.quantile(drawn, _INTERVAL)
+        lead[name] = {"mean": float(np.mean(figures)), "low": float(low), "high": float(high)}
+    return lead or None
+
+
+def _failure(cell: Cell, record: Record) -> Row:
+    return {
+        "method": cell.method,
+        "dataset": cell.dataset,
+        "semantics": cell.semantics,
+        "representation": cell.representation,
+        "seed": cell.seed,
+        "error": record["error"],
+    }
+
+
+def as_markdown(rows: Sequence[Row], failed: Sequence[Row]) -> str:
+    """A table for each column, best calibrated H first; percent, mean ± deviation over seeds."""
+    lines = []
+    for _, group in _columns(rows):
+        first = group[0]
+        lines += [f"### {column_title(first)}", ""]
+        lines.append("| % | " + " | ".join([*_HEADS.values(), "seeds", "s", "lead in H cal. [95 %]"]) + " |")
+        lines.append("|---|" + "---|" * (len(_HEADS) + 3))
+        lines += ["| " + " | ".join(cells_of_row(row)) + " |" for row in group]
+        lines.append("")
+    for one in failed:
+        where = f"{one['dataset']}, {one['semantics']}, {one['representation']}, seed {one['seed']}"
+        lines.append(f"- failed: {one['method']} ({where}): {one['error']}")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _columns(rows: Sequence[Row]) -> Iterator[tuple[tuple[Any, ...], list[Row]]]:
+    def column(row: Row) -> tuple[Any, ...]:
+        return row["dataset"], row["features"], row["semantics"], row["representation"]
+
+    for key in dict.fromkeys(map(column, rows)):
+        yield key, [row for row in rows if column(row) == key]
+
+
+def column_title(row: Row) -> str:
+    """What all methods of a column share, in one line."""
+    backbone = row["backbone"] or "an unknown backbone"
+    return (
+        f"{row['dataset']}, features of {backbone} ({row['representation']}), semantics {row['semantics']}, "
+        f"protocol {row['protocol']}"
+    )
+
+
+def cells_of_row(row: Row) -> list[str]:
+    """A row as people read it: method, figures, seeds, seconds, lead."""
+    name = row["title"] if row["minutes"] is None else f"{row['title']} ({row['minutes']:g} min)"
+    figures = [_percent(row["metrics"][key], len(row["seeds"])) for key in METRICS]
+    lead = (row["lead"] or {}).get("h_calibrated")
+    shown = "–"
+    if lead:
+        shown = f"{100 * lead['mean']:+.1f} [{100 * lead['low']:+.1f}, {100 * lead['high']:+.1f}]"
+        shown += f" on {row['compared_with']}"
+    return [name, *figures, str(len(row["seeds"])), f"{row['seconds']:.0f}", shown]
+
+
+def _percent(value: Mapping[str, float] | None, seeds: int) -> str:
+    if value is None:
+        return "–"
+    mean = f"{100 * value['mean']:.1f}"
+    return f"{mean} ± {100 * value['std']:.1f}" if seeds > 1 else mean
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """A line for each row, fractions of 1."""
+    text = StringIO(newline="")
+    writer = csv.writer(text)
+    plain = ("method", "dataset", "features", "backbone", "semantics", "representation", "protocol", "minutes")
+    spread = [f"{name}_{kind}" for name in METRICS for kind in ("mean", "std")]
+    writer.writerow([*plain, "seeds", *spread, "seconds"])
+    for row in rows:
+        figures = [
+            "" if row["metrics"][name] is None else f"{row['metrics'][name][kind]:.6f}"
+            for name in METRICS
+            for kind in ("mean", "std")
+        ]
+        named = ("" if row[name] is None else row[name] for name in plain)
+        writer.writerow([*named, len(row["seeds"]), *figures, row["seconds"]])
+    return text.getvalue()

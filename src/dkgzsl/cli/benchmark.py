@@ -1,0 +1,47 @@
+"""`dkgzsl benchmark`: methods side by side over data sets, semantics and seeds."""
+
+from __future__ import annotations
+
+import json
+
+from dkgzsl.config import BenchmarkConfig as Config
+
+__all__ = ["Config", "run"]
+
+
+def run(config: Config) -> None:
+    """Do the cells, print the table."""
+    from typing import Any
+
+    from dkgzsl.benchmark.cells import Cell
+    from dkgzsl.benchmark.grid import cells_of
+    from dkgzsl.benchmark.run import benchmark
+    from dkgzsl.cli.tables import print_rows
+    from dkgzsl.runs.progress import Reporter
+
+    cells = cells_of(config)
+    if config.dry_run:
+        for cell in cells:
+            print(f"{cell.dataset} {cell.semantics} {cell.representation} {cell.method} seed {cell.seed}")
+        print(f"{len(cells)} cells; dry run: nothing was written")
+        return
+    reporter = Reporter()
+
+    def told(cell: Cell, record: dict[str, Any]) -> None:
+        name = f"{cell.method} on {record.get('name', cell.dataset)} ({cell.semantics}, seed {cell.seed})"
+        if "error" in record:
+            reporter.say(f"failed: {name}: {record['error']}")
+        reporter.advance(note=f"{name}, {record.get('seconds', 0):.0f} s")
+
+    try:
+        with reporter:
+            reporter.stage("cells", len(cells))
+            found = benchmark(config, cells=cells, told=told)
+    except KeyboardInterrupt:
+        reporter.say("what is done is kept: the same command with the same --out goes on")
+        raise
+    if config.json:
+        print(json.dumps({"rows": found.rows, "failed": found.failed, "out": str(found.folder)}))
+    else:
+        print_rows(found.rows, found.failed)
+        print(f"table.md, table.csv and table.json in {found.folder}")

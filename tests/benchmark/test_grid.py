@@ -1,0 +1,179 @@
+"""Benchmark grids: which cells, each kept, the table's arithmetic."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dkgzsl.benchmark.cells import Cell, read_cell, write_cell
+from dkgzsl.benchmark.grid import cells_of, run_cells
+from dkgzsl.benchmark.run import benchmark
+from dkgzsl.benchmark.table import as_csv, as_markdown, rows_of
+from dkgzsl.cli.main import main
+from dkgzsl.config import BenchmarkConfig, RefinementConfig
+from dkgzsl.data.load import load_dataset
+from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.evaluation.protocols import validated
+from dkgzsl.methods.registry import make_method
+
+QUICK = BenchmarkConfig(methods=("sae", "gfzsl"), seeds=2)
+
+
+def fake(cell: Cell, h: float, draws: np.ndarray) -> dict:
+    figures = {"t1": 0.5, "u": h, "s": h, "h": h, "h_calibrated": h, "ausuc": h}
+    figures |= {"u_calibrated": h, "s_calibrated": h}
+    return {
+        "figures": figures,
+        "title": cell.method.upper(),
+        "citation": "",
+        "name": "made up",
+        "backbone": None,
+        "split_sha256": "0",
+        "seconds": 2.0,
+        "draws": {"h": draws, "h_calibrated": draws, "ausuc": draws},
+    }
+
+
+def cell(method: str, seed: int) -> Cell:
+    return Cell("d", None, "att", "pooled", method, seed, "validated", None, RefinementConfig())
+
+
+def test_a_cell_has_the_figures_that_the_protocol_gives(tmp_path) -> None:
+    found = benchmark(replace(QUICK, methods=("sae",), seeds=1, out=str(tmp_path)))
+    figures = validated(make_method("sae", seed=0), load_dataset("numbers", test_seed=0), seed=0).figures
+    metrics = found.rows[0]["metrics"]
+    assert metrics["h"]["mean"] == pytest.approx(figures.h)
+    assert metrics["h_calibrated"]["mean"] == pytest.approx(figures.h_calibrated)
+    assert metrics["ausuc"]["mean"] == pytest.approx(figures.ausuc)
+
+
+def test_what_is_done_is_not_done_again_and_a_failure_is_tried_again(tmp_path) -> None:
+    config = replace(QUICK, out=str(tmp_path))
+    cells = cells_of(config)
+    done: list[Cell] = []
+    benchmark(config, told=lambda one, _: done.append(one))
+    assert done == cells
+    lost = cells[1]
+    write_cell(tmp_path / "cells", lost, {"error": "it was interrupted"})
+    done.clear()
+    found = benchmark(config, told=lambda one, _: done.append(one))
+    assert done == [lost]
+    assert not found.failed
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert table["rows"] == json.loads(json.dumps(found.rows))
+
+
+def test_two_processes_give_what_one_gives(tmp_path) -> None:
+    alone = benchmark(replace(QUICK, out=str(tmp_path / "1")))
+    together = benchmark(replace(QUICK, jobs=2, out=str(tmp_path / "2")))
+    for one, other in zip(alone.rows, together.rows, strict=True):
+        assert one["method"] == other["method"]
+        for name, value in one["metrics"].items():
+            assert value["mean"] == pytest.approx(other["metrics"][name]["mean"], abs=2e-3)
+
+
+def test_a_method_that_fails_leaves_the_others_standing(tmp_path, monkeypatch) -> None:
+    import dkgzsl.benchmark.cells as module
+
+    real = module.make_method
+
+    def make(name, **how):
+        if name == "gfzsl":
+            raise ConfigError("not today")
+        return real(name, **how)
+
+    monkeypatch.setattr(module, "make_method", make)
+    found = benchmark(replace(QUICK, seeds=1, out=str(tmp_path)))
+    assert [row["method"] for row in found.rows] == ["sae"]
+    assert found.failed[0]["method"] == "gfzsl"
+    assert "not today" in found.failed[0]["error"]
+    assert "not today" in (tmp_path / "table.md").read_text()
+
+
+def test_rows_average_over_seeds_and_pair_draws_with_the_best_peer() -> None:
+    rng = np.random.default_rng(0)
+    draws = {(m, s): rng.random(50) for m in ("dkgzsl", "a", "b") for s in (0, 1)}
+    level = {("dkgzsl", 0): 0.8, ("dkgzsl", 1): 0.6, ("a", 0): 0.5, ("a", 1): 0.5, ("b", 0): 0.55, ("b", 1): 0.65}
+    cells = [cell(method, seed) for method, seed in draws]
+    records = [fake(cell(*key), level[key], draws[key]) for key in draws]
+    rows, failed = rows_of(cells, records)
+    assert not failed
+    assert [row["method"] for row in rows] == ["dkgzsl", "b", "a"]
+    ours = rows[0]
+    assert ours["metrics"]["h"] == {"mean": pytest.approx(0.7), "std": pytest.approx(np.std([0.8, 0.6], ddof=1))}
+    assert ours["compared_with"] == "b"
+    assert ours["lead"]["h"]["mean"] == pytest.approx(0.1)
+    paired = ((draws["dkgzsl", 0] - draws["b", 0]) + (draws["dkgzsl", 1] - draws["b", 1])) / 2
+    assert ours["lead"]["h"]["low"] == pytest.approx(np.quantile(paired, 0.025))
+    assert ours["lead"]["h"]["high"] == pytest.approx(np.quantile(paired, 0.975))
+    assert rows[2]["compared_with"] == "dkgzsl"
+    assert rows[2]["lead"]["ausuc"]["mean"] == pytest.approx(-0.2)
+    lines = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    assert float(lines[0]["h_mean"]) == pytest.approx(0.7)
+    markdown = as_markdown(rows, [])
+    assert "| DKGZSL | 50.0 ± 0.0 | 70.0 ± 14.1 |" in markdown
+    assert "+10.0 [" in markdown
+
+
+def test_seeds_of_iterative_methods_and_their_minutes_are_their_own() -> None:
+    config = BenchmarkConfig(methods=("sae", "class-norm"), seeds=3, iterative_seeds=1, minutes=2.5)
+    cells = cells_of(config)
+    assert [one.seed for one in cells if one.method == "sae"] == [0, 1, 2]
+    assert [(one.seed, one.minutes) for one in cells if one.method == "class-norm"] == [(0, 2.5)]
+    assert len({one.slug for one in cells}) == len(cells)
+
+
+def test_data_sets_take_the_semantics_that_they_have() -> None:
+    cells = cells_of(BenchmarkConfig(methods=("sae",), seeds=1, semantics=("names", "strokes")))
+    assert [one.semantics for one in cells] == ["names", "strokes"]
+    with pytest.raises(ConfigError, match="semantics 'stroke'"):
+        cells_of(BenchmarkConfig(methods=("sae",), semantics=("strokes", "stroke")))
+    with pytest.raises(ConfigError, match="unknown method 'szs'"):
+        cells_of(BenchmarkConfig(methods=("szs",)))
+    with pytest.raises(ConfigError, match="no regions"):
+        cells_of(BenchmarkConfig(methods=("sae",), representations=("scores",)))
+
+
+def test_region_features_are_named_behind_the_data_set(tmp_path) -> None:
+    config = BenchmarkConfig(
+        datasets=("numbers@regions",),
+        methods=("sae",),
+        representations=("pooled", "pooled+maximum"),
+        seeds=1,
+        out=str(tmp_path),
+    )
+    found = benchmark(config)
+    assert [row["representation"] for row in found.rows] == ["pooled", "pooled+maximum"]
+    assert all(row["features"] == "regions" for row in found.rows)
+
+
+def test_a_damaged_cell_is_told(tmp_path) -> None:
+    one = cells_of(replace(QUICK, seeds=1))[0]
+    write_cell(tmp_path, one, fake(one, 0.5, np.zeros(3)))
+    (tmp_path / f"{one.slug}.npz").write_bytes(b"no archive")
+    with pytest.raises(RunError, match="damaged"):
+        read_cell(tmp_path, one)
+    with pytest.raises(RunError, match="damaged"):
+        run_cells(QUICK, [one], tmp_path, lambda *_: None)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="something else"):
+        benchmark(replace(QUICK, out=str(tmp_path)))
+
+
+def test_command_line(tmp_path, capsys) -> None:
+    words = ["benchmark", "--datasets", "numbers", "--methods", "sae", "gfzsl", "--seeds", "1"]
+    assert main([*words, "--json", "--out", str(tmp_path / "b")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert {row["method"] for row in printed["rows"]} == {"sae", "gfzsl"}
+    assert 0.5 < printed["rows"][0]["metrics"]["h"]["mean"] <= 1
+    assert main([*words, "--dry-run"]) == 0
+    assert "2 cells" in capsys.readouterr().out
+    assert main([*words, "--out", str(tmp_path / "b")]) == 0
+    assert "GFZSL" in capsys.readouterr().out
+    assert main(["benchmark", "--methods", "nothing"]) == 2
