@@ -21,6 +21,8 @@ class Config:
     """Folder that holds the data sets, where it is no longer that of the training."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
+    version: int | None = None
+    """Version of the run's classes: 0 as trained, higher ones by add-class and remove-class (default: newest)."""
     json: bool = False
     """Print one JSON object on standard output."""
 
@@ -33,7 +35,11 @@ def run(config: Config) -> None:
     from dkgzsl.runs.evaluation import evaluate
 
     evaluated = evaluate(
-        Path(config.run), data_root=config.data_root, device=config.device, clock=seconds_since_start
+        Path(config.run),
+        data_root=config.data_root,
+        device=config.device,
+        version=config.version,
+        clock=seconds_since_start,
     )
     if config.json:
         print(json_format.dumps(evaluated.result))

@@ -21,11 +21,13 @@ from dkgzsl.runs.folder import RunFolder
 from dkgzsl.runs.plan import make_plan
 from dkgzsl.runs.summary import backbone_of, result_object
 from dkgzsl.runs.training import Trained, stopwatch
+from dkgzsl.runs.version_evaluation import score_version
+from dkgzsl.runs.versions import version_folder, version_of
 from dkgzsl.yaml_config import read_yaml
 
 
-def _fitted(folder: RunFolder, position: int) -> Fitted:
-    saved = read_checkpoint(folder.representation_file(position))
+def _fitted(file: Path) -> Fitted:
+    saved = read_checkpoint(file)
     return Pooled() if saved is None else FittedBlocks(VisualFeatures.load(SavedRefiner(*saved)))
 
 
@@ -34,14 +36,19 @@ def evaluate(
     *,
     data_root: str | None = None,
     device: str | None = None,
+    version: int | None = None,
     clock: Callable[[], float] | None = None,
 ) -> Trained:
     """Score a finished run's models again.
+
+    A later version, with classes added or taken away, is made from the first seed's model; its result says
+    `version`, and images of classes that it does not know are left out.
 
     Args:
         path: the run folder.
         data_root: where the data sets lie now (default: where they lay).
         device: where to compute (default: chosen by itself).
+        version: of the run's classes, 0 as trained (default: the newest).
         clock: seconds since the process began (default: since this call).
 
     Raises:
@@ -62,11 +69,16 @@ def evaluate(
             fix="give the data set as it was then with --data-root, or train again",
         )
     figures, seeds = [], []
-    for position, seed in enumerate(plan.seeds):
-        model = load_model(read_model(folder.model_file(position)))
+    number = version_of(path, version)
+    for position, seed in enumerate(plan.seeds if number == 0 else plan.seeds[:1]):
         problem = plan.problem_for(seed)
-        examination = images_for_test(problem, _fitted(folder, position))
-        scored = examination.score(model)
+        if number:
+            later = version_folder(path, number)
+            scored = score_version(later, problem, _fitted(later / "representation.safetensors"))
+        else:
+            model = load_model(read_model(folder.model_file(position)))
+            examination = images_for_test(problem, _fitted(folder.representation_file(position)))
+            scored = examination.score(model)
         constant = before["seeds_detail"][position]["constant"]
         figures.append(scored.figures(constant))
         detail = {**before["seeds_detail"][position], "spread_over_classes": deviations(scored, constant)}
@@ -80,12 +92,12 @@ def evaluate(
         protocol=config.protocol,
         semantics=plan.problem.semantics_name,
         backbone=backbone_of(plan.problem),
-        seeds=plan.seeds,
+        seeds=plan.seeds[: len(figures)],
         figures=figures,
         seconds=clock(),
     )
     return Trained(
         path,
-        result,
+        {**result, "version": number} if number else result,
         {"seeds_detail": seeds, **{key: before.get(key) for key in ("baseline", "default", "chance")}},
     )

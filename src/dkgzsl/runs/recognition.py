@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from dkgzsl.data.problem import Problem
+from dkgzsl.errors import RunError
 from dkgzsl.evaluation.calibration import Calibration
 
 FILE: Final = "recognizer.json"
@@ -85,6 +88,24 @@ class RecognitionRecord:
             images=images,
             dataset=problem.name,
         )
+
+    @classmethod
+    def read(cls, folder: Path) -> RecognitionRecord:
+        """The record of a run, of a version, or of what was saved by itself.
+
+        Raises:
+            RunError: it is not there, or damaged.
+        """
+        try:
+            return cls.from_json(json.loads((folder / FILE).read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise RunError(
+                f"there is nothing here to predict with: no {FILE}",
+                where=str(folder),
+                fix="name the folder of a finished run; if it is one, an older dkgzsl made it: train again",
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{FILE} is damaged: {error}", where=str(folder)) from error
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

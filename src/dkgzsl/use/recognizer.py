@@ -99,16 +99,7 @@ class Recognizer:
         Raises:
             RunError: it is not there, or damaged.
         """
-        try:
-            record = RecognitionRecord.from_json(json.loads((folder / FILE).read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise RunError(
-                f"there is nothing here to predict with: no {FILE}",
-                where=str(folder),
-                fix="name the folder of a finished run; if it is one, an older dkgzsl made it: train again",
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{FILE} is damaged: {error}", where=str(folder)) from error
+        record = RecognitionRecord.read(folder)
         saved = read_checkpoint(folder / REPRESENTATION)
         visual = None if saved is None else VisualFeatures.load(SavedRefiner(*saved))
         model = load_model(read_model(folder / MODEL))
