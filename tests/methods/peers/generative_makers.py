@@ -14,6 +14,7 @@ TINY: dict[str, Any] = {
     "per_class": 10,
     "softmax_rate": 0.05,
     "softmax_epochs": 3,
+    "precision": "float32",
 }
 ADVERSARIAL = {
     "f-clswgan": lambda **options: FCLSWGAN(**{**TINY, "beta": 0.5, **options}),
