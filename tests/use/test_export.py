@@ -1,6 +1,7 @@
 """The verb `export`, and the script that uses its file without this package."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 from dkgzsl.cli.main import main
 from dkgzsl.data.load import load_dataset
 from dkgzsl.data.numbers import number_images
+from dkgzsl.learning.checkpoint import read_checkpoint, write_checkpoint
 from dkgzsl.use import export
 from dkgzsl.use.onnx_file import read_metadata, run_onnx
 from dkgzsl.use.photos import BackboneReader
@@ -123,6 +125,34 @@ def test_numbers_from_pictures_and_from_features(capsys, options, tmp_path) -> N
         ours, _ = run_onnx(file, value)
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
         np.testing.assert_array_equal(ours.argmax(1), theirs.argmax(1))
+
+
+def test_a_class_that_was_added(capsys, made, tmp_path) -> None:
+    run, file = tmp_path / "run", tmp_path / "x.onnx"
+    shutil.copytree(made.run, run)
+    words = ["--name", "late bird", "--set", "red=0.9", "green=0.1", "blue=0.2", "--json"]
+    assert main(["add-class", str(run), *words]) == 0
+    capsys.readouterr()
+    words = [str(run), "--out", str(file), "--features-only"]
+    assert exported(capsys, *words)["classes"] == 10
+    assert read_metadata(file)["classes"][-1] == "late bird"
+    assert read_metadata(file)["seen"][-1] is False
+    assert exported(capsys, *words, "--version", "0")["classes"] == 9
+
+
+def test_refinement_in_bfloat16_is_exported_in_float32(capsys, made, tmp_path) -> None:
+    run, file = tmp_path / "run", tmp_path / "x.onnx"
+    shutil.copytree(made.run, run)
+    saved = run / "representation.safetensors"
+    tensors, values = read_checkpoint(saved)
+    values["refiner"]["config"]["precision"] = "bfloat16"
+    write_checkpoint(saved, tensors, values)
+    assert exported(capsys, str(run), "--out", str(file), "--features-only")["difference"] < 1e-4
+    tokens = np.random.default_rng(0).gamma(1.0, 1.0, (4, *Recognizer.from_run(run).record.features))
+    tokens = tokens.astype(np.float32)
+    in_float32, in_bfloat16 = (Recognizer.from_run(path).probabilities(tokens) for path in (made.run, run))
+    np.testing.assert_allclose(run_onnx(file, tokens)[0], in_float32, atol=1e-4)
+    assert np.abs(in_float32 - in_bfloat16).max() > 1e-4, "otherwise nothing was tested"
 
 
 def test_mistakes_are_told_and_leave_nothing(capsys, made, tmp_path, monkeypatch) -> None:

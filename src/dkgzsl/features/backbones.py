@@ -163,7 +163,7 @@ def rebuild_backbone(record: Mapping[str, Any] | None, *, weights: Path | None =
     if not record or not record.get("preprocessing"):
         raise DataError(
             "the run's features came with no record of how an image becomes one",
-            fix="extract them with dkgzsl extract, and train on that store",
+            fix="extract them with dkgzsl extract, and train on that store; features can be given as they are",
         )
     if record["weights"]["source"] == "file" and weights is None:
         raise DataError(
@@ -173,9 +173,12 @@ def rebuild_backbone(record: Mapping[str, Any] | None, *, weights: Path | None =
     size = record["preprocessing"]["image_size"][0]
     seed = record["weights"]["seed"] if record["weights"]["source"] == "random" else None
     backbone = build_backbone(record["backbone"]["name"], weights=weights, image_size=size, random_seed=seed)
-    if backbone.weights["sha256"] != record["weights"]["sha256"]:
+    made_with = record["weights"]["sha256"]
+    if backbone.weights["sha256"] != made_with:
         raise DataError(
-            "these are other weights than the store's", fix="name the file that the store was made with"
+            "these are other weights than the ones that the run's features were made with",
+            where=str(weights or record["backbone"]["name"]),
+            fix=f"name the file whose sha256 begins with {made_with[:16]}",
         )
     return backbone
 

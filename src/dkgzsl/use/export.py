@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,7 +83,8 @@ def export_run(
     """Export a run's recognizer and check the file in ONNX Runtime against it.
 
     Outputs are `probabilities` [batch, classes] and `fit` [batch]; an image whose fit is below the metadata's
-    threshold is none of the classes. Refinement that was trained in bfloat16 is exported in float32.
+    threshold is none of the classes. Refinement that computes in bfloat16 is exported, and checked, in float32;
+    the package's own probabilities then differ by what bfloat16 rounds.
 
     Args:
         run: the run folder.
@@ -104,6 +105,9 @@ def export_run(
     if out.is_dir():
         raise ConfigError("there is a folder of that name", where=str(out), fix="name another --out")
     recognizer = Recognizer.from_run(run, version)
+    if recognizer.visual is not None and recognizer.visual.refiner is not None:
+        refiner = recognizer.visual.refiner
+        refiner.config = replace(refiner.config, precision="float32")  # what the graph computes in
     taken = _features(recognizer) if features_only else _pixels(recognizer, weights)
     module = recognition_module(recognizer, taken.first)
     metadata = {**_metadata(recognizer, taken), "provenance": _provenance(run, recognizer, taken)}

@@ -133,32 +133,10 @@ class BackboneReader:
     """
 
     def __init__(self, record: Mapping[str, Any], *, weights: Path | None, device: str | None) -> None:
-        from dkgzsl.features.backbones import build_backbone
+        from dkgzsl.features.backbones import rebuild_backbone
         from dkgzsl.features.extraction import Runner
 
-        if not record.get("preprocessing"):
-            raise DataError(
-                "the run's features came with no record of how an image becomes one",
-                fix="extract them with dkgzsl extract, and train on that store; features can be given as they are",
-            )
-        made_with = record["weights"]
-        if made_with["source"] == "file" and weights is None:
-            raise DataError(
-                f"the backbone's weights came from the file {made_with['file']}", fix="name it with --weights FILE"
-            )
-        size = record["preprocessing"]["image_size"][0]
-        self.backbone = build_backbone(
-            record["backbone"]["name"],
-            weights=weights,
-            image_size=size,
-            random_seed=made_with["seed"] if made_with["source"] == "random" else None,
-        )
-        if self.backbone.weights["sha256"] != made_with["sha256"]:
-            raise DataError(
-                "these are other weights than the ones that the run's features were made with",
-                where=str(weights or record["backbone"]["name"]),
-                fix=f"name the file whose sha256 begins with {made_with['sha256'][:16]}",
-            )
+        self.backbone = rebuild_backbone(record, weights=weights)
         place = device_of(device)
         self._run = Runner(self.backbone, place, torch.float16 if place.type == "cuda" else torch.float32)
 
