@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -15,13 +16,25 @@ from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
 from dkgzsl.methods.model_file import read_model, write_model
 from dkgzsl.methods.paper import PaperMethod
 from dkgzsl.methods.peers.ale import ALE
+from dkgzsl.methods.peers.aligned_autoencoders import Widths
+from dkgzsl.methods.peers.cada_vae import CADAVAE
 from dkgzsl.methods.peers.class_norm import ClassNorm
 from dkgzsl.methods.peers.eszsl import ESZSL
+from dkgzsl.methods.peers.f_clswgan import FCLSWGAN
+from dkgzsl.methods.peers.f_vaegan import FVAEGAN
 from dkgzsl.methods.peers.gfzsl import GFZSL
 from dkgzsl.methods.peers.ridge_prototype import RidgePrototype
 from dkgzsl.methods.peers.sae import SAE
 from worlds import FEW, QUICK, SMALL, world
 
+TINY: dict[str, Any] = {
+    "batch_size": 16,
+    "critic_steps": 2,
+    "learning_rate": 5e-3,
+    "per_class": 20,
+    "softmax_rate": 0.02,
+    "softmax_epochs": 4,
+}
 METHODS: dict[str, Callable[[], Method]] = {
     "dkgzsl": lambda: KnowledgeMethod(FEW),
     "dkgzsl-softmax": lambda: KnowledgeSoftmaxMethod(KnowledgeMethod(FEW), QUICK),
@@ -31,6 +44,18 @@ METHODS: dict[str, Callable[[], Method]] = {
     "gfzsl": lambda: GFZSL(powers=(-1,), floors=(0.3,), further_floors=(1.0,)),
     "ale": lambda: ALE(epochs=6, rates=(3.0,), scalings=("min-max", "square-root")),
     "class-norm": lambda: ClassNorm(epochs=8, hidden=48, batch_size=24, learning_rate=5e-3, scalings=("none",)),
+    "f-clswgan": lambda: FCLSWGAN(**TINY, hidden_size=64, epochs=128, beta=0.1),
+    "f-vaegan": lambda: FVAEGAN(**TINY, hidden_size=32, epochs=48, gamma=1.0),
+    "cada-vae": lambda: CADAVAE(
+        epochs=24,
+        widths=Widths(32, 32, 32, 32, 8),
+        batch_size=16,
+        learning_rate=0.02,
+        per_class=30,
+        seen_per_class=30,
+        softmax_rate=0.02,
+        softmax_epochs=6,
+    ),
     "paper": lambda: PaperMethod(SMALL, QUICK, epochs=20, batch_size=16),
 }
 

@@ -56,6 +56,7 @@ class MethodInfo:
 
 
 _PEERS = "dkgzsl.methods.peers"
+_SYNTHESIS = f"{_PEERS}.synthesized_softmax:SynthesisModel"
 _LINEAR = f"{_PEERS}.linear_model:LinearModel"
 _OWN = {
     "dkgzsl": MethodInfo(
@@ -127,6 +128,33 @@ _OWN = {
         authors="Skorokhodov and Elhoseiny",
         venue="ICLR",
         year=2021,
+        iterative=True,
+    ),
+    "f-clswgan": MethodInfo(
+        title="f-CLSWGAN",
+        factory=f"{_PEERS}.f_clswgan:FCLSWGAN",
+        models={"f-clswgan": _SYNTHESIS},
+        authors="Xian, Lorenz, Schiele and Akata",
+        venue="CVPR",
+        year=2018,
+        iterative=True,
+    ),
+    "f-vaegan": MethodInfo(
+        title="f-VAEGAN-D2",
+        factory=f"{_PEERS}.f_vaegan:FVAEGAN",
+        models={"f-vaegan": _SYNTHESIS},
+        authors="Xian, Sharma, Schiele and Akata",
+        venue="CVPR",
+        year=2019,
+        iterative=True,
+    ),
+    "cada-vae": MethodInfo(
+        title="CADA-VAE",
+        factory=f"{_PEERS}.cada_vae:CADAVAE",
+        models={"cada-vae": f"{_PEERS}.cada_vae:AlignedModel"},
+        authors="Schönfeld, Ebrahimi, Sinha, Darrell and Akata",
+        venue="CVPR",
+        year=2019,
         iterative=True,
     ),
 }

@@ -28,11 +28,13 @@ Positive = Annotated[float, Field(gt=0)]
 T = TypeVar("T")
 
 
-class _Checked(BaseModel):
+class Checked(BaseModel):
+    """A part of a YAML file: no key too many, nothing changed after reading."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PublishedFigures(_Checked):
+class PublishedFigures(Checked):
     """Published figures with one backbone, as fractions of 1, chosen on the test set by their authors."""
 
     t1: Share
@@ -41,7 +43,7 @@ class PublishedFigures(_Checked):
     h: Share
 
 
-class TrainingPreset(_Checked):
+class TrainingPreset(Checked):
     """Length and seed of the training."""
 
     epochs: Count
@@ -49,7 +51,7 @@ class TrainingPreset(_Checked):
     seed: Annotated[int, Field(ge=0)]
 
 
-class AdversarialPreset(_Checked):
+class AdversarialPreset(Checked):
     """The adversarial training; names as in `AdversarialConfig`."""
 
     hidden_size: Annotated[int, Field(ge=2)]
@@ -58,14 +60,14 @@ class AdversarialPreset(_Checked):
     gamma: Positive
 
 
-class ClassifierPreset(_Checked):
+class ClassifierPreset(Checked):
     """The softmax classifier; names as in `ClassifierConfig`."""
 
     per_class: Count
     learning_rate: Positive
 
 
-class Preset(_Checked):
+class Preset(Checked):
     """What is known to work on a data set.
 
     Attributes:
