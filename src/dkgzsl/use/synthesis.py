@@ -25,8 +25,8 @@ class Synthesized:
     """Synthesized features of some classes.
 
     Attributes:
-        features: on the scale of what the run's model takes: pooled features as the backbone gave them, or the vector
-            of the run's representation.
+        features: on the scale of what the run's model takes: pooled features as the backbone gave them, or the
+            vector of the run's representation.
         labels: class of each, a position in `class_names`.
         class_names: the classes, in the order in which they were asked for.
         provenance: run, version, data set, semantics and seed, as JSON values.
