@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar, no_type_check
+from typing import Any, TypeVar, no_type_check
 
 import numpy as np
 import torch
@@ -171,7 +171,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, *, semantics: Semantics | None = None) -> Self:
+    def fit(self, X: Any, y: Any, *, semantics: Semantics | None = None) -> ZeroShotClassifier:
         """Fit on images of seen classes and on descriptions.
 
         Args:
@@ -279,7 +279,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Labels of the classes that are known by description, sorted."""
         return self._labels_where(seen=False)
 
-    def add_class(self, name: Any, vector: Any, X: Any = None) -> Self:
+    def add_class(self, name: Any, vector: Any, X: Any = None) -> ZeroShotClassifier:
         """Recognise one more class from now on, by its description.
 
         Nothing is fitted again: the default form predicts the class's prototype; the published one synthesizes
@@ -320,7 +320,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_ = classes
         return self
 
-    def remove_class(self, name: Any) -> Self:
+    def remove_class(self, name: Any) -> ZeroShotClassifier:
         """Recognise a class no more; what was learned from its images stays.
 
         Args:
@@ -393,7 +393,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.recognizer_.save(Path(folder), beside={FILE: state.to_json()})
 
     @classmethod
-    def load(cls, folder: str | Path, *, version: int | None = None) -> Self:
+    def load(cls, folder: str | Path, *, version: int | None = None) -> ZeroShotClassifier:
         """The estimator that was saved, or the model of a run's first seed, as an estimator.
 
         Args:

@@ -71,6 +71,7 @@ def fit_seen(plan: Plan) -> Outcome:
         ridge=(MIDDLE["ridge"],),
         seen_blend=(0.0,),
         uncertainty="off",
+        balance="off",
         episodes="off",
         fusion="off",
     )
