@@ -42,13 +42,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 2 a mistake that the message explains, 130 Ctrl-C."""
+    """Run the command line; returns the exit code: 0 done, 2 a mistake that the message explains, 130 Ctrl-C.
+
+    141: the reader of the output has gone.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _dispatch(words)
     except DkgzslError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output has gone, as `| head` does: end as quietly as other tools
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

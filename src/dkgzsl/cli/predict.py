@@ -168,6 +168,8 @@ def _kept(path: Path | None) -> Iterator[TextIO | None]:
         with file:
             yield file
         draft.replace(path)
+    except BrokenPipeError:  # standard output's, not the file's
+        raise
     except OSError as error:
         raise ConfigError(f"cannot write: {error.strerror}", where=str(path)) from error
     finally:
