@@ -20,7 +20,7 @@ K, UNSEEN = 7, 3
 
 def scored(seed: int, images: int = 60, *, ties: bool = False) -> Scored:
     rng = np.random.default_rng(seed)
-    is_unseen = np.arange(K) >= K - UNSEEN
+    is_unseen = rng.permutation(np.arange(K) >= K - UNSEEN)
     scores = rng.integers(0, 4, (images, K)).astype(np.float32) if ties else rng.normal(size=(images, K))
     labels = rng.integers(0, K, images)
     if not ties:

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ import torch
 from PIL import Image
 
 from dkgzsl.cli.main import main
+from dkgzsl.report import canvas
 from dkgzsl.report.attended import AttendedPhotos
 from dkgzsl.report.page import render_run
 from dkgzsl.report.record import shown_images
+from dkgzsl.report.wording import printable
 from dkgzsl.runs.folder import RunFolder
 from dkgzsl.runs.reading import read_run
 from report.conftest import FEW
@@ -65,6 +68,8 @@ def test_every_chart_and_picture_has_words_and_every_id_is_one(run) -> None:
     assert len(names) == len(set(names))
     charts = page.all("svg")
     assert len(charts) >= 4
+    assert len(page.all("style")) == 1, "a chart's own style would reach the whole page"
+    assert not [tag for tag, _ in page.elements if "metadata" in tag]
     for chart in charts:
         assert chart["role"] == "img"
         assert chart["viewbox"]
@@ -197,6 +202,20 @@ def test_hostile_class_names_are_only_ever_text(default_run) -> None:
     assert "{{ 7 * 7 }}" in page.text
     assert "$\\frac{a}{b}$" in page.text
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e]", text)
+
+
+def test_names_in_a_chart_are_taken_letter_by_letter() -> None:
+    def paint(figure) -> None:
+        for place, name in enumerate(HOSTILE):
+            axes = canvas.one_axes(figure) if place == 0 else figure.axes[0]
+            canvas.label(axes, 0.5, 0.1 * place, printable(name))
+
+    svg = canvas.draw("x", title=HOSTILE[0], description=printable(HOSTILE[4]), height=200, paint=paint)
+    root = ElementTree.fromstring(svg)
+    texts = ["".join(element.itertext()) for element in root.iter("text")]
+    assert set(map(printable, HOSTILE)) <= set(texts)
+    assert root.find("title").text == HOSTILE[0]
+    assert "#fe00" not in svg, "every colour is one of the page's"
 
 
 def test_a_folder_without_the_record_has_its_page_and_says_what_it_lacks(seeds_run, tmp_path) -> None:

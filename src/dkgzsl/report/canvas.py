@@ -99,7 +99,7 @@ def plain(axes: Axes) -> Axes:
 
 def label(axes: Axes, x: float, y: float, text: str, **how: Any) -> None:
     """Write on top of lines and points; the page's style gives the letters a rim."""
-    axes.text(x, y, text, gid="rimmed", zorder=9, **how)
+    axes.text(x, y, text, gid="rimmed", zorder=9, in_layout=False, **how)
 
 
 def _style(name: str) -> dict[str, Any]:
