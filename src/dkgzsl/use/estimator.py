@@ -74,7 +74,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         kernel_width: variance of the kernel between descriptions, 0 for the linear one.
         ridge: of the regression, above 0, as a share of the kernel's mean diagonal.
         seen_blend: how far seen prototypes move to what the other classes predict, 0 to 1.
-        square_root: of the features first, `auto`: where none is negative; `on`, `off`.
+        square_root: of the features first, `auto`: where none is negative, and, if classes are not described,
+            held-out images prefer it; `on`, `off`.
         unit_length: scale whitened features to unit length, `auto`: where held-out images prefer it; `on`, `off`.
         uncertainty: let unseen classes spread by what is not known of them; `auto`, `on`, `off`.
         balance: even out seen and unseen classes by leave-one-class-out errors; `on`, `off`.
@@ -127,12 +128,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         kernel_width: float | Sequence[float] = KnowledgeConfig.kernel_width,
         ridge: float | Sequence[float] = KnowledgeConfig.ridge,
         seen_blend: float | Sequence[float] = KnowledgeConfig.seen_blend,
-        square_root: str = "auto",
+        square_root: str = KnowledgeConfig.square_root,
         unit_length: str = "auto",
-        uncertainty: str = "auto",
-        balance: str = "on",
-        episodes: str = "auto",
-        fusion: str = "auto",
+        uncertainty: str = KnowledgeConfig.uncertainty,
+        balance: str = KnowledgeConfig.balance,
+        episodes: str = KnowledgeConfig.episodes,
+        fusion: str = KnowledgeConfig.fusion,
         epochs: int | None = None,
         batch_size: int | None = None,
         refinement: RefinementConfig | None = None,

@@ -36,7 +36,7 @@ def plan_for(
     if knowledge["shrinkage"] is None:
         knowledge["shrinkage"] = KnowledgeConfig.shrinkage if described else SEEN_SHRINKAGE
     for name in ("components", "shrinkage", "kernel_width", "ridge", "seen_blend"):
-        knowledge[name] = _several(knowledge[name])
+        knowledge[name] = _several(knowledge[name], int if name == "components" else float)
     if problem.features.ndim == 2:  # what is cut at the features' own size needs no second trial
         most = min(problem.features.shape)
         knowledge["components"] = tuple(dict.fromkeys(min(n, most) for n in knowledge["components"]))
@@ -65,10 +65,13 @@ def plan_for(
     return Plan(replace(config, device=str(device)), problem, config.variant or "dkgzsl", (seed,), device, ())
 
 
-def _several(value: Any) -> tuple[Any, ...]:
-    """One value, or several, as a tuple of Python's own numbers."""
-    values = list(value) if hasattr(value, "__iter__") else [value]
-    return tuple(one.item() if hasattr(one, "item") else one for one in values)
+def _several(value: Any, kind: type[int] | type[float]) -> tuple[Any, ...]:
+    """One number, or several, as a tuple of Python's own."""
+    values = value if hasattr(value, "__iter__") and not isinstance(value, str) else [value]
+    for one in values:
+        if isinstance(one, str) or kind(one) != one:
+            raise ConfigError(f"{one!r} is no number" if kind is float else f"{one!r} is no whole number")
+    return tuple(kind(one) for one in values)
 
 
 def _representation(given: Any, problem: Problem, variant: str, attributes_known: bool) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from scipy.special import log_softmax
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from dkgzsl.config import TrainConfig
+from dkgzsl.config import KnowledgeConfig, TrainConfig
 from dkgzsl.data.problem import ImageIndices, Parts, Problem
 from dkgzsl.data.splits import HELD_SHARE, hold_out_seen, validation_cut
 from dkgzsl.errors import InputError
@@ -20,7 +21,7 @@ from dkgzsl.evaluation.examination import Examination, final_of
 from dkgzsl.evaluation.metrics import Scored, per_class_accuracy
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.learning.representation import FittedBlocks, Representation
-from dkgzsl.methods.base import Model, Setting
+from dkgzsl.methods.base import Method, Model, Setting
 from dkgzsl.methods.registry import load_model
 from dkgzsl.runs.plan import Plan
 from dkgzsl.runs.recognition import RecognitionRecord
@@ -58,8 +59,8 @@ def fit_described(plan: Plan) -> Outcome:
 def fit_seen(plan: Plan) -> Outcome:
     """Fit the seen classes alone: their densities in the whitened space, by no description.
 
-    Components, shrinkage, unit length and representation are those that tell held-out images best: a fifth of each
-    class's, by mean accuracy over classes, then by the mean logarithm of the right class's share.
+    Components, shrinkage, square root, unit length and representation are those that tell held-out images best: a
+    fifth of each class's, by mean accuracy over classes, then by the mean logarithm of the right class's share.
 
     Raises:
         InputError: no class has two images, or no solution is finite.
@@ -75,24 +76,26 @@ def fit_seen(plan: Plan) -> Outcome:
         episodes="off",
         fusion="off",
     )
-    plan = replace(plan, config=replace(plan.config, knowledge=knowledge))
-    method, ways = make_method(plan, seed), plan.representations(seed)
+    ways = plan.representations(seed)
     images = np.arange(len(problem.labels))
     held = hold_out_seen(problem.labels, problem.seen_classes, fraction=HELD_SHARE, seed=seed)
     training = np.setdiff1d(images, held)
     if not _varies(problem, training):
         _tell("the classes have too few images to choose settings by holding some out")
-        return _solved(lambda: _without_choice(plan, ways[0]))
+        return _solved(lambda: _without_choice(_with(plan, knowledge), ways[0]))
     divided = replace(problem, parts=Parts(training, held, images[:0]))
-    best: tuple[_HeldOut, Representation] | None = None
+    best: tuple[_HeldOut, Representation, Method] | None = None
     for way in ways:
         task, examination = final_of(divided, way)
-        judge = _HeldOut(examination)
-        _solved(lambda: method.explore(task, judge))  # noqa: B023 (called at once)
-        if best is None or judge.rank > best[0].rank:
-            best = judge, way
+        open_root = knowledge.square_root == "auto" and bool((task.features >= 0).all())
+        for root in ("on", "off") if open_root else (knowledge.square_root,):
+            method = make_method(_with(plan, replace(knowledge, square_root=root)), seed)
+            judge = _HeldOut(examination)
+            _solved(lambda: method.explore(task, judge))  # noqa: B023 (called at once)
+            if best is None or judge.rank > best[0].rank:
+                best = judge, way, method
     assert best is not None, "a plan has a representation"
-    judge, way = best
+    judge, way, method = best
     if judge.scored is None:
         raise unsolved("nothing finite came of any setting")
     task, examination = final_of(problem, way)
@@ -100,10 +103,17 @@ def fit_seen(plan: Plan) -> Outcome:
     return _outcome(examination, model, judge.setting, way, calibrate(judge.scored, 0.0))
 
 
+def _with(plan: Plan, knowledge: KnowledgeConfig) -> Plan:
+    return replace(plan, config=replace(plan.config, knowledge=knowledge))
+
+
 def recognizer_of(problem: Problem, outcome: Outcome) -> Recognizer:
     """What a fit is used by, on the CPU; it keeps no training image, and no tensor larger than it must be."""
     saved = outcome.model.save()
-    tensors = {name: tensor.detach().cpu().clone() for name, tensor in saved.tensors.items()}
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in saved.tensors.items()
+    }
     return Recognizer(
         model=load_model(replace(saved, tensors=tensors)),
         visual=outcome.fitted.visual if isinstance(outcome.fitted, FittedBlocks) else None,
