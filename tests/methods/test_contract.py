@@ -30,10 +30,9 @@ from worlds import FEW, QUICK, SMALL, world
 TINY: dict[str, Any] = {
     "batch_size": 16,
     "critic_steps": 2,
-    "learning_rate": 5e-3,
     "per_class": 20,
     "softmax_rate": 0.02,
-    "softmax_epochs": 4,
+    "precision": "float32",
 }
 METHODS: dict[str, Callable[[], Method]] = {
     "dkgzsl": lambda: KnowledgeMethod(FEW),
@@ -44,8 +43,12 @@ METHODS: dict[str, Callable[[], Method]] = {
     "gfzsl": lambda: GFZSL(powers=(-1,), floors=(0.3,), further_floors=(1.0,)),
     "ale": lambda: ALE(epochs=6, rates=(3.0,), scalings=("min-max", "square-root")),
     "class-norm": lambda: ClassNorm(epochs=8, hidden=48, batch_size=24, learning_rate=5e-3, scalings=("none",)),
-    "f-clswgan": lambda: FCLSWGAN(**TINY, hidden_size=64, epochs=128, beta=0.1),
-    "f-vaegan": lambda: FVAEGAN(**TINY, hidden_size=32, epochs=48, gamma=1.0),
+    "f-clswgan": lambda: FCLSWGAN(
+        **TINY, hidden_size=64, epochs=48, learning_rate=1e-2, beta=0.3, softmax_epochs=8
+    ),
+    "f-vaegan": lambda: FVAEGAN(
+        **TINY, hidden_size=32, epochs=48, learning_rate=5e-3, gamma=1.0, softmax_epochs=4
+    ),
     "cada-vae": lambda: CADAVAE(
         epochs=24,
         widths=Widths(32, 32, 32, 32, 8),
