@@ -68,6 +68,13 @@ def test_a_class_is_drawn_the_same_whichever_others_are_asked_for(run: Path, pro
     assert not np.allclose(other.features, few.features[3:])
 
 
+def test_classes_have_noise_of_their_own(run: Path) -> None:
+    """The same noise would leave the same difference between all pairs of features."""
+    made = synthesize(run, number=20)
+    pairs = made.features[made.labels == 0] - made.features[made.labels == 1]
+    assert pairs.std(axis=0).mean() > 0.1
+
+
 def test_an_added_class_is_synthesized_from_its_description(run: Path, problem: Problem, tmp_path: Path) -> None:
     twin = Recognizer.load(run).with_class("twin", problem.semantics[14])
     twin.save(tmp_path / "twin")
