@@ -17,8 +17,13 @@ from dkgzsl.presets.peers import PeerPreset, peer_names, peer_preset
 
 
 def _defaults(method: str) -> dict[str, Any]:
-    module, _, name = method_info(method).factory.partition(":")
-    parameters = inspect.signature(getattr(import_module(module), name)).parameters
+    """Of the method's own constructor; a factory may choose others for a benchmark's minutes."""
+    path, _, name = method_info(method).factory.partition(":")
+    module = import_module(path)
+    made = getattr(module, name)
+    if inspect.isfunction(made):
+        made = getattr(module, inspect.signature(made).return_annotation)
+    parameters = inspect.signature(made).parameters
     return {name: parameter.default for name, parameter in parameters.items()}
 
 

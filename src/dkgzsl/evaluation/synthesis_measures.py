@@ -198,7 +198,9 @@ def silhouette(cloud: Cloud, *, sample: int, seed: int) -> float:
 
 def nearest_accuracy(images: Cloud, *, among: Cloud) -> float:
     """Per-class accuracy, 0 to 1, of images that take the class of their nearest feature, Euclidean distance."""
-    nearest = torch.cat([torch.cdist(rows, among.features).argmin(1) for rows in torch.split(images.features, 1024)])
+    nearest = torch.cat(
+        [torch.cdist(rows, among.features).argmin(1) for rows in torch.split(images.features, 1024)]
+    )
     labels = images.labels.numpy()
     accuracies = per_class_accuracy(among.labels[nearest].numpy(), labels, np.unique(labels))
     return float(accuracies.mean())

@@ -132,7 +132,7 @@ _OWN = {
     ),
     "f-clswgan": MethodInfo(
         title="f-CLSWGAN",
-        factory=f"{_PEERS}.f_clswgan:FCLSWGAN",
+        factory=f"{_PEERS}.f_clswgan:within_minutes",
         models={"f-clswgan": _SYNTHESIS},
         authors="Xian, Lorenz, Schiele and Akata",
         venue="CVPR",
@@ -141,7 +141,7 @@ _OWN = {
     ),
     "f-vaegan": MethodInfo(
         title="f-VAEGAN-D2",
-        factory=f"{_PEERS}.f_vaegan:FVAEGAN",
+        factory=f"{_PEERS}.f_vaegan:within_minutes",
         models={"f-vaegan": _SYNTHESIS},
         authors="Xian, Sharma, Schiele and Akata",
         venue="CVPR",

@@ -76,7 +76,7 @@ class EpochwiseMethod(ABC):
         return self.options
 
     def explore(self, task: Task, judge: Judge) -> None:
-        """Show the judge the models of the epochs 2, 3, 4, 6, 8, 12 ... from the first look on, and of the last."""
+        """Show the judge the models of the epochs 2, 3, 4, 6, 8 ... from the first look on, and of the end."""
         options = self.options_for(task)
         seconds = math.inf if self.minutes is None else 60 * self.minutes / len(options)
         for option in options:

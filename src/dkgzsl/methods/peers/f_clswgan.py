@@ -8,8 +8,7 @@ ReLU; features are scaled to [0, 1] by minimum and maximum.
 Published: hidden layers of 4096, lambda 10, beta 0.01, five critic steps. From the released code: Adam 1e-4
 with betas 0.5 and 0.999, batches of 64; the kept softmax 50 epochs of batches of 100 at 1e-3; the last softmax
 25 epochs at 1e-3 on CUB. Deviations: those of `wasserstein`; the epochs of both are chosen by the judge, not on
-test; by default narrower layers and a higher rate, with which validation classes prefer what minutes on two cores
-come to (docs/lab-notes.md).
+test.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ class FCLSWGAN(EpochwiseMethod):
 
     Args:
         epochs: most epochs.
-        hidden_size: width of every hidden layer (published: 4096).
+        hidden_size: width of every hidden layer.
         batch_size: images a step.
-        learning_rate: Adam's, of generator and critic (released: 1e-4).
+        learning_rate: Adam's, of generator and critic.
         beta: weight of the classification loss.
         critic_steps: critic steps a generator step.
         penalty_weight: lambda.
@@ -61,9 +60,9 @@ class FCLSWGAN(EpochwiseMethod):
         self,
         *,
         epochs: int = 60,
-        hidden_size: int = 1024,
+        hidden_size: int = 4096,
         batch_size: int = 64,
-        learning_rate: float = 2e-4,
+        learning_rate: float = 1e-4,
         beta: float = 0.01,
         critic_steps: int = 5,
         penalty_weight: float = 10.0,
@@ -71,7 +70,7 @@ class FCLSWGAN(EpochwiseMethod):
         softmax_rate: float = 1e-3,
         softmax_epochs: int = 25,
         softmax_batch: int = 300,
-        precision: Precision = "bfloat16",
+        precision: Precision = "float32",
         minutes: float | None = None,
         seed: int = 0,
         device: str = "cpu",
@@ -98,6 +97,17 @@ class FCLSWGAN(EpochwiseMethod):
         return ClassificationTraining(
             task, self.settings, self.softmax, beta=self.beta, seed=self.seed, device=self.device
         )
+
+
+def within_minutes(*, seed: int, device: str, minutes: float | None) -> FCLSWGAN:
+    """With 1024 hidden units, rate 2e-4 and bfloat16: what minutes on two cores bring furthest.
+
+    As published, a fit of minutes ends long before it has converged. Chosen on validation classes of CUB100 with
+    sentences alone.
+    """
+    return FCLSWGAN(
+        hidden_size=1024, learning_rate=2e-4, precision="bfloat16", minutes=minutes, seed=seed, device=device
+    )
 
 
 class ClassificationTraining(WassersteinTraining):
