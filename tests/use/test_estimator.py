@@ -313,7 +313,9 @@ def test_descriptions_as_a_table_and_as_a_data_frame(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("error")
 def test_with_few_classes_or_images_middle_settings_serve(classes: int, images: int) -> None:
     X, y, numbers, described = world()
-    rows = np.concatenate([np.flatnonzero(numbers == k)[: images + (images == 1 and k == 0)] for k in range(classes)])
+    rows = np.concatenate(
+        [np.flatnonzero(numbers == k)[: images + (images == 1 and k == 0)] for k in range(classes)]
+    )
     known = dict(list(described.items())[:classes])
     model = ZeroShotClassifier(random_state=0, components=(10, 20, 2000), ridge=(0.001, 0.09))
     if classes == 5:  # as many as validation needs
@@ -418,6 +420,17 @@ def test_what_cannot_be_used_is_told(error: type[Exception], message: str, call:
 
 def fit(X: Any, y: Any, semantics: Any, **changes: Any) -> ZeroShotClassifier:
     return ZeroShotClassifier(**{**FEW, **changes}).fit(X, y, semantics=semantics)
+
+
+@pytest.mark.filterwarnings(TOO_FEW)
+def test_the_docstrings_example_is_true() -> None:
+    import doctest
+
+    import dkgzsl.use.estimator as module
+
+    runner = doctest.DocTestRunner()
+    examples = doctest.DocTestFinder().find(ZeroShotClassifier, "ZeroShotClassifier", module=module)
+    assert [runner.run(one) for one in examples if one.examples] == [doctest.TestResults(0, 6)]
 
 
 def test_numbers_are_read_as_well_as_by_the_command_line() -> None:

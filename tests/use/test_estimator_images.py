@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -171,10 +172,13 @@ def test_files_need_a_model_that_knows_how_an_image_becomes_features(
         ZeroShotClassifier(**ONE).fit(files, colours)
 
 
+LATE = replace(SMALL, evaluate_every=40, learning_rate=1e-2)
+
+
 @pytest.mark.parametrize(
     "form",
     [
-        {"variant": "paper", "epochs": 12, "batch_size": 32, "adversarial": SMALL, "softmax": ClassifierConfig(
+        {"variant": "paper", "epochs": 40, "batch_size": 64, "adversarial": LATE, "softmax": ClassifierConfig(
             per_class=24, learning_rate=0.05, epochs=5)},
         {"classifier": "softmax", "softmax": QUICK},
     ],
@@ -194,7 +198,7 @@ def test_forms_with_a_softmax_take_classes_later(form: dict[str, object], tmp_pa
     loaded = ZeroShotClassifier.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
     assert loaded.softmax == model.softmax
-    assert loaded.adversarial == (form.get("adversarial") and AdversarialConfig(**vars(SMALL)))
+    assert loaded.adversarial == (form.get("adversarial") and AdversarialConfig(**vars(LATE)))
     drawn, labels = model.synthesize([3, 14], 20)
     assert drawn.shape == (40, X.shape[1])
     assert np.isfinite(drawn).all()

@@ -48,16 +48,17 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Images are feature vectors [N, C]; region tokens [N, 1 + R, C], the global token first, in memory or not
     (`dkgzsl extract` makes them); or image files, which `backbone` turns into region tokens.
 
-    By default the class densities of the closed form decide (see METHOD in the documentation: features whitened by
-    the within-class covariance, prototypes of described classes by kernel ridge regression). Settings that are
-    given as several values are chosen on validation classes cut from the training classes, a third of them, and on
-    a fifth of the other classes' images; so is the constant that is added to the scores of unseen classes. Then
-    everything is fitted on all images. With fewer than five classes, or one image a class, nothing can be chosen:
+    By default the class densities of the closed form decide: features are whitened by the within-class covariance,
+    and prototypes of described classes come by kernel ridge regression. Settings that are given as several values
+    are chosen on validation classes cut from the training classes, a third of them, and on a fifth of the other
+    classes' images; so is the constant that is added to the scores of unseen classes. Then everything is fitted on
+    all images. With fewer than five classes, or one image a class, nothing can be chosen:
     then values in the middle serve (512 components, shrinkage 0.6, linear kernel, ridge 0.1, or what is offered
     nearest to that), there is no constant, and a UserWarning says so.
 
     With `semantics=None` the seen classes alone are told apart, by their densities, settings chosen on a fifth of
-    the images. The classifier is then a regularised linear discriminant analysis.
+    the images. The classifier is then a regularised linear discriminant analysis; unlike the plain one it minds
+    units, as regularisation does: put a StandardScaler before it where columns differ in theirs.
 
     Every setting has the name that it has on the command line and in YAML files.
 
