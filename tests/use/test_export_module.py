@@ -66,6 +66,13 @@ def test_classes_that_came_and_went(kind) -> None:
     compare(world, made)
 
 
+def test_a_class_number_outside_the_task_has_no_column() -> None:
+    world = fitted("test_resnet")
+    made = recognizer(world)
+    model = made.model.with_classes(made.model.semantics, torch.tensor([5, 7]))
+    compare(world, replace(made, model=model))
+
+
 def test_a_class_sharpened_by_photos() -> None:
     world = fitted("test_resnet", kind="balanced")
     model = world.model.with_photos(6, stored_tokens(world.backbone, photos(24)[6::8])[:, 0])

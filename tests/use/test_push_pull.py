@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from dkgzsl.cli.main import main
 from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.learning.checkpoint import read_checkpoint, write_checkpoint
 from dkgzsl.use import hub
 from dkgzsl.use.hub import pull, push
 from dkgzsl.use.recognizer import Recognizer
@@ -33,8 +34,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> PhotoRun:
         (made.run / name).write_text("photos are drawn in it")
     file = made.run / "recognizer.json"
     record = json.loads(file.read_text())
-    record["semantics"]["encoder"] = str(made.run.parent / "models" / "minilm")
+    encoder = str(made.run.parent / "models" / "minilm")
+    record["semantics"]["encoder"] = encoder
     file.write_text(json.dumps(record))
+    tensors, values = read_checkpoint(made.run / "representation.safetensors")
+    values["refiner"]["record"]["vectors"] = f"encoder:{encoder}"
+    write_checkpoint(made.run / "representation.safetensors", tensors, values)
     return made
 
 
