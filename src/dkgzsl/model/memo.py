@@ -26,3 +26,7 @@ class LastResults:
         result = function(value)
         self._pairs = [*self._pairs[-self._keep + 1 :], (value, result)]
         return result
+
+    def __getstate__(self) -> dict[str, object]:
+        """Copies and pickles begin with an empty memory: they are of the model, not of what it saw."""
+        return {**self.__dict__, "_pairs": []}

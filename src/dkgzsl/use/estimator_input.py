@@ -29,7 +29,8 @@ from dkgzsl.use.recognizer import Recognizer
 
 Form = Literal["vectors", "regions", "files"]
 BLOCK: Final = 64
-"""Vectors that are scored together, always so many: a score does not depend on which others come with it."""
+"""Vectors that are scored together, always so many: the order of sums, and so the last digit of a score in single
+precision, would else depend on how many others come with it."""
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ def fit_seen(plan: Plan) -> Outcome:
     for way in ways:
         task, examination = final_of(divided, way)
         open_root = knowledge.square_root == "auto" and bool((task.features >= 0).all())
-        for root in ("on", "off") if open_root else (knowledge.square_root,):
+        # auto, not on: an image that was held out may have the only negative feature.
+        for root in ("auto", "off") if open_root else (knowledge.square_root,):
             method = make_method(_with(plan, replace(knowledge, square_root=root)), seed)
             judge = _HeldOut(examination)
             _solved(lambda: method.explore(task, judge))  # noqa: B023 (called at once)
