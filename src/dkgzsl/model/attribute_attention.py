@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -49,16 +49,36 @@ class AttributeAttention(nn.Module):
         self.vectors = nn.Parameter(nn.functional.normalize(vectors.float(), dim=1))
         self.score_weight = nn.Parameter(torch.randn(vectors.shape[1], channels, generator=generator))
         self.attention_weight = nn.Parameter(torch.zeros(vectors.shape[1], channels))
+        self._kept: tuple[tuple[object, ...], Tensor] | None = None
 
     def forward(self, regions: Float[Tensor, "batch regions channels"]) -> Attended:
         """Attention, scores and refined feature of raw or denoised regions."""
         regions = nn.functional.normalize(regions.float(), dim=2)
-        # V W2 and V W1 side by side: one product with the regions, which are by far the larger factor.
-        maps = torch.cat([self.vectors @ self.attention_weight, self.vectors @ self.score_weight])
-        where, evidence = (regions @ maps.T).float().transpose(1, 2).chunk(2, dim=1)
+        where, evidence = (regions @ self._maps().T).float().transpose(1, 2).chunk(2, dim=1)
         attention = _keep_largest(where).softmax(dim=2)
         refined = (attention.mean(dim=1, keepdim=True) @ regions).squeeze(1).float()
         return Attended(attention, (attention * evidence).sum(dim=2), refined)
+
+    def _maps(self) -> Float[Tensor, "twice_attributes channels"]:
+        """V W2 and V W1 side by side: one product with the regions, which are by far the larger factor.
+
+        They do not depend on the image. For one image they are most of the work, so they are kept while the
+        weights stay as they are.
+        """
+        if torch.is_grad_enabled() or torch.jit.is_tracing() or torch.compiler.is_compiling():  # type: ignore
+            return self._multiplied()
+        weights = (self.vectors, self.attention_weight, self.score_weight)
+        device = self.vectors.device
+        key = (*((w.data_ptr(), w._version) for w in weights), device, torch.is_autocast_enabled(device.type))
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, self._multiplied()
+        return self._kept[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}
+
+    def _multiplied(self) -> Tensor:
+        return torch.cat([self.vectors @ self.attention_weight, self.vectors @ self.score_weight])
 
     def attended(
         self, regions: Float[Tensor, "batch regions channels"]

@@ -90,6 +90,8 @@ def answers(
         top: how many classes to name.
         attributes: how many attributes to name at most; 0 saves the work.
     """
+    if not len(features):
+        return []
     known = recognizer.evidence
     if not attributes or known is None:
         return [Answer(one, ()) for one in recognizer.predict(features, top=top)]

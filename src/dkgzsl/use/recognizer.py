@@ -212,7 +212,8 @@ class Recognizer:
         return given if given.ndim == 2 else given[:, 0]
 
     def _fitting(self, features: np.ndarray | Tensor) -> Tensor:
-        given = torch.as_tensor(features).float()
+        copied = features if isinstance(features, Tensor) else torch.from_numpy(np.array(features, np.float32))
+        given = copied.float()
         expected = self.record.features
         pooled_of_tokens = self.visual is None and expected[-1:] == given.shape[1:]
         if given.ndim < 2 or not (tuple(given.shape[1:]) == expected or pooled_of_tokens):
