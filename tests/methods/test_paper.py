@@ -184,3 +184,11 @@ def test_a_training_that_diverges_is_told(task: Task) -> None:
     wild = AdversarialConfig(hidden_size=32, learning_rate=1e30, fusion_learning_rate=1e-3, gamma=10.0)
     with pytest.raises(RunError, match="diverged"):
         PaperMethod(wild, SOFTMAX, epochs=3, batch_size=16).fit(task, {"epochs": 3, "classifier_epochs": 1})
+
+
+def test_a_cap_of_time_ends_exploration_with_a_look_at_the_epoch_it_came_to(task: Task) -> None:
+    judge = Recorder(task)
+    method(minutes=1e-9).explore(task, judge)
+    assert list(judge.shown) == [(1, 1), (1, 2), (1, 3)]
+    again = method().fit(task, {"epochs": 1, "classifier_epochs": 3})
+    assert torch.equal(again.scores(task.features), judge.shown[1, 3])

@@ -1,5 +1,7 @@
 """Each peer against its formulas, solved by something independent."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -233,3 +235,20 @@ def test_class_norm_starts_as_its_paper_says_and_scores_by_scaled_cosine() -> No
     scores = full.scores(examination.features)
     cosines = torch.nn.functional.cosine_similarity(examination.features[:, None], full.weights.T[None], dim=-1)
     torch.testing.assert_close(scores, 25 * cosines, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["eszsl", "sae", "ridge", "gfzsl", "ale", "class-norm"])
+def test_signed_features_are_explored_without_their_square_root(name: str) -> None:
+    signed = final_of(world())[0]
+    signed = replace(signed, features=signed.features - 4)
+    quick = {"epochs": 2} if name == "ale" else {"epochs": 2, "hidden": 8} if name == "class-norm" else {}
+    makers = {m.name: m for m in (ESZSL, SAE, RidgePrototype, GFZSL, ALE, ClassNorm)}
+    tried = set()
+
+    def judge(setting, model, *, candidate=True):
+        tried.add(setting["scaling"])
+        return 0.0
+
+    makers[name](**quick).explore(signed, judge)
+    assert {"none", "min-max"} <= tried
+    assert "square-root" not in tried

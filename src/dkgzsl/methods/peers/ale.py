@@ -29,7 +29,7 @@ from dkgzsl.methods.base import Model, Setting, Task
 from dkgzsl.methods.peers.epochwise import EpochwiseMethod
 from dkgzsl.methods.peers.linear_model import LinearModel, View
 
-RATES: Final = (1.0, 10.0)
+RATES: Final = (10.0, 30.0)
 MARGIN: Final = 1.0
 
 
