@@ -52,9 +52,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     and prototypes of described classes come by kernel ridge regression. Settings that are given as several values
     are chosen on validation classes cut from the training classes, a third of them, and on a fifth of the other
     classes' images; so is the constant that is added to the scores of unseen classes. Then everything is fitted on
-    all images. With fewer than five classes, or one image a class, nothing can be chosen:
-    then values in the middle serve (512 components, shrinkage 0.6, linear kernel, ridge 0.1, or what is offered
-    nearest to that), there is no constant, and a UserWarning says so.
+    all images. With fewer than five classes, or one image a class, nothing can be chosen: then values in the
+    middle serve (512 components, shrinkage 0.6, linear kernel, ridge 0.1, or what is offered nearest to that),
+    there is no constant, and a UserWarning says so.
 
     With `semantics=None` the seen classes alone are told apart, by their densities, settings chosen on a fifth of
     the images. The classifier is then a regularised linear discriminant analysis; unlike the plain one it minds
