@@ -44,7 +44,6 @@ def test_left_to_validation_everything_is_offered_and_may_be_declined(task) -> N
     for name, value in (
         ("uncertainty", True),
         ("episodes", "weights"),
-        ("episodes", "residual"),
         ("fusion", True),
     ):
         one = next(setting for setting in offered if setting[name] == value)

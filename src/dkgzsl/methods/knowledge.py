@@ -119,9 +119,7 @@ class KnowledgeMethod:
         if config.uncertainty == "auto":
             yield {"uncertainty": True, "balance": False}  # it widens the densities to the same end
         if config.episodes != "off":
-            for form in ("weights", "residual"):
-                if config.episodes in ("auto", form):
-                    yield {"episodes": form}
+            yield {"episodes": "weights" if config.episodes == "auto" else config.episodes}
         if config.fusion != "off":
             yield {"fusion": True}
 
