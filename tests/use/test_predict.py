@@ -214,9 +214,7 @@ def test_many_classes_from_a_table_and_photos(capsys, made, tmp_path) -> None:
     assert [one["photos"] for one in added["added"]] == [0, 3]
     recognizer = Recognizer.from_run(made.run)
     assert recognizer.known_names[-2:] == ("pink", "teal")
-    ignorance = recognizer.model.ignorance
-    assert ignorance[-2] == 1
-    assert 0 < ignorance[-1] < 1
+    assert recognizer.model.photos.classes.tolist() == [recognizer.number_of("teal")]
     photo = [str(made.photos[0]), "--weights", str(made.weights), "--device", "cpu", "--top", "11"]
     sharp, _ = said(capsys, "predict", run, *photo)
     plain = Recognizer.from_run(made.run, 0).with_class("teal", np.array([0.1, 0.6, 0.6]))

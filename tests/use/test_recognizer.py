@@ -17,7 +17,7 @@ from dkgzsl.methods.knowledge import KnowledgeMethod
 from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
 from dkgzsl.methods.paper import PaperMethod
 from dkgzsl.methods.peers.eszsl import ESZSL
-from dkgzsl.model.sharpening import posterior
+from dkgzsl.model.sharpening import SPREAD, PhotoMeans, posterior
 from dkgzsl.runs.evaluation import evaluate
 from dkgzsl.runs.recognition import RecognitionRecord
 from dkgzsl.runs.training import train
@@ -107,27 +107,30 @@ def test_photos_move_a_class_from_its_description_to_their_mean() -> None:
         photos = own[:number] if number else None
         added = early.with_class(late, wrong, photos)
         hits.append((added.scores(own[12:]).argmax(1) == 15).mean())
-        ignorance = added.model.ignorance[15].item()
-        assert ignorance == 1 if number == 0 else 0 < ignorance < 1
-        assert added.offsets[15] == pytest.approx(0.5 * ignorance)
+        assert added.offsets[15] == 0.5
     assert hits[-1] > hits[0]
     assert hits == sorted(hits)
 
 
 def test_the_posterior_is_that_of_normal_distributions() -> None:
-    """Against the posterior by matrices, not axis by axis."""
+    """Against the posterior by precisions: photos one after the other, each updating the one before."""
     rng = np.random.default_rng(0)
-    axes = np.linalg.qr(rng.normal(size=(4, 4)))[0]
-    spread, prior, photos, s2, n = np.array([2.0, 0.5, 0.1, 0.0]), rng.normal(size=4), rng.normal(size=4), 0.7, 3
-    prior_covariance = axes @ np.diag(spread) @ axes.T
-    gain = prior_covariance @ np.linalg.inv(prior_covariance + s2 / n * np.eye(4))
-    mean = prior + gain @ (photos - prior)
-    left = prior_covariance - gain @ prior_covariance
-    row = (torch.tensor(value)[None] for value in (prior @ axes, spread, photos @ axes))
-    found = posterior(*row, torch.tensor([n]), s2)
-    assert np.allclose(found.means[0].numpy() @ axes.T, mean)
-    assert np.allclose(axes @ np.diag(found.variances[0].numpy()) @ axes.T, left)
-    assert found.ignorance.item() == pytest.approx(np.trace(left) / np.trace(prior_covariance))
+    roots = rng.normal(size=(2, 4, 4))
+    error, within = roots[0] @ roots[0].T, roots[1] @ roots[1].T + np.eye(4)
+    prior, photos, unknown = rng.normal(size=4), rng.normal(size=(3, 4)), 0.6
+    precision = np.linalg.inv(unknown * error)
+    shift = precision @ prior
+    for photo in photos:
+        precision, shift = (
+            precision + np.linalg.inv(SPREAD * within),
+            shift + np.linalg.inv(SPREAD * within) @ photo,
+        )
+    said = PhotoMeans(torch.tensor([0]), torch.from_numpy(photos.mean(0))[None], torch.tensor([3]))
+    given = torch.from_numpy(prior)[None], torch.tensor([unknown], dtype=torch.float64), torch.from_numpy(error)
+    found = posterior(*given, said, torch.from_numpy(within))
+    left = np.linalg.inv(precision)
+    assert np.allclose(found.means[0], left @ shift)
+    assert np.allclose(found.covariances[0], left)
 
 
 def test_a_removed_class_is_recognised_no_more_and_may_come_again() -> None:

@@ -135,11 +135,6 @@ class Extendable(Protocol):
 class Sharpenable(Protocol):
     """A model that takes a few photos of a class besides its description."""
 
-    @property
-    def ignorance(self) -> Float[Tensor, " classes"]:
-        """Share of what descriptions leave open that is still open: 1 for a described class, 0 for a seen one."""
-        ...
-
     def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> Model:
         """The same model, a described class sharpened by the features of its photos."""
         ...

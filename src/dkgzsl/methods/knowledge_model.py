@@ -64,12 +64,14 @@ class SeenStatistics:
         counts: training images of each seen class.
         variance: s2, the pooled within-class variance an axis of the whitened space.
         length: mean length of whitened features before any scaling to unit length.
+        within: W, the pooled covariance within classes in this space.
     """
 
     means: Float[Tensor, "seen dim"]
     counts: Int[Tensor, " seen"]
     variance: float
     length: float
+    within: Float[Tensor, "dim dim"]
 
 
 class KnowledgeModel:
@@ -88,8 +90,6 @@ class KnowledgeModel:
         setting: the chosen constants.
         balance: added to the log densities of the described classes among all; 0 adds nothing.
         photos: what a few photos say of some of the described classes, if there are any.
-        ignorance: share of a description's uncertainty that is left, by class number: 1 for described classes, 0
-            for seen ones, between for those with a few photos.
         classes: number K of all class numbers.
     """
 
@@ -116,8 +116,6 @@ class KnowledgeModel:
         self.regression, self.setting, self.balance = regression, dict(setting), balance
         self.photos = photos
         self.classes = len(semantics)
-        self.ignorance = torch.zeros(self.classes).to(semantics)
-        self.ignorance[unseen] = 1
         self._rotation: Tensor | None = None
         self._spread: Tensor | None = None
         if self.setting["uncertainty"]:
@@ -177,22 +175,19 @@ class KnowledgeModel:
         """Densities of the unseen classes after the photos; what is left unknown counts where uncertainty does."""
         if self.photos is None:
             return described
-        spread, axes = self._error_axes()
-        photos = self.photos
+        photos, axes = self.photos, self._rotation
         rows = (self.unseen[None] == photos.classes[:, None]).int().argmax(1)
         unknown = self.regression.predictive_variance(
             self._mapped(self.descriptions(self.semantics[photos.classes]))
         )
-        turned = self._rotation is not None
-        prior = described.means[rows] if turned else described.means[rows] @ axes
-        found = posterior(
-            prior, unknown[:, None] * spread, photos.means @ axes, photos.counts, self.statistics.variance
-        )
-        self.ignorance[photos.classes] = found.ignorance
+        prior = described.means[rows] if axes is None else described.means[rows] @ axes.T
+        error = self.regression.error_covariance()
+        found = posterior(prior, unknown, error, photos, self.statistics.within)
         means, variances = described.means.clone(), described.variances.clone()
-        means[rows] = found.means if turned else found.means @ axes.T
-        if turned:
-            variances[rows] = self.statistics.variance + found.variances
+        means[rows] = self._rotated(found.means)
+        if axes is not None:
+            left = torch.einsum("ij,kil,lj->kj", axes, found.covariances, axes)
+            variances[rows] = self.statistics.variance + left.clamp(min=0)
         return ClassDensities(means, variances)
 
     @torch.no_grad()
@@ -202,7 +197,7 @@ class KnowledgeModel:
 
     def _scores(self, features: Tensor) -> Tensor:
         known = self.densities.scores(self._rotated(self.space(features)))
-        known[:, len(self.seen) :] += self.balance * self.ignorance[self.unseen]
+        known[:, len(self.seen) :] += self.balance
         scores = known.new_full((len(known), self.classes), -torch.inf)
         scores[:, torch.cat([self.seen, self.unseen])] = known
         return scores
@@ -309,6 +304,7 @@ class KnowledgeModel:
             "means.axes": self.space.axes,
             "seen.means": self.statistics.means,
             "seen.counts": self.statistics.counts,
+            "seen.within": self.statistics.within,
             "seen.classes": self.seen,
             "unseen.classes": self.unseen,
             "semantics": self.semantics,
@@ -361,7 +357,11 @@ class KnowledgeModel:
         return cls(
             space=MeansSpace(whitened, tensors["means.origin"], tensors["means.axes"]),
             statistics=SeenStatistics(
-                tensors["seen.means"], tensors["seen.counts"], values["variance"], values["length"]
+                tensors["seen.means"],
+                tensors["seen.counts"],
+                values["variance"],
+                values["length"],
+                tensors["seen.within"],
             ),
             seen=tensors["seen.classes"],
             unseen=tensors["unseen.classes"],
@@ -400,14 +400,23 @@ def seen_statistics(
     whitened = space(features)
     means = class_means(whitened, positions, seen)
     span = MeansSpace.fit(space, means)
-    variance = float((whitened - means[positions]).square().mean())
+    deviations = whitened - means[positions]
+    spread = deviations @ span.axes
     unscaled = whitened if not space.unit_length else _without_scaling(space)(features)
     return span, SeenStatistics(
         means=(means - span.origin) @ span.axes,
         counts=torch.bincount(positions, minlength=seen),
-        variance=variance,
+        variance=float(deviations.square().mean()),
+        within=_covariance(spread, degrees=len(spread) - seen),
         length=float(unscaled.norm(dim=1).mean()),
     )
+
+
+def _covariance(deviations: Float[Tensor, "images dim"], *, degrees: int) -> Float[Tensor, "dim dim"]:
+    """Of deviations from their class means, a little regular where images are few."""
+    covariance = deviations.T @ deviations / max(1, degrees)
+    covariance.diagonal().add_(1e-6 * covariance.diagonal().mean() + torch.finfo(covariance.dtype).tiny)
+    return covariance
 
 
 def _without_scaling(space: WhitenedSpace) -> WhitenedSpace:

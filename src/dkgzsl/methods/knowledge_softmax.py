@@ -77,11 +77,6 @@ class SoftmaxModel:
         """As the knowledge does."""
         return self.knowledge.synthesize(semantics, number, generator)
 
-    @property
-    def ignorance(self) -> Float[Tensor, " classes"]:
-        """Share of what descriptions leave open that is still open, by class number."""
-        return self.knowledge.ignorance
-
     def with_classes(
         self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
     ) -> SoftmaxModel:

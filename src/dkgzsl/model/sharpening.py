@@ -1,14 +1,17 @@
 """What a few photos add to a description: the posterior of a class's prototype.
 
 The knowledge predicts m_c with error covariance v_c E (`KernelRidge`): the prior is N(m_c, v_c E). The mean of n
-photos has the distribution N(prototype, s2 / n I). On the axes of E, with eigenvalues e_j, both are diagonal, and
-the posterior is precision-weighted axis by axis (the normal model with known variance; derived here, as no
-zero-shot method is known to us that uses its own error covariance so):
+photos is taken as N(prototype, 4 W / n), W the covariance within classes as training images have it. The posterior
+is that of the normal model with known covariances (derived here: no zero-shot method is known to us that uses its
+own error covariance so):
 
-    w_j = v_c e_j / (v_c e_j + s2 / n),   mean_j = m_cj + w_j (photos_j - m_cj),   variance_j = v_c e_j (1 - w_j)
+    gain = v_c E (v_c E + 4 W / n)^-1,   mean = m_c + gain (photos - m_c),   covariance = (I - gain) v_c E
 
-Without photos it is the description's prototype, with many their mean; axes on which descriptions tell
-little move first.
+Without photos it is the description's prototype, with many their mean; directions in which descriptions tell
+little and classes spread little move first. W is not s2 I: a shrunk covariance whitens the directions of large
+spread in part only, and the class means lie in just those. A photo counts a quarter because photos stray further
+than a normal distribution: on validation classes of CUB100, 4 lost nothing by any number of photos, 1 lost by the
+first.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+SPREAD = 4.0
+"""How much further a few photos stray than the covariance within classes says, as a factor of it."""
 
 
 @dataclass(frozen=True)
@@ -41,37 +47,31 @@ class Posterior:
 
     Attributes:
         means: posterior means.
-        variances: posterior variances of the prototypes, an axis.
-        ignorance: trace of the posterior covariance over the prior's, 0 to 1: what share of the description's
-            uncertainty is left.
+        covariances: posterior covariances of the prototypes.
     """
 
     means: Float[Tensor, "sharpened dim"]
-    variances: Float[Tensor, "sharpened dim"]
-    ignorance: Float[Tensor, " sharpened"]
+    covariances: Float[Tensor, "sharpened dim dim"]
 
 
 def posterior(
     prior: Float[Tensor, "sharpened dim"],
-    prior_variances: Float[Tensor, "sharpened dim"],
-    photos: Float[Tensor, "sharpened dim"],
-    counts: Int[Tensor, " sharpened"],
-    variance: float,
+    unknown: Float[Tensor, " sharpened"],
+    error: Float[Tensor, "dim dim"],
+    photos: PhotoMeans,
+    within: Float[Tensor, "dim dim"],
 ) -> Posterior:
-    """The posterior on the axes of the error covariance.
+    """The posterior of each class's prototype.
 
     Args:
-        prior: m_c on these axes.
-        prior_variances: v_c e_j.
-        photos: means of the photos on these axes.
-        counts: n.
-        variance: s2, within a class, an axis.
+        prior: m_c.
+        unknown: v_c, above 0.
+        error: E.
+        photos: what the photos say.
+        within: W, positive definite.
     """
-    noise = variance / counts[:, None]
-    weight = prior_variances / (prior_variances + noise)
-    left = prior_variances * (1 - weight)
-    return Posterior(
-        means=torch.lerp(prior, photos, weight),
-        variances=left,
-        ignorance=left.sum(1) / prior_variances.sum(1).clamp(min=torch.finfo(prior.dtype).tiny),
-    )
+    open_ = unknown[:, None, None] * error
+    noise = SPREAD * within / photos.counts[:, None, None]
+    gain = torch.linalg.solve(open_ + noise, open_).mT  # both are symmetric
+    means = prior + (gain @ (photos.means - prior)[..., None])[..., 0]
+    return Posterior(means, open_ - gain @ open_)

@@ -12,7 +12,6 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.evaluation.examination import images_for_test
 from dkgzsl.evaluation.metrics import Scored
 from dkgzsl.learning.representation import Fitted
-from dkgzsl.methods.base import Sharpenable
 from dkgzsl.methods.model_file import read_model
 from dkgzsl.methods.registry import load_model
 from dkgzsl.runs.recognition import RecognitionRecord
@@ -22,8 +21,7 @@ def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
     """Scores of a version's model over its own class numbers.
 
     Classes of data and version are matched by name: a class that was removed has no images here, one that was
-    removed and described anew is judged by the new description. A described class with photos is left the share
-    of the calibration constant that it has in prediction.
+    removed and described anew is judged by the new description.
 
     Args:
         folder: the version's.
@@ -46,12 +44,8 @@ def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
         allowed = np.isin(np.arange(len(record.class_names)), known)
         return np.where(allowed, scores.float().numpy(), np.float32(-np.inf))
 
-    scores = among_known(model.scores(features))
-    if isinstance(model, Sharpenable):
-        constant = record.calibration.constant
-        scores = scores + np.float32(constant) * np.where(is_unseen, model.ignorance.numpy() - 1, 0)
     return Scored(
-        scores=scores.astype(np.float32),
+        scores=among_known(model.scores(features)),
         conventional=among_known(model.conventional_scores(features)),
         labels=labels[kept],
         is_unseen=is_unseen,

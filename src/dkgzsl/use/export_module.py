@@ -43,7 +43,7 @@ class DensityScores(nn.Module):
         precision = 1 / variances.expand_as(means)
         logs = variances.log().expand_as(means).sum(dim=1)
         constant = (means.square() * precision).sum(dim=1) + logs
-        constant -= 2 * model.balance * model.ignorance[classes[order]].double()
+        constant -= 2 * model.balance * torch.isin(classes[order], model.unseen).double()
         self.register_buffer("turn", turn.float())
         self.register_buffer("start", (model.space.origin.double() @ turn).float())
         self.register_buffer("linear", (means * precision).T.contiguous().float())

@@ -165,13 +165,7 @@ class Recognizer:
 
     @property
     def offsets(self) -> Float[np.ndarray, " classes"]:
-        """What calibration adds to each class's score: the constant for classes known by description alone.
-
-        The constant makes up for what descriptions leave open; a class with a few photos gets as much of it as
-        they leave.
-        """
-        if isinstance(self.model, Sharpenable):
-            return self.calibration.constant * self.model.ignorance.double().cpu().numpy()
+        """What calibration adds to each class's score: the constant for described classes."""
         return self.calibration.constant * self._mask(self.model.unseen).astype(np.float64)
 
     def _mask(self, numbers: Tensor) -> Bool[np.ndarray, " classes"]:
