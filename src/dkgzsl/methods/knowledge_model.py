@@ -361,7 +361,7 @@ class KnowledgeModel:
                 tensors["seen.counts"],
                 values["variance"],
                 values["length"],
-                tensors["seen.within"],
+                tensors.get("seen.within", values["variance"] * torch.eye(tensors["seen.means"].shape[1])),
             ),
             seen=tensors["seen.classes"],
             unseen=tensors["unseen.classes"],
