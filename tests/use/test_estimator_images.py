@@ -221,7 +221,7 @@ def test_a_few_images_sharpen_a_class_that_joins() -> None:
         later = np.concatenate([np.flatnonzero(y == number)[5:] for number in range(SEEN, 16)])
         right.append(model.score(X[later], y[later]))
     assert right[0] < right[1] <= right[2]
-    assert right[2] > 0.9
+    assert right[2] > 0.85
     assert attributes.shape[1] == ATTRIBUTES
 
 

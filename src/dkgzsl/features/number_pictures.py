@@ -37,7 +37,7 @@ def number_picture(image: Image) -> Float[np.ndarray, "8 16"]:
     if darkest == 0:
         return np.zeros((HEIGHT, WIDTH), np.float32)
     if small:
-        return np.rint(ink * (INK / (255.0 if darkest > _HALF else darkest)))
+        return np.asarray(np.rint(ink * (INK / (255.0 if darkest > _HALF else darkest))), dtype=np.float32)
     cut = _parting(ink)
     return np.concatenate([_digit(ink[:, :cut]), _digit(ink[:, cut:])], axis=1)
 

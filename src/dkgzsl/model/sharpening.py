@@ -1,16 +1,16 @@
 """What a few photos add to a description: the posterior of a class's prototype.
 
 The knowledge predicts m_c with error covariance v_c E (`KernelRidge`): the prior is N(m_c, v_c E). The mean of n
-photos is taken as N(prototype, 4 W / n), W the covariance within classes as training images have it. The posterior
+photos is taken as N(prototype, 2 W / n), W the covariance within classes as training images have it. The posterior
 is that of the normal model with known covariances (derived here: no zero-shot method is known to us that uses its
 own error covariance so):
 
-    gain = v_c E (v_c E + 4 W / n)^-1,   mean = m_c + gain (photos - m_c),   covariance = (I - gain) v_c E
+    gain = v_c E (v_c E + 2 W / n)^-1,   mean = m_c + gain (photos - m_c),   covariance = (I - gain) v_c E
 
 Without photos it is the description's prototype, with many their mean; directions in which descriptions tell
 little and classes spread little move first. W is not s2 I: a shrunk covariance whitens the directions of large
-spread in part only, and the class means lie in just those. A photo counts a quarter because photos stray further
-than a normal distribution: on validation classes of CUB100, 4 lost nothing by any number of photos, 1 lost by the
+spread in part only, and the class means lie in just those. A photo counts half because photos stray further
+than a normal distribution: on validation classes of CUB100, 2 lost no H by any number of photos, 1 lost by the
 first.
 """
 
@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-SPREAD = 4.0
+SPREAD = 2.0
 """How much further a few photos stray than the covariance within classes says, as a factor of it."""
 
 
