@@ -75,7 +75,7 @@ class KnowledgeConfig:
     balance: Literal["on", "off"] = "on"
     """Even out seen and unseen classes by what leave-one-class-out predictions err; no held-out image is used."""
     episodes: Literal["auto", "off", "weights", "residual"] = "auto"
-    """Learn on class descriptions by episodes: weights or a residual; auto: weights, where validation prefers them."""
+    """Learn on class descriptions by episodes: weights or a residual; auto: weights where validation prefers them."""
     fusion: Switch = "off"
     """Learn a residual of the prototypes through meta-fusion units; auto: where validation prefers it."""
 
@@ -189,7 +189,7 @@ class TrainConfig:
     features: str | None = None
     """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store (default: from the backbone)."""
     beside: tuple[str, ...] = ()
-    """Further feature files or stores of the same images, by other backbones: their global vectors side by side."""
+    """Further feature files or stores of the same images, by other backbones: global vectors side by side."""
     semantics: str | None = None
     """Class descriptions by name (default: from the preset)."""
     variant: Variant | None = None
@@ -202,7 +202,7 @@ class TrainConfig:
     """Backbone of the features (resnet101, vit-b/16, ...): chooses feature file and preset."""
     representation: tuple[str, ...] | None = None
     """How region features become a vector; several are tried on validation classes. Blocks joined by +: pooled,
-    mean, maximum, generalised, refined, scores, beside (default: pooled alone and beside SOVR's; paper: refined)."""
+    mean, maximum, generalised, refined, scores, beside (default: pooled, and pooled+scores; paper: refined)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None
@@ -240,6 +240,33 @@ class TrainConfig:
             raise ConfigError(f"first_seed must be below {_SEEDS - self.seeds + 1}, not {self.first_seed}")
         if self.representation == ():
             raise ConfigError("representation must name at least one")
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """Published settings run under both protocols, beside the published figures."""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET_OR_METHOD")]
+    """A data set of the method's own table (AWA2, CUB, SUN), or a peer (eszsl, class-norm, ...)."""
+    backbone: str | None = None
+    """One backbone of the table (default: all)."""
+    data_root: str | None = None
+    """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
+    epochs: int | None = None
+    """Fewer epochs than published; the table says so."""
+    minutes: float | None = None
+    """Cap of one exploration of a peer that is trained by epochs (default: none)."""
+    device: str | None = None
+    """cpu, cuda, ... (default: CUDA where there is one)."""
+    out: str | None = None
+    """Folder of the runs, continued where they stopped (default: runs/reproduce-NAME)."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+    dry_run: bool = False
+    """Print published settings, figures and notes, and stop."""
+
+    def __post_init__(self) -> None:
+        _check(self, "", at_least={"epochs": 1}, above_zero=("minutes",))
 
 
 @dataclass(frozen=True)
@@ -290,3 +317,59 @@ class BenchmarkConfig:
         for name in ("datasets", "methods", "semantics", "representations"):
             if getattr(self, name) == ():
                 raise ConfigError(f"{name} must name at least one")
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """Search for settings on your own data, judged on validation classes; test images are not looked at.
+
+    What the search leaves in --out: best.yaml for `dkgzsl train`, trials.csv, and the journal it continues from.
+    """
+
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_FOLDER")] = None
+    """Data set by name (numbers, AWA2, CUB, SUN, ...), a folder in the xlsa17 layout, or an imported problem."""
+    dataset: str | None = None
+    """The same as NAME_OR_FOLDER."""
+    data_root: str | None = None
+    """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
+    features: str | None = None
+    """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store (default: from the backbone)."""
+    beside: tuple[str, ...] = ()
+    """Further feature files or stores of the same images, by other backbones: global vectors side by side."""
+    semantics: str | None = None
+    """Class descriptions by name (default: from the preset)."""
+    backbone: str | None = None
+    """Backbone of the features (resnet101, vit-b/16, ...): chooses feature file and preset."""
+    representation: tuple[str, ...] | None = None
+    """How region features become a vector, as for train; the search chooses among several."""
+    variant: Variant | None = None
+    """dkgzsl: knowledge in closed form (default); paper: the published, adversarial form."""
+    device: str | None = None
+    """cpu, cuda, ... (default: CUDA where there is one)."""
+    batch_size: int | None = None
+    """Images a training step; without --variant this selects paper."""
+    epochs: int | None = None
+    """Passes over the training images, the same in every trial; without --variant this selects paper."""
+    trials: int = 60
+    """Trials in all; those that --out holds count."""
+    minutes: float | None = None
+    """No trial begins after so many minutes (default: no limit)."""
+    seed: int = 0
+    """Draws the trials, the held-out images and what is learned."""
+    out: str | None = None
+    """Folder of the search (needed); one that was begun with the same settings goes on."""
+    config: str | None = None
+    """YAML file with any of these settings, under every flag."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+    refinement: RefinementConfig = field(default_factory=RefinementConfig)
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            "",
+            at_least={"batch_size": 1, "epochs": 1, "trials": 1, "seed": 0},
+            above_zero=("minutes",),
+        )
+        if self.seed >= _SEEDS:
+            raise ConfigError(f"seed must be below {_SEEDS}, not {self.seed}")

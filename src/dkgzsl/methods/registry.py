@@ -60,7 +60,7 @@ _SYNTHESIS = f"{_PEERS}.synthesized_softmax:SynthesisModel"
 _LINEAR = f"{_PEERS}.linear_model:LinearModel"
 _OWN = {
     "dkgzsl": MethodInfo(
-        title="DKGZSL, knowledge in closed form",
+        title="DKGZSL (closed form)",
         factory="dkgzsl.methods.makers:knowledge",
         models={
             "dkgzsl": "dkgzsl.methods.knowledge_model:KnowledgeModel",

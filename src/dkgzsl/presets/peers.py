@@ -32,6 +32,7 @@ class PublishedResult(Checked):
         s: seen images among all classes.
         h: harmonic mean of both.
         source: where the figures are printed.
+        checked: whether they were compared with the print, and not quoted from memory.
     """
 
     dataset: str
@@ -44,6 +45,7 @@ class PublishedResult(Checked):
     s: Share | None = None
     h: Share | None = None
     source: str
+    checked: bool = False
 
     @model_validator(mode="after")
     def _complete(self) -> PublishedResult:

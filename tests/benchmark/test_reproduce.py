@@ -1,0 +1,69 @@
+"""Published figures beside measured ones."""
+
+import json
+
+import pytest
+
+from dkgzsl.benchmark import reproduce as module
+from dkgzsl.benchmark.reproduce import published_of, reproduce
+from dkgzsl.cli.main import main
+from dkgzsl.config import ReproduceConfig
+from dkgzsl.errors import ConfigError, DataError
+
+
+def test_all_twelve_cells_of_the_methods_table_and_its_u_and_s() -> None:
+    figures = {
+        (line.dataset, line.backbone): [line.figures[k] for k in ("t1", "u", "s", "h")]
+        for name in ("AWA2", "CUB", "SUN")
+        for line in published_of(name)[0]
+    }
+    assert figures == {
+        ("AWA2", "resnet101"): [0.792, 0.675, 0.792, 0.729],
+        ("AWA2", "vit-b/16"): [0.837, 0.798, 0.83, 0.814],
+        ("CUB", "resnet101"): [0.852, 0.802, 0.713, 0.754],
+        ("CUB", "vit-b/16"): [0.872, 0.79, 0.735, 0.762],
+        ("SUN", "resnet101"): [0.677, 0.482, 0.409, 0.443],
+        ("SUN", "vit-b/16"): [0.731, 0.576, 0.456, 0.51],
+    }
+
+
+def test_unknown_names_and_backbones_name_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="eszl"):
+        published_of("eszl")
+    with pytest.raises(ConfigError, match="vgg"):
+        published_of("CUB", backbone="vgg")
+    assert [line.backbone for line in published_of("cub", backbone="resnet101")[0]] == ["resnet101"]
+
+
+def test_both_protocols_are_run_where_the_data_is_and_the_rest_says_why(monkeypatch, tmp_path) -> None:
+    asked = []
+
+    def own(config, line, protocol, folder):
+        if line.backbone == "vit-b/16":
+            raise DataError("CUB lacks vit_b16.mat")
+        asked.append((line.backbone, protocol))
+        return {key: {"mean": 0.5, "std": 0.0} for key in ("t1", "u", "s", "h")}
+
+    monkeypatch.setattr(module, "_own", own)
+    found = reproduce(ReproduceConfig("CUB", out=str(tmp_path)), say=lambda _: None)
+    assert asked == [("resnet101", "validated"), ("resnet101", "paper")]
+    reasons = {line.backbone: why for line, _, why in found.lines}
+    assert reasons["resnet101"] is None
+    assert "vit_b16" in reasons["vit-b/16"]
+
+
+def test_without_data_the_message_says_where_to_get_it(tmp_path, capsys) -> None:
+    words = ["reproduce", "class-norm", "--data-root", str(tmp_path), "--out", str(tmp_path / "r")]
+    assert main(words) == 2
+    assert "dkgzsl data fetch" in capsys.readouterr().err
+
+
+def test_dry_run_prints_published_figures_and_what_the_paper_leaves_out(capsys) -> None:
+    assert main(["reproduce", "CUB", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "85.2" in out
+    assert "note:" in out
+    assert main(["reproduce", "eszsl", "--dry-run", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert rows
+    assert not any(row["checked"] for row in rows)
