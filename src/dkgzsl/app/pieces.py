@@ -1,0 +1,150 @@
+"""Pieces of the page as HTML: every picture has its text, every name is escaped."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from dkgzsl.app.session import Session, Tried
+from dkgzsl.use.prediction import Answer, evidence_picture, in_words
+from dkgzsl.use.recognizer import Ranked
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+STYLE = """
+.dkgzsl table {border-collapse: collapse; width: 100%}
+.dkgzsl th, .dkgzsl td {padding: .25em .6em; text-align: left; border-bottom: 1px solid #8886}
+.dkgzsl td.number, .dkgzsl th.number {text-align: right; font-variant-numeric: tabular-nums}
+.dkgzsl img {max-width: 100%; min-height: 8em; image-rendering: auto}
+.dkgzsl img.small {image-rendering: pixelated}
+.dkgzsl .scroll {overflow-x: auto}
+"""
+_SMALL = 64  # pictures lower than that are shown with their pixels
+
+
+def answer_html(tried: Tried) -> str:
+    """The decision, the most probable classes, the evidence, and the picture as the model saw it."""
+    best = tried.answer.prediction.ranked[0]
+    if tried.answer.prediction.name is None:
+        title = "None of these"
+        note = f"Nothing fits well enough; the nearest is {escape(best.name)}."
+    else:
+        title, note = escape(best.name), f"{_percent(best)}, {_kind(best)}."
+    return _framed(
+        f"<h3>{title}</h3><p>{note}</p>"
+        + _classes_table(tried.answer.prediction.ranked, "Most probable classes")
+        + _evidence_table(tried.answer)
+        + _picture(tried)
+    )
+
+
+def change_html(tried: Tried, bias: float) -> str:
+    """What the bias changes of an image's classes."""
+    before, after = tried.unbiased.prediction, tried.answer.prediction
+    said = "The decision stays" if before.name == after.name else "The decision changes"
+    names = [_decision(tried.unbiased), _decision(tried.answer)]
+    return _framed(
+        f"<p>{said}: {names[0]} without the bias, {names[1]} with {bias:+g}.</p>"
+        + _classes_table(before.ranked, "Without the bias")
+        + _classes_table(after.ranked, f"With {bias:+g}")
+    )
+
+
+def classes_html(session: Session) -> str:
+    """All classes that are recognised, and how many of them had training images."""
+    recognizer = session.recognizer
+    known = [(recognizer.class_names[k], bool(recognizer.is_seen[k])) for k in recognizer.is_known.nonzero()[0]]
+    seen = sum(one for _, one in known)
+    unsaved = f" Not saved yet: {escape(', '.join(session.added))}." if session.added else ""
+    return _framed(
+        f"<p>{len(known)} classes: {seen} seen in training, {len(known) - seen} unseen. "
+        f"Version {session.parent} of the run.{unsaved}</p>"
+    )
+
+
+def class_html(session: Session, name: str) -> str:
+    """A class and its attributes."""
+    kind = "seen in training" if session.recognizer.is_seen[session.recognizer.number_of(name)] else "unseen"
+    rows = "".join(
+        f"<tr><td>{escape(attribute)}</td><td class=number>{value:.3g}</td>"
+        f"<td class=number>{typical:+.1f}</td></tr>"
+        for attribute, value, typical in session.attributes_of(name)
+    )
+    if not rows:
+        return _framed(f"<h3>{escape(name)}</h3><p>{kind}; its description has no named attributes.</p>")
+    return _framed(
+        f"<h3>{escape(name)}</h3><p>{kind}</p><div class=scroll><table><caption>Attributes of {escape(name)}"
+        "</caption><thead><tr><th scope=col>attribute</th><th scope=col class=number>value</th>"
+        "<th scope=col class=number>deviations above the mean of the classes</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def data_address(picture: Image) -> str:
+    """A picture as an address that asks nobody for it."""
+    file = BytesIO()
+    picture.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _picture(tried: Tried) -> str:
+    from PIL import Image
+
+    said = escape(" ".join(line.strip() for line in in_words(tried.answer)), quote=True)
+    attends = any(one.attention is not None for one in tried.answer.evidence)
+    if attends:
+        drawn, text = (
+            evidence_picture(tried.answer, tried.pixels, tried.grid),
+            "The image, and where each attribute lies",
+        )
+    else:
+        drawn, text = Image.fromarray(tried.pixels), "The image as the model saw it"
+    small = " class=small" if tried.pixels.shape[0] < _SMALL else ""
+    return f'<p>{text}</p><img{small} src="{data_address(drawn)}" alt="{text}: {said}">'
+
+
+def _evidence_table(answer: Answer) -> str:
+    if not answer.evidence:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(one.name)}</td><td class=number>{one.typical:+.1f}</td>"
+        f"<td class=number>{'' if one.shown is None else f'{one.shown:+.1f}'}</td></tr>"
+        for one in answer.evidence
+    )
+    name = escape(answer.prediction.ranked[0].name)
+    return (
+        f"<div class=scroll><table><caption>What speaks for {name}, in deviations above the mean</caption><thead>"
+        "<tr><th scope=col>attribute</th><th scope=col class=number>typical of the class</th>"
+        f"<th scope=col class=number>shown here</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _classes_table(ranked: tuple[Ranked, ...], caption: str) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(one.name)}</td><td>{_kind(one)}</td><td class=number>{_percent(one)}</td></tr>"
+        for one in ranked
+    )
+    return (
+        f"<div class=scroll><table><caption>{caption}</caption><thead><tr><th scope=col>class</th>"
+        "<th scope=col>in training</th><th scope=col class=number>probability</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _decision(answer: Answer) -> str:
+    return escape(answer.prediction.name) if answer.prediction.name is not None else "none of these"
+
+
+def _percent(one: Ranked) -> str:
+    return f"{100 * one.probability:.1f} %"
+
+
+def _kind(one: Ranked) -> str:
+    return "seen" if one.seen else "unseen"
+
+
+def _framed(inside: str) -> str:
+    return f'<div class="dkgzsl">{inside}</div>'
