@@ -111,7 +111,7 @@ def validated(
     looks = 0
     for representation in representations:
         task, examination = validation_of(problem, seed, representation)
-        judge = _Judge(examination, watch, memory, representation.name)
+        judge = ValidationJudge(examination, watch, memory, representation.name)
         method.explore(task, judge)
         looks += judge.looks
         if judge.best is not None and (chosen is None or judge.worth_of_best > chosen[0]):
@@ -193,7 +193,7 @@ class _Look:
     constant: float
 
 
-class _Judge:
+class ValidationJudge:
     """Scores models on held-out images and remembers the best by AUSUC and a little raw H.
 
     Looks are kept in a file where there is a memory; a look that a resumed method shows again counts once.
@@ -227,6 +227,7 @@ class _Judge:
         return float("-inf") if self.best is None else self._worth(self.best.figures)
 
     def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
+        """AUSUC of the model and a little of its raw H; minus infinity where they are undefined."""
         scored = self.examination.score(model)
         constant = scored.curve().best_constant()
         look = _Look(dict(setting), scored.figures(constant), constant)
@@ -303,7 +304,7 @@ _BEST = "best.safetensors"
 _SCORES = "scores.safetensors"
 
 
-class _TestJudge(_Judge):
+class _TestJudge(ValidationJudge):
     """Remembers the best T1 and the best raw H, each with its own model, as published tables do."""
 
     def __init__(

@@ -6,7 +6,7 @@ are known, and stays only where the judge prefers it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +37,9 @@ _PLANS = {
     "residual": EpisodePlan(episodes=100, learning_rate=3e-4),
     "fusion": EpisodePlan(episodes=100, learning_rate=3e-4),
 }
+
+
+_SPACES_KEPT = 8  # a search over continuous constants asks for a new one each time
 
 
 class KnowledgeMethod:
@@ -125,7 +128,11 @@ class KnowledgeMethod:
 
     def fit(self, task: Task, setting: Setting) -> KnowledgeModel:
         """Solve the task with given constants; learned options are learned again on all of its classes."""
-        return _Fitting(task, self.config, self.seed, self.device, self.plans).model(setting)
+        return self.fitter(task)(setting)
+
+    def fitter(self, task: Task) -> Callable[[Setting], KnowledgeModel]:
+        """Fits one task under setting after setting, keeping what they share."""
+        return _Fitting(task, self.config, self.seed, self.device, self.plans).model
 
 
 class _Best:
@@ -214,6 +221,8 @@ class _Fitting:
                 self._spectra[components] = WithinClassSpectrum.fit(coordinates, self.positions, len(self.seen))
             whitener = self._spectra[components].whitener(shrinkage)
             whitened = WhitenedSpace(self.principal, whitener, self.unit_length)
+            if len(self._spaces) >= _SPACES_KEPT:
+                del self._spaces[next(iter(self._spaces))]
             self._spaces[key] = seen_statistics(whitened, self.features, self.positions, len(self.seen))
         return self._spaces[key]
 

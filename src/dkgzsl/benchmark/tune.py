@@ -1,0 +1,248 @@
+"""A search by Optuna for settings on a user's own data, judged on validation classes only.
+
+Each trial's sampler is seeded by the search's seed and the number of trials done, so that a search that was broken
+off goes on as if it had not been. The journal is a file of JSON lines.
+
+Source: the tree-structured Parzen estimator, Bergstra et al. (NeurIPS 2011).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
+from dkgzsl.benchmark.run import write
+from dkgzsl.benchmark.search_space import Looker, Values, settings_of, space_of, start_of
+from dkgzsl.config import TrainConfig, TuneConfig
+from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.evaluation.examination import Examination, validation_of
+from dkgzsl.methods.base import Task
+from dkgzsl.runs.environment import split_hash
+from dkgzsl.runs.plan import Plan, make_plan
+
+_JOURNAL, _SEARCH = "journal.jsonl", "search.json"
+_STARTUP = 10
+"""Trials at random before the estimator has something to go by."""
+_FIGURES = ("ausuc", "h", "u", "s", "h_calibrated")
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial that is done.
+
+    Attributes:
+        number: from 0.
+        values: its settings, by the names of `train`.
+        score: AUSUC and a little raw H (`RAW_SHARE`) on validation images; None where it could not be fitted.
+        figures: on validation images, fractions of 1; empty where there are none.
+        seconds: wall-clock time.
+        error: why it could not be fitted, or None.
+    """
+
+    number: int
+    values: Values
+    score: float | None
+    figures: dict[str, float | None]
+    seconds: float
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A search as it stands.
+
+    Attributes:
+        folder: `best.yaml`, `trials.csv`, and the journal that the search goes on from.
+        plan: what was searched.
+        trials: all that are done, those of earlier calls, too.
+        best: the one with the highest score.
+    """
+
+    folder: Path
+    plan: Plan
+    trials: list[TrialRecord]
+    best: TrialRecord
+
+
+def tune(
+    config: TuneConfig,
+    *,
+    told: Callable[[TrialRecord, float | None], None] | None = None,
+    begun: Callable[[Plan, int], None] | None = None,
+) -> Tuned:
+    """Search until `trials` are done or the minutes are over.
+
+    Args:
+        config: the settings; see `TuneConfig`.
+        told: told of each trial, and of the best score so far.
+        begun: told of the plan and of how many trials the folder holds, before the first one.
+
+    Raises:
+        ConfigError: Optuna is missing, settings that clash, or no trial could be fitted.
+        DataError: data that is missing or unfit.
+        RunError: a folder that cannot be written, or holds another search.
+    """
+    optuna = _optuna()
+    if config.out is None:
+        raise ConfigError("the search needs a folder", fix="name one: --out FOLDER")
+    plan = make_plan(_train_config(config))
+    folder = Path(config.out)
+    _begin(folder, plan, config.seed)
+    study = _study(optuna, folder)
+    space = space_of(plan)
+    looker = Looker(plan, config.seed, _cuts(plan, config.seed))
+    done = _records(optuna, study)
+    if begun is not None:
+        begun(plan, len(done))
+    end = time.monotonic() + 60 * config.minutes if config.minutes else None
+    while len(done) < config.trials and (end is None or time.monotonic() < end):
+        study.sampler = _sampler(optuna, config.seed, len(done))
+        if not done:
+            study.enqueue_trial(start_of(plan, space), skip_if_exists=False)
+        trial = study.ask()
+        values = {name: one.suggest(trial, name) for name, one in space.items()}
+        record = _look(looker, len(done), values)
+        trial.set_user_attr("record", json.loads(json.dumps(asdict(record))))
+        study.tell(trial, record.score, state=None if record.score is not None else optuna.trial.TrialState.FAIL)
+        done.append(record)
+        best = _best(done)
+        _write(folder, plan, done, best)
+        if told is not None:
+            told(record, None if best is None else best.score)
+    best = _best(done)
+    if best is None:
+        why = next((one.error for one in done if one.error), "the time was over before the first one")
+        raise ConfigError(f"no trial came to a score: {why}", fix="look at the data (dkgzsl data check)")
+    _write(folder, plan, done, best)
+    return Tuned(folder, plan, done, best)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ConfigError("optuna is not installed", fix="pip install 'dkgzsl[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _train_config(config: TuneConfig) -> TrainConfig:
+    shared = {f.name for f in fields(TrainConfig)} & {f.name for f in fields(TuneConfig)}
+    shared -= {"config", "json", "out"}
+    return TrainConfig(first_seed=config.seed, **{name: getattr(config, name) for name in shared})
+
+
+def _begin(folder: Path, plan: Plan, seed: int) -> None:
+    """Make the folder; one that holds something else, or a search by other settings, is left alone."""
+    what = {"seed": seed, "split_sha256": split_hash(plan.problem), "settings": plan.recorded()}
+    if folder.exists() and not folder.is_dir():
+        raise RunError("the search's folder is a file", where=str(folder), fix="name another --out")
+    file = folder / _SEARCH
+    if not file.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise RunError("the folder holds something else", where=str(folder), fix="name another --out")
+        write(folder, _SEARCH, json.dumps(what, indent=1, ensure_ascii=False) + "\n")
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"the search cannot be read: {error}", where=str(file), fix="name another --out") from error
+    if found != json.loads(json.dumps(what)):
+        raise RunError(
+            "the folder holds a search by other settings or on other data",
+            where=str(folder),
+            fix="the settings it was begun with continue it; otherwise name another --out",
+        )
+
+
+def _study(optuna: Any, folder: Path) -> Any:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    file = folder / _JOURNAL
+    try:
+        if file.is_file():  # a last line that was broken off must not be glued to the next one
+            content = file.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            if whole != content:
+                file.write_bytes(whole)
+        Path(f"{file}.lock").unlink(missing_ok=True)  # left by a process that was killed as it wrote
+        backend = JournalFileBackend(str(file), lock_obj=JournalFileOpenLock(str(file)))
+        return optuna.create_study(
+            study_name="tune", storage=JournalStorage(backend), direction="maximize", load_if_exists=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(
+            f"the search's journal cannot be read or written: {error}", where=str(file), fix="name another --out"
+        ) from error
+
+
+def _sampler(optuna: Any, seed: int, done: int) -> Any:
+    drawn = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
+    return optuna.samplers.TPESampler(seed=drawn, n_startup_trials=_STARTUP)
+
+
+def _cuts(plan: Plan, seed: int) -> Callable[[str], tuple[Task, Examination]]:
+    """Task and examination by representation, each made once."""
+    ways = {one.name: one for one in plan.representations(seed)}
+    made: dict[str, tuple[Task, Examination]] = {}
+
+    def cut(name: str) -> tuple[Task, Examination]:
+        if name not in made:
+            made[name] = validation_of(plan.problem, seed, ways[name])
+        return made[name]
+
+    return cut
+
+
+def _look(looker: Looker, number: int, values: Values) -> TrialRecord:
+    start = time.monotonic()
+    try:
+        judge = looker(values)
+    except (LinAlgError, RunError) as error:  # no solution, or the training diverged: a bad setting
+        message = str(error).splitlines()[0]
+        return TrialRecord(number, values, None, {}, time.monotonic() - start, message)
+    seconds = time.monotonic() - start
+    if judge.best is None:
+        return TrialRecord(number, values, None, {}, seconds, "the scores are no numbers")
+    figures = {name: getattr(judge.best.figures, name) for name in _FIGURES}
+    return TrialRecord(number, values, judge.worth_of_best, figures, seconds, None)
+
+
+def _records(optuna: Any, study: Any) -> list[TrialRecord]:
+    """What is done; a trial that was broken off is tried again."""
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL)
+    found = (one.user_attrs.get("record") for one in study.get_trials(deepcopy=False, states=states))
+    return [TrialRecord(**record) for record in found if record is not None]
+
+
+def _best(done: list[TrialRecord]) -> TrialRecord | None:
+    scored = [one for one in done if one.score is not None]
+    return max(scored, key=lambda one: one.score or 0.0, default=None)
+
+
+def _write(folder: Path, plan: Plan, done: list[TrialRecord], best: TrialRecord | None) -> None:
+    import yaml
+
+    names = list(done[0].values)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["trial", "score", *_FIGURES, "seconds", *names, "error"])
+    for one in done:
+        figures = [one.figures.get(name) for name in _FIGURES]
+        row = [one.number, one.score, *figures, round(one.seconds, 2), *(one.values[name] for name in names)]
+        writer.writerow([*row, one.error])
+    write(folder, "trials.csv", table.getvalue())
+    if best is not None:
+        settings = replace(plan, config=settings_of(plan, best.values)).recorded()
+        head = f"# Trial {best.number} of {len(done)} by dkgzsl tune: {best.score:.4f} on validation classes.\n"
+        write(folder, "best.yaml", head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
