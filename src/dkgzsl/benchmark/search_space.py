@@ -39,18 +39,18 @@ class Trial(Protocol):
 class Range:
     """A range of numbers, ends included; `log`: even in the logarithm; `whole`: integers."""
 
-    low: float
-    high: float
+    low: float | int
+    high: float | int
     log: bool = False
     whole: bool = False
 
-    def suggest(self, trial: Trial, name: str) -> float:
+    def suggest(self, trial: Trial, name: str) -> float | int:
         """What the trial proposes."""
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
-    def nearest(self, value: float) -> float:
+    def nearest(self, value: float | int) -> float | int:
         """The value, or the end of the range that is nearer to it."""
         return min(max(value, self.low), self.high)
 
