@@ -8,10 +8,13 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dkgzsl.app.pieces import STYLE, answer_html, change_html, class_html, classes_html
 from dkgzsl.app.session import Session, read_one
 from dkgzsl.errors import ConfigError, DkgzslError
 from dkgzsl.learning.attributes import spoken_attribute
+from dkgzsl.runs.recognition import SemanticsRecord
 from dkgzsl.use.photos import PhotoReader, Photos
 
 FEW = 40
@@ -77,12 +80,13 @@ def build(session: Session, reader: PhotoReader) -> Any:
             overview = gradio.HTML(classes_html(session))
             chosen = gradio.Dropdown(list(session.recognizer.known_names), value=None, label="Class")
             described = gradio.HTML()
-        with gradio.Tab("New class"):
+        usual = session.usual
+        with gradio.Tab("New class", visible=usual is not None):
             name = gradio.Textbox(label="Name of the new class")
             text = gradio.Textbox(label="Description", lines=3, visible=semantics.encoder is not None)
             add_text = gradio.Button("Add by its description", visible=semantics.encoder is not None)
-            columns = semantics.columns or ()
-            picked, sliders, add = _attribute_sliders(gradio, session, columns)
+            columns = (semantics.columns or ()) if usual is not None else ()
+            picked, sliders, add = _attribute_sliders(gradio, semantics, columns, usual)
             save = gradio.Button("Save as a new version of the run")
             said = gradio.HTML(classes_html(session))
 
@@ -135,23 +139,24 @@ def build(session: Session, reader: PhotoReader) -> Any:
     return page
 
 
-def _attribute_sliders(gradio: Any, session: Session, columns: tuple[str, ...]) -> tuple[Any, list[Any], Any]:
+def _attribute_sliders(
+    gradio: Any, semantics: SemanticsRecord, columns: tuple[str, ...], usual: np.ndarray | None
+) -> tuple[Any, list[Any], Any]:
     """Which attributes are said, a slider each, and the button that adds the class they describe."""
-    semantics = session.recognizer.record.semantics
     said = list(columns) if len(columns) <= FEW else []
     labels = [spoken_attribute(column) for column in columns]
     picked = gradio.Dropdown(
         list(zip(labels, columns, strict=True)), value=said, multiselect=True, visible=bool(columns),
         label="Attributes to set", info="the others have the mean of the seen classes",
     )  # fmt: skip
-    usual = session.usual if columns else ()
+    values = () if usual is None or not columns else usual
     with gradio.Row():
         sliders = [
             gradio.Slider(
                 semantics.lowest, semantics.highest, value=float(value), label=label, visible=column in said,
                 min_width=200,
             )
-            for column, label, value in zip(columns, labels, usual, strict=True)
+            for column, label, value in zip(columns, labels, values, strict=True)
         ]  # fmt: skip
     if sliders:
         picked.change(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dkgzsl.errors import DataError
+from dkgzsl.methods.base import Extendable
 from dkgzsl.runs.versions import version_of
 from dkgzsl.use.new_classes import Describer, checked_name
 from dkgzsl.use.photos import PhotoReader, Photos
@@ -65,13 +66,9 @@ class Session:
         return cls(run, number, Recognizer.from_run(run, number))
 
     @property
-    def usual(self) -> Float[np.ndarray, " semantic"]:
-        """Mean of the seen classes' descriptions.
-
-        Raises:
-            RunError: the model takes no new classes.
-        """
-        return Describer.of(self.recognizer).usual
+    def usual(self) -> Float[np.ndarray, " semantic"] | None:
+        """Mean of the seen classes' descriptions; None where the model takes no new classes."""
+        return Describer.of(self.recognizer).usual if isinstance(self.recognizer.model, Extendable) else None
 
     def biased(self, bias: float) -> Recognizer:
         """The recognizer with more, or less, for unseen classes.
@@ -104,12 +101,11 @@ class Session:
         known, number = self.recognizer.evidence, self.recognizer.number_of(name)
         if known is None:
             return []
-        values = known.table[number].double().numpy()
+        values, typical = known.table[number].double().numpy(), known.typical()[number]
         if np.isnan(values).any():
             return []
-        typical = {one.attribute: one.typical for one in known.of_class(number, None, top=len(known.names))}
-        order = sorted(range(len(values)), key=lambda k: (-typical.get(k, -np.inf), k))
-        return [(known.names[k], float(values[k]), typical.get(k, 0.0)) for k in order]
+        order = np.argsort(-typical, kind="stable").tolist()
+        return [(known.names[k], float(values[k]), float(typical[k])) for k in order]
 
     def with_values(self, name: str, values: Mapping[str, float]) -> Session:
         """One more class, by attributes; those not named have the mean of the seen classes.

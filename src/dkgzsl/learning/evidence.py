@@ -78,7 +78,7 @@ class AttributeEvidence:
             scores: ARA's attribute scores of a photo, where there is ARA.
             top: at most so many.
         """
-        typical = self._typical()[number]
+        typical = self.typical()[number]
         if np.isnan(typical).any():  # described otherwise: what the photo shows is all there is
             typical = np.ones_like(typical) if scores is not None else np.zeros_like(typical)
         shown = None if scores is None or self.usual is None else self.strengths(scores)
@@ -96,7 +96,8 @@ class AttributeEvidence:
         mean, deviation = self.usual.numpy()
         return np.asarray((scores - mean) / np.where(deviation > 0, deviation, np.inf))
 
-    def _typical(self) -> Float[np.ndarray, "classes attributes"]:
+    def typical(self) -> Float[np.ndarray, "classes attributes"]:
+        """Deviations of values above the mean of the classes; NaN where a class was described otherwise."""
         table = self.table.double().numpy()
         described = ~np.isnan(table).any(1)
         deviation = table[described].std(0)

@@ -1,0 +1,192 @@
+"""The page: what its functions say, what a browser sees of it, and what is said where Gradio is not."""
+
+import builtins
+import json
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dkgzsl.app.pieces import answer_html, change_html, class_html
+from dkgzsl.app.session import Session, read_one
+from dkgzsl.cli.main import main
+from dkgzsl.data.numbers import number_images, numbers
+from dkgzsl.errors import DataError
+from dkgzsl.use.photos import photo_reader
+from report.browser import Browser, find_chromium
+
+QUICK = ["--knowledge.components", "40", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.1"]
+QUICK += ["--knowledge.kernel-width", "0", "--knowledge.episodes", "off", "--knowledge.fusion", "off"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("numbers") / "run"
+    assert main(["train", "numbers", *QUICK, "--baseline", "none", "--report", "off", "--out", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory) -> Path:
+    """A number of an unseen class, as a person might draw it: large."""
+    problem = numbers()
+    which = next(i for i in problem.parts.test_unseen if problem.class_names[problem.labels[i]] == "05")
+    path = tmp_path_factory.mktemp("pictures") / "number.png"
+    small = Image.fromarray(np.rint(255 - number_images()[which] * (255 / 16)).astype(np.uint8))
+    small.save(path)
+    return path
+
+
+def tried(session: Session, picture: Path, bias: float = 0.0):
+    reader = photo_reader(session.recognizer.record)
+    return session.attempt(read_one(reader, picture), reader.grid, bias=bias)
+
+
+def said_by_predict(capsys, run: Path, picture: Path, *words: str) -> dict:
+    capsys.readouterr()
+    assert main(["predict", str(run), str(picture), "--json", "--top", "5", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_page_says_what_predict_says(capsys, run, picture) -> None:
+    found = tried(Session.open(run), picture)
+    expected = said_by_predict(capsys, run, picture)
+    assert found.answer.to_json() == {k: v for k, v in expected.items() if k != "image"}
+    html = answer_html(found)
+    assert f"{100 * expected['probability']:.1f} %" in html
+    assert 'alt="The image as the model saw it: ' in html
+
+
+def test_the_bias_multiplies_the_odds_of_unseen_classes(run, picture) -> None:
+    session = Session.open(run)
+    reader = photo_reader(session.recognizer.record)
+    features, seen = read_one(reader, picture).features, session.recognizer.is_seen
+    before = session.recognizer.probabilities(features)[0]
+    after = session.biased(1.5).probabilities(features)[0]
+    ratio = (after[~seen].sum() / after[seen].sum()) / (before[~seen].sum() / before[seen].sum())
+    assert ratio == pytest.approx(np.exp(1.5))
+    low = tried(session, picture, -1e6)
+    assert all(one.seen for one in low.answer.prediction.ranked)
+    assert low.unbiased == tried(session, picture).unbiased
+    assert "The decision changes: 05 without the bias" in change_html(low, -1e6)
+
+
+def test_a_class_is_recognised_at_once_and_saved_as_add_class_saves(capsys, run, picture) -> None:
+    start = Session.open(run)
+    without = replace(start, recognizer=start.recognizer.without_class("05"))
+    assert tried(without, picture).answer.prediction.name != "05"
+    number = start.recognizer.number_of("05")
+    columns = start.recognizer.record.semantics.columns
+    values = dict(zip(columns, start.recognizer.model.semantics[number].tolist(), strict=True))
+    more = without.with_values(" zero <five> ", values)
+    assert more.added == ("zero <five>",)
+    found = tried(more, picture).answer
+    assert found.prediction.ranked[0].name == "zero <five>"
+    assert "zero &lt;five&gt;" in answer_html(tried(more, picture))
+    assert "zero <" not in class_html(more, "zero <five>")
+    saved = more.saved()
+    assert (saved.parent, saved.added) == (1, ())
+    assert said_by_predict(capsys, run, picture)["evidence"] == found.to_json()["evidence"]
+    assert said_by_predict(capsys, run, picture)["class"] == found.prediction.name
+    assert said_by_predict(capsys, run, picture, "--version", "0")["class"] == "05"
+    with pytest.raises(DataError, match="no class was added"):
+        saved.saved()
+
+
+def test_a_class_has_its_attributes(run) -> None:
+    session = Session.open(run, 0)
+    known, number = session.recognizer.evidence, session.recognizer.number_of("08")
+    rows = session.attributes_of("08")
+    assert {name: value for name, value, _ in rows} == pytest.approx(
+        dict(zip(known.names, known.table[number].tolist(), strict=True))
+    )
+    column = known.table[:, known.names.index(rows[0][0])].double().numpy()
+    assert rows[0][2] == pytest.approx((rows[0][1] - column.mean()) / column.std())
+    assert min(typical for *_, typical in rows) < 0
+
+
+def test_what_cannot_be_read_is_said(run, tmp_path) -> None:
+    (tmp_path / "no.png").write_text("no picture")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_one(photo_reader(Session.open(run).recognizer.record), tmp_path / "no.png")
+    with pytest.raises(DataError, match="not described"):
+        Session.open(run).with_text("new", " ")
+
+
+def test_without_gradio_it_says_what_to_install(capsys, monkeypatch, run) -> None:
+    real = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name == "gradio":
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert main(["app", str(run)]) == 2
+    assert "pip install 'dkgzsl[app]'" in capsys.readouterr().err
+
+
+def test_in_a_browser(run, picture, tmp_path) -> None:
+    pytest.importorskip("gradio", reason="the extra `app` is not installed")
+    program = find_chromium()
+    if program is None:
+        pytest.skip("there is no Chromium here")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/"
+    words = [sys.executable, "-m", "dkgzsl.cli.main", "app", str(run), "--version", "0", "--port", str(port)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server, Browser(program) as browser:
+        try:
+            assert address in server.stdout.readline()
+            browser.call("Page.navigate", url=address)
+            waited(browser, "document.querySelector('input[type=file]') !== null")
+            upload(browser, picture)
+            waited(browser, "document.querySelector('.dkgzsl h3')?.innerText === '05'")
+            assert browser.value("[...document.images].filter(e => !e.alt && !e.ariaHidden).length") == 0
+            browser.screenshot(tmp_path / "tried.png")
+            press(browser, "New class")
+            waited(browser, "document.querySelectorAll('input[type=range]').length > 5")
+            write(browser, "Name of the new class", "mine")
+            press(browser, "Add by its attributes")
+            waited(browser, "document.body.innerText.includes('Not saved yet: mine')")
+            browser.screenshot(tmp_path / "new.png")
+            outside = [a for a in browser.requests() if not a.startswith((address, "data:", "blob:"))]
+            assert outside == []
+            assert browser.complaints() == []
+        finally:
+            server.terminate()
+
+
+def waited(browser: Browser, condition: str) -> None:
+    deadline = time.monotonic() + 20
+    while not browser.value(condition):
+        assert time.monotonic() < deadline, f"{condition}; the page: {browser.value('document.body.innerText')}"
+        time.sleep(0.2)
+
+
+def upload(browser: Browser, path: Path) -> None:
+    root = browser.call("DOM.getDocument")["root"]["nodeId"]
+    node = browser.call("DOM.querySelector", nodeId=root, selector="input[type=file]")["nodeId"]
+    browser.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+
+
+def press(browser: Browser, text: str) -> None:
+    browser.value(
+        "[...document.querySelectorAll('button')].find(e => e.innerText.trim() === "
+        f"'{text}' && (e.role === 'tab' || !e.closest('[aria-hidden=true],.tab-container'))).click()"
+    )
+
+
+def write(browser: Browser, label: str, text: str) -> None:
+    browser.value(
+        f"(e => {{e.value = '{text}'; e.dispatchEvent(new Event('input', {{bubbles: true}}))}})"
+        f"([...document.querySelectorAll('label')].find(e => e.innerText.includes('{label}'))"
+        ".querySelector('input,textarea'))"
+    )
