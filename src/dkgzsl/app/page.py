@@ -17,7 +17,7 @@ from dkgzsl.learning.attributes import spoken_attribute
 from dkgzsl.runs.recognition import SemanticsRecord
 from dkgzsl.use.photos import PhotoReader, Photos
 
-FEW = 40
+FEW = 80
 """So many attributes have their sliders open from the start."""
 BIAS = 10.0
 """The bias slider goes so far either way, in temperatures."""
@@ -86,6 +86,10 @@ def build(session: Session, reader: PhotoReader) -> Any:
             text = gradio.Textbox(label="Description", lines=3, visible=semantics.encoder is not None)
             add_text = gradio.Button("Add by its description", visible=semantics.encoder is not None)
             columns = (semantics.columns or ()) if usual is not None else ()
+            like = gradio.Dropdown(
+                list(session.recognizer.known_names), value=None, label="Start from a class",
+                visible=bool(columns), info="sets every attribute as it has them",
+            )  # fmt: skip
             picked, sliders, add = _attribute_sliders(gradio, semantics, columns, usual)
             save = gradio.Button("Save as a new version of the run")
             said = gradio.HTML(classes_html(session))
@@ -112,7 +116,7 @@ def build(session: Session, reader: PhotoReader) -> Any:
         def after(current: Session, photos: Photos | None, bias: float) -> tuple[Any, ...]:
             names = gradio.update(choices=list(current.recognizer.known_names))
             about = classes_html(current)
-            return current, about, about, names, *judged(current, photos, bias)
+            return current, about, about, names, names, *judged(current, photos, bias)
 
         @_told(gradio)
         def by_text(name: str, text: str, photos: Any, bias: float, state: Session | None) -> tuple[Any, ...]:
@@ -129,11 +133,20 @@ def build(session: Session, reader: PhotoReader) -> Any:
         def keep(photos: Any, bias: float, state: Session | None) -> tuple[Any, ...]:
             return after((state or session).saved(), photos, bias)
 
-        everything = [now, overview, said, chosen, shown, changed]
+        @_told(gradio)
+        def start_from(name: str | None, state: Session | None) -> list[Any]:
+            if not name:
+                return [gradio.skip()] * (1 + len(columns))
+            values = (state or session).description_of(name).tolist()
+            return [list(columns), *(gradio.update(value=value, visible=True) for value in values)]
+
+        everything = [now, overview, said, chosen, like, shown, changed]
         given.change(read, [given, bias, now], [image, shown, changed], api_name="predict")
         bias.release(again, [image, bias, now], [shown, changed], api_name="bias")
         chosen.change(look_up, [chosen, now], described, api_name="class")
         add_text.click(by_text, [name, text, image, bias, now], everything, api_name="add_by_text")
+        if columns:
+            like.change(start_from, [like, now], [picked, *sliders], api_name="start_from")
         add.click(by_values, [name, picked, image, bias, now, *sliders], everything, api_name="add_by_values")
         save.click(keep, [image, bias, now], everything, api_name="save")
     return page

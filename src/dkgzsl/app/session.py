@@ -70,6 +70,16 @@ class Session:
         """Mean of the seen classes' descriptions; None where the model takes no new classes."""
         return Describer.of(self.recognizer).usual if isinstance(self.recognizer.model, Extendable) else None
 
+    def description_of(self, name: str) -> Float[np.ndarray, " semantic"]:
+        """A class's description, to start another from.
+
+        Raises:
+            DataError: there is no such class.
+        """
+        model = self.recognizer.model
+        assert isinstance(model, Extendable), "it is asked where classes are added"
+        return np.asarray(model.semantics[self.recognizer.number_of(name)].double().cpu().numpy())
+
     def biased(self, bias: float) -> Recognizer:
         """The recognizer with more, or less, for unseen classes.
 
