@@ -1,6 +1,8 @@
 """The page: what its functions say, what a browser sees of it, and what is said where Gradio is not."""
 
+import base64
 import builtins
+import io
 import json
 import socket
 import subprocess
@@ -19,6 +21,7 @@ from dkgzsl.cli.main import main
 from dkgzsl.data.numbers import number_images, numbers
 from dkgzsl.errors import DataError
 from dkgzsl.use.photos import photo_reader
+from dkgzsl.use.prediction import evidence_picture
 from report.browser import Browser, find_chromium
 
 QUICK = ["--knowledge.components", "40", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.1"]
@@ -61,6 +64,24 @@ def test_the_page_says_what_predict_says(capsys, run, picture) -> None:
     html = answer_html(found)
     assert f"{100 * expected['probability']:.1f} %" in html
     assert 'alt="The image as the model saw it: ' in html
+
+
+def test_a_photo_has_the_picture_of_its_evidence(tmp_path) -> None:
+    pytest.importorskip("timm", reason="the extra `images` is not installed")
+    from use.photo_runs import photo_run
+
+    made = photo_run(tmp_path)
+    session = Session.open(made.run)
+    reader = photo_reader(session.recognizer.record, weights=made.weights, device="cpu")
+    attempts = [session.attempt(read_one(reader, path), reader.grid) for path in made.photos]
+    found = next(one for one in attempts if one.answer.evidence)
+    html = answer_html(found)
+    content = html.partition("base64,")[2].partition('"')[0]
+    drawn = Image.open(io.BytesIO(base64.b64decode(content)))
+    expected = evidence_picture(found.answer, found.pixels, reader.grid)
+    assert np.array_equal(np.asarray(drawn), np.asarray(expected))
+    assert 'alt="The image, and where each attribute lies: ' in html
+    assert "shown here" in html
 
 
 def test_the_bias_multiplies_the_odds_of_unseen_classes(run, picture) -> None:

@@ -166,8 +166,8 @@ def _attribute_sliders(
     with gradio.Row():
         sliders = [
             gradio.Slider(
-                semantics.lowest, semantics.highest, value=float(value), label=label, visible=column in said,
-                min_width=200,
+                semantics.lowest, semantics.highest, value=float(f"{value:.3g}"), label=label,
+                visible=column in said, min_width=200,
             )
             for column, label, value in zip(columns, labels, values, strict=True)
         ]  # fmt: skip

@@ -109,16 +109,18 @@ def _picture(tried: Tried) -> str:
 def _evidence_table(answer: Answer) -> str:
     if not answer.evidence:
         return ""
+    attends = answer.evidence[0].shown is not None
+    head = "<th scope=col class=number>shown here</th>" if attends else ""
     rows = "".join(
         f"<tr><td>{escape(one.name)}</td><td class=number>{one.typical:+.1f}</td>"
-        f"<td class=number>{'' if one.shown is None else f'{one.shown:+.1f}'}</td></tr>"
+        f"{f'<td class=number>{one.shown:+.1f}</td>' if attends else ''}</tr>"
         for one in answer.evidence
     )
     name = escape(answer.prediction.ranked[0].name)
     return (
         f"<div class=scroll><table><caption>What speaks for {name}, in deviations above the mean</caption><thead>"
-        "<tr><th scope=col>attribute</th><th scope=col class=number>typical of the class</th>"
-        f"<th scope=col class=number>shown here</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<tr><th scope=col>attribute</th><th scope=col class=number>typical of the class</th>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 
