@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 _COLUMNS = {"t1": "T1", "u": "U", "s": "S", "h": "H", "h_calibrated": "H calibrated", "ausuc": "AUSUC"}
 
 
-def console() -> Console:
-    """Standard output; as wide as it needs where it is no terminal, so that nothing is cut."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+def console(*, width: int = 120) -> Console:
+    """Standard output; as wide as it needs (`width` characters) where it is no terminal, so that nothing is cut."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else width)
 
 
 def print_figures(result: Mapping[str, Any], details: Mapping[str, Any]) -> None:

@@ -15,13 +15,12 @@ _HEADS = ("%", "T1", "U", "S", "H", "H cal.", "AUSUC", "seeds", "s", "lead in H 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, Any]]) -> None:
     """A table for each column of the benchmark, and what failed."""
-    out = console()
+    out = console(width=150)
     for title in dict.fromkeys(column_title(dict(row)) for row in rows):
         table = Table(box=None, pad_edge=False, padding=(0, 1))
         for number, head in enumerate(_HEADS):
-            table.add_column(
-                head, justify="left" if number in (0, len(_HEADS) - 1) else "right", no_wrap=number > 0
-            )
+            text = number in (0, len(_HEADS) - 1)  # these two may fold on a narrow terminal, figures never
+            table.add_column(head, justify="left" if text else "right", no_wrap=not text, overflow="fold")
         for row in rows:
             if column_title(dict(row)) == title:
                 table.add_row(*cells_of_row(dict(row)))
