@@ -16,7 +16,7 @@ _COLUMNS = {"t1": "T1", "u": "U", "s": "S", "h": "H", "h_calibrated": "H calibra
 
 
 def console(*, width: int = 120) -> Console:
-    """Standard output; as wide as it needs (`width` characters) where it is no terminal, so that nothing is cut."""
+    """Standard output; `width` characters wide where it is no terminal, so that nothing is cut."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else width)
 
 
