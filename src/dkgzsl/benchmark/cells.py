@@ -22,6 +22,7 @@ from dkgzsl.learning.representation import Representation
 from dkgzsl.methods.registry import make_method, method_info
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.summary import backbone_of
+from dkgzsl.whole_file import write_whole
 
 DRAWN = ("h", "h_calibrated", "ausuc")
 """Figures whose draws over classes are kept, for paired comparisons."""
@@ -107,9 +108,7 @@ def write_cell(folder: Path, cell: Cell, record: Mapping[str, Any]) -> None:
             np.savez_compressed(
                 folder / f"{cell.slug}.npz", **{name: values.astype(np.float32) for name, values in draws.items()}
             )
-        partial = folder / f".{cell.slug}.partial"
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(folder / f"{cell.slug}.json")
+        write_whole(folder / f"{cell.slug}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise RunError(
             f"cannot keep a cell: {error.strerror or error}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from dkgzsl.benchmark.grid import Done, cells_of, run_cells
 from dkgzsl.benchmark.table import Row, as_csv, as_markdown, rows_of
 from dkgzsl.config import BenchmarkConfig
 from dkgzsl.errors import RunError
+from dkgzsl.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,7 @@ def write(folder: Path, name: str, text: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{name}.{os.getpid()}.partial"
-        partial.write_text(text, encoding="utf-8", newline="")
-        partial.replace(folder / name)
+        write_whole(folder / name, text)
     except OSError as error:
         raise RunError(
             f"cannot write {name}: {error.strerror or error}", where=str(folder), fix="name another --out"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
 from dkgzsl.config import KnowledgeConfig, TrainConfig
 from dkgzsl.methods.knowledge import KnowledgeMethod
 from dkgzsl.methods.paper import PaperMethod
@@ -17,6 +20,19 @@ def knowledge(*, seed: int, device: str, minutes: float | None) -> KnowledgeMeth
 def paper(*, seed: int, device: str, minutes: float | None, dataset: str | None) -> PaperMethod:
     """The published form with the data set's preset."""
     config = resolve_paper(TrainConfig(variant="paper"), dataset)
+    return paper_of(config, seed=seed, device=device, minutes=minutes)
+
+
+def paper_of(
+    config: TrainConfig,
+    *,
+    seed: int,
+    device: str,
+    minutes: float | None = None,
+    checkpoints: Path | None = None,
+    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> PaperMethod:
+    """The published form with filled settings; the other arguments are those of `PaperMethod`."""
     assert config.epochs is not None, "presets fill it"
     assert config.batch_size is not None, "presets fill it"
     return PaperMethod(
@@ -27,4 +43,6 @@ def paper(*, seed: int, device: str, minutes: float | None, dataset: str | None)
         seed=seed,
         device=device,
         minutes=minutes,
+        checkpoints=checkpoints,
+        on_epoch=on_epoch,
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
+from dkgzsl.whole_file import write_whole
 
 
 def choose_folder(config: TrainConfig, dataset: str, variant: str) -> Path:
@@ -181,10 +182,8 @@ class RunFolder:
 
     def _write(self, name: str, text: str) -> None:
         target = self.file(name)
-        partial = target.with_name(f".{target.name}.partial")
         with self._writing(name):
-            partial.write_text(text, encoding="utf-8", newline="")
-            partial.replace(target)
+            write_whole(target, text)
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[None]:

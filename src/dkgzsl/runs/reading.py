@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from dkgzsl.report.content import RunContent
 from dkgzsl.report.record import Record
 from dkgzsl.runs.folder import RunFolder
 from dkgzsl.runs.versions import versions_of
+from dkgzsl.whole_file import write_whole
 
 if TYPE_CHECKING:
     from dkgzsl.report.comparison import Compared
@@ -104,13 +104,9 @@ def write_page(out: Path, page: str) -> Path:
     Raises:
         RunError: it cannot be written.
     """
-    partial = out.with_name(f".{out.name}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8", newline="")
-        partial.replace(out)
+        write_whole(out, page)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise RunError(f"cannot write the page: {error.strerror or error}", where=str(out)) from error
     return out

@@ -23,8 +23,8 @@ from dkgzsl.methods.base import Method, Setting
 from dkgzsl.methods.either_length import EitherLength
 from dkgzsl.methods.knowledge import KnowledgeMethod
 from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
+from dkgzsl.methods.makers import paper_of
 from dkgzsl.methods.model_file import write_model
-from dkgzsl.methods.paper import PaperMethod
 from dkgzsl.methods.peers.eszsl import ESZSL
 from dkgzsl.report.record import answers_record, full_record
 from dkgzsl.runs.card import model_card
@@ -142,18 +142,7 @@ def make_method(
     """The method that a plan asks for."""
     config, device = plan.config, str(plan.device)
     if plan.variant == "paper":
-        assert config.epochs is not None, "the plan fills both"
-        assert config.batch_size is not None, "the plan fills both"
-        return PaperMethod(
-            config.adversarial,
-            config.softmax,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            seed=seed,
-            device=device,
-            checkpoints=checkpoints,
-            on_epoch=on_epoch,
-        )
+        return paper_of(config, seed=seed, device=device, checkpoints=checkpoints, on_epoch=on_epoch)
     form = EitherLength if config.knowledge.unit_length == "auto" else KnowledgeMethod
     knowledge = form(config.knowledge, seed=seed, device=device, episodes=config.epochs, queries=config.batch_size)
     if config.classifier == "softmax":
