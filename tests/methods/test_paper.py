@@ -192,3 +192,9 @@ def test_a_cap_of_time_ends_exploration_with_a_look_at_the_epoch_it_came_to(task
     assert list(judge.shown) == [(1, 1), (1, 2), (1, 3)]
     again = method().fit(task, {"epochs": 1, "classifier_epochs": 3})
     assert torch.equal(again.scores(task.features), judge.shown[1, 3])
+
+
+def test_a_cap_of_time_looks_where_models_change(task: Task) -> None:
+    judge = Recorder(task)
+    method(epochs=13, minutes=60.0).explore(task, judge)
+    assert sorted({epoch for epoch, _ in judge.shown}) == [4, 6, 8, 12, 13]

@@ -18,6 +18,7 @@ from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.learning.added_rows import SoftmaxRecipe
 from dkgzsl.learning.adversarial import AdversarialSettings, AdversarialTraining
 from dkgzsl.learning.checkpoint import read_checkpoint, write_checkpoint
+from dkgzsl.learning.looks import is_look
 from dkgzsl.learning.min_max import MinMax
 from dkgzsl.learning.randomness import seeded
 from dkgzsl.learning.softmax import train_softmax
@@ -30,6 +31,8 @@ OnEpoch = Callable[[int, Mapping[str, float]], None]
 """Told the number of epochs done and the last one's figures (`AdversarialTraining.train_epoch`)."""
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
+
+_FIRST_LOOK = 4  # under a cap of minutes; a look costs as much as some epochs
 
 _SYNTHESIS, _GENERALIZED, _CONVENTIONAL = 2, 3, 4  # places of random streams; the training has 0 and 1
 
@@ -47,7 +50,8 @@ class PaperMethod:
         batch_size: images a step.
         seed: 0 or more.
         device: where to compute.
-        minutes: wall-clock cap of one explore, which then ends with a look at the epoch it came to; None: none.
+        minutes: wall-clock cap of one explore, which then looks at the epochs 4, 6, 8, 12, 16 ... and at the one
+            it came to; None: none, and looks every `evaluate_every` epochs.
         checkpoints: folder to keep the state in, and to continue from where it holds one; None keeps none. A fresh
             run takes an empty folder.
         on_epoch: told of every epoch.
@@ -113,8 +117,8 @@ class PaperMethod:
         """
         prepared = _Prepared.of(task, self.device)
         training = self._training(prepared)
-        looks = {e for e in range(1, self.epochs + 1) if e % self.evaluate_every == 0 or e == self.epochs}
         end = math.inf if self.minutes is None else time.monotonic() + 60 * self.minutes
+        looks = {e for e in range(1, self.epochs + 1) if self._is_look(e)}
         for epoch in self._train(training, prepared, self.epochs, looks, "explore"):
             out_of_time = time.monotonic() > end
             if epoch in looks or out_of_time:
@@ -132,6 +136,13 @@ class PaperMethod:
             pass
         *_, model = self._models(prepared, training, classifier_epochs)
         return model
+
+    def _is_look(self, epoch: int) -> bool:
+        if epoch == self.epochs:
+            return True
+        if self.minutes is None:
+            return epoch % self.evaluate_every == 0
+        return epoch >= _FIRST_LOOK and is_look(epoch)  # how far the minutes reach is not known beforehand
 
     def _training(self, prepared: _Prepared) -> AdversarialTraining:
         return AdversarialTraining(

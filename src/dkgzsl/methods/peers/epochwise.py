@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.learning.looks import is_look
 from dkgzsl.methods.base import Judge, Model, Setting, Task
 
 
@@ -112,9 +113,3 @@ class EpochwiseMethod(ABC):
                 f"the training of {self.name} diverged in epoch {epoch}: {dict(figures)}",
                 fix="lower its learning rate",
             )
-
-
-def is_look(epoch: int) -> bool:
-    """Whether an epoch is 2^k or 3 * 2^k: looks are dense where models change, and few."""
-    power: int = epoch & -epoch
-    return epoch // power in (1, 3)
