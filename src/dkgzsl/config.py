@@ -68,6 +68,8 @@ class KnowledgeConfig:
     """How far seen prototypes move from their own means to what the other classes predict, 0 to 1."""
     square_root: Switch = "auto"
     """Square root of the features first; auto: where none is negative."""
+    description_root: Switch = "auto"
+    """Square root of class descriptions; auto: where none is negative and it predicts seen classes better."""
     unit_length: Switch = "on"
     """Scale whitened features to unit length; auto: where validation prefers it."""
     uncertainty: Switch = "off"

@@ -79,6 +79,12 @@ def test_descriptions_are_centred_on_the_seen_mean_and_of_unit_length(case) -> N
     torch.testing.assert_close(prepared, shifted / shifted.norm(dim=1, keepdim=True))
 
 
+def test_the_root_of_descriptions_keeps_their_signs_and_comes_before_everything(case) -> None:
+    seen, unseen, _ = case
+    prepared = DescriptionSpace.fit(seen.sign() * seen.square(), root=True)(unseen.sign() * unseen.square())
+    torch.testing.assert_close(prepared, DescriptionSpace.fit(seen)(unseen))
+
+
 @pytest.mark.parametrize("axes", [1, DIM])
 def test_scores_are_scipys_log_densities_up_to_a_constant(axes) -> None:
     generator = torch.Generator().manual_seed(2)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dkgzsl.config import KnowledgeConfig
@@ -181,35 +181,55 @@ class _Fitting:
         self.principal = PrincipalSpace.fit(self.features, max(config.components), square_root=square_root)
         self._spectra: dict[int, WithinClassSpectrum] = {}
         self._spaces: dict[tuple[int, float], tuple[MeansSpace, SeenStatistics]] = {}
-        self.descriptions = DescriptionSpace.fit(self.semantics[self.seen])
-        self.prepared = self.descriptions(self.semantics[self.seen])
+        described = self.semantics[self.seen]
+        may_root = config.description_root == "auto" and bool((described >= 0).all())
+        roots = (True, False) if may_root else (config.description_root == "on",)
+        spaces = [DescriptionSpace.fit(described, root=root) for root in roots]
+        self.described = [(space, space(described)) for space in spaces]
 
     def model(self, setting: Mapping[str, Any]) -> KnowledgeModel:
         space, statistics = self._space(setting["components"], setting["shrinkage"])
         width, ridge = setting["kernel_width"], setting["ridge"]
-        description_map = self._description_map(setting, space, statistics)
-        described = self.prepared if description_map is None else description_map(self.prepared)
+        descriptions, prepared = self._descriptions(setting, statistics)
+        description_map = self._description_map(setting, space, statistics, prepared)
+        described = prepared if description_map is None else description_map(prepared)
         regression = KernelRidge.fit(described.detach(), statistics.means, width=width, ridge=ridge)
-        fusion = self._fusion(setting, space, statistics, description_map)
+        fusion = self._fusion(setting, space, statistics, prepared, description_map)
         return KnowledgeModel(
             space=space,
             statistics=statistics,
             seen=self.seen,
             unseen=self.unseen,
             semantics=self.semantics,
-            descriptions=self.descriptions,
+            descriptions=descriptions,
             description_map=description_map,
             fusion=fusion,
             regression=regression,
             setting=setting,
-            balance=self._balance(setting, statistics) if setting.get("balance") else 0.0,
+            balance=self._balance(setting, statistics, prepared) if setting.get("balance") else 0.0,
         )
 
-    def _balance(self, setting: Mapping[str, Any], statistics: SeenStatistics) -> float:
+    def _descriptions(
+        self, setting: Mapping[str, Any], statistics: SeenStatistics
+    ) -> tuple[DescriptionSpace, Float[Tensor, "seen semantic"]]:
+        """How descriptions are prepared, and the prepared seen ones: with the root or without.
+
+        What predicts a seen class better from all the others is taken; no held-out image has a part in it.
+        """
+
+        def error(described: tuple[DescriptionSpace, Tensor]) -> float:
+            solved = KernelRidge.fit(
+                described[1], statistics.means, width=setting["kernel_width"], ridge=setting["ridge"]
+            )
+            return float(solved.leave_one_out_errors().square().sum())
+
+        return self.described[0] if len(self.described) == 1 else min(self.described, key=error)
+
+    def _balance(self, setting: Mapping[str, Any], statistics: SeenStatistics, prepared: Tensor) -> float:
         """By the plain regression: what episodes learned has seen every class, so its errors would flatter it."""
         means = statistics.means
-        plain = KernelRidge.fit(self.prepared, means, width=setting["kernel_width"], ridge=setting["ridge"])
-        placed = torch.lerp(means, plain(self.prepared), setting["seen_blend"])
+        plain = KernelRidge.fit(prepared, means, width=setting["kernel_width"], ridge=setting["ridge"])
+        placed = torch.lerp(means, plain(prepared), setting["seen_blend"])
         return seen_unseen_balance(means, placed, means - plain.leave_one_out_errors(), statistics.variance)
 
     def _space(self, components: int, shrinkage: float) -> tuple[MeansSpace, SeenStatistics]:
@@ -227,14 +247,14 @@ class _Fitting:
         return self._spaces[key]
 
     def _description_map(
-        self, setting: Mapping[str, Any], space: MeansSpace, statistics: SeenStatistics
+        self, setting: Mapping[str, Any], space: MeansSpace, statistics: SeenStatistics, prepared: Tensor
     ) -> DescriptionMap | None:
         form = setting["episodes"]
         if form == "off":
             return None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            semantic = self.prepared.shape[1]
+            semantic = prepared.shape[1]
             learned: DescriptionMap = (
                 DescriptionWeights(semantic) if form == "weights" else DescriptionResidual(semantic)
             )
@@ -244,6 +264,7 @@ class _Fitting:
             setting,
             space,
             statistics,
+            prepared,
             form,
             describe=learned,
             prototypes=lambda regression, raw: regression(learned(raw)),
@@ -255,13 +276,14 @@ class _Fitting:
         setting: Mapping[str, Any],
         space: MeansSpace,
         statistics: SeenStatistics,
+        prepared: Tensor,
         description_map: DescriptionMap | None,
     ) -> PrototypeFusion | None:
         if not setting["fusion"]:
             return None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + 1)
-            fusion = PrototypeFusion(statistics.means.shape[1], self.prepared.shape[1]).to(self.device)
+            fusion = PrototypeFusion(statistics.means.shape[1], prepared.shape[1]).to(self.device)
 
         def describe(raw: Tensor) -> Tensor:
             return raw if description_map is None else description_map(raw).detach()
@@ -271,6 +293,7 @@ class _Fitting:
             setting,
             space,
             statistics,
+            prepared,
             "fusion",
             describe=describe,
             prototypes=lambda regression, raw: fusion(regression(describe(raw)), raw),
@@ -283,6 +306,7 @@ class _Fitting:
         setting: Mapping[str, Any],
         space: MeansSpace,
         statistics: SeenStatistics,
+        prepared: Tensor,
         plan: str,
         **how: Any,
     ) -> None:
@@ -290,7 +314,7 @@ class _Fitting:
             module,
             points=space(self.features),
             positions=self.positions,
-            descriptions=self.prepared,
+            descriptions=prepared,
             variance=statistics.variance,
             width=setting["kernel_width"],
             ridge=setting["ridge"],

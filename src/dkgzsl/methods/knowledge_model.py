@@ -322,6 +322,7 @@ class KnowledgeModel:
         values = {
             "setting": self.setting,
             "square_root": principal.square_root,
+            "description_root": self.descriptions.root,
             "unit_length": whitened.unit_length,
             "variance": self.statistics.variance,
             "length": self.statistics.length,
@@ -366,7 +367,7 @@ class KnowledgeModel:
             seen=tensors["seen.classes"],
             unseen=tensors["unseen.classes"],
             semantics=tensors["semantics"],
-            descriptions=DescriptionSpace(tensors["descriptions.centre"]),
+            descriptions=DescriptionSpace(tensors["descriptions.centre"], values.get("description_root", False)),
             description_map=description_map,
             fusion=fusion,
             regression=KernelRidge(

@@ -2,7 +2,8 @@
 
 Source: kernel ridge regression from class descriptions to class statistics as in GFZSL (Verma and Rai, ECML 2017,
 arXiv 1707.08040); leave-one-out errors and the predictive variance are those of the Gaussian process with the same
-kernel. Deviations: descriptions are centred on the seen mean and of unit length; means are of whitened features.
+kernel. Deviations: non-negative descriptions take a square root, all are centred on the seen mean and of unit
+length; means are of whitened features.
 
 Symbols: K kernel between the seen classes, k its mean diagonal, l the ridge, G = (K + l k I)^-1, M the seen means,
 m_0 their mean.
@@ -19,18 +20,30 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class DescriptionSpace:
-    """Class descriptions centred on the mean of the seen ones' directions, scaled to unit length."""
+    """Class descriptions centred on the mean of the seen ones' directions, scaled to unit length.
+
+    Attributes:
+        centre: mean direction of the seen descriptions, after the root.
+        root: take a square root first, of negative values that of the amount, with their sign. Attributes are
+            shares of annotators and sentence rows counts of words, both with a heavy right tail: the root lets
+            what is rarely present count beside what always is.
+    """
 
     centre: Float[Tensor, " semantic"]
+    root: bool = False
 
     @classmethod
-    def fit(cls, seen: Float[Tensor, "seen semantic"]) -> DescriptionSpace:
+    def fit(cls, seen: Float[Tensor, "seen semantic"], *, root: bool = False) -> DescriptionSpace:
         """Centre on the descriptions of the seen classes."""
-        return cls(_unit(seen).mean(0))
+        return cls(_direction(seen, root).mean(0), root)
 
     def __call__(self, descriptions: Float[Tensor, "classes semantic"]) -> Float[Tensor, "classes semantic"]:
-        """Unit length, minus the centre, unit length again."""
-        return _unit(_unit(descriptions) - self.centre)
+        """Root, unit length, minus the centre, unit length again."""
+        return _unit(_direction(descriptions, self.root) - self.centre)
+
+
+def _direction(rows: Tensor, root: bool) -> Tensor:
+    return _unit(rows.sign() * rows.abs().sqrt() if root else rows)
 
 
 def _unit(rows: Tensor) -> Tensor:

@@ -77,6 +77,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seen_blend: how far seen prototypes move to what the other classes predict, 0 to 1.
         square_root: of the features first, `auto`: where none is negative, and, if classes are not described,
             held-out images prefer it; `on`, `off`.
+        description_root: square root of class descriptions, `auto`: where none is negative and it predicts seen
+            classes better from each other; `on`, `off`.
         unit_length: scale whitened features to unit length, `auto`: where held-out images prefer it; `on`, `off`.
         uncertainty: let unseen classes spread by what is not known of them; `auto`, `on`, `off`.
         balance: even out seen and unseen classes by leave-one-class-out errors; `on`, `off`.
@@ -130,6 +132,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ridge: float | Sequence[float] = KnowledgeConfig.ridge,
         seen_blend: float | Sequence[float] = KnowledgeConfig.seen_blend,
         square_root: str = KnowledgeConfig.square_root,
+        description_root: str = KnowledgeConfig.description_root,
         unit_length: str = "auto",
         uncertainty: str = KnowledgeConfig.uncertainty,
         balance: str = KnowledgeConfig.balance,
@@ -156,6 +159,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.ridge = ridge
         self.seen_blend = seen_blend
         self.square_root = square_root
+        self.description_root = description_root
         self.unit_length = unit_length
         self.uncertainty = uncertainty
         self.balance = balance
