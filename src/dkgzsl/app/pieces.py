@@ -18,9 +18,14 @@ STYLE = """
 .dkgzsl table {border-collapse: collapse; width: 100%}
 .dkgzsl th, .dkgzsl td {padding: .25em .6em; text-align: left; border-bottom: 1px solid #8886}
 .dkgzsl td.number, .dkgzsl th.number {text-align: right; font-variant-numeric: tabular-nums}
-.dkgzsl img {max-width: 100%; min-height: 8em; image-rendering: auto}
+.dkgzsl img {max-width: 100%; min-height: 8em; object-fit: contain}
+.dkgzsl img.strip {max-width: none; width: 100%; min-width: 44em; min-height: 0}
 .dkgzsl img.small {image-rendering: pixelated}
 .dkgzsl .scroll {overflow-x: auto}
+@media (max-width: 30em) {
+  .dkgzsl th, .dkgzsl td {padding: .25em .3em; overflow-wrap: anywhere}
+  .dkgzsl td.number, .dkgzsl th.number {overflow-wrap: normal; font-size: 90%}
+}
 """
 _SMALL = 64  # pictures lower than that are shown with their pixels
 
@@ -102,8 +107,11 @@ def _picture(tried: Tried) -> str:
         )
     else:
         drawn, text = Image.fromarray(tried.pixels), "The image as the model saw it"
-    small = " class=small" if tried.pixels.shape[0] < _SMALL else ""
-    return f'<p>{text}</p><img{small} src="{data_address(drawn)}" alt="{text}: {said}">'
+    looks = " ".join(
+        word for word, holds in (("strip", attends), ("small", tried.pixels.shape[0] < _SMALL)) if holds
+    )
+    picture = f'<img class="{looks}" src="{data_address(drawn)}" alt="{text}: {said}">'
+    return f"<p>{text}</p><div class=scroll>{picture}</div>"
 
 
 def _evidence_table(answer: Answer) -> str:
