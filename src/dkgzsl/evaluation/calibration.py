@@ -153,7 +153,7 @@ def fit(scores: Scores) -> Float[np.ndarray, " images"]:
     The difference does not hold what an image's scores have in common. For the default it is the log likelihood
     ratio of the best class to the geometric mean of all: large where the features point towards one class, near 0
     where they lie across the axes that tell classes apart, as photos of other things do (docs/lab-notes.md
-    compares it with the largest probability and density). What it cannot tell well is a class that is missing
+    compares it with the largest probability and density, which tells missing kin better and other things hardly). What it cannot tell well is a class that is missing
     from a list of its kin: a bird among birds.
     """
     return np.asarray(scores.max(1) - np.nanmean(np.where(np.isfinite(scores), scores, np.nan), axis=1))
