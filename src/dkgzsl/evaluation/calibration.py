@@ -152,9 +152,9 @@ def fit(scores: Scores) -> Float[np.ndarray, " images"]:
 
     The difference does not hold what an image's scores have in common. For the default it is the log likelihood
     ratio of the best class to the geometric mean of all: large where the features point towards one class, near 0
-    where they lie across the axes that tell classes apart, as photos of other things do (docs/lab-notes.md
-    compares it with the largest probability and density, which tells missing kin better and other things hardly). What it cannot tell well is a class that is missing
-    from a list of its kin: a bird among birds.
+    where they lie across the axes that tell classes apart, as photos of other things do. The largest density would
+    tell a class that is missing from a list of its kin better (a bird among birds), and other things hardly at all
+    (docs/lab-notes.md).
     """
     return np.asarray(scores.max(1) - np.nanmean(np.where(np.isfinite(scores), scores, np.nan), axis=1))
 
