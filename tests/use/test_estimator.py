@@ -22,6 +22,7 @@ from dkgzsl import ZeroShotClassifier, load_dataset
 from dkgzsl.config import KnowledgeConfig, TrainConfig
 from dkgzsl.data.tables import SemanticTable
 from dkgzsl.errors import ConfigError, InputError, RunError
+from dkgzsl.use.recognizer import Recognizer
 from worlds import CHANNELS, SEEN, arrays, world_folder
 
 FEW = {
@@ -464,3 +465,12 @@ def test_numbers_are_read_as_well_as_by_the_command_line() -> None:
         random_state=0, components=256, shrinkage=0.4, kernel_width=4.0, ridge=0.1, seen_blend=1.0
     ).fit(problem.features[training], names[problem.labels[training]], semantics=described)
     assert model.score(problem.features[unseen], names[problem.labels[unseen]]) > 0.95
+
+
+def test_a_file_without_descriptions_takes_no_new_class(tmp_path) -> None:
+    X, y, _ = seen_part()
+    model = ZeroShotClassifier(**FEW).fit(X, y)
+    model.save(tmp_path / "seen")
+    recognizer = Recognizer.from_run(tmp_path / "seen")
+    with pytest.raises(RunError, match="no class is described"):
+        recognizer.with_class("new", np.ones(recognizer.record.semantics.size, dtype=np.float32))

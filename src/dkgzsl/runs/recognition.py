@@ -16,6 +16,9 @@ from dkgzsl.evaluation.calibration import Calibration
 
 FILE: Final = "recognizer.json"
 
+UNDESCRIBED: Final = "none"
+"""Name of semantics that describe nothing: a number a class, so that seen classes alone are told apart."""
+
 
 @dataclass(frozen=True)
 class SemanticsRecord:

@@ -18,6 +18,7 @@ from dkgzsl.config import AdversarialConfig, ClassifierConfig, KnowledgeConfig, 
 from dkgzsl.data.arrays import problem_from_arrays
 from dkgzsl.errors import InputError, nearest
 from dkgzsl.methods.base import Extendable, Generator
+from dkgzsl.runs.recognition import UNDESCRIBED
 from dkgzsl.use.descriptions import Descriptions, Semantics, joined_classes, plain, vector_of
 from dkgzsl.use.estimator_file import FILE, EstimatorState
 from dkgzsl.use.estimator_input import (
@@ -203,7 +204,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             problem = problem_from_arrays(
                 images.features,
                 positions,
-                np.eye(len(seen)) if known is None else {SOURCE: known.rows_of(order)},
+                {UNDESCRIBED: np.eye(len(seen))} if known is None else {SOURCE: known.rows_of(order)},
                 class_names=[str(c) for c in order],
                 parts={"trainval": np.arange(len(labels)), "test_seen": _NONE, "test_unseen": _NONE},
                 validation_classes=positions_of(self.validation_classes, seen),

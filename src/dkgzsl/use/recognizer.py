@@ -24,7 +24,7 @@ from dkgzsl.methods.base import Extendable, Model, Sharpenable
 from dkgzsl.methods.model_file import read_model, write_model
 from dkgzsl.methods.registry import load_model
 from dkgzsl.model.attribute_attention import Attended
-from dkgzsl.runs.recognition import FILE, RecognitionRecord
+from dkgzsl.runs.recognition import FILE, UNDESCRIBED, RecognitionRecord
 from dkgzsl.runs.versions import version_folder, version_of
 
 MODEL: Final = "model.safetensors"
@@ -282,6 +282,11 @@ class Recognizer:
         """
         if not isinstance(self.model, Extendable):
             raise RunError("this model takes no new classes", fix="train the default, or --variant paper")
+        if self.record.semantics.name == UNDESCRIBED:
+            raise RunError(
+                "no class is described here, so that none can join by its description",
+                fix="train with a description of every class",
+            )
         for name, vector in described.items():
             if name in self.known_names:
                 raise DataError(f"there is a class {name!r} already", fix="take another name, or remove it first")
