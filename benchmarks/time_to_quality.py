@@ -34,6 +34,7 @@ class Clocked:
         self.points: list[tuple[float, float]] = []
 
     def __call__(self, setting, model, *, candidate: bool = True) -> float:
+        """What the judge says; the clock stands still meanwhile."""
         now = time.perf_counter()
         worth = self.judge(setting, model, candidate=candidate)
         found = self.judge.best.figures.h_calibrated if self.judge.best else 0.0
