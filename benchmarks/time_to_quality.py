@@ -57,9 +57,12 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     problem = load_dataset(
-        arguments.problem, data_root=arguments.data_root, features=arguments.features, semantics=arguments.semantics,
+        arguments.problem,
+        data_root=arguments.data_root,
+        features=arguments.features,
+        semantics=arguments.semantics,
         test_seed=arguments.seed,
-    )  # fmt: skip
+    )
     task, examination = validation_of(problem, arguments.seed)
     curves = {}
     for name in arguments.methods:
