@@ -69,7 +69,7 @@ class KnowledgeConfig:
     square_root: Switch = "auto"
     """Square root of the features first; auto: where none is negative."""
     description_root: Switch = "auto"
-    """Square root of class descriptions; auto: where none is negative and it predicts seen classes better."""
+    """Square root of the class descriptions; auto: where none is negative and it predicts seen classes better."""
     unit_length: Switch = "on"
     """Scale whitened features to unit length; auto: where validation prefers it."""
     uncertainty: Switch = "off"

@@ -85,7 +85,7 @@ class KnowledgeMethod:
             "fusion": False,
         }
         for setting in self._constants():
-            best.offer({**setting, **plain})
+            best.offer({**setting, "description_root": fitting.root_for(setting), **plain})
         for changes in self._options():
             best.offer({**best.setting, **changes})
 
@@ -182,15 +182,17 @@ class _Fitting:
         self._spectra: dict[int, WithinClassSpectrum] = {}
         self._spaces: dict[tuple[int, float], tuple[MeansSpace, SeenStatistics]] = {}
         described = self.semantics[self.seen]
-        may_root = config.description_root == "auto" and bool((described >= 0).all())
-        roots = (True, False) if may_root else (config.description_root == "on",)
-        spaces = [DescriptionSpace.fit(described, root=root) for root in roots]
-        self.described = [(space, space(described)) for space in spaces]
+        open_root = config.description_root == "auto" and bool((described >= 0).all())
+        self.roots = (True, False) if open_root else (config.description_root == "on",)
+        self.described: dict[bool, tuple[DescriptionSpace, Float[Tensor, "seen semantic"]]] = {}
+        for root in self.roots:
+            descriptions = DescriptionSpace.fit(described, root=root)
+            self.described[root] = descriptions, descriptions(described)
 
     def model(self, setting: Mapping[str, Any]) -> KnowledgeModel:
         space, statistics = self._space(setting["components"], setting["shrinkage"])
         width, ridge = setting["kernel_width"], setting["ridge"]
-        descriptions, prepared = self._descriptions(setting, statistics)
+        descriptions, prepared = self.described[setting.get("description_root", self.root_for(setting))]
         description_map = self._description_map(setting, space, statistics, prepared)
         described = prepared if description_map is None else description_map(prepared)
         regression = KernelRidge.fit(described.detach(), statistics.means, width=width, ridge=ridge)
@@ -209,21 +211,23 @@ class _Fitting:
             balance=self._balance(setting, statistics, prepared) if setting.get("balance") else 0.0,
         )
 
-    def _descriptions(
-        self, setting: Mapping[str, Any], statistics: SeenStatistics
-    ) -> tuple[DescriptionSpace, Float[Tensor, "seen semantic"]]:
-        """How descriptions are prepared, and the prepared seen ones: with the root or without.
+    def root_for(self, setting: Mapping[str, Any]) -> bool:
+        """Whether descriptions take a root: where that predicts seen classes better, each from all the others.
 
-        What predicts a seen class better from all the others is taken; no held-out image has a part in it.
+        Better by more than the standard error of the difference of squared errors: few classes say nothing, and
+        then descriptions stay as they are.
         """
+        if len(self.roots) == 1:
+            return self.roots[0]
+        means = self._space(setting["components"], setting["shrinkage"])[1].means
 
-        def error(described: tuple[DescriptionSpace, Tensor]) -> float:
-            solved = KernelRidge.fit(
-                described[1], statistics.means, width=setting["kernel_width"], ridge=setting["ridge"]
-            )
-            return float(solved.leave_one_out_errors().square().sum())
+        def errors(root: bool) -> Float[Tensor, " seen"]:
+            described = self.described[root][1]
+            solved = KernelRidge.fit(described, means, width=setting["kernel_width"], ridge=setting["ridge"])
+            return solved.leave_one_out_errors().square().sum(1)
 
-        return self.described[0] if len(self.described) == 1 else min(self.described, key=error)
+        gain = errors(False) - errors(True)
+        return bool(gain.mean() > gain.std(correction=0) / len(gain) ** 0.5)
 
     def _balance(self, setting: Mapping[str, Any], statistics: SeenStatistics, prepared: Tensor) -> float:
         """By the plain regression: what episodes learned has seen every class, so its errors would flatter it."""

@@ -78,8 +78,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seen_blend: how far seen prototypes move to what the other classes predict, 0 to 1.
         square_root: of the features first, `auto`: where none is negative, and, if classes are not described,
             held-out images prefer it; `on`, `off`.
-        description_root: square root of class descriptions, `auto`: where none is negative and it predicts seen
-            classes better from each other; `on`, `off`.
+        description_root: square root of class descriptions, `auto`: where none is negative and, each
+            predicted from the others, seen classes err less; `on`, `off`.
         unit_length: scale whitened features to unit length, `auto`: where held-out images prefer it; `on`, `off`.
         uncertainty: let unseen classes spread by what is not known of them; `auto`, `on`, `off`.
         balance: even out seen and unseen classes by leave-one-class-out errors; `on`, `off`.
