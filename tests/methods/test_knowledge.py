@@ -8,6 +8,7 @@ import torch
 from dkgzsl.config import KnowledgeConfig
 from dkgzsl.evaluation.examination import final_of
 from dkgzsl.evaluation.protocols import validated
+from dkgzsl.methods.base import Task
 from dkgzsl.methods.knowledge import KnowledgeMethod
 from worlds import FEW, world
 
@@ -145,3 +146,39 @@ def test_epochs_and_batch_size_set_what_is_learned(task) -> None:
     assert torch.equal(scores(), scores(episodes=50, queries=1024))
     assert not torch.equal(scores(), scores(episodes=5))
     assert not torch.equal(scores(), scores(queries=10))
+
+
+def _task_told_by(told) -> Task:
+    """40 seen classes, means linear in the directions of six numbers, of which `told` makes descriptions."""
+    generator = torch.Generator().manual_seed(3)
+    truth = torch.rand(44, 6, generator=generator) ** 2
+    means = torch.nn.functional.normalize(truth, dim=1) @ torch.randn(6, 24, generator=generator) * 8
+    labels = torch.arange(40).repeat_interleave(10)
+    return Task(
+        features=means[labels] + 0.1 * torch.randn(len(labels), 24, generator=generator),
+        labels=labels,
+        semantics=told(truth),
+        seen=torch.arange(40),
+        unseen=torch.arange(40, 44),
+        class_names=tuple(map(str, range(44))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "rooted"),
+    [(torch.square, True), (lambda truth: truth, False), (lambda truth: -truth.square(), False)],
+)
+def test_descriptions_take_a_root_where_it_predicts_seen_classes_better(told, rooted) -> None:
+    judge = Judge(lambda setting: 0)
+    config = replace(FEW, unit_length="off", kernel_width=(0.0,), ridge=(0.003,))
+    KnowledgeMethod(config).explore(_task_told_by(told), judge)
+    assert {setting["description_root"] for setting in judge.candidates} == {rooted}
+
+
+def test_the_final_model_takes_the_root_that_its_setting_had() -> None:
+    squares = _task_told_by(torch.square)
+    method, judge = KnowledgeMethod(FEW), Judge(lambda setting: 0)
+    method.explore(squares, judge)
+    chosen = judge.candidates[0]
+    for root in (True, False):
+        assert method.fit(squares, {**chosen, "description_root": root}).descriptions.root is root

@@ -192,7 +192,8 @@ class _Fitting:
     def model(self, setting: Mapping[str, Any]) -> KnowledgeModel:
         space, statistics = self._space(setting["components"], setting["shrinkage"])
         width, ridge = setting["kernel_width"], setting["ridge"]
-        descriptions, prepared = self.described[setting.get("description_root", self.root_for(setting))]
+        root = setting["description_root"] if "description_root" in setting else self.root_for(setting)
+        descriptions, prepared = self.described[root]
         description_map = self._description_map(setting, space, statistics, prepared)
         described = prepared if description_map is None else description_map(prepared)
         regression = KernelRidge.fit(described.detach(), statistics.means, width=width, ridge=ridge)
