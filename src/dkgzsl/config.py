@@ -58,7 +58,7 @@ class KnowledgeConfig:
 
     components: tuple[int, ...] = (512, 1024)
     """Principal components kept before whitening, never above what the features have."""
-    shrinkage: tuple[float, ...] = (0.4, 0.6, 0.8)
+    shrinkage: tuple[float, ...] = (0.1, 0.4, 0.6, 0.8)
     """Share of the within-class covariance that is replaced by its mean variance, 0 to 1."""
     kernel_width: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
     """Variance of the Gaussian kernel between class descriptions; 0 stands for the linear kernel."""
