@@ -132,6 +132,31 @@ def test_saved_model_scores_and_synthesizes_the_same(task: Task) -> None:
     assert loaded.class_names == task.class_names
 
 
+def reopened(model: PaperModel) -> PaperModel:
+    """As a file would give it back."""
+    saved = model.save()
+    return PaperModel.load(SavedModel(saved.method, dict(saved.tensors), json.loads(json.dumps(saved.values))))
+
+
+def test_classes_added_later_are_as_if_trained_with(task: Task) -> None:
+    """The first unseen class comes after training, to a model read from its file: bit for bit the same."""
+    setting = {"epochs": 2, "classifier_epochs": 3}
+    whole = method().fit(task, setting)
+    fewer = Task(task.features, task.labels, task.semantics, task.seen, task.unseen[1:])
+    grown = reopened(method().fit(fewer, setting)).with_classes(task.semantics, task.unseen)
+    assert torch.equal(grown.scores(task.features), whole.scores(task.features))
+    assert torch.equal(grown.conventional_scores(task.features), whole.conventional_scores(task.features))
+
+
+def test_classes_may_be_taken_away_to_the_last(task: Task) -> None:
+    model = method().fit(task, {"epochs": 1, "classifier_epochs": 1})
+    left = reopened(model.with_classes(task.semantics, task.unseen[:0]))
+    scores = left.scores(task.features)
+    assert torch.isfinite(scores[:, task.seen]).all()
+    assert torch.isneginf(scores[:, task.unseen]).all()
+    assert torch.isneginf(left.conventional_scores(task.features)).all()
+
+
 def test_interrupted_exploration_continues_bit_for_bit(task: Task, explored: Recorder, tmp_path: Path) -> None:
     first, second = Recorder(task, stop_at=4), Recorder(task)
     with pytest.raises(KeyboardInterrupt):

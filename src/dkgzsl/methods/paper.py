@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,14 +15,12 @@ from torch import Tensor
 
 from dkgzsl.config import AdversarialConfig, ClassifierConfig
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.learning.added_rows import SoftmaxRecipe
 from dkgzsl.learning.adversarial import AdversarialSettings, AdversarialTraining
 from dkgzsl.learning.checkpoint import read_checkpoint, write_checkpoint
 from dkgzsl.learning.looks import is_look
 from dkgzsl.learning.min_max import MinMax
-from dkgzsl.learning.randomness import seeded
-from dkgzsl.learning.softmax import train_softmax
 from dkgzsl.methods.base import Judge, Setting, Task
+from dkgzsl.methods.paper_classifiers import ClassifierTraining
 from dkgzsl.methods.paper_model import PaperModel, description_scale
 from dkgzsl.presets import preset_of, resolve_adversarial, resolve_softmax
 
@@ -33,8 +31,6 @@ OnEpoch = Callable[[int, Mapping[str, float]], None]
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 _FIRST_LOOK = 4  # under a cap of minutes; a look costs as much as some epochs
-
-_SYNTHESIS, _GENERALIZED, _CONVENTIONAL = 2, 3, 4  # places of random streams; the training has 0 and 1
 
 
 class PaperMethod:
@@ -193,51 +189,35 @@ class PaperMethod:
         self, prepared: _Prepared, training: AdversarialTraining, classifier_epochs: int
     ) -> Iterator[PaperModel]:
         """Synthesize unseen features with the generator as it is; a model for each epoch of the classifiers."""
-        task, epoch, device = prepared.task, training.epoch, self.device
         generator = training.networks.snapshot()
-        random = seeded(self.seed, _SYNTHESIS, epoch, device=device)
-        made = generator.synthesize(
-            prepared.described_unseen, self.per_class, random, fusion_weight=self.settings.fusion_weight
-        )
-        synthesized = made.flatten(0, 1).to(training.features.dtype)
-        unseen = prepared.unseen.repeat_interleave(self.per_class)
-        generalized = train_softmax(
-            torch.cat([training.features, synthesized]),
-            torch.cat([prepared.seen[prepared.rows], unseen]),
-            task.classes.to(device),
-            epochs=classifier_epochs,
-            batch_size=self.per_class,
-            learning_rate=self.classifier_rate,
-            generator=seeded(self.seed, _GENERALIZED, epoch, device=device),
-        )
-        conventional = train_softmax(
-            synthesized,
-            unseen,
-            prepared.unseen,
-            epochs=classifier_epochs,
-            batch_size=self.per_class,
-            learning_rate=self.classifier_rate,
-            generator=seeded(self.seed, _CONVENTIONAL, epoch, device=device),
-        )
-        recipe = SoftmaxRecipe(
+        last_step = ClassifierTraining(
+            features=training.features,
+            labels=prepared.seen[prepared.rows],
             per_class=self.per_class,
-            seen_per_class=max(1, round(len(prepared.rows) / len(prepared.seen))),
-            epochs=classifier_epochs,
             learning_rate=self.classifier_rate,
+            seed=self.seed,
+            generator_epoch=training.epoch,
         )
-        for epochs, (joint, alone) in enumerate(zip(generalized, conventional, strict=True), 1):
+        trained = last_step.train(
+            generator,
+            prepared.described_unseen,
+            prepared.unseen,
+            fusion_weight=self.settings.fusion_weight,
+            epochs=classifier_epochs,
+        )
+        for epochs, classifiers in enumerate(trained, 1):
             yield PaperModel(
                 generator=generator,
                 fusion_weight=self.settings.fusion_weight,
                 description_scale=prepared.description_scale,
                 scaler=prepared.scaler,
-                generalized=joint,
-                conventional=alone,
+                classifiers=classifiers,
+                classifier_epochs=epochs,
+                training=last_step,
                 seen=prepared.seen,
                 unseen=prepared.unseen,
                 semantics=prepared.semantics,
-                class_names=task.class_names,
-                recipe=replace(recipe, epochs=epochs),
+                class_names=prepared.task.class_names,
             )
 
 

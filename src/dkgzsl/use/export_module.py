@@ -108,7 +108,7 @@ def scores_module(model: Model) -> nn.Module:
         classifier = model.generalized
         return nn.Sequential(WhitenedFeatures(model.knowledge), LinearScores(classifier.weight, classifier.bias))
     if isinstance(model, PaperModel):
-        return _after_scaling(model.generalized, model.scaler.minimum, model.scaler.range)
+        return _after_scaling(model.classifiers.generalized, model.scaler.minimum, model.scaler.range)
     raise RunError(f"models of the kind {type(model).__name__} cannot be exported yet")
 
 

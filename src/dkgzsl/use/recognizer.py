@@ -294,9 +294,10 @@ class Recognizer:
         before = self.model.semantics
         rows = np.stack([np.asarray(vector, dtype=np.float32) for vector in described.values()])
         numbers = range(len(before), len(before) + len(rows))
+        described_before = [k for k in self.model.unseen.tolist() if k not in self.record.removed]
         model = self.model.with_classes(
             torch.cat([before, torch.from_numpy(rows).to(before)]),
-            torch.cat([self.model.unseen, torch.tensor(list(numbers)).to(self.model.unseen)]),
+            torch.tensor([*described_before, *numbers]).to(self.model.unseen),
         )
         for name, features in (photos or {}).items():
             if not isinstance(model, Sharpenable):
