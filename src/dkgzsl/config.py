@@ -166,8 +166,8 @@ class RefinementConfig:
     """RMSprop's weight decay."""
     momentum: float = 0.9
     """RMSprop's momentum."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the matrix products; bfloat16 is about three times as fast on recent processors."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the matrix products; auto: bfloat16 where the device has it (variant paper: float32)."""
 
     def __post_init__(self) -> None:
         _check(

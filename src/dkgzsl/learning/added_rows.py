@@ -1,7 +1,7 @@
 """New classes in a softmax that is trained already: their rows are learned, the others stay where they stand.
 
-The features that a run was trained on are not in its folder, so that what the new rows must not answer to is
-synthesized, too: old described classes as often as in the first training, seen ones as often as they had images.
+The closed form keeps no features, so that what the new rows must not answer to is synthesized, too: old described
+classes as often as in the first training, seen ones as often as they had images.
 """
 
 from __future__ import annotations

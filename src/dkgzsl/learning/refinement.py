@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dkgzsl.config import RefinementConfig
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.token_stream import TokenArray, read_ahead
+from dkgzsl.learning.precision import resolved
 from dkgzsl.learning.refinement_batches import balanced_positions
 from dkgzsl.model.attribute_attention import Attended, AttributeAttention, class_scores, seen_class_loss
 from dkgzsl.model.feature_denoising import FeatureDenoising
@@ -154,15 +155,13 @@ class Refiner(nn.Module):
         if self.denoising is None:
             raise ConfigError("there is no saliency without FDE", fix="train with refinement.denoising trained")
         with self._precision():
-            denoised: Tensor = self.denoising(tokens).saliency
-            return denoised
+            return self.denoising.denoise(tokens).saliency
 
     @torch.inference_mode()
     def initial_saliency(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch regions"]:
         """The map as it was before training."""
         with self._precision():
-            before: Tensor = _initial_denoising(self.shape, self.seed).to(tokens.device)(tokens).saliency
-            return before
+            return _initial_denoising(self.shape, self.seed).to(tokens.device).denoise(tokens).saliency
 
     def losses(
         self,
@@ -213,7 +212,7 @@ class Refiner(nn.Module):
         return refiner.eval()
 
     def _regions(self, tokens: Tensor) -> Tensor:
-        return tokens[:, 1:] if self.denoising is None else self.denoising(tokens).regions
+        return tokens[:, 1:] if self.denoising is None else self.denoising.denoise(tokens).regions
 
     def _precision(self) -> AbstractContextManager[Any]:
         device = next(self.parameters(), torch.zeros(0)).device.type
@@ -247,7 +246,7 @@ def train_refiner(
         grid: rows and columns of the regions.
         attributes: every class's named attributes.
         vectors: where ARA's attribute vectors start.
-        config: parts, steps and rates.
+        config: parts, steps and rates; an open precision is the device's, and kept with the refiner.
         seed: of weights and batches.
         device: where the computation runs.
         record: JSON values to keep with the refiner.
@@ -259,6 +258,7 @@ def train_refiner(
     _check(tokens, grid, attributes, vectors)
     seen, own = np.unique(labels[training], return_inverse=True)
     shape = Shape(grid, tokens.shape[2], len(seen), (vectors.shape[0], vectors.shape[1]))
+    config = replace(config, precision=resolved(config.precision, device))
     refiner = Refiner(shape, config, seed=seed, vectors=torch.from_numpy(np.asarray(vectors)), record=record)
     refiner.to(device)
     trained = [p for p in refiner.parameters() if p.requires_grad]

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dkgzsl.model.kept_weights import keeps_nothing, state_of
+
 _PUBLISHED_REGIONS = 196
 _PUBLISHED_KEPT = 80
 
@@ -65,11 +67,11 @@ class AttributeAttention(nn.Module):
         They do not depend on the image. For one image they are most of the work, so they are kept while the
         weights stay as they are.
         """
-        if torch.is_grad_enabled() or torch.jit.is_tracing() or torch.compiler.is_compiling():  # type: ignore
+        if keeps_nothing():
             return self._multiplied()
-        weights = (self.vectors, self.attention_weight, self.score_weight)
         device = self.vectors.device
-        key = (*((w.data_ptr(), w._version) for w in weights), device, torch.is_autocast_enabled(device.type))
+        weights = (self.vectors, self.attention_weight, self.score_weight)
+        key = (*state_of(*weights), torch.is_autocast_enabled(device.type))
         if self._kept is None or self._kept[0] != key:
             self._kept = key, self._multiplied()
         return self._kept[1]

@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from torch import Tensor, nn
 
+from dkgzsl.model.kept_weights import CastWeights, keeps_nothing
+
 # Published for 196 regions; `RegionLimits` carries them over to other grids.
 _PUBLISHED_REGIONS = 196
 _PUBLISHED_THRESHOLD = 0.05
@@ -49,12 +51,24 @@ class RegionLimits(NamedTuple):
         )
 
 
-class Denoised(NamedTuple):
+class Cleaned(NamedTuple):
     """What the encoder makes of a batch.
 
     Attributes:
         regions: gated region features, from 0 to 1, zero where a channel drops the region.
         saliency: the cleaned map, unit length before cleaning; exactly zero where a cell was dropped.
+    """
+
+    regions: Float[Tensor, "batch regions channels"]
+    saliency: Float[Tensor, "batch regions"]
+
+
+class Denoised(NamedTuple):
+    """The same with what training needs.
+
+    Attributes:
+        regions: as of `Cleaned`.
+        saliency: as of `Cleaned`.
         class_logits: the auxiliary head's, over all classes.
     """
 
@@ -88,6 +102,7 @@ class FeatureDenoising(nn.Module):
         self.convolution = nn.Linear(3 * channels, channels)
         self.queries = nn.Parameter(torch.randn(regions, channels))
         self.class_head = auxiliary_head(channels, classes)
+        self._low = CastWeights()
 
     def encode(self, regions: Float[Tensor, "batch regions channels"]) -> Float[Tensor, "batch regions channels"]:
         """x: the regions after convolution and sigmoid, 0 to 1, not yet gated.
@@ -97,7 +112,18 @@ class FeatureDenoising(nn.Module):
         """
         padded = nn.functional.pad(regions, (0, 0, 1, 1))
         before, after = padded[:, :-2], padded[:, 2:]
-        return torch.sigmoid(self.convolution(torch.cat([before, regions, after], dim=2)))
+        return torch.sigmoid(self._convolved(torch.cat([before, regions, after], dim=2)))
+
+    def _convolved(self, neighbours: Tensor) -> Tensor:
+        """The product, whose 3 C x C weights cost one image more than the backbone's would if cast each time."""
+        device = neighbours.device.type
+        if keeps_nothing() or not torch.is_autocast_enabled(device):
+            product: Tensor = self.convolution(neighbours)
+            return product
+        low = torch.get_autocast_dtype(device)
+        weight, bias = self._low.of((self.convolution.weight, self.convolution.bias), low)
+        with torch.autocast(device, enabled=False):
+            return nn.functional.linear(neighbours.to(low), weight, bias)
 
     def saliency(
         self,
@@ -112,12 +138,20 @@ class FeatureDenoising(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "batch tokens channels"]) -> Denoised:
         """Denoise tokens, the global token first, then the grid's rows from top to bottom."""
+        gated, saliency = self._gated(tokens)
+        logits = self.class_head(gated.amax(dim=1))
+        return Denoised(keep_largest(gated, self.limits.kept), saliency, logits)
+
+    def denoise(self, tokens: Float[Tensor, "batch tokens channels"]) -> Cleaned:
+        """The same without the auxiliary head, which only training asks."""
+        gated, saliency = self._gated(tokens)
+        return Cleaned(keep_largest(gated, self.limits.kept), saliency)
+
+    def _gated(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         encoded = self.encode(tokens[:, 1:])
         saliency = self.saliency(encoded, tokens[:, 0])
         saliency = saliency * large_components(saliency.detach(), self.grid, self.limits)
-        gated = encoded * torch.sigmoid(saliency).unsqueeze(2).to(encoded.dtype)
-        logits = self.class_head(gated.amax(dim=1))
-        return Denoised(keep_largest(gated, self.limits.kept), saliency, logits)
+        return encoded * torch.sigmoid(saliency).unsqueeze(2).to(encoded.dtype), saliency
 
 
 def auxiliary_head(channels: int, outputs: int) -> nn.Sequential:

@@ -145,7 +145,11 @@ def resolve_paper(config: TrainConfig, dataset: str | None) -> TrainConfig:
         semantics=_or(config.semantics, preset.semantics),
         adversarial=resolve_adversarial(config.adversarial, preset, epochs=epochs),
         softmax=resolve_softmax(config.softmax, preset),
-        refinement=replace(config.refinement, steps=_or(config.refinement.steps, preset.refinement_steps)),
+        refinement=replace(
+            config.refinement,
+            steps=_or(config.refinement.steps, preset.refinement_steps),
+            precision="float32" if config.refinement.precision == "auto" else config.refinement.precision,
+        ),
     )
 
 
