@@ -77,7 +77,7 @@ class KnowledgeConfig:
     balance: Literal["on", "off"] = "on"
     """Even out seen and unseen classes by what leave-one-class-out predictions err; no held-out image is used."""
     episodes: Literal["auto", "off", "weights", "residual"] = "off"
-    """Learn on class descriptions by episodes: weights or a residual; auto: weights where validation prefers them."""
+    """Learn on descriptions by episodes: weights or a residual; auto: weights where validation prefers them."""
     fusion: Switch = "off"
     """Learn a residual of the prototypes through meta-fusion units; auto: where validation prefers it."""
 
