@@ -31,6 +31,12 @@ def test_overview_and_version(capsys) -> None:
     assert "data check" in capsys.readouterr().out
 
 
+def test_python_runs_the_package_as_the_script_does() -> None:
+    found = subprocess.run([sys.executable, "-m", "dkgzsl", "trian"], capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert "did you mean 'train'" in found.stderr
+
+
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["data", "check", "--help"]])
 def test_help_imports_nothing_heavy(words) -> None:
     code = (

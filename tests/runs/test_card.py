@@ -50,6 +50,7 @@ def test_the_figures_are_those_of_the_result(run) -> None:
     assert (entry["dataset"]["name"], entry["dataset"]["config"]) == ("world", "att")
     assert "12 had training images, 4 are known" in card
     assert "test images scored once" in card
+    assert "features of the training images" not in card
     assert str(run.parent) not in card
 
 
@@ -80,6 +81,7 @@ def test_figures_that_were_chosen_on_test_say_so(data, tmp_path) -> None:
     assert "protocol:paper" in matter["tags"]
     assert matter["model-index"][0]["results"][0]["dataset"]["args"]["looks_at_test"] == looks
     assert "Probabilities are not calibrated" in card
+    assert "features of the training images, not the images" in card  # they travel with the model
     assert "h_calibrated" not in [m["type"] for m in matter["model-index"][0]["results"][0]["metrics"]]
 
 

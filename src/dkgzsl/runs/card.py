@@ -172,6 +172,14 @@ def _intended_use(result: Mapping[str, Any]) -> list[str]:
         '- "None of these" finds images of other things well, and a missing class among its kin badly.',
         "- A figure holds for its protocol, semantics, backbone and split, and compares with no other. Whether",
         "  the backbone's training has seen the unseen classes or their kin is not known from here.",
+        *(
+            [
+                "- The model file holds the backbone's features of the training images, not the images: with them",
+                "  the classifier is trained again when a class is added.",
+            ]
+            if result["variant"] == "paper"
+            else []
+        ),
     ]
 
 
