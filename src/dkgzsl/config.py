@@ -76,8 +76,8 @@ class KnowledgeConfig:
     """Let unseen classes spread by what their prototypes do not know; auto: where validation prefers it."""
     balance: Literal["on", "off"] = "on"
     """Even out seen and unseen classes by what leave-one-class-out predictions err; no held-out image is used."""
-    episodes: Literal["auto", "off", "weights", "residual"] = "off"
-    """Learn on descriptions by episodes: weights or a residual; auto: weights where validation prefers them."""
+    episodes: Literal["auto", "off", "weights", "residual"] = "auto"
+    """Learn on class descriptions by episodes: weights or a residual; auto: weights if validation prefers them."""
     fusion: Switch = "off"
     """Learn a residual of the prototypes through meta-fusion units; auto: where validation prefers it."""
 

@@ -87,7 +87,7 @@ _KNOWLEDGE_START = {
     "knowledge.kernel_width": 2.0,
     "knowledge.ridge": 0.03,
     "knowledge.seen_blend": 0.5,
-    "knowledge.episodes": "off",
+    "knowledge.episodes": "weights",
 }
 _PAPER: Space = {
     "adversarial.learning_rate": Range(1e-5, 1e-2, log=True),
