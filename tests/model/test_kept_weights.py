@@ -12,25 +12,34 @@ from dkgzsl.model.kept_weights import CastWeights
 @pytest.fixture
 def encoder() -> FeatureDenoising:
     torch.manual_seed(0)
-    return FeatureDenoising(16, (3, 3), 5).eval()
+    return FeatureDenoising(16, (3, 3), 5, reads_in=torch.bfloat16).eval()
 
 
-def test_the_product_of_kept_weights_is_autocast_s_own(encoder: FeatureDenoising) -> None:
-    """With gradients nothing is kept, and torch casts by itself."""
+def test_reading_multiplies_in_bfloat16_and_gradients_do_not(encoder: FeatureDenoising) -> None:
+    """Against torch's convolution of rounded numbers in float64: only the product's own rounding is left."""
     tokens = torch.rand(2, 10, 16)
-    with torch.autocast("cpu", torch.bfloat16):
-        theirs = encoder.denoise(tokens)
-        with torch.no_grad():
-            ours, again = encoder.denoise(tokens), encoder.denoise(tokens)
-    for left, mid, right in zip(ours, again, theirs, strict=True):
-        assert torch.equal(left, right.detach())
-        assert torch.equal(left, mid)
+    with torch.no_grad():
+        ours, again = encoder.encode(tokens[:, 1:]), encoder.encode(tokens[:, 1:])
+        rounded = [
+            value.bfloat16().double()
+            for value in (tokens[:, 1:], encoder.convolution.weight, encoder.convolution.bias)
+        ]
+        kernel = rounded[1].reshape(16, 3, 16).transpose(1, 2)
+        exact = torch.nn.functional.conv1d(rounded[0].transpose(1, 2), kernel, rounded[2], padding=1)
+    assert torch.equal(ours, again)
+    assert ours.dtype == torch.float32
+    theirs = exact.transpose(1, 2).bfloat16().float().sigmoid()
+    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)
+    full = FeatureDenoising(16, (3, 3), 5).eval()
+    full.load_state_dict(encoder.state_dict())
+    assert torch.equal(encoder.encode(tokens[:, 1:]), full.encode(tokens[:, 1:]))
+    assert not torch.equal(ours, full.encode(tokens[:, 1:]))
 
 
 @pytest.mark.parametrize("change", ["in place", "replaced", "loaded"])
 def test_changed_weights_are_cast_anew(encoder: FeatureDenoising, change: str) -> None:
     tokens = torch.rand(2, 10, 16)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad():
         before = encoder.encode(tokens)
         other = copy.deepcopy(encoder)
         if change == "in place":

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from torch import Tensor, nn
 
-from dkgzsl.model.kept_weights import CastWeights, keeps_nothing
+from dkgzsl.model.kept_weights import CastWeights
 
 # Published for 196 regions; `RegionLimits` carries them over to other grids.
 _PUBLISHED_REGIONS = 196
@@ -91,11 +91,19 @@ class FeatureDenoising(nn.Module):
         channels: size of a token.
         grid: rows and columns of the regions.
         classes: classes of the auxiliary head.
+        reads_in: precision of the convolution where no gradient is wanted; everything else is in float32 then.
     """
 
-    def __init__(self, channels: int, grid: tuple[int, int], classes: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        grid: tuple[int, int],
+        classes: int,
+        *,
+        reads_in: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.reads_in = grid, reads_in
         regions = grid[0] * grid[1]
         self.limits = RegionLimits.of(regions)
         # Conv1d(channels, channels, 3) as one product: weights of the region before, the region, the region after.
@@ -115,15 +123,18 @@ class FeatureDenoising(nn.Module):
         return torch.sigmoid(self._convolved(torch.cat([before, regions, after], dim=2)))
 
     def _convolved(self, neighbours: Tensor) -> Tensor:
-        """The product, whose 3 C x C weights cost one image more than the backbone's would if cast each time."""
-        device = neighbours.device.type
-        if keeps_nothing() or not torch.is_autocast_enabled(device):
+        """The product; its 3 C x C weights, cast for every image, would cost one image more than the product."""
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if self.reads_in == torch.float32 or (torch.is_grad_enabled() and not tracing):
             product: Tensor = self.convolution(neighbours)
             return product
-        low = torch.get_autocast_dtype(device)
-        weight, bias = self._low.of((self.convolution.weight, self.convolution.bias), low)
-        with torch.autocast(device, enabled=False):
-            return nn.functional.linear(neighbours.to(low), weight, bias)
+        given = (self.convolution.weight, self.convolution.bias)
+        if tracing:  # rounded alike, multiplied in float32: few runtimes multiply in bfloat16
+            weight, bias = (w.detach().to(self.reads_in).float() for w in given)
+            product = nn.functional.linear(neighbours.to(self.reads_in).float(), weight, bias)
+            return product.to(self.reads_in).float()
+        weight, bias = self._low.of(given, self.reads_in)
+        return nn.functional.linear(neighbours.to(self.reads_in), weight, bias).float()
 
     def saliency(
         self,

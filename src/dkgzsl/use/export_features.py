@@ -115,7 +115,7 @@ class TokenFeatures(nn.Module):
 
 
 def _refined(refiner: Refiner, tokens: Tensor) -> dict[str, Tensor]:
-    """SOVR in float32, whatever precision it was trained in."""
+    """SOVR as `Refiner.read` has it."""
     regions = tokens[:, 1:] if refiner.denoising is None else denoised_regions(refiner.denoising, tokens)
     if refiner.attention_layer is None:
         return {"refined": regions.mean(dim=1)}
