@@ -89,6 +89,13 @@ def test_an_unknown_name_is_told_with_the_nearest() -> None:
         load_model(SavedModel("ezsl", {}, {}))
 
 
+def test_a_model_file_of_another_version_is_told() -> None:
+    saved = make_method("eszsl").fit(*_task_and_setting()).save()
+    fewer = {name: tensor for name, tensor in saved.tensors.items() if name != "weights"}
+    with pytest.raises(RunError, match="'eszsl' lacks 'weights'"):
+        load_model(SavedModel("eszsl", fewer, saved.values))
+
+
 @pytest.mark.usefixtures("outside")
 def test_a_method_from_outside_joins_without_a_fork() -> None:
     assert method_names()[-3:] == ("broken", "guess", "wrong")

@@ -213,14 +213,21 @@ def load_model(saved: SavedModel) -> Model:
     """The model that was saved.
 
     Raises:
-        RunError: no model of that name is known.
+        RunError: no model of that name is known, or the file lacks what the model needs.
     """
     known = _models(_OWN)
     if saved.method not in known:  # only now: a broken method from outside must not spoil ours
         known |= _models(_outside())
     if saved.method not in known:
         raise RunError(f"unknown method {saved.method!r}", fix=nearest(saved.method, known, of="methods"))
-    model: Model = _load(known[saved.method], f"model {saved.method!r}").load(saved)
+    kind = _load(known[saved.method], f"model {saved.method!r}")
+    try:
+        model: Model = kind.load(saved)
+    except KeyError as missing:
+        raise RunError(
+            f"the file of the model {saved.method!r} lacks {missing}",
+            fix="another version of dkgzsl made it, or it is damaged: train again",
+        ) from missing
     return model
 
 
