@@ -22,7 +22,8 @@ import torch
 from dkgzsl import load_dataset
 from dkgzsl.config import KnowledgeConfig
 from dkgzsl.evaluation.examination import final_of, validation_of
-from dkgzsl.evaluation.protocols import ValidationJudge, validated
+from dkgzsl.evaluation.judges import ValidationJudge
+from dkgzsl.evaluation.protocols import validated
 from dkgzsl.learning.looks import is_look
 from dkgzsl.methods.knowledge import KnowledgeMethod
 from dkgzsl.methods.knowledge_model import KnowledgeModel

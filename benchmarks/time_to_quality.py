@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 
 from dkgzsl import load_dataset
 from dkgzsl.evaluation.examination import validation_of
-from dkgzsl.evaluation.protocols import ValidationJudge
+from dkgzsl.evaluation.judges import ValidationJudge
 from dkgzsl.methods.registry import make_method, method_info
 
 METHODS = ("dkgzsl", "paper", "ale", "class-norm", "f-clswgan", "f-vaegan", "cada-vae")

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from dkgzsl.config import AdversarialConfig, ClassifierConfig, KnowledgeConfig, TrainConfig
 from dkgzsl.evaluation.examination import Examination
-from dkgzsl.evaluation.protocols import ValidationJudge
+from dkgzsl.evaluation.judges import ValidationJudge
 from dkgzsl.methods.base import Model, Setting, Task
 from dkgzsl.methods.knowledge import KnowledgeMethod
 from dkgzsl.runs.plan import Plan
