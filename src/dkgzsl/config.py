@@ -179,8 +179,8 @@ class RefinementConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Train on a data set, score it, leave a run folder."""
+class DataConfig:
+    """Which data is learned from, and what of it: the settings that `train` and `tune` share."""
 
     name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_FOLDER")] = None
     """Data set by name (numbers, AWA2, CUB, SUN, ...), a folder in the xlsa17 layout, or an imported problem."""
@@ -194,17 +194,23 @@ class TrainConfig:
     """Further feature files or stores of the same images, by other backbones: global vectors side by side."""
     semantics: str | None = None
     """Class descriptions by name (default: from the preset)."""
+    backbone: str | None = None
+    """Backbone of the features (resnet101, vit-b/16, ...): chooses feature file and preset."""
+    representation: tuple[str, ...] | None = None
+    """How region features become a vector; several are tried on validation classes. Blocks joined by +: pooled,
+    mean, maximum, generalised, refined, scores, beside (default: pooled, and pooled+scores; paper: refined)."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(DataConfig):
+    """Train on a data set, score it, leave a run folder."""
+
     variant: Variant | None = None
     """dkgzsl: knowledge in closed form (default); paper: the published, adversarial form."""
     protocol: Protocol = "validated"
     """validated: choices on validation classes, test scored once; paper: best on the test set, as published."""
     config: str | None = None
     """YAML file with any of these settings, under every flag."""
-    backbone: str | None = None
-    """Backbone of the features (resnet101, vit-b/16, ...): chooses feature file and preset."""
-    representation: tuple[str, ...] | None = None
-    """How region features become a vector; several are tried on validation classes. Blocks joined by +: pooled,
-    mean, maximum, generalised, refined, scores, beside (default: pooled, and pooled+scores; paper: refined)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None
@@ -322,28 +328,12 @@ class BenchmarkConfig:
 
 
 @dataclass(frozen=True)
-class TuneConfig:
+class TuneConfig(DataConfig):
     """Search for settings on your own data, judged on validation classes; test images are not looked at.
 
     What the search leaves in --out: best.yaml for `dkgzsl train`, trials.csv, and the journal it continues from.
     """
 
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_FOLDER")] = None
-    """Data set by name (numbers, AWA2, CUB, SUN, ...), a folder in the xlsa17 layout, or an imported problem."""
-    dataset: str | None = None
-    """The same as NAME_OR_FOLDER."""
-    data_root: str | None = None
-    """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
-    features: str | None = None
-    """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store (default: from the backbone)."""
-    beside: tuple[str, ...] = ()
-    """Further feature files or stores of the same images, by other backbones: global vectors side by side."""
-    semantics: str | None = None
-    """Class descriptions by name (default: from the preset)."""
-    backbone: str | None = None
-    """Backbone of the features (resnet101, vit-b/16, ...): chooses feature file and preset."""
-    representation: tuple[str, ...] | None = None
-    """How region features become a vector, as for train; the search chooses among several."""
     variant: Variant | None = None
     """dkgzsl: knowledge in closed form (default); paper: the published, adversarial form."""
     device: str | None = None
