@@ -58,19 +58,23 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
-    """The commit of a checkout of this package; None where it is installed otherwise."""
+def _commit(file: Path = Path(__file__)) -> str | None:
+    """The commit of a checkout of this package; None where it is installed otherwise.
+
+    A virtual environment often lies in the repository of a user's own project, which tracks none of our files.
+    """
     try:
-        found = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
+        _git(file, "ls-files", "--error-unmatch", file.name)
+        return _git(file, "rev-parse", "HEAD") or None
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
+
+
+def _git(file: Path, *words: str) -> str:
+    found = subprocess.run(
+        ["git", "-C", str(file.parent), *words], capture_output=True, text=True, timeout=5, check=True
+    )
+    return found.stdout.strip()
 
 
 def _device_name(device: torch.device) -> str:
