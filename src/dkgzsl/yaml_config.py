@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from dkgzsl.errors import ConfigError, nearest
 
@@ -49,6 +49,8 @@ def _load(text: str) -> Any:
 def from_mapping(config: type[C], content: Any, *, where: str) -> C:
     """Build the dataclass `config` from nested mappings, checking every key and value.
 
+    One value may stand where several are taken, as on the command line.
+
     Raises:
         ConfigError: a key or a value does not fit; the message names the nearest key.
     """
@@ -56,13 +58,29 @@ def from_mapping(config: type[C], content: Any, *, where: str) -> C:
 
     _check_keys(config, content, where)
     try:
-        return pydantic.TypeAdapter(config).validate_python(content)
+        return pydantic.TypeAdapter(config).validate_python(_listed(config, content))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         if isinstance(cause := first.get("ctx", {}).get("error"), ConfigError):
             raise cause from error
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{key}: {first['msg'].lower()}, not {first['input']!r}", where=where) from error
+
+
+def _listed(config: Any, content: dict[str, Any]) -> dict[str, Any]:
+    """The same with a list of one value for a single value, where the setting is a list."""
+    kinds, sections = get_type_hints(config), {f.name: f.default_factory for f in fields(config)}
+    listed = dict(content)
+    for key, value in content.items():
+        if is_dataclass(sections[key]):
+            listed[key] = _listed(sections[key], value)
+        elif isinstance(value, str | int | float) and _takes_several(kinds[key]):
+            listed[key] = [value]
+    return listed
+
+
+def _takes_several(kind: Any) -> bool:
+    return get_origin(kind) is tuple or any(get_origin(one) is tuple for one in get_args(kind))
 
 
 def _check_keys(config: Any, content: Any, where: str, prefix: str = "") -> None:

@@ -163,13 +163,16 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys, data, tmp_path) ->
 def test_yaml_lies_under_the_flags(capsys, data, tmp_path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(
-        "seeds: 2\nbaseline: none\nknowledge: {components: [20], ridge: [0.1], episodes: off, unit_length: on}\n"
+        "seeds: 2\nbaseline: none\nrepresentation: pooled\n"
+        "knowledge: {components: 20, ridge: [0.1], episodes: off, unit_length: on}\n"
     )
     out = tmp_path / "run"
     result = train(capsys, data, "--config", str(file), "--seeds", "1", "--out", str(out))
     assert result["seeds"] == [0]
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert config["knowledge"]["ridge"] == [0.1]
+    assert config["knowledge"]["components"] == [20]  # one value may stand where several are taken
+    assert config["representation"] == ["pooled"]
     assert config["baseline"] == "none"
     assert config["knowledge"]["episodes"] == "off"
     assert config["knowledge"]["unit_length"] == "on"
@@ -182,6 +185,7 @@ def test_yaml_lies_under_the_flags(capsys, data, tmp_path) -> None:
         ("knowledge: {rigde: [1]}", "did you mean 'ridge'"),
         ("seeds: many", "seeds"),
         ("knowledge: 3", "knowledge"),
+        ("knowledge: {ridge: much}", "ridge"),
         ("- 1", "names and values"),
         ("seeds: [", "not a YAML file"),
     ],
