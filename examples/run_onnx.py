@@ -15,8 +15,7 @@ def pixels_of(path: str, how: dict) -> np.ndarray:
     assert how["crop_mode"] in ("center", "squash"), "this script does not pad"
     sides = [int(side / how["crop_share"]) for side in (wide, high)]  # what is resized is wider than what is kept
     if how["crop_mode"] == "center":
-        assert how["crop_mode"] in ("center", "squash"), "this script does not pad"
-    sides = [int(max(sides) * side / min(image.size)) for side in image.size]
+        sides = [int(max(sides) * side / min(image.size)) for side in image.size]
     image = image.resize(sides, filters[how["interpolation"].upper()])
     left, top = round((sides[0] - wide) / 2), round((sides[1] - high) / 2)
     return np.asarray(image.crop((left, top, left + wide, top + high)))

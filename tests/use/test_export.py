@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 from dkgzsl.cli.main import main
 from dkgzsl.data.load import load_dataset
 from dkgzsl.data.numbers import number_images
+from dkgzsl.features.preprocessing import Preprocessing
 from dkgzsl.learning.checkpoint import read_checkpoint, write_checkpoint
 from dkgzsl.use import export
 from dkgzsl.use.onnx_file import read_metadata, run_onnx
@@ -140,19 +142,37 @@ def test_a_class_that_was_added(capsys, made, tmp_path) -> None:
     assert exported(capsys, *words, "--version", "0")["classes"] == 9
 
 
-def test_refinement_in_bfloat16_is_exported_in_float32(capsys, made, tmp_path) -> None:
-    run, file = tmp_path / "run", tmp_path / "x.onnx"
-    shutil.copytree(made.run, run)
-    saved = run / "representation.safetensors"
-    tensors, values = read_checkpoint(saved)
-    values["refiner"]["config"]["precision"] = "bfloat16"
-    write_checkpoint(saved, tensors, values)
-    assert exported(capsys, str(run), "--out", str(file), "--features-only")["difference"] < 1e-4
-    tokens = np.random.default_rng(0).gamma(1.0, 1.0, (4, *Recognizer.from_run(run).record.features))
-    tokens = tokens.astype(np.float32)
-    in_float32, in_bfloat16 = (Recognizer.from_run(path).probabilities(tokens) for path in (made.run, run))
-    np.testing.assert_allclose(run_onnx(file, tokens)[0], in_float32, atol=1e-4)
-    assert np.abs(in_float32 - in_bfloat16).max() > 1e-4, "otherwise nothing was tested"
+def test_what_fde_rounds_is_rounded_in_the_file(capsys, made, tmp_path) -> None:
+    tokens = np.random.default_rng(0).gamma(1.0, 1.0, (4, *Recognizer.from_run(made.run).record.features))
+    tokens, own = tokens.astype(np.float32), {}
+    for precision in ("float32", "bfloat16"):
+        run, file = tmp_path / precision, tmp_path / f"{precision}.onnx"
+        shutil.copytree(made.run, run)
+        saved = run / "representation.safetensors"
+        tensors, values = read_checkpoint(saved)
+        values["refiner"]["config"]["precision"] = precision
+        write_checkpoint(saved, tensors, values)
+        exported(capsys, str(run), "--out", str(file), "--features-only")
+        own[precision] = Recognizer.from_run(run).probabilities(tokens)
+        np.testing.assert_allclose(run_onnx(file, tokens)[0], own[precision], atol=2e-5)
+    assert np.abs(own["float32"] - own["bfloat16"]).max() > 1e-4, "otherwise nothing was tested"
+
+
+@pytest.mark.parametrize("mode", ["center", "squash"])
+@pytest.mark.parametrize("size", [(64, 48), (37, 90), (50, 50)])
+def test_the_script_cuts_photos_as_the_package_does(mode, size) -> None:
+    from PIL import Image
+
+    how = Preprocessing((32, 32), 0.875, mode, "bicubic", (0.5,) * 3, (0.5,) * 3)
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    names: dict = {}
+    exec(SCRIPT.read_text().split("session = ")[0], names)
+    buffer = BytesIO()
+    Image.fromarray(noise).save(buffer, "png")
+    buffer.seek(0)
+    assert np.array_equal(
+        names["pixels_of"](buffer, how.record()), how.pixels(Image.fromarray(noise)).transpose(1, 2, 0)
+    )
 
 
 def test_mistakes_are_told_and_leave_nothing(capsys, made, tmp_path, monkeypatch) -> None:
@@ -166,6 +186,6 @@ def test_mistakes_are_told_and_leave_nothing(capsys, made, tmp_path, monkeypatch
     assert "no such" in refused(capsys, run, *out, "--weights", str(tmp_path / "none.safetensors"))
     assert "nothing here to predict with" in refused(capsys, str(tmp_path), *out)
     assert "no version 7" in refused(capsys, run, *out, "--version", "7")
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    monkeypatch.setattr(export, "TOLERANCE_OF_CUTS", -1.0)
     assert "differ by up to" in refused(capsys, run, *out, "--features-only")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.safetensors"]
