@@ -74,7 +74,7 @@ def _listed(config: Any, content: dict[str, Any]) -> dict[str, Any]:
     for key, value in content.items():
         if is_dataclass(sections[key]):
             listed[key] = _listed(sections[key], value)
-        elif isinstance(value, str | int | float) and _takes_several(kinds[key]):
+        elif isinstance(value, str | int | float) and not isinstance(value, bool) and _takes_several(kinds[key]):
             listed[key] = [value]
     return listed
 

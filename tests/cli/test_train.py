@@ -186,6 +186,7 @@ def test_yaml_lies_under_the_flags(capsys, data, tmp_path) -> None:
         ("seeds: many", "seeds"),
         ("knowledge: 3", "knowledge"),
         ("knowledge: {ridge: much}", "ridge"),
+        ("knowledge: {components: true}", "components"),
         ("- 1", "names and values"),
         ("seeds: [", "not a YAML file"),
     ],

@@ -14,6 +14,7 @@ from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.methods.base import Generator, Model, SavedModel, Task
 from dkgzsl.methods.paper import PaperMethod
 from dkgzsl.methods.paper_model import PaperModel, description_scale
+from dkgzsl.methods.registry import load_model
 
 ADVERSARIAL = AdversarialConfig(
     hidden_size=32, learning_rate=2e-3, fusion_learning_rate=1e-3, gamma=10.0, evaluate_every=2
@@ -146,6 +147,15 @@ def test_classes_added_later_are_as_if_trained_with(task: Task) -> None:
     grown = reopened(method().fit(fewer, setting)).with_classes(task.semantics, task.unseen)
     assert torch.equal(grown.scores(task.features), whole.scores(task.features))
     assert torch.equal(grown.conventional_scores(task.features), whole.conventional_scores(task.features))
+
+
+@pytest.mark.parametrize("name", ["generator.", "training.features"])
+def test_a_file_that_lacks_weights_is_told(task: Task, name: str) -> None:
+    saved = method().fit(task, {"epochs": 1, "classifier_epochs": 1}).save()
+    first = next(key for key in saved.tensors if key.startswith(name))
+    fewer = {key: tensor for key, tensor in saved.tensors.items() if key != first}
+    with pytest.raises(RunError, match="the file of the model 'paper'"):
+        load_model(SavedModel(saved.method, fewer, saved.values))
 
 
 def test_classes_may_be_taken_away_to_the_last(task: Task) -> None:

@@ -4,9 +4,10 @@ import pickle
 import pytest
 import torch
 
-from dkgzsl.learning.precision import resolved
+from dkgzsl.model import feature_denoising
 from dkgzsl.model.feature_denoising import FeatureDenoising
-from dkgzsl.model.kept_weights import CastWeights
+from dkgzsl.model.kept_weights import KeptResult
+from dkgzsl.model.precision import resolved
 
 
 @pytest.fixture
@@ -54,10 +55,36 @@ def test_changed_weights_are_cast_anew(encoder: FeatureDenoising, change: str) -
     assert not torch.equal(before, after)
 
 
-def test_kept_weights_do_not_travel() -> None:
-    kept = CastWeights()
-    kept.of([torch.ones(3)], torch.bfloat16)
-    assert pickle.loads(pickle.dumps(kept))._kept is None
+def test_weights_made_where_others_lay_are_not_taken_for_them() -> None:
+    """Memory that one tensor gives back is often the next one's: equal address, equal version."""
+    kept: KeptResult[float] = KeptResult()
+    with torch.no_grad():
+        for value in range(20):
+            weight = torch.full((4096,), float(value))
+            assert kept.of([weight], None, lambda: float(weight[0])) == value  # noqa: B023
+            del weight
+
+
+def test_what_is_kept_does_not_travel() -> None:
+    kept: KeptResult[int] = KeptResult()
+    weights = [torch.ones(3)]
+    kept.of(weights, None, lambda: 1)
+    assert kept.of(weights, None, lambda: 2) == 1
+    assert kept.of(weights, "otherwise", lambda: 2) == 2
+    for copied in (pickle.loads(pickle.dumps(kept)), copy.deepcopy(kept)):
+        assert copied.of(weights, "otherwise", lambda: 3) == 3
+
+
+def test_where_bfloat16_is_emulated_the_product_is_rounded_alike(encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, found = torch.rand(2, 10, 16), []
+    for has_it in (True, False):
+        monkeypatch.setattr(feature_denoising, "multiplies_in_bfloat16", lambda device, known=has_it: known)
+        with torch.no_grad():
+            found.append(encoder.encode(tokens[:, 1:]))
+    full = FeatureDenoising(16, (3, 3), 5).eval()
+    full.load_state_dict(encoder.state_dict())
+    apart = (found[0] - full.encode(tokens[:, 1:])).abs().mean()
+    assert (found[0] - found[1]).abs().mean() < 0.05 * apart
 
 
 def test_an_open_precision_is_the_device_s(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 class Config:
     """Add a class to a run by its description; no photo is needed, a few sharpen it.
 
-    The default form adds it by its prototype, which is solved. Forms with a softmax synthesize features of it,
-    and train the new class's part of the softmax beside the others, which stay. The run gets a new version, which
-    predict and evaluate use from then on; older versions stay.
+    The default form adds it by its prototype, which is solved, at once. With --classifier softmax features of it
+    are synthesized, and its part of the softmax is trained beside the others, which stay. The published form
+    trains its softmax again, on the real features it keeps and on synthesized ones. The run gets a new version,
+    which predict and evaluate use from then on; older versions stay.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

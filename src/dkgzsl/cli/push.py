@@ -11,7 +11,10 @@ import tyro
 
 @dataclass(frozen=True)
 class Config:
-    """Push a finished run: model, settings, figures and card; no photos, no paths of this machine."""
+    """Push a finished run: model, settings, figures and card; no photos, no paths of this machine.
+
+    The model of the published form holds the features of its training images, which go with it.
+    """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""

@@ -35,7 +35,7 @@ from dkgzsl.model.networks import Networks
 BETAS = (0.5, 0.999)
 """Adam's decay rates, in all of the method's training."""
 
-_WEIGHTS, _EPOCH = 0, 1  # places of random streams; methods/paper.py has further ones
+_WEIGHTS, _EPOCH = 0, 1  # places of random streams; methods/paper_classifiers.py has further ones
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from dkgzsl.config import RefinementConfig
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.token_stream import TokenArray, read_ahead
-from dkgzsl.learning.precision import resolved
 from dkgzsl.learning.refinement_batches import balanced_positions
 from dkgzsl.model.attribute_attention import Attended, AttributeAttention, class_scores, seen_class_loss
 from dkgzsl.model.feature_denoising import FeatureDenoising
+from dkgzsl.model.precision import resolved
 
 FeatureKind = Literal["refined", "scores"]
 STEPS = 600

@@ -122,7 +122,7 @@ class Extendable(Protocol):
         ...
 
     def with_classes(self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]) -> Model:
-        """The same model over other described classes; what is known of the seen ones stays.
+        """The same model over other described classes; what was learned of the seen ones' images stays.
 
         Args:
             semantics: of all classes; class numbers that the model knows already keep their description.

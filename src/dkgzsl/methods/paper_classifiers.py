@@ -2,7 +2,8 @@
 
 Source: DKGZSL (IEEE TCSVT 2025); METHOD sections 2 and 3. The step is kept whole with its model, real features
 included, so that it can be taken again when classes come or go: such a model is the one that would have been
-trained with those classes, since the generator has never seen an unseen class's description.
+trained with those classes in that order, since the generator has never seen an unseen class's description. On
+another kind of device than the run was trained on it is another draw of the same training.
 """
 
 from __future__ import annotations
@@ -107,10 +108,13 @@ class ClassifierTraining:
 
     def values(self) -> dict[str, Any]:
         """The rest, as JSON values."""
-        names = ("per_class", "learning_rate", "seed", "generator_epoch")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in _VALUES}
 
     @classmethod
     def from_saved(cls, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> ClassifierTraining:
         """The training whose `tensors` and `values` these are."""
-        return cls(tensors["training.features"], tensors["training.labels"], **values)
+        known = {name: values[name] for name in _VALUES}
+        return cls(tensors["training.features"], tensors["training.labels"], **known)
+
+
+_VALUES = ("per_class", "learning_rate", "seed", "generator_epoch")

@@ -92,8 +92,8 @@ class PaperModel:
     ) -> PaperModel:
         """The same generator over other described classes, both classifiers trained again.
 
-        The same numbers and the same descriptions give the same model: it does not matter which classes were there
-        first. Deviation: the published form has no such step.
+        The same numbers and the same descriptions give the same model, on the same kind of device: it does not
+        matter which classes were there first. Deviation: the published form has no such step.
         """
         unseen = unseen.to(self.unseen).sort().values
         semantics = semantics.to(self.semantics)

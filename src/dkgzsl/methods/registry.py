@@ -223,11 +223,12 @@ def load_model(saved: SavedModel) -> Model:
     kind = _load(known[saved.method], f"model {saved.method!r}")
     try:
         model: Model = kind.load(saved)
-    except KeyError as missing:
+    except (KeyError, RuntimeError) as error:  # RuntimeError: torch misses weights, or they have other shapes
+        why = f"lacks {error}" if isinstance(error, KeyError) else f"does not fit: {error}"
         raise RunError(
-            f"the file of the model {saved.method!r} lacks {missing}",
+            f"the file of the model {saved.method!r} {why}",
             fix="another version of dkgzsl made it, or it is damaged: train again",
-        ) from missing
+        ) from error
     return model
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dkgzsl.model.kept_weights import keeps_nothing, state_of
+from dkgzsl.model.kept_weights import KeptResult, keeps_nothing
 
 _PUBLISHED_REGIONS = 196
 _PUBLISHED_KEPT = 80
@@ -51,7 +51,7 @@ class AttributeAttention(nn.Module):
         self.vectors = nn.Parameter(nn.functional.normalize(vectors.float(), dim=1))
         self.score_weight = nn.Parameter(torch.randn(vectors.shape[1], channels, generator=generator))
         self.attention_weight = nn.Parameter(torch.zeros(vectors.shape[1], channels))
-        self._kept: tuple[tuple[object, ...], Tensor] | None = None
+        self._kept: KeptResult[Tensor] = KeptResult()
 
     def forward(self, regions: Float[Tensor, "batch regions channels"]) -> Attended:
         """Attention, scores and refined feature of raw or denoised regions."""
@@ -69,15 +69,8 @@ class AttributeAttention(nn.Module):
         """
         if keeps_nothing():
             return self._multiplied()
-        device = self.vectors.device
         weights = (self.vectors, self.attention_weight, self.score_weight)
-        key = (*state_of(*weights), torch.is_autocast_enabled(device.type))
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, self._multiplied()
-        return self._kept[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None}
+        return self._kept.of(weights, torch.is_autocast_enabled(self.vectors.device.type), self._multiplied)
 
     def _multiplied(self) -> Tensor:
         return torch.cat([self.vectors @ self.attention_weight, self.vectors @ self.score_weight])

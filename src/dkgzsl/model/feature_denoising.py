@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from torch import Tensor, nn
 
-from dkgzsl.model.kept_weights import CastWeights
+from dkgzsl.model.kept_weights import KeptResult, records_a_graph
+from dkgzsl.model.precision import multiplies_in_bfloat16
 
 # Published for 196 regions; `RegionLimits` carries them over to other grids.
 _PUBLISHED_REGIONS = 196
@@ -110,7 +111,7 @@ class FeatureDenoising(nn.Module):
         self.convolution = nn.Linear(3 * channels, channels)
         self.queries = nn.Parameter(torch.randn(regions, channels))
         self.class_head = auxiliary_head(channels, classes)
-        self._low = CastWeights()
+        self._kept: KeptResult[list[Tensor]] = KeptResult()
 
     def encode(self, regions: Float[Tensor, "batch regions channels"]) -> Float[Tensor, "batch regions channels"]:
         """x: the regions after convolution and sigmoid, 0 to 1, not yet gated.
@@ -124,17 +125,28 @@ class FeatureDenoising(nn.Module):
 
     def _convolved(self, neighbours: Tensor) -> Tensor:
         """The product; its 3 C x C weights, cast for every image, would cost one image more than the product."""
-        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        if self.reads_in == torch.float32 or (torch.is_grad_enabled() and not tracing):
+        recording = records_a_graph()
+        if self.reads_in == torch.float32 or (torch.is_grad_enabled() and not recording):
             product: Tensor = self.convolution(neighbours)
             return product
+        low = neighbours.to(self.reads_in)
+        if recording or not multiplies_in_bfloat16(neighbours.device):
+            # Rounded alike, multiplied in float32: most runtimes and many processors have no such products.
+            weight, bias = self._weights(self.reads_in, torch.float32, keep=not recording)
+            return nn.functional.linear(low.float(), weight, bias).to(self.reads_in).float()
+        weight, bias = self._weights(self.reads_in, keep=True)
+        return nn.functional.linear(low, weight, bias).float()
+
+    def _weights(self, *casts: torch.dtype, keep: bool) -> list[Tensor]:
         given = (self.convolution.weight, self.convolution.bias)
-        if tracing:  # rounded alike, multiplied in float32: few runtimes multiply in bfloat16
-            weight, bias = (w.detach().to(self.reads_in).float() for w in given)
-            product = nn.functional.linear(neighbours.to(self.reads_in).float(), weight, bias)
-            return product.to(self.reads_in).float()
-        weight, bias = self._low.of(given, self.reads_in)
-        return nn.functional.linear(neighbours.to(self.reads_in), weight, bias).float()
+
+        def cast() -> list[Tensor]:
+            made = [weight.detach() for weight in given]
+            for dtype in casts:
+                made = [weight.to(dtype) for weight in made]
+            return made
+
+        return self._kept.of(given, casts, cast) if keep else cast()
 
     def saliency(
         self,

@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+R = TypeVar("R")
+
 
 def keeps_nothing() -> bool:
     """Whether results have to be computed anew: under gradients, and where a graph is being recorded."""
-    return torch.is_grad_enabled() or torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore
+    return torch.is_grad_enabled() or records_a_graph()
 
 
-def state_of(*weights: Tensor) -> tuple[object, ...]:
-    """Differs as soon as a weight is changed, replaced or moved.
+def records_a_graph() -> bool:
+    """Whether operations are being recorded to be run elsewhere."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore
 
-    Weights made in inference mode count no versions; they are made, used and dropped there.
+
+class _Entry(NamedTuple, Generic[R]):
+    weights: tuple[Tensor, ...]
+    state: tuple[object, ...]
+    result: R
+
+    def is_of(self, weights: Sequence[Tensor]) -> bool:
+        return all(kept is given for kept, given in zip(self.weights, weights, strict=True))
+
+
+class KeptResult(Generic[R]):
+    """The last result for some weights; neither copied nor pickled along.
+
+    A result is used again for the very same tensors, unchanged: neither written to in place nor given other data.
+    They are kept alive, so that an identity cannot be used again. Weights made in inference mode count no
+    versions; they must not be written to.
     """
-    return tuple((w.data_ptr(), None if w.is_inference() else w._version, w.device) for w in weights)
-
-
-class CastWeights:
-    """Weights in another precision, cast once instead of at every prediction; neither copied nor pickled along."""
 
     def __init__(self) -> None:
-        self._kept: tuple[tuple[object, ...], list[Tensor]] | None = None
+        self._entry: _Entry[R] | None = None
 
-    def of(self, weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-        """`weights` in `dtype`; callers must not change them."""
-        key = (*state_of(*weights), dtype)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, [weight.to(dtype) for weight in weights]
-        return self._kept[1]
+    def of(self, weights: Sequence[Tensor], how: object, compute: Callable[[], R]) -> R:
+        """`compute()`, or its last result.
+
+        Args:
+            weights: all that it depends on, but for `how`.
+            how: what else decides the result, to be compared.
+            compute: the function.
+        """
+        state = (how, *((w.data_ptr(), None if w.is_inference() else w._version) for w in weights))
+        entry = self._entry
+        if entry is None or entry.state != state or not entry.is_of(weights):
+            entry = self._entry = _Entry(tuple(weights), state, compute())
+        return entry.result
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_kept": None}
+        return {"_entry": None}

@@ -14,7 +14,8 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.data.splits import validation_cut
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.learning.refinement import Progress
-from dkgzsl.learning.representation import Representation, representations
+from dkgzsl.learning.representation import Representation, learns, representations
+from dkgzsl.model.precision import resolved
 from dkgzsl.presets import preset_of, resolve_paper
 
 
@@ -119,6 +120,9 @@ def make_plan(config: TrainConfig) -> Plan:
         representation=_representation(config, problem, variant),
         classifier=config.classifier or ("density" if variant == "dkgzsl" else "softmax"),
     )
+    if any(learns(name) for name in config.representation or ()):  # so that config.yaml says which it was
+        precision = resolved(config.refinement.precision, device)
+        config = replace(config, refinement=replace(config.refinement, precision=precision))
     seeds = tuple(range(first, first + config.seeds))
     return Plan(config, problem, variant, seeds, device, tuple(notes))
 

@@ -12,7 +12,7 @@ from dkgzsl.errors import ConfigError
 from dkgzsl.presets import resolve_paper
 from dkgzsl.runs.plan import DEFAULT_REPRESENTATIONS, Plan, device_of
 
-SEEN_SHRINKAGE = (0.1, 0.2, *KnowledgeConfig.shrinkage)
+SEEN_SHRINKAGE = tuple(sorted({0.2, *KnowledgeConfig.shrinkage}))
 """Tried where classes are not described: seen classes alone are told apart better with less."""
 
 

@@ -291,6 +291,11 @@ class Recognizer:
             if name in self.known_names:
                 raise DataError(f"there is a class {name!r} already", fix="take another name, or remove it first")
             self._check_vector(name, vector)
+        if photos and not isinstance(self.model, Sharpenable):
+            raise DataError(
+                "photos sharpen the prototypes of the default form; this model has none",
+                fix="describe the class alone, or train the default: class densities",
+            )
         before = self.model.semantics
         rows = np.stack([np.asarray(vector, dtype=np.float32) for vector in described.values()])
         numbers = range(len(before), len(before) + len(rows))
@@ -300,11 +305,7 @@ class Recognizer:
             torch.tensor([*described_before, *numbers]).to(self.model.unseen),
         )
         for name, features in (photos or {}).items():
-            if not isinstance(model, Sharpenable):
-                raise DataError(
-                    "photos sharpen the prototypes of the default form; this model has none",
-                    fix="describe the class alone, or train the default: class densities",
-                )
+            assert isinstance(model, Sharpenable), "the same kind of model, told above"
             model = model.with_photos(numbers[list(described).index(name)], self.vectors(features))
         evidence = self.evidence
         if evidence is not None:

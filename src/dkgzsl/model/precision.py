@@ -17,12 +17,14 @@ def resolved(precision: Literal["auto", "float32", "bfloat16"], device: torch.de
     """`auto` is bfloat16 where the device multiplies in it, float32 where it would be emulated."""
     if precision != "auto":
         return precision
-    return "bfloat16" if _multiplies_in_bfloat16(torch.device(device)) else "float32"
+    return "bfloat16" if multiplies_in_bfloat16(torch.device(device)) else "float32"
 
 
-def _multiplies_in_bfloat16(device: torch.device) -> bool:
+def multiplies_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device has bfloat16 products of its own."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     cpu: Any = torch.cpu
