@@ -38,12 +38,10 @@ def main() -> None:
                 found.setdefault((semantics, name), []).append([getattr(figures, one) for one in FIGURES])
     for (semantics, name), rows in found.items():
         mine, theirs = 100 * np.array(found[semantics, "dkgzsl"]), 100 * np.array(rows)
-        means = ", ".join(
-            f"{one:.1f} ± {spread:.1f}" for one, spread in zip(theirs.mean(0), theirs.std(0, ddof=1), strict=True)
-        )
-        print(
-            f"{semantics} {method_info(name).title}: {means}; ours ahead in {(mine > theirs).sum(0)} of {len(rows)}"
-        )
+        spreads = zip(theirs.mean(0), theirs.std(0, ddof=1), strict=True)
+        means = ", ".join(f"{mean:.1f} ± {spread:.1f}" for mean, spread in spreads)
+        ahead = (mine > theirs).sum(0).tolist()
+        print(f"{semantics} {method_info(name).title}: {means}; ours ahead in {ahead} of {len(rows)}")
 
 
 if __name__ == "__main__":
