@@ -4,7 +4,7 @@ import pickle
 import pytest
 import torch
 
-from dkgzsl.model import feature_denoising
+from dkgzsl.model import low_linear
 from dkgzsl.model.feature_denoising import FeatureDenoising
 from dkgzsl.model.kept_weights import KeptResult
 from dkgzsl.model.precision import resolved
@@ -78,7 +78,7 @@ def test_what_is_kept_does_not_travel() -> None:
 def test_where_bfloat16_is_emulated_the_product_is_rounded_alike(encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, found = torch.rand(2, 10, 16), []
     for has_it in (True, False):
-        monkeypatch.setattr(feature_denoising, "multiplies_in_bfloat16", lambda device, known=has_it: known)
+        monkeypatch.setattr(low_linear, "multiplies_in_bfloat16", lambda device, known=has_it: known)
         with torch.no_grad():
             found.append(encoder.encode(tokens[:, 1:]))
     full = FeatureDenoising(16, (3, 3), 5).eval()

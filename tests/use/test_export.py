@@ -186,6 +186,13 @@ def test_mistakes_are_told_and_leave_nothing(capsys, made, tmp_path, monkeypatch
     assert "no such" in refused(capsys, run, *out, "--weights", str(tmp_path / "none.safetensors"))
     assert "nothing here to predict with" in refused(capsys, str(tmp_path), *out)
     assert "no version 7" in refused(capsys, run, *out, "--version", "7")
-    monkeypatch.setattr(export, "TOLERANCE_OF_CUTS", -1.0)
-    assert "differ by up to" in refused(capsys, run, *out, "--features-only")
+    weights = ["--weights", str(made.weights)]
+    for which, words in (
+        ("TOLERANCE", ["--features-only"]),
+        ("TOLERANCE", weights),
+        ("TOLERANCE_OF_CUTS", weights),
+    ):
+        with monkeypatch.context() as broken:
+            broken.setattr(export, which, -1.0)
+            assert "differ by up to" in refused(capsys, run, *out, *words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.safetensors"]

@@ -76,20 +76,20 @@ def test_classes_added_later_are_those_of_a_training_with_all(changes) -> None:
 
 
 LONGER = replace(QUICK, per_class=40, epochs=10)
-ADVERSARIAL = {"epochs": 60, "classifier_epochs": 10}
+ADVERSARIAL = {"epochs": 90, "classifier_epochs": 30}
 
 
 def paper() -> PaperMethod:
-    return PaperMethod(SMALL, LONGER, epochs=60, batch_size=64)
+    return PaperMethod(SMALL, replace(LONGER, epochs=30), epochs=90, batch_size=64)
 
 
-def joined(early: Recognizer, problem: Problem, *, told: float) -> Recognizer:
-    """With the last class, which must be told from the others that much of the time (by chance 0.5)."""
+def joined(early: Recognizer, problem: Problem) -> Recognizer:
+    """With the last class, which must be told from the others."""
     late = problem.class_names[-1]
     added = early.with_class(late, problem.semantics[-1])
     own = problem.labels == len(problem.class_names) - 1
     score = added.probabilities(problem.features)[:, -1]
-    assert (score[own][:, None] > score[~own]).mean() > told
+    assert (score[own][:, None] > score[~own]).mean() > 0.8  # by chance 0.5
     again = added.without_class(late).with_class(late, problem.semantics[-1])
     assert again.number_of(late) == len(problem.class_names)
     return added
@@ -99,7 +99,7 @@ def test_the_softmax_form_adds_classes_and_keeps_the_rows_it_has() -> None:
     problem = world()
     method = KnowledgeSoftmaxMethod(KnowledgeMethod(FEW), LONGER)
     early = recognizer(without_last(problem, 1), method, SETTING)
-    added = joined(early, problem, told=0.8)
+    added = joined(early, problem)
     before, after = early.model.generalized, added.model.generalized
     assert torch.equal(after.weight[:-1], before.weight)
     assert after.classes.tolist() == list(range(len(problem.class_names)))
@@ -108,7 +108,7 @@ def test_the_softmax_form_adds_classes_and_keeps_the_rows_it_has() -> None:
 def test_the_published_form_adds_classes_as_if_trained_with_them() -> None:
     problem = world()
     early = recognizer(without_last(problem, 1), paper(), ADVERSARIAL)
-    added = joined(early, problem, told=0.7)
+    added = joined(early, problem)
     whole = recognizer(problem, paper(), ADVERSARIAL)
     assert np.array_equal(added.scores(problem.features), whole.scores(problem.features))
 
@@ -124,7 +124,7 @@ def test_a_class_that_was_removed_is_no_rival_of_those_that_come() -> None:
     own = problem.labels == len(problem.class_names) - 1
     assert one not in by_detour.known_names
     assert by_detour.model.unseen.tolist() == [*early.model.unseen.tolist(), len(problem.class_names) - 1]
-    assert (probabilities[own, -1][:, None] > probabilities[~own, -1]).mean() > 0.7
+    assert (probabilities[own, -1][:, None] > probabilities[~own, -1]).mean() > 0.8
 
 
 def test_photos_move_a_class_from_its_description_to_their_mean() -> None:

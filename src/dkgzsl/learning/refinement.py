@@ -17,7 +17,7 @@ from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.token_stream import TokenArray, read_ahead
 from dkgzsl.learning.refinement_batches import balanced_positions
 from dkgzsl.model.attribute_attention import Attended, AttributeAttention, class_scores, seen_class_loss
-from dkgzsl.model.feature_denoising import FeatureDenoising
+from dkgzsl.model.feature_denoising import Denoised, FeatureDenoising
 from dkgzsl.model.precision import resolved
 
 FeatureKind = Literal["refined", "scores"]
@@ -155,13 +155,15 @@ class Refiner(nn.Module):
         """
         if self.denoising is None:
             raise ConfigError("there is no saliency without FDE", fix="train with refinement.denoising trained")
-        return self.denoising.denoise(tokens).saliency
+        denoised: Denoised = self.denoising(tokens)
+        return denoised.saliency
 
     @torch.inference_mode()
     def initial_saliency(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch regions"]:
         """The map as it was before training."""
         before = _initial_denoising(self.shape, self.seed, self.config).to(tokens.device)
-        return before.denoise(tokens).saliency
+        denoised: Denoised = before(tokens)
+        return denoised.saliency
 
     def losses(
         self,
@@ -177,7 +179,8 @@ class Refiner(nn.Module):
                 denoised = self.denoising(tokens)
                 regions = denoised.regions
                 if self.config.denoising == "trained":
-                    losses["denoising"] = nn.functional.cross_entropy(denoised.class_logits.float(), labels)
+                    logits = self.denoising.class_logits(denoised)
+                    losses["denoising"] = nn.functional.cross_entropy(logits.float(), labels)
             if self.attention_layer is not None:
                 scores = class_scores(self.attention_layer(regions).scores, attributes)
                 seen = torch.arange(len(attributes), device=labels.device)
@@ -212,7 +215,7 @@ class Refiner(nn.Module):
         return refiner.eval()
 
     def _regions(self, tokens: Tensor) -> Tensor:
-        return tokens[:, 1:] if self.denoising is None else self.denoising.denoise(tokens).regions
+        return tokens[:, 1:] if self.denoising is None else self.denoising(tokens).regions
 
     def _precision(self) -> AbstractContextManager[Any]:
         device = next(self.parameters(), torch.zeros(0)).device.type

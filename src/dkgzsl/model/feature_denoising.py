@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from torch import Tensor, nn
 
-from dkgzsl.model.kept_weights import KeptResult, records_a_graph
-from dkgzsl.model.precision import multiplies_in_bfloat16
+from dkgzsl.model.low_linear import LowLinear
 
 # Published for 196 regions; `RegionLimits` carries them over to other grids.
 _PUBLISHED_REGIONS = 196
@@ -52,7 +51,7 @@ class RegionLimits(NamedTuple):
         )
 
 
-class Cleaned(NamedTuple):
+class Denoised(NamedTuple):
     """What the encoder makes of a batch.
 
     Attributes:
@@ -62,20 +61,6 @@ class Cleaned(NamedTuple):
 
     regions: Float[Tensor, "batch regions channels"]
     saliency: Float[Tensor, "batch regions"]
-
-
-class Denoised(NamedTuple):
-    """The same with what training needs.
-
-    Attributes:
-        regions: as of `Cleaned`.
-        saliency: as of `Cleaned`.
-        class_logits: the auxiliary head's, over all classes.
-    """
-
-    regions: Float[Tensor, "batch regions channels"]
-    saliency: Float[Tensor, "batch regions"]
-    class_logits: Float[Tensor, "batch classes"]
 
 
 class FeatureDenoising(nn.Module):
@@ -104,14 +89,13 @@ class FeatureDenoising(nn.Module):
         reads_in: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self.grid, self.reads_in = grid, reads_in
+        self.grid = grid
         regions = grid[0] * grid[1]
         self.limits = RegionLimits.of(regions)
         # Conv1d(channels, channels, 3) as one product: weights of the region before, the region, the region after.
-        self.convolution = nn.Linear(3 * channels, channels)
+        self.convolution = LowLinear(3 * channels, channels, reads_in=reads_in)
         self.queries = nn.Parameter(torch.randn(regions, channels))
         self.class_head = auxiliary_head(channels, classes)
-        self._kept: KeptResult[list[Tensor]] = KeptResult()
 
     def encode(self, regions: Float[Tensor, "batch regions channels"]) -> Float[Tensor, "batch regions channels"]:
         """x: the regions after convolution and sigmoid, 0 to 1, not yet gated.
@@ -121,32 +105,7 @@ class FeatureDenoising(nn.Module):
         """
         padded = nn.functional.pad(regions, (0, 0, 1, 1))
         before, after = padded[:, :-2], padded[:, 2:]
-        return torch.sigmoid(self._convolved(torch.cat([before, regions, after], dim=2)))
-
-    def _convolved(self, neighbours: Tensor) -> Tensor:
-        """The product; its 3 C x C weights, cast for every image, would cost one image more than the product."""
-        recording = records_a_graph()
-        if self.reads_in == torch.float32 or (torch.is_grad_enabled() and not recording):
-            product: Tensor = self.convolution(neighbours)
-            return product
-        low = neighbours.to(self.reads_in)
-        if recording or not multiplies_in_bfloat16(neighbours.device):
-            # Rounded alike, multiplied in float32: most runtimes and many processors have no such products.
-            weight, bias = self._weights(self.reads_in, torch.float32, keep=not recording)
-            return nn.functional.linear(low.float(), weight, bias).to(self.reads_in).float()
-        weight, bias = self._weights(self.reads_in, keep=True)
-        return nn.functional.linear(low, weight, bias).float()
-
-    def _weights(self, *casts: torch.dtype, keep: bool) -> list[Tensor]:
-        given = (self.convolution.weight, self.convolution.bias)
-
-        def cast() -> list[Tensor]:
-            made = [weight.detach() for weight in given]
-            for dtype in casts:
-                made = [weight.to(dtype) for weight in made]
-            return made
-
-        return self._kept.of(given, casts, cast) if keep else cast()
+        return torch.sigmoid(self.convolution(torch.cat([before, regions, after], dim=2)))
 
     def saliency(
         self,
@@ -161,20 +120,16 @@ class FeatureDenoising(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "batch tokens channels"]) -> Denoised:
         """Denoise tokens, the global token first, then the grid's rows from top to bottom."""
-        gated, saliency = self._gated(tokens)
-        logits = self.class_head(gated.amax(dim=1))
-        return Denoised(keep_largest(gated, self.limits.kept), saliency, logits)
-
-    def denoise(self, tokens: Float[Tensor, "batch tokens channels"]) -> Cleaned:
-        """The same without the auxiliary head, which only training asks."""
-        gated, saliency = self._gated(tokens)
-        return Cleaned(keep_largest(gated, self.limits.kept), saliency)
-
-    def _gated(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         encoded = self.encode(tokens[:, 1:])
         saliency = self.saliency(encoded, tokens[:, 0])
         saliency = saliency * large_components(saliency.detach(), self.grid, self.limits)
-        return encoded * torch.sigmoid(saliency).unsqueeze(2).to(encoded.dtype), saliency
+        gated = encoded * torch.sigmoid(saliency).unsqueeze(2).to(encoded.dtype)
+        return Denoised(keep_largest(gated, self.limits.kept), saliency)
+
+    def class_logits(self, denoised: Denoised) -> Float[Tensor, "batch classes"]:
+        """The auxiliary head's scores, which only training asks: of each channel's largest region, always kept."""
+        logits: Tensor = self.class_head(denoised.regions.amax(dim=1))
+        return logits
 
 
 def auxiliary_head(channels: int, outputs: int) -> nn.Sequential:

@@ -299,6 +299,7 @@ class Recognizer:
         before = self.model.semantics
         rows = np.stack([np.asarray(vector, dtype=np.float32) for vector in described.values()])
         numbers = range(len(before), len(before) + len(rows))
+        # A removed class keeps its number, but is no rival of those that come.
         described_before = [k for k in self.model.unseen.tolist() if k not in self.record.removed]
         model = self.model.with_classes(
             torch.cat([before, torch.from_numpy(rows).to(before)]),
