@@ -62,6 +62,8 @@ class KnowledgeConfig:
     """Share of the within-class covariance that is replaced by its mean variance, 0 to 1."""
     kernel_width: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
     """Variance of the Gaussian kernel between class descriptions; 0 stands for the linear kernel."""
+    feature_kernel_width: tuple[float, ...] = (0.0, 1.0)
+    """Variance of a Gaussian kernel between images, in median squared distances; 0: the features themselves."""
     ridge: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
     """Ridge of the kernel regression, as a share of the kernel's mean diagonal."""
     seen_blend: tuple[float, ...] = (0.0, 0.5, 1.0)
@@ -85,7 +87,7 @@ class KnowledgeConfig:
         _check(
             self,
             "knowledge.",
-            at_least={"components": 1, "kernel_width": 0},
+            at_least={"components": 1, "kernel_width": 0, "feature_kernel_width": 0},
             above_zero=("ridge",),
             shares=("shrinkage", "seen_blend"),
         )

@@ -1,15 +1,18 @@
 """The default method: options on only where validation says so, or where they are demanded."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
 
 from dkgzsl.config import KnowledgeConfig
+from dkgzsl.data.numbers import numbers
 from dkgzsl.evaluation.examination import final_of
 from dkgzsl.evaluation.protocols import validated
 from dkgzsl.methods.base import Task
 from dkgzsl.methods.knowledge import KnowledgeMethod
+from dkgzsl.methods.knowledge_model import KnowledgeModel
 from worlds import FEW, world
 
 
@@ -69,6 +72,7 @@ def test_what_helps_is_built_upon(task) -> None:
         ({"fusion": "on"}, "fusion", True),
         ({"fusion": "off"}, "fusion", False),
         ({"seen_blend": (1.0,)}, "seen_blend", 1.0),
+        ({"feature_kernel_width": (2.0,)}, "feature_kernel_width", 2.0),
     ],
 )
 def test_what_is_demanded_is_in_every_candidate(task, changes, name, value) -> None:
@@ -76,6 +80,49 @@ def test_what_is_demanded_is_in_every_candidate(task, changes, name, value) -> N
     KnowledgeMethod(replace(AUTO, **changes)).explore(task, judge)
     assert judge.candidates
     assert {setting[name] for setting in judge.candidates} == {value}
+
+
+def test_a_kernel_between_images_is_asked_for_its_constants_only_where_it_leads(task) -> None:
+    def offered(likes):
+        judge = Judge(likes)
+        KnowledgeMethod(replace(AUTO, feature_kernel_width=(0.0, 2.0))).explore(task, judge)
+        return [setting for setting in judge.candidates if setting["feature_kernel_width"]], judge.candidates[-1]
+
+    declined, last = offered(lambda setting: -setting["feature_kernel_width"])
+    assert {setting["seen_blend"] for setting in declined} == {0.0, 0.5}
+    assert len({(setting["kernel_width"], setting["ridge"]) for setting in declined}) == 1
+    assert last["feature_kernel_width"] == 0
+    taken, last = offered(lambda setting: setting["feature_kernel_width"])
+    assert {(setting["kernel_width"], setting["ridge"]) for setting in taken} == set(
+        product(AUTO.kernel_width, AUTO.ridge)
+    )
+    assert last["feature_kernel_width"] == 2
+
+
+def test_a_kernel_between_images_is_saved_and_synthesizes(task) -> None:
+    setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.5}
+    setting |= {"uncertainty": False, "episodes": "off", "fusion": False, "feature_kernel_width": 2.0}
+    features = final_of(world())[1].features
+    model = KnowledgeMethod(FEW).fit(task, setting)
+    plain = KnowledgeMethod(FEW).fit(task, {**setting, "feature_kernel_width": 0.0})
+    again = KnowledgeModel.load(model.save())
+    torch.testing.assert_close(again.scores(features), model.scores(features))
+    assert not torch.allclose(model.scores(features), plain.scores(features))
+    made = model.synthesize(task.semantics[task.unseen], 50, torch.Generator().manual_seed(0))
+    assert (made >= 0).all()
+    recognised = model.conventional_scores(made.flatten(0, 1)).argmax(1).view(len(task.unseen), 50)
+    assert (recognised == task.unseen[:, None]).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("semantics", ["strokes", "names"])
+def test_numbers_take_the_kernel_and_err_less_by_it(semantics) -> None:
+    few = KnowledgeConfig(shrinkage=(0.1,), kernel_width=(0.0,), ridge=(0.03, 0.3), episodes="off")
+    problem = numbers().with_semantics(semantics)
+    taken = validated(KnowledgeMethod(few), problem, seed=0)
+    without = validated(KnowledgeMethod(replace(few, feature_kernel_width=(0.0,))), problem, seed=0)
+    assert taken.setting["feature_kernel_width"] == 1
+    assert taken.figures.t1 >= without.figures.t1
+    assert taken.figures.ausuc > without.figures.ausuc
 
 
 @pytest.mark.parametrize("option", [{"episodes": "weights"}, {"episodes": "residual"}, {"fusion": "on"}])

@@ -21,7 +21,7 @@ from dkgzsl.use.recognizer import Recognizer
 from worlds import QUICK, SMALL
 
 SIDE, SEEN, CLASSES, EACH, ATTRIBUTES = 64, 5, 8, 6, 7
-KINDS = ("density", "balanced", "uncertain", "plain", "softmax", "paper")
+KINDS = ("density", "balanced", "uncertain", "plain", "kernel", "softmax", "paper")
 SETTING = {
     "components": 16, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.5,
     "uncertainty": False, "balance": False, "episodes": "off", "fusion": False,
@@ -100,6 +100,7 @@ def _model(task: Task, kind: str) -> Model:
         config = KnowledgeConfig(components=(16,), shrinkage=(0.5,), square_root="off", unit_length="off")
     knowledge = KnowledgeMethod(config)
     setting = {**SETTING, "uncertainty": kind in ("uncertain", "plain"), "balance": kind == "balanced"}
+    setting["feature_kernel_width"] = 2.0 if kind == "kernel" else 0.0
     if kind == "softmax":
         return KnowledgeSoftmaxMethod(knowledge, QUICK).fit(task, setting)
     return knowledge.fit(task, setting)

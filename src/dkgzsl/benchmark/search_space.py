@@ -77,6 +77,7 @@ _COMPONENTS = (32, 64, 128, 256, 512, 1024, 2048)
 _KNOWLEDGE: Space = {
     "knowledge.shrinkage": Range(0.05, 0.95),
     "knowledge.kernel_width": Range(0.0, 8.0),
+    "knowledge.feature_kernel_width": Choice((0.0, 0.5, 1.0, 2.0, 4.0)),
     "knowledge.ridge": Range(1e-3, 1.0, log=True),
     "knowledge.seen_blend": Range(0.0, 1.0),
     "knowledge.episodes": Choice(("off", "weights")),
@@ -85,6 +86,7 @@ _KNOWLEDGE_START = {
     "knowledge.components": 512,
     "knowledge.shrinkage": 0.6,
     "knowledge.kernel_width": 2.0,
+    "knowledge.feature_kernel_width": 0.0,
     "knowledge.ridge": 0.03,
     "knowledge.seen_blend": 0.5,
     "knowledge.episodes": "weights",
@@ -179,6 +181,7 @@ class Looker:
             "components": components,
             "shrinkage": knowledge.shrinkage[0],
             "kernel_width": knowledge.kernel_width[0],
+            "feature_kernel_width": knowledge.feature_kernel_width[0],
             "ridge": knowledge.ridge[0],
             "seen_blend": knowledge.seen_blend[0],
             "uncertainty": False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from dkgzsl.methods.knowledge_model import (
 )
 from dkgzsl.model.balance import seen_unseen_balance
 from dkgzsl.model.description_maps import DescriptionResidual, DescriptionWeights
+from dkgzsl.model.kernel_components import KernelPrincipalSpace
 from dkgzsl.model.kernel_ridge import DescriptionSpace, KernelRidge
 from dkgzsl.model.prototype_fusion import PrototypeFusion
 from dkgzsl.model.whitening import PrincipalSpace, WhitenedSpace, WithinClassSpectrum
@@ -78,6 +80,7 @@ class KnowledgeMethod:
         uncertain = self.config.uncertainty == "on"
         balanced = self.config.balance == "on" and not uncertain
         plain = {
+            "feature_kernel_width": self.config.feature_kernel_width[0],
             "seen_blend": 0.0,
             "uncertainty": uncertain,
             "balance": balanced,
@@ -86,8 +89,25 @@ class KnowledgeMethod:
         }
         for setting in self._constants():
             best.offer({**setting, "description_root": fitting.root_for(setting), **plain})
+        for changes in self._blends():
+            best.offer({**best.setting, **changes})
+        self._explore_kernels(best, fitting)
         for changes in self._options():
             best.offer({**best.setting, **changes})
+
+    def _explore_kernels(self, best: _Best, fitting: _Fitting) -> None:
+        """Offer the space of each kernel between images; where one leads, ask again what is solved in it."""
+        config = self.config
+        for width in config.feature_kernel_width[1:]:
+            for shrinkage, blend in product(config.shrinkage, config.seen_blend):
+                changes = {"feature_kernel_width": width, "shrinkage": shrinkage, "seen_blend": blend}
+                best.offer({**best.setting, **changes})
+            if best.setting["feature_kernel_width"] != width:
+                continue
+            found = best.setting
+            for kernel_width, ridge in product(config.kernel_width, config.ridge):
+                setting = {**found, "kernel_width": kernel_width, "ridge": ridge}
+                best.offer({**setting, "description_root": fitting.root_for(setting)})
 
     def _demanded(self) -> dict[str, Any]:
         config = self.config
@@ -102,23 +122,19 @@ class KnowledgeMethod:
 
     def _constants(self) -> Iterator[dict[str, Any]]:
         config = self.config
-        for components in config.components:
-            for shrinkage in config.shrinkage:
-                for width in config.kernel_width:
-                    for ridge in config.ridge:
-                        yield {
-                            "components": components,
-                            "shrinkage": shrinkage,
-                            "kernel_width": width,
-                            "ridge": ridge,
-                        }
+        names = ("components", "shrinkage", "kernel_width", "ridge")
+        for values in product(*(getattr(config, name) for name in names)):
+            yield dict(zip(names, values, strict=True))
 
-    def _options(self) -> Iterator[dict[str, Any]]:
+    def _blends(self) -> Iterator[dict[str, Any]]:
         config = self.config
         for blend in config.seen_blend:
             if blend:  # a predicted prototype of a seen class depends on the ridge, its own mean does not
                 for ridge in config.ridge:
                     yield {"seen_blend": blend, "ridge": ridge}
+
+    def _options(self) -> Iterator[dict[str, Any]]:
+        config = self.config
         if config.uncertainty == "auto":
             yield {"uncertainty": True, "balance": False}  # it widens the densities to the same end
         if config.episodes != "off":
@@ -177,10 +193,10 @@ class _Fitting:
         positive = config.square_root != "off" and bool((self.features >= 0).all())
         if config.square_root == "on" and not positive:
             raise ConfigError("negative features have no square root", fix="leave --knowledge.square-root out")
-        square_root = positive
-        self.principal = PrincipalSpace.fit(self.features, max(config.components), square_root=square_root)
-        self._spectra: dict[int, WithinClassSpectrum] = {}
-        self._spaces: dict[tuple[int, float], tuple[MeansSpace, SeenStatistics]] = {}
+        self.square_root, self.components = positive, max(config.components)
+        self._principal: dict[float, PrincipalSpace] = {}
+        self._spectra: dict[tuple[float, int], WithinClassSpectrum] = {}
+        self._spaces: dict[tuple[float, int, float], tuple[MeansSpace, SeenStatistics]] = {}
         described = self.semantics[self.seen]
         open_root = config.description_root == "auto" and bool((described >= 0).all())
         self.roots = (True, False) if open_root else (config.description_root == "on",)
@@ -190,7 +206,7 @@ class _Fitting:
             self.described[root] = descriptions, descriptions(described)
 
     def model(self, setting: Mapping[str, Any]) -> KnowledgeModel:
-        space, statistics = self._space(setting["components"], setting["shrinkage"])
+        space, statistics = self._space(setting)
         width, ridge = setting["kernel_width"], setting["ridge"]
         root = setting["description_root"] if "description_root" in setting else self.root_for(setting)
         descriptions, prepared = self.described[root]
@@ -220,7 +236,7 @@ class _Fitting:
         """
         if len(self.roots) == 1:
             return self.roots[0]
-        means = self._space(setting["components"], setting["shrinkage"])[1].means
+        means = self._space(setting)[1].means
 
         def errors(root: bool) -> Float[Tensor, " seen"]:
             described = self.described[root][1]
@@ -237,19 +253,32 @@ class _Fitting:
         placed = torch.lerp(means, plain(prepared), setting["seen_blend"])
         return seen_unseen_balance(means, placed, means - plain.leave_one_out_errors(), statistics.variance)
 
-    def _space(self, components: int, shrinkage: float) -> tuple[MeansSpace, SeenStatistics]:
-        components = min(components, self.principal.basis.shape[1])
-        key = (components, shrinkage)
+    def _space(self, setting: Mapping[str, Any]) -> tuple[MeansSpace, SeenStatistics]:
+        kernel_width, shrinkage = setting.get("feature_kernel_width", 0.0), setting["shrinkage"]
+        principal = self._principal_space(kernel_width)
+        components = min(setting["components"], principal.components)
+        key = (kernel_width, components, shrinkage)
         if key not in self._spaces:
-            if components not in self._spectra:
-                coordinates = self.principal(self.features)[:, :components]
-                self._spectra[components] = WithinClassSpectrum.fit(coordinates, self.positions, len(self.seen))
-            whitener = self._spectra[components].whitener(shrinkage)
-            whitened = WhitenedSpace(self.principal, whitener, self.unit_length)
+            if key[:2] not in self._spectra:
+                coordinates = principal(self.features)[:, :components]
+                self._spectra[key[:2]] = WithinClassSpectrum.fit(coordinates, self.positions, len(self.seen))
+            whitener = self._spectra[key[:2]].whitener(shrinkage)
+            whitened = WhitenedSpace(principal, whitener, self.unit_length)
             if len(self._spaces) >= _SPACES_KEPT:
                 del self._spaces[next(iter(self._spaces))]
             self._spaces[key] = seen_statistics(whitened, self.features, self.positions, len(self.seen))
         return self._spaces[key]
+
+    def _principal_space(self, kernel_width: float) -> PrincipalSpace:
+        if kernel_width not in self._principal:
+            self._principal[kernel_width] = (
+                KernelPrincipalSpace.of_training(
+                    self.features, self.components, square_root=self.square_root, width=kernel_width
+                )
+                if kernel_width
+                else PrincipalSpace.fit(self.features, self.components, square_root=self.square_root)
+            )
+        return self._principal[kernel_width]
 
     def _description_map(
         self, setting: Mapping[str, Any], space: MeansSpace, statistics: SeenStatistics, prepared: Tensor

@@ -13,6 +13,7 @@ from torch import Tensor
 from dkgzsl.methods.base import SavedModel, columns_of
 from dkgzsl.model.densities import ClassDensities
 from dkgzsl.model.description_maps import DescriptionResidual, DescriptionWeights
+from dkgzsl.model.kernel_components import KernelPrincipalSpace
 from dkgzsl.model.kernel_ridge import DescriptionSpace, KernelRidge
 from dkgzsl.model.memo import LastResults
 from dkgzsl.model.prototype_fusion import PrototypeFusion
@@ -314,6 +315,12 @@ class KnowledgeModel:
             "regression.mean": self.regression.mean,
             "regression.weights": self.regression.weights,
         }
+        if isinstance(principal, KernelPrincipalSpace):
+            tensors |= {
+                "principal.landmarks": principal.landmarks,
+                "principal.back": principal.back[: len(whitened.whitener)],
+                "principal.centre": principal.centre,
+            }
         if self.photos is not None:
             tensors |= {f"photos.{name}": getattr(self.photos, name) for name in _PHOTOS}
         for name, module in (("description_map", self.description_map), ("fusion", self.fusion)):
@@ -322,6 +329,7 @@ class KnowledgeModel:
         values = {
             "setting": self.setting,
             "square_root": principal.square_root,
+            "feature_kernel": principal.width if isinstance(principal, KernelPrincipalSpace) else 0.0,
             "description_root": self.descriptions.root,
             "unit_length": whitened.unit_length,
             "variance": self.statistics.variance,
@@ -336,8 +344,7 @@ class KnowledgeModel:
     def load(cls, saved: SavedModel) -> KnowledgeModel:
         """The model that `saved` was made from."""
         tensors, values = saved.tensors, saved.values
-        principal = PrincipalSpace(tensors["principal.mean"], tensors["principal.basis"], values["square_root"])
-        whitened = WhitenedSpace(principal, tensors["whitener"], values["unit_length"])
+        whitened = WhitenedSpace(_principal_space(tensors, values), tensors["whitener"], values["unit_length"])
         setting = values["setting"]
         description_map: DescriptionMap | None = None
         semantic = tensors["semantics"].shape[1]
@@ -385,6 +392,22 @@ class KnowledgeModel:
 
 
 _PHOTOS = ("classes", "means", "counts")
+
+
+def _principal_space(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> PrincipalSpace:
+    mean, basis, square_root = tensors["principal.mean"], tensors["principal.basis"], values["square_root"]
+    width = values.get("feature_kernel", 0.0)  # files from before there was a kernel between images have none
+    if not width:
+        return PrincipalSpace(mean, basis, square_root)
+    return KernelPrincipalSpace(
+        mean,
+        basis,
+        square_root,
+        landmarks=tensors["principal.landmarks"],
+        width=width,
+        back=tensors["principal.back"],
+        centre=tensors["principal.centre"],
+    )
 
 
 def seen_statistics(

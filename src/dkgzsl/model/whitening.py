@@ -45,27 +45,41 @@ class PrincipalSpace:
         """Components of the largest variance, at most as many as features have dimensions or images allow."""
         values = features.sqrt() if square_root else features
         mean = values.mean(0)
-        components = min(components, *values.shape)
-        # Two passes over rows in blocks keep the peak at one block instead of a centred copy of everything.
-        scatter = values.new_zeros(values.shape[1], values.shape[1])
-        for block in torch.split(values, 4096):
-            centred = block - mean
-            scatter.addmm_(centred.T, centred)
-        return cls(mean, _leading_eigenvectors(scatter, components), square_root)
+        return cls(mean, principal_axes(values, mean, components), square_root)
+
+    @property
+    def components(self) -> int:
+        """How many there are."""
+        return self.basis.shape[1]
 
     def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images components"]:
         """Coordinates of unscaled features."""
         return self._last(features, self._project)
 
     def _project(self, features: Tensor) -> Tensor:
-        features = features.to(self.mean)
-        values = features.clamp(min=0).sqrt() if self.square_root else features
-        return torch.addmm(-(self.mean @ self.basis), values, self.basis)
+        return torch.addmm(-(self.mean @ self.basis), self._rooted(features.to(self.mean)), self.basis)
+
+    def _rooted(self, features: Tensor) -> Tensor:
+        return features.clamp(min=0).sqrt() if self.square_root else features
+
+    def _unrooted(self, values: Tensor) -> Tensor:
+        return values.clamp(min=0).square() if self.square_root else values
 
     def restore(self, coordinates: Float[Tensor, "images components"]) -> Float[Tensor, "images visual"]:
         """The unscaled features that have these coordinates and lie in the space of the components."""
-        values = coordinates @ self.basis.T + self.mean
-        return values.clamp(min=0).square() if self.square_root else values
+        return self._unrooted(coordinates @ self.basis.T + self.mean)
+
+
+def principal_axes(
+    values: Float[Tensor, "images dim"], mean: Float[Tensor, " dim"], components: int
+) -> Float[Tensor, "dim components"]:
+    """Orthonormal directions of the largest variance about `mean`, at most as many as dimensions or rows allow."""
+    # Two passes over rows in blocks keep the peak at one block instead of a centred copy of everything.
+    scatter = values.new_zeros(values.shape[1], values.shape[1])
+    for block in torch.split(values, 4096):
+        centred = block - mean
+        scatter.addmm_(centred.T, centred)
+    return _leading_eigenvectors(scatter, min(components, *values.shape))
 
 
 def _leading_eigenvectors(matrix: Float[Tensor, "dim dim"], number: int) -> Float[Tensor, "dim components"]:
@@ -148,6 +162,6 @@ class WhitenedSpace:
         used = len(self.whitener)
         if self.unit_length:
             whitened = torch.nn.functional.normalize(whitened, dim=1) * length
-        coordinates = whitened.new_zeros(len(whitened), self.principal.basis.shape[1])
+        coordinates = whitened.new_zeros(len(whitened), self.principal.components)
         coordinates[:, :used] = torch.linalg.solve(self.whitener.T, whitened.T).T
         return self.principal.restore(coordinates)

@@ -69,11 +69,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         representation: how region tokens become a vector, one or several to choose from; see `TrainConfig`. None
             is the global token, and beside it SOVR's attribute scores where attributes are known: where
             `semantics` are a table whose columns have names.
-        components: principal components kept before whitening; this and the next four take one value, or several
+        components: principal components kept before whitening; this and the next five take one value, or several
             to choose from.
         shrinkage: share of the within-class covariance replaced by its mean variance, 0 to 1. None tries 0.4, 0.6
             and 0.8; where classes are not described, 0.1 and 0.2, too.
         kernel_width: variance of the kernel between descriptions, 0 for the linear one.
+        feature_kernel_width: variance of a Gaussian kernel between images, in median squared distances; 0 takes
+            the features themselves.
         ridge: of the regression, above 0, as a share of the kernel's mean diagonal.
         seen_blend: how far seen prototypes move to what the other classes predict, 0 to 1.
         square_root: of the features first, `auto`: where none is negative, and, if classes are not described,
@@ -130,6 +132,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         components: int | Sequence[int] = KnowledgeConfig.components,
         shrinkage: float | Sequence[float] | None = None,
         kernel_width: float | Sequence[float] = KnowledgeConfig.kernel_width,
+        feature_kernel_width: float | Sequence[float] = KnowledgeConfig.feature_kernel_width,
         ridge: float | Sequence[float] = KnowledgeConfig.ridge,
         seen_blend: float | Sequence[float] = KnowledgeConfig.seen_blend,
         square_root: str = KnowledgeConfig.square_root,
@@ -157,6 +160,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.components = components
         self.shrinkage = shrinkage
         self.kernel_width = kernel_width
+        self.feature_kernel_width = feature_kernel_width
         self.ridge = ridge
         self.seen_blend = seen_blend
         self.square_root = square_root

@@ -35,7 +35,7 @@ def plan_for(
     knowledge = {field.name: params[field.name] for field in fields(KnowledgeConfig)}
     if knowledge["shrinkage"] is None:
         knowledge["shrinkage"] = KnowledgeConfig.shrinkage if described else SEEN_SHRINKAGE
-    for name in ("components", "shrinkage", "kernel_width", "ridge", "seen_blend"):
+    for name in ("components", "shrinkage", "kernel_width", "feature_kernel_width", "ridge", "seen_blend"):
         knowledge[name] = _several(knowledge[name], int if name == "components" else float)
     if problem.features.ndim == 2:  # what is cut at the features' own size needs no second trial
         most = min(problem.features.shape)

@@ -18,6 +18,8 @@ from dkgzsl.methods.base import Model
 from dkgzsl.methods.knowledge_model import KnowledgeModel
 from dkgzsl.methods.knowledge_softmax import SoftmaxModel
 from dkgzsl.methods.paper_model import PaperModel
+from dkgzsl.model.kernel_components import KernelPrincipalSpace
+from dkgzsl.model.kernel_ridge import kernel
 from dkgzsl.use.export_features import TokenFeatures
 from dkgzsl.use.recognizer import Recognizer
 
@@ -60,10 +62,14 @@ class DensityScores(nn.Module):
 
 
 class WhitenedFeatures(nn.Module):
-    """Principal components and whitening as one matrix, after the square root and before unit length."""
+    """Principal components and whitening as one matrix, after the square root (and the kernel, where there is
+    one), before unit length.
+    """
 
     basis: Tensor
     start: Tensor
+    landmarks: Tensor | None
+    mean: Tensor
 
     def __init__(self, model: KnowledgeModel) -> None:
         super().__init__()
@@ -71,12 +77,21 @@ class WhitenedFeatures(nn.Module):
         basis = principal.basis[:, : len(space.whitener)].double() @ space.whitener.double()
         self.square_root, self.unit_length = principal.square_root, space.unit_length
         self.register_buffer("basis", basis.float())
-        self.register_buffer("start", (principal.mean.double() @ basis).float())
+        self.register_buffer("landmarks", None)
+        if isinstance(principal, KernelPrincipalSpace):
+            self.width = principal.width
+            self.register_buffer("landmarks", principal.landmarks)
+            self.register_buffer("mean", principal.mean)
+        else:
+            self.register_buffer("start", (principal.mean.double() @ basis).float())
 
     def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch components"]:
         """Coordinates of unscaled features."""
         values = features.clamp(min=0).sqrt() if self.square_root else features
-        whitened = values @ self.basis - self.start
+        if self.landmarks is None:
+            whitened = values @ self.basis - self.start
+        else:  # in the order of KernelPrincipalSpace: kernel values are nearly alike
+            whitened = (kernel(values, self.landmarks, self.width) - self.mean) @ self.basis
         return functional.normalize(whitened, dim=1) if self.unit_length else whitened
 
 

@@ -33,7 +33,14 @@ T = TypeVar("T")
 FEWEST_CLASSES = 5
 """Seen classes from which on validation classes are cut: two are then pseudo-unseen and three stay seen."""
 
-MIDDLE = {"components": 512, "shrinkage": 0.6, "kernel_width": 0.0, "ridge": 0.1, "seen_blend": 0.0}
+MIDDLE = {
+    "components": 512,
+    "shrinkage": 0.6,
+    "kernel_width": 0.0,
+    "feature_kernel_width": 0.0,
+    "ridge": 0.1,
+    "seen_blend": 0.0,
+}
 """What serves where nothing can be chosen, or the offered value that is nearest to it."""
 
 
