@@ -1,6 +1,8 @@
 """What each part of the default is worth: every option off (or on) in turn, validated, on the same draws.
 
     python benchmarks/ablation.py PROBLEM@STORE CUB@vgg_fc7 --data-root DATA --seeds 3 --out FILE.json
+    python benchmarks/ablation.py numbers --semantics strokes names --options "no kernel between images" \\
+        --out FILE.json
 
 Two rows are not options of the package, since they do not pay: `learned` descends to the prototypes with the form
 of the knowledge transfer network instead of solving for them; `adversarial` adds a zero-initialised residual to
@@ -36,6 +38,8 @@ OPTIONS = {
     "features without root": replace(DEFAULT, square_root="off"),
     "without unit length": replace(DEFAULT, unit_length="off"),
     "linear kernel alone": replace(DEFAULT, kernel_width=(0.0,)),
+    "no kernel between images": replace(DEFAULT, feature_kernel_width=(0.0,)),
+    "a kernel between images": replace(DEFAULT, feature_kernel_width=(1.0,)),
     "without shrinkage": replace(DEFAULT, shrinkage=(0.02,)),
     "seen classes by their own means alone": replace(DEFAULT, seen_blend=(0.0,)),
     "without balance": replace(DEFAULT, balance="off"),
@@ -199,6 +203,7 @@ def main() -> None:
     parser.add_argument("--semantics", nargs="+", default=["sentences", "attributes", "sent", "att"])
     parser.add_argument("--data-root")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--options", nargs="+", default=[*OPTIONS, "learned", "adversarial"], metavar="ROW")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     found = defaultdict(list)
@@ -209,14 +214,15 @@ def main() -> None:
             for semantics in [word for word in arguments.semantics if word in problem.semantic_sources]:
                 described = problem.with_semantics(semantics)
                 chosen = None
-                for option, config in OPTIONS.items():
+                for option in [name for name in OPTIONS if name in ("full", *arguments.options)]:
+                    config = OPTIONS[option]
                     start = time.perf_counter()
                     outcome = validated(KnowledgeMethod(config, seed=seed), described, seed=seed)
                     chosen = chosen or outcome.setting
                     tell(
                         found, (Path(name).name, semantics), option, seed, outcome.figures, start, outcome.setting
                     )
-                for form in ("learned", "adversarial"):
+                for form in [name for name in ("learned", "adversarial") if name in arguments.options]:
                     start = time.perf_counter()
                     figures, setting = descended(described, chosen, form, seed)
                     tell(found, (Path(name).name, semantics), form, seed, figures, start, setting)
@@ -224,7 +230,7 @@ def main() -> None:
     columns = sorted({key[:2] for key in found})
     print("| | " + " | ".join(" ".join(column) for column in columns) + " |")
     print("|---" * (len(columns) + 1) + "|")
-    for option in [*OPTIONS, "learned", "adversarial"]:
+    for option in dict.fromkeys(["full", *arguments.options]):
         cells = []
         for column in columns:
             full = np.array([[row["figures"][f] for f in FIGURES] for row in found[*column, "full"]])

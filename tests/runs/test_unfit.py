@@ -119,6 +119,48 @@ def test_a_project_with_a_config_of_its_own_is_not_overwritten(monkeypatch, tmp_
     assert (tmp_path / "config.yaml").read_text() == "mine: true\n"
 
 
+def test_an_older_run_is_kept_until_the_new_one_is_complete(monkeypatch, tmp_path, capsys) -> None:
+    out = tmp_path / "run"
+
+    def whole() -> str:
+        return (out / "result.json").read_text()
+
+    loaded(monkeypatch, world())
+    train(run(out))
+    old = whole()
+
+    loaded(monkeypatch, few_seen(1))  # fails while fitting: what was there is there again
+    with pytest.raises(DkgzslError):
+        train(run(out, overwrite=True))
+    assert whole() == old
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+    loaded(monkeypatch, world())
+    with monkeypatch.context() as patched:  # broken off, twice: the complete one lies beside
+        patched.setattr("dkgzsl.runs.training.run_protocol", _broken_off)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                train(run(out, overwrite=True))
+            assert (tmp_path / ".run.replaced" / "result.json").read_text() == old
+    assert not (out / "result.json").exists()
+    train(run(out, resume=True))
+    assert (out / "result.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def _broken_off(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_folder_that_one_works_in_is_not_replaced(monkeypatch, tmp_path) -> None:
+    loaded(monkeypatch, world())
+    train(run(tmp_path / "run"))
+    monkeypatch.chdir(tmp_path / "run")
+    with pytest.raises(RunError, match="started in"):
+        train(run(Path(), overwrite=True))
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
 def test_other_data_and_damaged_files_are_not_continued(monkeypatch, tmp_path) -> None:
     loaded(monkeypatch, world())
     train(run(tmp_path / "run"))

@@ -16,6 +16,7 @@ from dkgzsl.model.kernel_ridge import kernel
 from dkgzsl.model.whitening import PrincipalSpace, principal_axes
 
 _LANDMARKS = 2048
+_COMPARED = 512  # this many of them tell how far apart images are
 _ROWS = 4096  # kernel values are as wide as there are landmarks: this bounds how many lie in memory
 _NEGLIGIBLE = 1e-5  # eigenvalues below this share of the largest are rounding in float32
 
@@ -56,27 +57,34 @@ class KernelPrincipalSpace(PrincipalSpace):
             features: unscaled training features.
             components: at most this many.
             square_root: take it first.
-            width: variance of the kernel in units of the median squared distance between landmarks, above 0.
+            width: variance of the kernel in units of the median squared distance between images, above 0.
         """
         values = features.sqrt() if square_root else features
         drawn = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
         landmarks = values[drawn[:_LANDMARKS].sort().values.to(values.device)]
         absolute = width * _median_squared_distance(landmarks)
+        gram = kernel(landmarks, landmarks, absolute)
         # K^-1/2 makes kernel values into coordinates whose products are the kernel's (Nyström).
-        eigenvalues, vectors = torch.linalg.eigh(kernel(landmarks, landmarks, absolute))
+        eigenvalues, vectors = torch.linalg.eigh(gram)
         kept = eigenvalues > _NEGLIGIBLE * eigenvalues[-1]
         root = vectors[:, kept] / eigenvalues[kept].sqrt()
-        mean = sum(kernel(rows, landmarks, absolute).sum(0) for rows in values.split(_ROWS)) / len(values)
-        lifted = torch.cat([(kernel(rows, landmarks, absolute) - mean) @ root for rows in values.split(_ROWS)])
-        axes = principal_axes(lifted, lifted.mean(0), components)
-        coordinates = lifted @ axes
+        # Kernel values are nearly alike: what they share is taken off before they are multiplied by large numbers.
+        mean, shared, lifted = torch.zeros_like(gram[0]), gram.mean(0), []
+        for rows in torch.split(values, _ROWS):
+            lift = kernel(rows, landmarks, absolute) - shared
+            mean += lift.sum(0) / len(values)
+            lifted.append(lift @ root)
+        points = torch.cat(lifted)
+        points -= points.mean(0)
+        axes = principal_axes(points, torch.zeros_like(points[0]), components)
+        coordinates = points @ axes
         # Components are uncorrelated on the training images, so that least squares is one division an axis.
         centre = values.mean(0)
         variances = coordinates.square().sum(0)
         least = max(float(variances.max()) * _NEGLIGIBLE, torch.finfo(values.dtype).tiny)
         back = coordinates.T @ (values - centre) / variances.clamp(min=least)[:, None]
         return cls(
-            mean,
+            shared + mean,
             root @ axes,
             square_root,
             landmarks=landmarks,
@@ -86,8 +94,7 @@ class KernelPrincipalSpace(PrincipalSpace):
         )
 
     def _project(self, features: Tensor) -> Tensor:
-        # Kernel values are nearly alike, so their mean is taken off before the product and not after it.
-        blocks = features.to(self.mean).split(_ROWS)
+        blocks = torch.split(features.to(self.mean), _ROWS)
         return torch.cat([(self._lift(rows) - self.mean) @ self.basis for rows in blocks])
 
     def _lift(self, features: Tensor) -> Tensor:
@@ -98,7 +105,8 @@ class KernelPrincipalSpace(PrincipalSpace):
         return self._unrooted(coordinates @ self.back + self.centre)
 
 
-def _median_squared_distance(rows: Float[Tensor, "rows visual"]) -> float:
+def _median_squared_distance(landmarks: Float[Tensor, "landmarks visual"]) -> float:
+    rows = landmarks[:: max(1, len(landmarks) // _COMPARED)]
     products = rows @ rows.T
     own = products.diagonal()
     squared = (own[:, None] + own - 2 * products).clamp(min=0)

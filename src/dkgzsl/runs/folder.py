@@ -47,6 +47,28 @@ _MARKS = ("environment.json", "config.yaml", "metrics.jsonl")
 """What every run has: a folder with a `config.yaml` alone may be anybody's project, and is not overwritten."""
 
 
+def _aside(path: Path) -> Path:
+    whole = path.resolve()
+    return whole.with_name(f".{whole.name}.replaced")
+
+
+def _set_aside(path: Path) -> None:
+    """Move a run out of the way; one that is not complete goes where a complete one was set aside before."""
+    whole, before = path.resolve(), _aside(path)
+    if Path.cwd().is_relative_to(whole):
+        raise RunError(
+            "will not replace the folder that this was started in",
+            where=str(path),
+            fix="start it from another folder",
+        )
+    if before.is_dir() and not (whole / "result.json").is_file():
+        shutil.rmtree(whole)
+        return
+    if before.is_dir():
+        shutil.rmtree(before)
+    whole.rename(before)
+
+
 class RunFolder:
     """An open run folder.
 
@@ -63,8 +85,10 @@ class RunFolder:
     def create(cls, path: Path, *, overwrite: bool) -> RunFolder:
         """Make the folder, in place of an older run where `overwrite` is set.
 
+        The older run lies beside until `complete`, so that one which fails, or is broken off, costs nothing.
+
         Raises:
-            RunError: it cannot be written, or holds something that is no run.
+            RunError: it cannot be written, or holds something that is no run, or the process works in it.
         """
         try:
             if overwrite and path.is_dir() and any(path.iterdir()):
@@ -72,7 +96,7 @@ class RunFolder:
                     raise RunError(
                         "will not overwrite a folder that is no run", where=str(path), fix="name another --out"
                     )
-                shutil.rmtree(path)
+                _set_aside(path)
             path.mkdir(parents=True, exist_ok=True)
             probe = path / ".writable"
             probe.touch()
@@ -121,8 +145,22 @@ class RunFolder:
         return self.path / "checkpoints" / f"seed-{seed}"
 
     def discard(self) -> None:
-        """Take away a run that could not begin."""
+        """Take away a run that could not begin; what it was to replace is there again."""
         shutil.rmtree(self.path, ignore_errors=True)
+        before = _aside(self.path)
+        if before.is_dir() and not self.path.exists():
+            before.rename(self.path)
+
+    @property
+    def replaced(self) -> Path | None:
+        """Where the run lies that this one replaces once it is complete; None where there is none."""
+        before = _aside(self.path)
+        return before if before.is_dir() else None
+
+    def complete(self) -> None:
+        """Take away the run that this one replaces: only now is it no longer needed."""
+        if self.replaced is not None:
+            shutil.rmtree(self.replaced, ignore_errors=True)
 
     def check_same(self, config: Mapping[str, Any], split_hash: str) -> None:
         """That a run is continued with the settings and the split it was started with.

@@ -96,6 +96,8 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
             default = folder.read_seed("default") or _run_default(plan, folder, reporter)
     except KeyboardInterrupt:
         reporter.say(f"the run can be continued: the same command with --out {path} --resume")
+        if folder.replaced is not None:
+            reporter.say(f"the run that it was to replace lies in {folder.replaced}")
         raise
     except (ConfigError, DataError, LinAlgError) as error:
         if not config.resume and not seeds:
@@ -128,6 +130,7 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
     folder.write_json("result.json", {**result, **details})
     folder.write_text("card.md", model_card(result, details, folder.read_json("environment.json")))
     folder.log("result", **result)
+    folder.complete()
     _write_page(plan, folder, reporter)
     return Trained(path, result, details)
 
