@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from dkgzsl.data.problem import Problem
 from dkgzsl.evaluation.examination import final_of
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.methods import registry
@@ -19,13 +20,14 @@ from dkgzsl.methods.peers.ale import ALE
 from dkgzsl.methods.peers.aligned_autoencoders import Widths
 from dkgzsl.methods.peers.cada_vae import CADAVAE
 from dkgzsl.methods.peers.class_norm import ClassNorm
+from dkgzsl.methods.peers.clip import CLIP
 from dkgzsl.methods.peers.eszsl import ESZSL
 from dkgzsl.methods.peers.f_clswgan import FCLSWGAN
 from dkgzsl.methods.peers.f_vaegan import FVAEGAN
 from dkgzsl.methods.peers.gfzsl import GFZSL
 from dkgzsl.methods.peers.ridge_prototype import RidgePrototype
 from dkgzsl.methods.peers.sae import SAE
-from worlds import FEW, QUICK, SMALL, world
+from worlds import FEW, QUICK, SMALL, described_by_means, world
 
 TINY: dict[str, Any] = {
     "batch_size": 16,
@@ -59,12 +61,18 @@ METHODS: dict[str, Callable[[], Method]] = {
         softmax_rate=0.02,
         softmax_epochs=6,
     ),
+    "clip": CLIP,
     "paper": lambda: PaperMethod(SMALL, QUICK, epochs=20, batch_size=16),
 }
 
 
 def test_every_method_has_a_case() -> None:
     assert set(METHODS) == set(registry.method_names()) | set(registry.model_classes())
+
+
+def world_of(method: Method) -> Problem:
+    """Most take any description; CLIP takes those that lie where the features do."""
+    return described_by_means() if method.name == "clip" else world()
 
 
 class Notes:
@@ -87,11 +95,11 @@ def method(request: pytest.FixtureRequest) -> Method:
 
 @pytest.fixture(scope="module")
 def outcome(method: Method) -> Outcome:
-    return validated(method, world(), seed=0)
+    return validated(method, world_of(method), seed=0)
 
 
-def test_beats_chance_and_keeps_the_contract(outcome: Outcome, tmp_path) -> None:
-    problem = world()
+def test_beats_chance_and_keeps_the_contract(method: Method, outcome: Outcome, tmp_path) -> None:
+    problem = world_of(method)
     assert outcome.figures.t1 is not None
     assert outcome.figures.t1 > 1.5 / len(problem.unseen_classes)
 
@@ -113,7 +121,7 @@ def test_beats_chance_and_keeps_the_contract(outcome: Outcome, tmp_path) -> None
 
 
 def test_classes_outside_the_task_score_minus_infinity(method: Method) -> None:
-    task, _ = final_of(world())
+    task, _ = final_of(world_of(method))
     outside = int(task.unseen[-1])
     smaller = type(task)(**{**vars(task), "unseen": task.unseen[:-1]})
     notes = Notes()
@@ -122,7 +130,7 @@ def test_classes_outside_the_task_score_minus_infinity(method: Method) -> None:
 
 
 def test_fit_repeats_what_explore_has_shown(method: Method) -> None:
-    task, _ = final_of(world())
+    task, _ = final_of(world_of(method))
     notes = Notes()
     method.explore(task, notes)
     setting, scores = notes.shown[-1]

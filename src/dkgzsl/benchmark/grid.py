@@ -52,7 +52,7 @@ def cells_of(config: BenchmarkConfig) -> list[Cell]:
         for seed in range(config.first_seed, config.first_seed + config.seeds):
             for representation in config.representations:
                 for semantics in described:
-                    for method in config.methods or known:
+                    for method in config.methods or [one for one in known if not method_info(one).on_request]:
                         iterative = method_info(method).iterative
                         if iterative and seed - config.first_seed >= (config.iterative_seeds or config.seeds):
                             continue

@@ -19,7 +19,7 @@ class Config:
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM_OR_FOLDER")]
     """An imported problem, or a folder to be imported; the table is added there."""
     encoder: str
-    """A sentence-transformers model by name, or the folder that holds one."""
+    """A sentence-transformers model by name, the folder that holds one, or clip:MODEL@WEIGHTS."""
     called: Annotated[str, tyro.conf.arg(name="as", metavar="NAME")]
     """Name of the new semantics."""
     template: str | None = None

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+CLIP = "clip:"
+"""What the names of CLIP models begin with, as backbones and as encoders of text (`dkgzsl.data.clip_model`)."""
+
 
 @contextmanager
 def hub_without_waiting() -> Iterator[None]:

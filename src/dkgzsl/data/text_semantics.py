@@ -1,4 +1,4 @@
-"""Class descriptions from text alone: names or one-line descriptions through a sentence encoder."""
+"""Class descriptions from text alone: names or one-line descriptions through a text encoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dkgzsl.data.hub import hub_without_waiting
+from dkgzsl.data.hub import CLIP, hub_without_waiting
 from dkgzsl.data.tables import SemanticTable, clean_name, read_named_columns
 from dkgzsl.errors import ConfigError, DataError, nearest
 
@@ -73,12 +73,12 @@ def read_descriptions(path: Path) -> dict[str, str]:
 def encode(
     classes: Sequence[str], texts: Sequence[str], *, encoder: str, device: str | None = None
 ) -> tuple[SemanticTable, dict[str, Any]]:
-    """Encode a sentence a class by a sentence-transformers model.
+    """Encode a sentence a class by a sentence-transformers model, or by CLIP's text half.
 
     Args:
         classes: class names.
         texts: their sentences.
-        encoder: a model's name, or the folder that holds one.
+        encoder: a model's name, the folder that holds one, or `clip:MODEL@WEIGHTS`.
         device: where it runs (default: the library's choice).
 
     Returns:
@@ -87,6 +87,22 @@ def encode(
     Raises:
         DataError: the extra is not installed, or the encoder cannot be loaded.
     """
+    vectors, library = (_by_clip if encoder.startswith(CLIP) else _by_sentences)(texts, encoder, device)
+    width = len(str(vectors.shape[1] - 1))
+    columns = tuple(f"embedding_{number:0{width}}" for number in range(vectors.shape[1]))
+    origin = {"encoder": encoder, "library": library, "texts": dict(zip(classes, texts, strict=True))}
+    return SemanticTable(tuple(classes), columns, vectors), origin
+
+
+def _by_clip(texts: Sequence[str], encoder: str, device: str | None) -> tuple[np.ndarray, str]:
+    from dkgzsl.data.clip_model import load_clip
+
+    loaded = load_clip(encoder)
+    loaded.model.to(device or "cpu")
+    return loaded.encode(texts), f"open_clip {loaded.version}"
+
+
+def _by_sentences(texts: Sequence[str], encoder: str, device: str | None) -> tuple[np.ndarray, str]:
     try:
         import sentence_transformers
     except ImportError as error:
@@ -104,14 +120,7 @@ def encode(
             "or a model by name where there is a network",
         ) from error
     vectors = np.asarray(model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False), np.float32)
-    width = len(str(vectors.shape[1] - 1))
-    columns = tuple(f"embedding_{number:0{width}}" for number in range(vectors.shape[1]))
-    origin = {
-        "encoder": encoder,
-        "library": f"sentence-transformers {sentence_transformers.__version__}",
-        "texts": dict(zip(classes, texts, strict=True)),
-    }
-    return SemanticTable(tuple(classes), columns, vectors), origin
+    return vectors, f"sentence-transformers {sentence_transformers.__version__}"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Backbones: any timm model as a function from pixels to one global token and a grid of region tokens."""
+"""Backbones: timm's models and CLIP's image halves as functions from pixels to a global and a grid of tokens."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dkgzsl.data.hub import hub_without_waiting
+from dkgzsl.data.hub import CLIP, hub_without_waiting
+from dkgzsl.data.weights import load_weights, state_sha256
 from dkgzsl.errors import ConfigError, DataError, nearest
+from dkgzsl.features.clip_images import clip_images
 from dkgzsl.features.preprocessing import Preprocessing
-from dkgzsl.features.weights import load_weights, state_sha256
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Backbone:
 
     Attributes:
         name: as the user named it.
-        model: the timm model, without classifier.
+        model: the timm model, without classifier, or CLIP's image half.
         preprocessing: what the model wants images to look like.
         grid: rows and columns of the regions.
         channels: size C of a token.
@@ -85,7 +86,7 @@ class Backbone:
         return {
             "backbone": {
                 "name": self.name,
-                "timm": named.timm_name if named else self.name,
+                "timm": None if self.name.startswith(CLIP) else _timm_name(self.name),
                 "parameters": sum(p.numel() for p in self.model.parameters()),
                 "note": named.note if named else "",
             },
@@ -103,7 +104,8 @@ def build_backbone(
     """Build a backbone by name and load its weights.
 
     Args:
-        name: `resnet101`, `vit-b/16`, or any name that timm knows, with or without a tag of its weights.
+        name: `resnet101`, `vit-b/16`, any name that timm knows, with or without a tag of its weights, or
+            `clip:MODEL@WEIGHTS` (see `dkgzsl.data.clip_model`).
         weights: a file of weights; without it timm's own are used, from its cache or downloaded.
         image_size: side of the square image in pixels (default: the named backbone's or the model's own). Position
             embeddings are resampled to it.
@@ -113,30 +115,9 @@ def build_backbone(
         ConfigError: timm knows no such model, or the model has no grid of regions at this image size.
         DataError: the weights cannot be had or do not fit.
     """
-    import timm
-    from timm.data.config import resolve_model_data_config
-
-    named = NAMED.get(name)
-    timm_name = named.timm_name if named else name
-    if not timm.is_model(timm_name):
-        raise ConfigError(f"unknown backbone {name!r}", fix=_nearest_models(name))
-    if weights is None and random_seed is None:
-        model = _downloaded(timm, timm_name, name)
-        loaded: dict[str, Any] = {"source": "timm", "model": timm_name, "sha256": state_sha256(model)}
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0 if random_seed is None else random_seed)
-            model = timm.create_model(timm_name, pretrained=False, num_classes=0)
-        if weights is not None:
-            loaded = load_weights(model, weights, head=_classifier_names(model))
-        else:
-            loaded = {"source": "random", "seed": random_seed, "sha256": state_sha256(model)}
+    build = clip_images if name.startswith(CLIP) else _timm_model
+    model, config, loaded = build(name, weights=weights, image_size=image_size, random_seed=random_seed)
     model.eval().requires_grad_(False)
-    config = dict(resolve_model_data_config(model))  # type: ignore[no-untyped-call]
-    size = image_size or (named.image_size if named else None)
-    if size is not None and (size, size) != tuple(config["input_size"][1:]):
-        _resize(model, name, size)
-        config["input_size"] = (3, size, size)
     preprocessing = Preprocessing.from_timm(config)
     regions, class_token = _probe(model, name, preprocessing.image_size)
     return Backbone(
@@ -181,6 +162,39 @@ def rebuild_backbone(record: Mapping[str, Any] | None, *, weights: Path | None =
             fix=f"name the file whose sha256 begins with {made_with[:16]}",
         )
     return backbone
+
+
+def _timm_name(name: str) -> str:
+    return NAMED[name].timm_name if name in NAMED else name
+
+
+def _timm_model(
+    name: str, *, weights: Path | None, image_size: int | None, random_seed: int | None
+) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+    """The model, what its images look like, and what is recorded of its weights."""
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    named, timm_name = NAMED.get(name), _timm_name(name)
+    if not timm.is_model(timm_name):
+        raise ConfigError(f"unknown backbone {name!r}", fix=_nearest_models(name))
+    if weights is None and random_seed is None:
+        model = _downloaded(timm, timm_name, name)
+        loaded: dict[str, Any] = {"source": "timm", "model": timm_name, "sha256": state_sha256(model)}
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0 if random_seed is None else random_seed)
+            model = timm.create_model(timm_name, pretrained=False, num_classes=0)
+        if weights is not None:
+            loaded = load_weights(model, weights, head=_classifier_names(model))
+        else:
+            loaded = {"source": "random", "seed": random_seed, "sha256": state_sha256(model)}
+    config = dict(resolve_model_data_config(model))  # type: ignore[no-untyped-call]
+    size = image_size or (named.image_size if named else None)
+    if size is not None and (size, size) != tuple(config["input_size"][1:]):
+        _resize(model, name, size)
+        config["input_size"] = (3, size, size)
+    return model, config, loaded
 
 
 def _downloaded(timm: Any, timm_name: str, name: str) -> nn.Module:

@@ -38,6 +38,7 @@ class MethodInfo:
         iterative: whether its fit goes by epochs, and so by a budget of time; closed forms do not.
         by_dataset: whether the factory also takes `dataset`, the name of a data set or None: its settings are
             published data set by data set.
+        on_request: whether a benchmark runs it only where it is named: it does not fit every kind of description.
     """
 
     title: str
@@ -48,6 +49,7 @@ class MethodInfo:
     year: int
     iterative: bool = False
     by_dataset: bool = field(default=False, kw_only=True)
+    on_request: bool = field(default=False, kw_only=True)
 
     @property
     def citation(self) -> str:
@@ -156,6 +158,15 @@ _OWN = {
         venue="CVPR",
         year=2019,
         iterative=True,
+    ),
+    "clip": MethodInfo(
+        title="CLIP, nothing learned",
+        factory=f"{_PEERS}.clip:CLIP",
+        models={"clip": _LINEAR},
+        authors="Radford and others",
+        venue="ICML",
+        year=2021,
+        on_request=True,
     ),
 }
 

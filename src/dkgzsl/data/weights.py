@@ -1,4 +1,4 @@
-"""Weights of a backbone: from a file, from timm's download, or drawn at random."""
+"""Weights of a published model from a file, without executing any code in it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,128 @@
+"""CLIP models, by one name for both of their halves: `clip:MODEL@WEIGHTS`.
+
+Source: Radford et al., ICML 2021 (arXiv 2103.00020); models and published weights are those of open_clip. The half
+that reads images is a backbone (`dkgzsl.features.clip_images`), the one that reads text an encoder of class
+descriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from dkgzsl.data.hub import CLIP, hub_without_waiting
+from dkgzsl.data.weights import load_weights, state_sha256
+from dkgzsl.errors import ConfigError, DataError, nearest
+
+_BATCH = 64  # sentences that go through the encoder together
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """A CLIP model in evaluation mode.
+
+    Attributes:
+        architecture: open_clip's name of it, such as `ViT-B-32`.
+        model: both halves.
+        weights: source and sha256 of the weights.
+        version: of open_clip.
+    """
+
+    architecture: str
+    model: nn.Module
+    weights: Mapping[str, Any]
+    version: str
+
+    def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "texts embedding"]:
+        """Embeddings of length 1.
+
+        Raises:
+            DataError: the model's tokenizer cannot be had.
+        """
+        import open_clip
+
+        try:
+            with hub_without_waiting():
+                tokenize = open_clip.get_tokenizer(self.architecture)
+        except Exception as error:  # of many kinds: no network, an extra of open_clip that is not installed
+            raise DataError(
+                f"the tokenizer of {self.architecture} cannot be loaded: {_first_line(error)}",
+                fix="take a model with CLIP's own tokenizer, such as clip:ViT-B-32@openai",
+            ) from error
+        place = next(self.model.parameters()).device
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(texts), _BATCH):
+                tokens = tokenize(list(texts[start : start + _BATCH])).to(place)
+                found.append(self.model.encode_text(tokens, normalize=True).cpu())  # type: ignore[operator]
+        return np.asarray(torch.cat(found).numpy(), np.float32)
+
+
+def load_clip(name: str, *, weights: Path | None = None, random_seed: int | None = None) -> ClipModel:
+    """Load a CLIP model.
+
+    Args:
+        name: `clip:MODEL@TAG`, the tag of published weights as open_clip names it, or `clip:MODEL@FILE`; without
+            either, `weights` or the model's first published weights.
+        weights: a file of weights: of safetensors, or a PyTorch file that holds tensors alone.
+        random_seed: draw the weights instead, for tests.
+
+    Raises:
+        ConfigError: open_clip knows no such model or tag.
+        DataError: the extra is not installed, or the weights cannot be had or do not fit.
+    """
+    try:
+        import open_clip
+    except ImportError as error:
+        raise DataError("CLIP models need an extra", fix="pip install 'dkgzsl[clip]'") from error
+    architecture, _, given = name.removeprefix(CLIP).partition("@")
+    known = open_clip.list_models()
+    if architecture not in known:
+        hint = nearest(architecture, known).partition(" (known")[0]
+        raise ConfigError(f"unknown CLIP model {architecture!r}", fix=f"{hint}; all: open_clip.list_models()")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if weights is None and given and given not in tags:
+        if not Path(given).is_file():
+            raise ConfigError(
+                f"{given!r} is no file, and no published weights of {architecture}",
+                fix=f"one of {', '.join(tags[:6])}, or a file" if tags else "name a file",
+            )
+        weights = Path(given)
+    if weights is None and random_seed is None:
+        model = _downloaded(open_clip, architecture, given, tags)
+        loaded: dict[str, Any] = {"source": "open_clip", "model": name, "sha256": state_sha256(model)}
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0 if random_seed is None else random_seed)
+            model = open_clip.create_model(architecture, load_weights=False, pretrained_text=False)
+        if weights is not None:
+            loaded = load_weights(model, weights, head=())
+        else:
+            loaded = {"source": "random", "seed": random_seed, "sha256": state_sha256(model)}
+    return ClipModel(architecture, model.eval().requires_grad_(False), loaded, open_clip.__version__)
+
+
+def _downloaded(open_clip: Any, architecture: str, tag: str, tags: Sequence[str]) -> nn.Module:
+    if not tags:
+        raise DataError(f"open_clip publishes no weights for {architecture!r}", fix="give a file: clip:MODEL@FILE")
+    try:
+        with hub_without_waiting():
+            model: nn.Module = open_clip.create_model(architecture, pretrained=tag or tags[0], weights_only=True)
+    except Exception as error:  # of many kinds: no network, offline mode, a broken cache
+        raise DataError(
+            f"the weights {tag or tags[0]!r} of {architecture} are not in the cache and cannot be fetched: "
+            f"{type(error).__name__}",
+            fix=f"run it where there is a network, or name a file that you have: clip:{architecture}@FILE",
+        ) from error
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,127 @@
+"""CLIP's two halves: the package's features and descriptions against open_clip's own embeddings."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("open_clip", reason="the extra `clip` is not installed")
+
+import open_clip
+
+from dkgzsl.data.clip_model import load_clip
+from dkgzsl.data.text_semantics import encode
+from dkgzsl.errors import ConfigError, DataError
+from dkgzsl.features.backbones import build_backbone, rebuild_backbone
+from dkgzsl.methods.base import Task
+from dkgzsl.methods.peers.clip import CLIP
+
+TINY = {
+    "embed_dim": 12,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 24, "head_width": 8, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    (folder / "test-tiny.json").write_text(json.dumps(TINY))
+    (folder / "test-residual.json").write_text(
+        json.dumps({**TINY, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}})
+    )
+    open_clip.add_model_config(folder)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of weights, and the model that they are of."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(4)
+    model = open_clip.create_model("test-tiny", load_weights=False).eval()
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+    return path, model
+
+
+@pytest.fixture
+def picture():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 56, 3), dtype=np.uint8))
+
+
+def test_images_are_embedded_as_open_clip_does(weights, picture) -> None:
+    path, model = weights
+    backbone = build_backbone("clip:test-tiny", weights=path)
+    assert (backbone.grid, backbone.channels, backbone.has_class_token) == ((4, 4), 12, True)
+    pixels = torch.from_numpy(backbone.preprocessing.pixels(picture).copy())[None]
+    with torch.inference_mode():
+        tokens = backbone.tokens(backbone.preprocessing.scale(pixels))
+        theirs = open_clip.image_transform(32, is_train=False)(picture)[None]
+        expected = model.encode_image(theirs)
+    assert tokens.shape == (1, 17, 12)
+    torch.testing.assert_close(tokens[:, 0], expected, atol=1e-5, rtol=1e-4)
+    assert tokens[0, 1:].std(0).min() > 0
+
+
+def test_texts_are_embedded_as_open_clip_does(weights) -> None:
+    path, model = weights
+    texts = ["a photo of a wren", "a photo of a gull"]
+    table, origin = encode(["wren", "gull"], texts, encoder=f"clip:test-tiny@{path}")
+    with torch.inference_mode():
+        expected = model.encode_text(open_clip.get_tokenizer("test-tiny")(texts), normalize=True)
+    np.testing.assert_allclose(table.values, expected.numpy(), atol=1e-6)
+    assert origin["library"].startswith("open_clip ")
+    assert origin["texts"] == dict(zip(["wren", "gull"], texts, strict=True))
+
+
+def test_a_store_finds_its_clip_model_again(weights) -> None:
+    path, _ = weights
+    drawn = build_backbone("clip:test-tiny", random_seed=3)
+    again = rebuild_backbone(drawn.record())
+    assert again.weights["sha256"] == drawn.weights["sha256"]
+    kept = build_backbone("clip:test-tiny", weights=path)
+    assert kept.weights["sha256"] != drawn.weights["sha256"]
+    assert rebuild_backbone(kept.record(), weights=path).weights == kept.weights
+    with pytest.raises(DataError, match="--weights"):
+        rebuild_backbone(kept.record())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("clip:ViT-B-23", "unknown CLIP model"),
+        ("clip:ViT-B-32@opnai", "openai"),
+        ("clip:test-tiny", "publishes no weights"),
+    ],
+)
+def test_what_is_not_there_is_named(name, expected) -> None:
+    with pytest.raises((ConfigError, DataError), match=expected):
+        load_clip(name)
+
+
+def test_what_has_no_plain_grid_is_refused() -> None:
+    with pytest.raises(ConfigError, match="vision transformer"):
+        build_backbone("clip:test-residual", random_seed=0)
+    with pytest.raises(ConfigError, match="32 pixels"):
+        build_backbone("clip:test-tiny", random_seed=0, image_size=64)
+
+
+def test_features_and_descriptions_of_two_models_are_told() -> None:
+    task = Task(
+        torch.ones(4, 12), torch.tensor([0, 0, 1, 1]), torch.ones(3, 5), torch.arange(2), torch.tensor([2])
+    )
+    with pytest.raises(ConfigError, match="one CLIP model"):
+        CLIP().fit(task, {})
+
+
+def test_the_nearest_text_is_the_class() -> None:
+    """Cosine, whatever the lengths, of seen and unseen classes alike."""
+    random = torch.Generator().manual_seed(0)
+    semantics = torch.randn(3, 12, generator=random)
+    features = 7 * torch.randn(5, 12, generator=random)
+    task = Task(features, torch.tensor([0, 0, 1, 1, 1]), semantics, torch.arange(2), torch.tensor([2]))
+    expected = torch.nn.functional.cosine_similarity(features[:, None], semantics[None], dim=2)
+    torch.testing.assert_close(CLIP().fit(task, {}).scores(features), expected)
