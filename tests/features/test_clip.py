@@ -1,6 +1,7 @@
 """CLIP's two halves: the package's features and descriptions against open_clip's own embeddings."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ pytest.importorskip("open_clip", reason="the extra `clip` is not installed")
 
 import open_clip
 
+from dkgzsl.cli.main import main
 from dkgzsl.data.clip_model import load_clip
 from dkgzsl.data.text_semantics import encode
 from dkgzsl.errors import ConfigError, DataError
@@ -75,6 +77,52 @@ def test_texts_are_embedded_as_open_clip_does(weights) -> None:
     np.testing.assert_allclose(table.values, expected.numpy(), atol=1e-6)
     assert origin["library"].startswith("open_clip ")
     assert origin["texts"] == dict(zip(["wren", "gull"], texts, strict=True))
+
+
+def test_loading_is_silent(capfd, monkeypatch) -> None:
+    build_backbone("clip:test-tiny", random_seed=3)
+
+    def no_network(*_: object, **__: object) -> None:
+        logging.error("Failed to download")
+        raise RuntimeError("Failed to download")
+
+    monkeypatch.setattr(open_clip, "create_model", no_network)
+    with pytest.raises(DataError, match="cannot be fetched"):
+        load_clip("clip:ViT-B-32@openai")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_from_photos_and_text_to_figures_and_onnx(tmp_path, capsys, weights) -> None:
+    """Every verb on the way takes the names; what is said of a class is no number of its vector."""
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    path, _ = weights
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        folder = tmp_path / "birds" / "images" / f"kind_{number}"
+        folder.mkdir(parents=True)
+        for k in range(6):
+            Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(folder / f"{k}.png")
+    roles = "".join(f"kind_{number},{'unseen' if number > 5 else 'seen'}\n" for number in range(8))
+    (tmp_path / "birds" / "classes.csv").write_text("class,role\n" + roles)
+    problem, store, run = (str(tmp_path / name) for name in ("problem", "store", "run"))
+    name = f"clip:test-tiny@{path}"
+
+    def verb(*words: str) -> str:
+        assert main(list(words)) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    verb("data", "describe", str(tmp_path / "birds"), "--encoder", name, "--as", "clip")
+    verb("data", "import", str(tmp_path / "birds"), "--semantics", "clip", "--out", problem)
+    verb("extract", problem, "--backbone", "clip:test-tiny", "--weights", str(path), "--out", store)
+    words = ("--methods", "clip", "eszsl", "--seeds", "1", "--out", str(tmp_path / "table"), "--json")
+    rows = json.loads(verb("benchmark", "--datasets", f"{problem}@{store}", *words))["rows"]
+    assert {row["method"] for row in rows} == {"clip", "eszsl"}
+    few = ("--knowledge.components", "8", "--knowledge.shrinkage", "0.5", "--baseline", "none", "--report", "off")
+    verb("train", problem, "--features", store, "--out", run, *few)
+    assert "scores" not in (tmp_path / "run" / "config.yaml").read_text()  # nothing that ARA could attend by
+    photo = str(tmp_path / "birds" / "images" / "kind_7" / "0.png")
+    assert "embedding" not in verb("predict", run, photo, "--weights", str(path))
+    verb("export", run, "--weights", str(path), "--out", str(tmp_path / "model.onnx"))
 
 
 def test_a_store_finds_its_clip_model_again(weights) -> None:

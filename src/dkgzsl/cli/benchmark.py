@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from dkgzsl.config import BenchmarkConfig as Config
+from dkgzsl.errors import RunError
 
 __all__ = ["Config", "run"]
 
@@ -45,3 +46,9 @@ def run(config: Config) -> None:
     else:
         print_rows(found.rows, found.failed)
         print(f"table.md, table.csv and table.json in {found.folder}")
+    if not found.rows:
+        raise RunError(
+            "every cell failed",
+            where=str(found.folder),
+            fix="see the reasons above; the same --out tries them again",
+        )

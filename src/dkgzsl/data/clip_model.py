@@ -7,7 +7,9 @@ descriptions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +103,8 @@ def load_clip(name: str, *, weights: Path | None = None, random_seed: int | None
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0 if random_seed is None else random_seed)
-            model = open_clip.create_model(architecture, load_weights=False, pretrained_text=False)
+            with _unlogged():
+                model = open_clip.create_model(architecture, load_weights=False, pretrained_text=False)
         if weights is not None:
             loaded = load_weights(model, weights, head=())
         else:
@@ -113,7 +116,7 @@ def _downloaded(open_clip: Any, architecture: str, tag: str, tags: Sequence[str]
     if not tags:
         raise DataError(f"open_clip publishes no weights for {architecture!r}", fix="give a file: clip:MODEL@FILE")
     try:
-        with hub_without_waiting():
+        with hub_without_waiting(), _unlogged():
             model: nn.Module = open_clip.create_model(architecture, pretrained=tag or tags[0], weights_only=True)
     except Exception as error:  # of many kinds: no network, offline mode, a broken cache
         raise DataError(
@@ -122,6 +125,17 @@ def _downloaded(open_clip: Any, architecture: str, tag: str, tags: Sequence[str]
             fix=f"run it where there is a network, or name a file that you have: clip:{architecture}@FILE",
         ) from error
     return model
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """What open_clip logs (no weights are loaded, a download failed) is ours to say, or done on purpose."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _first_line(error: Exception) -> str:

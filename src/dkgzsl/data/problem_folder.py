@@ -175,6 +175,7 @@ def read_raw_folder(folder: Path, *, features: Path, test_seed: int = 0) -> tupl
     rows = store.rows_of(listed.paths)
     same = len(rows) == len(store.tokens) and bool((rows == np.arange(len(rows))).all())
     readable = store.readable[rows]
+    computed = {path.stem: _origin(path) for path in listed.table_files if _origin(path)}
     raw = RawData(
         name=listed.name,
         where=str(folder),
@@ -185,7 +186,8 @@ def read_raw_folder(folder: Path, *, features: Path, test_seed: int = 0) -> tupl
         features=store.tokens if same else store.tokens[rows],
         image_files=tuple(str(listed.source / path) for path in listed.paths),
         described_only=True,
-        attribute_names={name: table.columns for name, table in listed.tables.items()},
+        # The dimensions of an embedding are no attributes: their names say nothing.
+        attribute_names={name: table.columns for name, table in listed.tables.items() if name not in computed},
     )
     files = [folder / _RECORD, folder / _IMAGES, *listed.table_files, features / INDEX]
     provenance = {
@@ -195,7 +197,7 @@ def read_raw_folder(folder: Path, *, features: Path, test_seed: int = 0) -> tupl
         "features": features.name,
         **store.provenance(),
         "default_semantics": listed.semantics_name,
-        "computed_semantics": {path.stem: _origin(path) for path in listed.table_files if _origin(path)},
+        "computed_semantics": computed,
         "splits": f"{TEST_SHARE:.0%} of each seen class held out for test by seed {test_seed}",
         "test_seed": test_seed,
     }

@@ -40,6 +40,12 @@ class NamedAttributes:
     names: tuple[str, ...] | None
 
 
+def has_attributes(problem: Problem) -> bool:
+    """Whether there is a table that ARA can attend by: attributes, or any other that no encoder of text made."""
+    named = any(name in problem.semantic_sources for name in _SOURCES)
+    return named or problem.semantics_name not in problem.provenance.get("computed_semantics", {})
+
+
 def attributes_for(problem: Problem, config: RefinementConfig, *, seed: int) -> NamedAttributes:
     """Find the attributes and their vectors.
 

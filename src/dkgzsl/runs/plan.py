@@ -13,6 +13,7 @@ from dkgzsl.data.load import is_name, load_dataset
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.splits import validation_cut
 from dkgzsl.errors import ConfigError, DataError
+from dkgzsl.learning.attributes import has_attributes
 from dkgzsl.learning.refinement import Progress
 from dkgzsl.learning.representation import Representation, learns, representations
 from dkgzsl.model.precision import resolved
@@ -65,7 +66,7 @@ class Plan:
 
 
 DEFAULT_REPRESENTATIONS = ("pooled", "pooled+scores")
-"""What is tried on region features where nothing is said."""
+"""What is tried on region features where nothing is said, and classes have attributes."""
 
 
 def make_plan(config: TrainConfig) -> Plan:
@@ -169,7 +170,7 @@ def _representation(config: TrainConfig, problem: Problem, variant: Variant) -> 
         return chosen
     if variant == "paper":
         return ("refined",) if problem.has_regions else ("pooled",)
-    chosen = DEFAULT_REPRESENTATIONS if problem.has_regions else ("pooled",)
+    chosen = DEFAULT_REPRESENTATIONS if problem.has_regions and has_attributes(problem) else ("pooled",)
     return (*chosen, *(f"{name}+beside" for name in chosen)) if config.beside else chosen
 
 

@@ -134,10 +134,18 @@ def _needed(name: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Tracing warns of each size that it takes for a number; the parity test is what tells."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Tracing warns of each size that it takes for a number; the parity test is what tells.
+
+    Attention is traced in its plain form: the fused one has no counterpart in ONNX.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _first_line(error: Exception) -> str:
