@@ -54,12 +54,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     are chosen on validation classes cut from the training classes, a third of them, and on a fifth of the other
     classes' images; so is the constant that is added to the scores of unseen classes. Then everything is fitted on
     all images. With fewer than five classes, or one image a class, nothing can be chosen: then values in the
-    middle serve (512 components, shrinkage 0.6, linear kernel, ridge 0.1, or what is offered nearest to that),
+    middle serve (512 components, shrinkage 0.6, linear kernels, ridge 0.1, or what is offered nearest to that),
     there is no constant, and a UserWarning says so.
 
     With `semantics=None` the seen classes alone are told apart, by their densities, settings chosen on a fifth of
-    the images. The classifier is then a regularised linear discriminant analysis; unlike the plain one it minds
-    units, as regularisation does: put a StandardScaler before it where columns differ in theirs.
+    the images. The classifier is then a regularised discriminant analysis, linear or, where that tells held-out
+    images better, of a kernel between images; unlike the plain one it minds units, as regularisation does: put a
+    StandardScaler before it where columns differ in theirs.
 
     Every setting has the name that it has on the command line and in YAML files.
 
