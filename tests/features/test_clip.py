@@ -92,7 +92,7 @@ def test_loading_is_silent(capfd, monkeypatch) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-def test_from_photos_and_text_to_figures_and_onnx(tmp_path, capsys, weights) -> None:
+def test_from_photos_and_text_to_figures_and_onnx(tmp_path, capsys, monkeypatch, weights) -> None:
     """Every verb on the way takes the names; what is said of a class is no number of its vector."""
     pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
     path, _ = weights
@@ -105,7 +105,8 @@ def test_from_photos_and_text_to_figures_and_onnx(tmp_path, capsys, weights) -> 
     roles = "".join(f"kind_{number},{'unseen' if number > 5 else 'seen'}\n" for number in range(8))
     (tmp_path / "birds" / "classes.csv").write_text("class,role\n" + roles)
     problem, store, run = (str(tmp_path / name) for name in ("problem", "store", "run"))
-    name = f"clip:test-tiny@{path}"
+    monkeypatch.chdir(path.parent)
+    name = f"clip:test-tiny@{path.name}"
 
     def verb(*words: str) -> str:
         assert main(list(words)) == 0, capsys.readouterr().err
@@ -120,6 +121,8 @@ def test_from_photos_and_text_to_figures_and_onnx(tmp_path, capsys, weights) -> 
     few = ("--knowledge.components", "8", "--knowledge.shrinkage", "0.5", "--baseline", "none", "--report", "off")
     verb("train", problem, "--features", store, "--out", run, *few)
     assert "scores" not in (tmp_path / "run" / "config.yaml").read_text()  # nothing that ARA could attend by
+    monkeypatch.chdir(tmp_path)
+    verb("add-class", run, "--name", "gull", "--text", "a photo of a gull")
     photo = str(tmp_path / "birds" / "images" / "kind_7" / "0.png")
     assert "embedding" not in verb("predict", run, photo, "--weights", str(path))
     verb("export", run, "--weights", str(path), "--out", str(tmp_path / "model.onnx"))

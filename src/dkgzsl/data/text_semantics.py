@@ -90,8 +90,18 @@ def encode(
     vectors, library = (_by_clip if encoder.startswith(CLIP) else _by_sentences)(texts, encoder, device)
     width = len(str(vectors.shape[1] - 1))
     columns = tuple(f"embedding_{number:0{width}}" for number in range(vectors.shape[1]))
-    origin = {"encoder": encoder, "library": library, "texts": dict(zip(classes, texts, strict=True))}
+    origin = {
+        "encoder": _from_anywhere(encoder),
+        "library": library,
+        "texts": dict(zip(classes, texts, strict=True)),
+    }
     return SemanticTable(tuple(classes), columns, vectors), origin
+
+
+def _from_anywhere(encoder: str) -> str:
+    """The name with a whole path where it names a file or folder: later classes are described from elsewhere."""
+    kind, at, file = encoder.partition("@") if encoder.startswith(CLIP) else ("", "", encoder)
+    return f"{kind}{at}{Path(file).resolve()}" if file and Path(file).exists() else encoder
 
 
 def _by_clip(texts: Sequence[str], encoder: str, device: str | None) -> tuple[np.ndarray, str]:
