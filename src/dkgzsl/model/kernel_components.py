@@ -69,12 +69,12 @@ class KernelPrincipalSpace(PrincipalSpace):
         kept = eigenvalues > _NEGLIGIBLE * eigenvalues[-1]
         root = vectors[:, kept] / eigenvalues[kept].sqrt()
         # Kernel values are nearly alike: what they share is taken off before they are multiplied by large numbers.
-        mean, shared, lifted = torch.zeros_like(gram[0]), gram.mean(0), []
-        for rows in torch.split(values, _ROWS):
+        mean, shared = torch.zeros_like(gram[0]), gram.mean(0)
+        points = values.new_empty(len(values), root.shape[1])
+        for rows, block in zip(torch.split(values, _ROWS), torch.split(points, _ROWS), strict=True):
             lift = kernel(rows, landmarks, absolute) - shared
             mean += lift.sum(0) / len(values)
-            lifted.append(lift @ root)
-        points = torch.cat(lifted)
+            torch.matmul(lift, root, out=block)
         points -= points.mean(0)
         axes = principal_axes(points, torch.zeros_like(points[0]), components)
         coordinates = points @ axes
