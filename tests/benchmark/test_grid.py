@@ -93,6 +93,17 @@ def test_a_method_that_fails_leaves_the_others_standing(tmp_path, monkeypatch) -
     assert "not today" in (tmp_path / "table.md").read_text()
 
 
+def test_nothing_but_failures_is_an_error(tmp_path, capsys) -> None:
+    """CLIP takes no strokes; it runs only where it is named."""
+    words = ["benchmark", "--datasets", "numbers", "--seeds", "1", "--out", str(tmp_path)]
+    assert main([*words, "--methods", "clip"]) == 2
+    told = capsys.readouterr().err
+    assert "one CLIP model" in told
+    assert "every cell failed" in told
+    assert main([*words, "--dry-run"]) == 0
+    assert "clip" not in capsys.readouterr().out
+
+
 def test_rows_average_over_seeds_and_pair_draws_with_the_best_peer() -> None:
     rng = np.random.default_rng(0)
     draws = {(m, s): rng.random(50) for m in ("dkgzsl", "a", "b") for s in (0, 1)}

@@ -22,7 +22,7 @@ from dkgzsl.methods.peers.clip import CLIP
 
 TINY = {
     "embed_dim": 12,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 24, "head_width": 8, "patch_size": 8},
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 24, "head_width": 6, "patch_size": 8},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
 
