@@ -19,6 +19,7 @@ from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.backbones import build_backbone, rebuild_backbone
 from dkgzsl.methods.base import Task
 from dkgzsl.methods.peers.clip import CLIP
+from dkgzsl.use.scrubbing import scrubbed
 
 TINY = {
     "embed_dim": 12,
@@ -151,6 +152,39 @@ def test_a_store_finds_its_clip_model_again(weights) -> None:
 def test_what_is_not_there_is_named(name, expected) -> None:
     with pytest.raises((ConfigError, DataError), match=expected):
         load_clip(name)
+
+
+def test_what_the_tag_of_weights_says_is_heard(monkeypatch) -> None:
+    """OpenAI's weights were trained with QuickGELU, others on squashed images or another scale of pixels."""
+    said = {"quick_gelu": True, "mean": (0.5, 0.5, 0.5), "resize_mode": "squash", "interpolation": "bilinear"}
+    monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda _: ["own"])
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda *_: said)
+    model = load_clip("clip:test-tiny@own", random_seed=0).model
+    assert type(model.visual.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
+    assert type(model.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
+    wanted = build_backbone("clip:test-tiny@own", random_seed=0).preprocessing
+    assert (wanted.crop_mode, wanted.interpolation, wanted.mean[0]) == ("squash", "bilinear", 0.5)
+    assert wanted.std[0] == pytest.approx(0.26862954)
+    given = {}
+    monkeypatch.setattr(open_clip, "create_model", lambda *_, **how: given.update(how) or model)
+    load_clip("clip:test-tiny@own")
+    assert given["force_quick_gelu"]
+    assert given["pretrained"] == "own"
+
+
+def test_where_a_file_lies_is_not_recorded_of_a_backbone(weights) -> None:
+    path, _ = weights
+    record = build_backbone(f"clip:test-tiny@{path}").record()
+    assert record["backbone"]["name"] == "clip:test-tiny"
+    assert record["weights"]["file"] == "tiny.safetensors"
+    assert str(path.parent) not in json.dumps(record)
+
+
+@pytest.mark.parametrize("path", ["/home/jane doe/my models/w.pt", "../me/w.pt", "C:\\Users\\me\\w.pt", "w.pt"])
+def test_where_a_file_lies_is_not_published(path) -> None:
+    assert scrubbed(f"clip:ViT-B-32@{path}") == "clip:ViT-B-32@w.pt"
+    assert scrubbed(f"described by `clip:ViT-B-32@{path}`, all") == "described by `clip:ViT-B-32@w.pt`, all"
+    assert scrubbed("clip:ViT-B-32@openai") == "clip:ViT-B-32@openai"
 
 
 def test_what_has_no_plain_grid_is_refused() -> None:

@@ -6,6 +6,7 @@ import torch
 from sklearn.decomposition import KernelPCA
 
 from dkgzsl.model.kernel_components import KernelPrincipalSpace
+from dkgzsl.model.whitening import PrincipalSpace
 
 
 def features(images=90, channels=7, seed=0):
@@ -47,7 +48,35 @@ def test_more_images_than_landmarks_keep_components_uncorrelated() -> None:
     np.testing.assert_allclose(space(train).double().mean(0).numpy(), 0, atol=1e-4)
 
 
-def test_images_that_are_all_alike_have_no_axis_that_is_not_finite() -> None:
-    space = KernelPrincipalSpace.of_training(torch.ones(30, 4), 8, square_root=True, width=2.0)
-    assert space(torch.ones(3, 4)).isfinite().all()
-    assert space.restore(space(torch.ones(3, 4))).isfinite().all()
+def test_images_that_are_all_alike_are_told() -> None:
+    for images in (torch.ones(30, 4), torch.full((30, 4), 1e25) * torch.rand(30, 1)):
+        with pytest.raises(torch.linalg.LinAlgError, match="alike"):
+            KernelPrincipalSpace.of_training(images, 8, square_root=False, width=2.0)
+
+
+def test_an_offset_of_all_features_changes_nothing() -> None:
+    train, test = features(), features(20, seed=1)
+    near = KernelPrincipalSpace.of_training(train, 12, square_root=False, width=1.5)
+    far = KernelPrincipalSpace.of_training(train + 1000, 12, square_root=False, width=1.5)
+    assert far.width == pytest.approx(near.width, rel=1e-3)
+    moved = far(test + 1000)
+    signs = (moved * near(test)).sum(0).sign()
+    torch.testing.assert_close(moved * signs, near(test), atol=2e-3, rtol=0)
+
+
+def test_a_very_wide_kernel_is_the_linear_one() -> None:
+    """exp(-d / 2w) is 1 - d / 2w then: up to their scale, components are the features' own."""
+    train, test = features(), features(20, seed=1)
+    wide = KernelPrincipalSpace.of_training(train, 7, square_root=False, width=1000.0)
+    linear = PrincipalSpace.fit(train, 7, square_root=False)
+    for ours, theirs in zip(wide(test).T, linear(test).T, strict=True):
+        assert abs(np.corrcoef(ours, theirs)[0, 1]) > 0.999
+
+
+def test_more_images_than_are_looked_at(monkeypatch) -> None:
+    monkeypatch.setattr("dkgzsl.model.kernel_components._IMAGES", 60)
+    train = features()
+    some = KernelPrincipalSpace.of_training(train, 8, square_root=True, width=2.0)
+    assert len(some.landmarks) == 60
+    assert some(train).isfinite().all()
+    assert some(train).std(0).min() > 0

@@ -1,6 +1,7 @@
 """What cannot be run or continued: one message, and no folder that was not there before."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,9 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError, DkgzslError, RunError
 from dkgzsl.runs import plan as planning
 from dkgzsl.runs.folder import RunFolder
-from dkgzsl.runs.training import train
+from dkgzsl.runs.plan import make_plan
+from dkgzsl.runs.progress import Reporter
+from dkgzsl.runs.training import run_plan, train
 from worlds import FEW, arrays, world, world_folder
 
 QUICK = KnowledgeConfig(
@@ -147,6 +150,56 @@ def test_an_older_run_is_kept_until_the_new_one_is_complete(monkeypatch, tmp_pat
     train(run(out, resume=True))
     assert (out / "result.json").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_link_to_a_run_stays_one(monkeypatch, tmp_path) -> None:
+    loaded(monkeypatch, world())
+    train(run(tmp_path / "data" / "run"))
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "data" / "run", target_is_directory=True)
+    before = (link / "environment.json").stat().st_mtime_ns
+    train(run(link, overwrite=True))
+    assert link.is_symlink()
+    assert (tmp_path / "data" / "run" / "environment.json").stat().st_mtime_ns > before
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["run"]
+
+
+def test_what_another_run_set_aside_is_left_alone(monkeypatch, tmp_path) -> None:
+    out, aside = tmp_path / "run", tmp_path / ".run.replaced"
+    loaded(monkeypatch, world())
+    train(run(out))
+    with monkeypatch.context() as patched:
+        patched.setattr("dkgzsl.runs.training.run_protocol", _broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            train(run(out, overwrite=True))
+    shutil.rmtree(out)  # the broken one is taken away by hand, and a new one made
+    train(run(out))
+    assert (aside / "result.json").is_file()
+    with pytest.raises(RunError, match="lies here still"):
+        train(run(out, overwrite=True))
+    assert (out / "result.json").is_file()
+    assert (aside / "result.json").is_file()
+
+
+def test_who_fails_late_is_told_where_the_older_run_lies(monkeypatch, tmp_path, capfd) -> None:
+    out = tmp_path / "run"
+    loaded(monkeypatch, world())
+    train(run(out))
+
+    def crashed(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("dkgzsl.runs.training.run_protocol", crashed)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run_plan(make_plan(run(out, overwrite=True)), reporter=Reporter())
+    assert str(tmp_path / ".run.replaced") in capfd.readouterr().err
+    monkeypatch.setattr(RunFolder, "begin", crashed)  # cannot even begin: all is as it was
+    shutil.rmtree(out)
+    (tmp_path / ".run.replaced").rename(out)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(run(out, overwrite=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert (out / "result.json").is_file()
 
 
 def _broken_off(*_: object, **__: object) -> None:

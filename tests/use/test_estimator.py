@@ -184,14 +184,17 @@ def test_in_memory_it_pickles_without_its_training_images() -> None:
     np.testing.assert_array_equal(joblib.load(held).predict_proba(X), model.predict_proba(X))
 
 
-def test_training_images_are_not_kept() -> None:
+@pytest.mark.parametrize(("width", "few", "many"), [(0.0, 240, 2400), (1.0, 2600, 4800)])
+def test_training_images_are_not_kept(width: float, few: int, many: int) -> None:
+    """But for the landmarks of a kernel, which are 2,048 at most."""
     rng = np.random.default_rng(0)
     sizes = []
-    for images in (240, 2400):
+    for images in (few, many):
         held = io.BytesIO()
         X, y = rng.normal(size=(images, 8)), np.arange(images) % 12
         described = dict(enumerate(rng.normal(size=(12, 5))))
-        joblib.dump(ZeroShotClassifier(**FEW).fit(X, y, semantics=described), held)
+        model = ZeroShotClassifier(**FEW, feature_kernel_width=width)
+        joblib.dump(model.fit(X, y, semantics=described), held)
         sizes.append(held.tell())
     assert sizes[1] < sizes[0] + 2000
 

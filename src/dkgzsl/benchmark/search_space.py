@@ -109,9 +109,9 @@ def space_of(plan: Plan) -> Space:
         chosen["representation"] = Choice(plan.config.representation)
     if plan.variant == "paper":
         return {**chosen, **_PAPER}
-    least = min(len(plan.problem.parts.trainval), plan.problem.features.shape[-1])
-    within = tuple(step for step in _COMPONENTS if step <= least)
-    return {**chosen, "knowledge.components": Choice(within or (least,)), **_KNOWLEDGE}
+    most = len(plan.problem.parts.trainval)  # with a kernel between images there may be more than channels
+    within = tuple(step for step in _COMPONENTS if step <= most)
+    return {**chosen, "knowledge.components": Choice(within or (most,)), **_KNOWLEDGE}
 
 
 def start_of(plan: Plan, space: Space) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from dkgzsl.data.hub import CLIP, hub_without_waiting
 from dkgzsl.data.weights import load_weights, state_sha256
 from dkgzsl.errors import ConfigError, DataError, nearest
 
+_IMAGES = ("mean", "std", "interpolation", "resize_mode")  # what a tag may say of its images
 _BATCH = 64  # sentences that go through the encoder together
 
 
@@ -72,7 +73,8 @@ def load_clip(name: str, *, weights: Path | None = None, random_seed: int | None
 
     Args:
         name: `clip:MODEL@TAG`, the tag of published weights as open_clip names it, or `clip:MODEL@FILE`; without
-            either, `weights` or the model's first published weights.
+            either, `weights` or the model's first published weights. A file has no word on its activation: what
+            was trained with QuickGELU (OpenAI's own) is a file of `MODEL-quickgelu`.
         weights: a file of weights: of safetensors, or a PyTorch file that holds tensors alone.
         random_seed: draw the weights instead, for tests.
 
@@ -97,14 +99,17 @@ def load_clip(name: str, *, weights: Path | None = None, random_seed: int | None
                 fix=f"one of {', '.join(tags[:6])}, or a file" if tags else "name a file",
             )
         weights = Path(given)
+    if weights is None and random_seed is None and not given:
+        given = tags[0] if tags else ""
+    options = _options(open_clip, architecture, given) if given in tags else {}
     if weights is None and random_seed is None:
-        model = _downloaded(open_clip, architecture, given, tags)
+        model = _downloaded(open_clip, architecture, given, options)
         loaded: dict[str, Any] = {"source": "open_clip", "model": name, "sha256": state_sha256(model)}
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0 if random_seed is None else random_seed)
             with _unlogged():
-                model = open_clip.create_model(architecture, load_weights=False, pretrained_text=False)
+                model = open_clip.create_model(architecture, load_weights=False, pretrained_text=False, **options)
         if weights is not None:
             loaded = load_weights(model, weights, head=())
         else:
@@ -112,15 +117,22 @@ def load_clip(name: str, *, weights: Path | None = None, random_seed: int | None
     return ClipModel(architecture, model.eval().requires_grad_(False), loaded, open_clip.__version__)
 
 
-def _downloaded(open_clip: Any, architecture: str, tag: str, tags: Sequence[str]) -> nn.Module:
-    if not tags:
+def _options(open_clip: Any, architecture: str, tag: str) -> dict[str, Any]:
+    """What the weights of a tag were trained with and the model's own description does not say."""
+    published = open_clip.get_pretrained_cfg(architecture, tag)
+    images = {name: published[name] for name in _IMAGES if published.get(name) is not None}
+    return {"force_quick_gelu": bool(published.get("quick_gelu")), "force_preprocess_cfg": images or None}
+
+
+def _downloaded(open_clip: Any, architecture: str, tag: str, options: Mapping[str, Any]) -> nn.Module:
+    if not tag:
         raise DataError(f"open_clip publishes no weights for {architecture!r}", fix="give a file: clip:MODEL@FILE")
     try:
         with hub_without_waiting(), _unlogged():
-            model: nn.Module = open_clip.create_model(architecture, pretrained=tag or tags[0], weights_only=True)
+            model: nn.Module = open_clip.create_model(architecture, pretrained=tag, weights_only=True, **options)
     except Exception as error:  # of many kinds: no network, offline mode, a broken cache
         raise DataError(
-            f"the weights {tag or tags[0]!r} of {architecture} are not in the cache and cannot be fetched: "
+            f"the weights {tag!r} of {architecture} are not in the cache and cannot be fetched: "
             f"{type(error).__name__}",
             fix=f"run it where there is a network, or name a file that you have: clip:{architecture}@FILE",
         ) from error

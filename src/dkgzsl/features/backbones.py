@@ -121,7 +121,7 @@ def build_backbone(
     preprocessing = Preprocessing.from_timm(config)
     regions, class_token = _probe(model, name, preprocessing.image_size)
     return Backbone(
-        name=name,
+        name=_without_file(name),
         model=model,
         preprocessing=preprocessing,
         grid=_grid(model, name, preprocessing.image_size, regions.shape[1]),
@@ -162,6 +162,12 @@ def rebuild_backbone(record: Mapping[str, Any] | None, *, weights: Path | None =
             fix=f"name the file whose sha256 begins with {made_with[:16]}",
         )
     return backbone
+
+
+def _without_file(name: str) -> str:
+    """A CLIP model's file is told by the record of its weights; where it lies is nobody's business."""
+    model, _, weights = name.partition("@")
+    return model if name.startswith(CLIP) and Path(weights).is_file() else name
 
 
 def _timm_name(name: str) -> str:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from dkgzsl.data.clip_model import load_clip
 from dkgzsl.errors import ConfigError
 
+_CROPS = {"shortest": "center", "squash": "squash", "longest": "border"}
+"""timm's terms for open_clip's."""
+
 
 class ClipImages(nn.Module):
     """A vision transformer's image embedding, and its patches' tokens in the same space.
@@ -58,12 +61,15 @@ def clip_images(
     height, width = visual.image_size
     if image_size not in (None, height):
         raise ConfigError(f"{name} takes images of {height} pixels alone", fix="leave --image-size out")
+    import open_clip
+
+    wanted = open_clip.get_model_preprocess_cfg(loaded.model)
     config = {
         "input_size": (3, height, width),
         "crop_pct": 1.0,
-        "crop_mode": "center",
-        "interpolation": "bicubic",
-        "mean": visual.image_mean,
-        "std": visual.image_std,
+        "crop_mode": _CROPS[wanted.get("resize_mode", "shortest")],
+        "interpolation": wanted.get("interpolation", "bicubic"),
+        "mean": wanted["mean"],
+        "std": wanted["std"],
     }
     return ClipImages(visual), config, dict(loaded.weights)

@@ -87,7 +87,7 @@ class KnowledgeMethod:
             "episodes": "off",
             "fusion": False,
         }
-        for setting in self._constants():
+        for setting in self._constants(fitting):
             best.offer({**setting, "description_root": fitting.root_for(setting), **plain})
         for changes in self._blends():
             best.offer({**best.setting, **changes})
@@ -99,9 +99,10 @@ class KnowledgeMethod:
         """Offer the space of each kernel between images; where one leads, ask again what is solved in it."""
         config = self.config
         for width in config.feature_kernel_width[1:]:
-            for shrinkage, blend in product(config.shrinkage, config.seen_blend):
-                changes = {"feature_kernel_width": width, "shrinkage": shrinkage, "seen_blend": blend}
-                best.offer({**best.setting, **changes})
+            sizes = fitting.sizes(width)
+            for components, shrinkage, blend in product(sizes, config.shrinkage, config.seen_blend):
+                changes = {"components": components, "shrinkage": shrinkage, "seen_blend": blend}
+                best.offer({**best.setting, "feature_kernel_width": width, **changes})
             if best.setting["feature_kernel_width"] != width:
                 continue
             found = best.setting
@@ -120,10 +121,11 @@ class KnowledgeMethod:
             demanded["fusion"] = (True,)
         return demanded
 
-    def _constants(self) -> Iterator[dict[str, Any]]:
+    def _constants(self, fitting: _Fitting) -> Iterator[dict[str, Any]]:
         config = self.config
+        sizes = fitting.sizes(config.feature_kernel_width[0])
         names = ("components", "shrinkage", "kernel_width", "ridge")
-        for values in product(*(getattr(config, name) for name in names)):
+        for values in product(sizes, config.shrinkage, config.kernel_width, config.ridge):
             yield dict(zip(names, values, strict=True))
 
     def _blends(self) -> Iterator[dict[str, Any]]:
@@ -193,7 +195,7 @@ class _Fitting:
         positive = config.square_root != "off" and bool((self.features >= 0).all())
         if config.square_root == "on" and not positive:
             raise ConfigError("negative features have no square root", fix="leave --knowledge.square-root out")
-        self.square_root, self.components = positive, max(config.components)
+        self.square_root, self.components = positive, config.components
         self._principal: dict[float, PrincipalSpace] = {}
         self._spectra: dict[tuple[float, int], WithinClassSpectrum] = {}
         self._spaces: dict[tuple[float, int, float], tuple[MeansSpace, SeenStatistics]] = {}
@@ -269,14 +271,20 @@ class _Fitting:
             self._spaces[key] = seen_statistics(whitened, self.features, self.positions, len(self.seen))
         return self._spaces[key]
 
+    def sizes(self, kernel_width: float) -> tuple[int, ...]:
+        """Numbers of components to try in a space: what is cut at the size of the space needs no second trial."""
+        most = self._principal_space(kernel_width).components
+        return tuple(dict.fromkeys(min(components, most) for components in self.components))
+
     def _principal_space(self, kernel_width: float) -> PrincipalSpace:
+        most = max(self.components)
         if kernel_width not in self._principal:
             self._principal[kernel_width] = (
                 KernelPrincipalSpace.of_training(
-                    self.features, self.components, square_root=self.square_root, width=kernel_width
+                    self.features, most, square_root=self.square_root, width=kernel_width
                 )
                 if kernel_width
-                else PrincipalSpace.fit(self.features, self.components, square_root=self.square_root)
+                else PrincipalSpace.fit(self.features, most, square_root=self.square_root)
             )
         return self._principal[kernel_width]
 

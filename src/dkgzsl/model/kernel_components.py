@@ -11,12 +11,14 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dkgzsl.model.kernel_ridge import kernel
 from dkgzsl.model.whitening import PrincipalSpace, principal_axes
 
 _LANDMARKS = 2048
 _COMPARED = 512  # this many of them tell how far apart images are
+_IMAGES = 16384
 _ROWS = 4096  # kernel values are as wide as there are landmarks: this bounds how many lie in memory
 _NEGLIGIBLE = 1e-5  # eigenvalues below this share of the largest are rounding in float32
 
@@ -27,7 +29,7 @@ class KernelPrincipalSpace(PrincipalSpace):
     x' is x or its square root, as in `PrincipalSpace`, of which this has the methods.
 
     Attributes:
-        landmarks: up to 2,048 training images, after the root, drawn by a fixed seed.
+        landmarks: up to 2,048 training images, after the root and less the centre, drawn by a fixed seed.
         width: variance w of the kernel.
         back: from components to the features after the root, by least squares on the training images.
         centre: mean of the features after the root.
@@ -53,23 +55,37 @@ class KernelPrincipalSpace(PrincipalSpace):
     ) -> KernelPrincipalSpace:
         """Components of the largest variance, at most as many as there are independent landmarks.
 
+        Of more than 16,384 images so many, drawn by a fixed seed, are looked at.
+
         Args:
             features: unscaled training features.
             components: at most this many.
             square_root: take it first.
             width: variance of the kernel in units of the median squared distance between images, above 0.
+
+        Raises:
+            LinAlgError: the images are all alike, or too far apart for numbers.
         """
+        drawn = torch.randperm(len(features), generator=torch.Generator().manual_seed(0)).to(features.device)
+        if len(features) > _IMAGES:  # so many tell the axes: time and memory end there
+            features = features[drawn[:_IMAGES]]
+            drawn = torch.arange(_IMAGES, device=features.device)
         values = features.sqrt() if square_root else features
-        drawn = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
-        landmarks = values[drawn[:_LANDMARKS].sort().values.to(values.device)]
+        centre = values.mean(0)
+        values = values - centre
+        landmarks = values[drawn[:_LANDMARKS].sort().values]
         absolute = width * _median_squared_distance(landmarks)
         gram = kernel(landmarks, landmarks, absolute)
-        # K^-1/2 makes kernel values into coordinates whose products are the kernel's (Nyström).
-        eigenvalues, vectors = torch.linalg.eigh(gram)
+        shared = gram.mean(0)
+        # K^-1/2 makes kernel values into coordinates whose products are the kernel's (Nyström). K is centred:
+        # what all values share would hide the rest where the kernel is wide. So are the vectors, against rounding.
+        eigenvalues, vectors = torch.linalg.eigh(gram - shared - shared[:, None] + shared.mean())
         kept = eigenvalues > _NEGLIGIBLE * eigenvalues[-1]
+        if not kept.any():
+            raise LinAlgError("the kernel between images is not finite, or all images are alike")
         root = vectors[:, kept] / eigenvalues[kept].sqrt()
-        # Kernel values are nearly alike: what they share is taken off before they are multiplied by large numbers.
-        mean, shared = torch.zeros_like(gram[0]), gram.mean(0)
+        root -= root.mean(0)
+        mean = torch.zeros_like(shared)
         points = values.new_empty(len(values), root.shape[1])
         for rows, block in zip(torch.split(values, _ROWS), torch.split(points, _ROWS), strict=True):
             lift = kernel(rows, landmarks, absolute) - shared
@@ -79,10 +95,8 @@ class KernelPrincipalSpace(PrincipalSpace):
         axes = principal_axes(points, torch.zeros_like(points[0]), components)
         coordinates = points @ axes
         # Components are uncorrelated on the training images, so that least squares is one division an axis.
-        centre = values.mean(0)
         variances = coordinates.square().sum(0)
-        least = max(float(variances.max()) * _NEGLIGIBLE, torch.finfo(values.dtype).tiny)
-        back = coordinates.T @ (values - centre) / variances.clamp(min=least)[:, None]
+        back = coordinates.T @ values / variances.clamp(min=float(variances.max()) * _NEGLIGIBLE)[:, None]
         return cls(
             shared + mean,
             root @ axes,
@@ -98,7 +112,7 @@ class KernelPrincipalSpace(PrincipalSpace):
         return torch.cat([(self._lift(rows) - self.mean) @ self.basis for rows in blocks])
 
     def _lift(self, features: Tensor) -> Tensor:
-        return kernel(self._rooted(features), self.landmarks, self.width)
+        return kernel(self._rooted(features) - self.centre, self.landmarks, self.width)
 
     def restore(self, coordinates: Float[Tensor, "images components"]) -> Float[Tensor, "images visual"]:
         """Unscaled features that these coordinates speak for: their mean given the coordinates, were it linear."""

@@ -47,26 +47,36 @@ _MARKS = ("environment.json", "config.yaml", "metrics.jsonl")
 """What every run has: a folder with a `config.yaml` alone may be anybody's project, and is not overwritten."""
 
 
-def _aside(path: Path) -> Path:
-    whole = path.resolve()
-    return whole.with_name(f".{whole.name}.replaced")
+_REPLACES = ".replaces"
+"""In a run that replaces another, until it is complete: where that one lies."""
 
 
-def _set_aside(path: Path) -> None:
-    """Move a run out of the way; one that is not complete goes where a complete one was set aside before."""
-    whole, before = path.resolve(), _aside(path)
-    if Path.cwd().is_relative_to(whole):
+def _set_aside(path: Path) -> Path:
+    """Move a run out of the way, and say where it lies.
+
+    A run that never became complete makes way for the one that it was to replace itself.
+
+    Raises:
+        RunError: the process works in it, or a run is set aside there that this one knows nothing of.
+    """
+    before = path.with_name(f".{path.name}.replaced")
+    if Path.cwd().is_relative_to(path):
         raise RunError(
             "will not replace the folder that this was started in",
             where=str(path),
             fix="start it from another folder",
         )
-    if before.is_dir() and not (whole / "result.json").is_file():
-        shutil.rmtree(whole)
-        return
-    if before.is_dir():
-        shutil.rmtree(before)
-    whole.rename(before)
+    if before.exists():
+        if not (path / _REPLACES).is_file():
+            raise RunError(
+                "a run that was to be replaced once lies here still",
+                where=str(before),
+                fix="give it a name of its own, or remove it",
+            )
+        shutil.rmtree(path)
+    else:
+        path.rename(before)
+    return before
 
 
 class RunFolder:
@@ -90,24 +100,28 @@ class RunFolder:
         Raises:
             RunError: it cannot be written, or holds something that is no run, or the process works in it.
         """
+        folder = cls(path)
+        whole, before = path.resolve(), None  # a link stays one: what it leads to is replaced
         try:
-            if overwrite and path.is_dir() and any(path.iterdir()):
-                if not all((path / name).is_file() for name in _MARKS):
+            if overwrite and whole.is_dir() and any(whole.iterdir()):
+                if not all((whole / name).is_file() for name in _MARKS):
                     raise RunError(
                         "will not overwrite a folder that is no run", where=str(path), fix="name another --out"
                     )
-                _set_aside(path)
-            path.mkdir(parents=True, exist_ok=True)
-            probe = path / ".writable"
-            probe.touch()
-            probe.unlink()
+                before = _set_aside(whole)
+            whole.mkdir(parents=True, exist_ok=True)
+            folder.file(_REPLACES).write_text(str(before or ""), encoding="utf-8")
+            if before is None:
+                folder.file(_REPLACES).unlink()
         except OSError as error:
+            if before is not None:
+                folder.discard(before)
             raise RunError(
                 f"cannot write the run folder: {error.strerror or error}",
                 where=str(path),
                 fix="name another --out",
             ) from error
-        return cls(path)
+        return folder
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -144,23 +158,28 @@ class RunFolder:
         """Folder for what an interrupted seed needs to go on; removed when the seed is done."""
         return self.path / "checkpoints" / f"seed-{seed}"
 
-    def discard(self) -> None:
+    def discard(self, before: Path | None = None) -> None:
         """Take away a run that could not begin; what it was to replace is there again."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        before = _aside(self.path)
-        if before.is_dir() and not self.path.exists():
-            before.rename(self.path)
+        before = before or self.replaced
+        whole = self.path.resolve()
+        shutil.rmtree(whole, ignore_errors=True)
+        if before is not None and not whole.exists():
+            before.rename(whole)
 
     @property
     def replaced(self) -> Path | None:
         """Where the run lies that this one replaces once it is complete; None where there is none."""
-        before = _aside(self.path)
+        try:
+            before = Path(self.file(_REPLACES).read_text(encoding="utf-8"))
+        except OSError:
+            return None
         return before if before.is_dir() else None
 
     def complete(self) -> None:
         """Take away the run that this one replaces: only now is it no longer needed."""
         if self.replaced is not None:
             shutil.rmtree(self.replaced, ignore_errors=True)
+        self.file(_REPLACES).unlink(missing_ok=True)
 
     def check_same(self, config: Mapping[str, Any], split_hash: str) -> None:
         """That a run is continued with the settings and the split it was started with.

@@ -82,7 +82,11 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
         folder.check_same(plan.recorded(), split_hash(problem))
     else:
         folder = RunFolder.create(path, overwrite=config.overwrite)
-        folder.begin(plan.recorded(), environment_of(problem, device=plan.device, seeds=list(plan.seeds)))
+        try:
+            folder.begin(plan.recorded(), environment_of(problem, device=plan.device, seeds=list(plan.seeds)))
+        except Exception:
+            folder.discard()
+            raise
     for note in plan.notes:
         reporter.say(note)
 
@@ -96,18 +100,21 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
             default = folder.read_seed("default") or _run_default(plan, folder, reporter)
     except KeyboardInterrupt:
         reporter.say(f"the run can be continued: the same command with --out {path} --resume")
-        if folder.replaced is not None:
-            reporter.say(f"the run that it was to replace lies in {folder.replaced}")
+        _tell_replaced(folder, reporter)
         raise
     except (ConfigError, DataError, LinAlgError) as error:
         if not config.resume and not seeds:
             folder.discard()
+        _tell_replaced(folder, reporter)
         if isinstance(error, LinAlgError):
             raise DataError(
                 f"no solution for these features and settings: {str(error).splitlines()[0]}",
                 where=problem.name,
                 fix="look at the features' range (dkgzsl data check), or leave extreme settings out",
             ) from error
+        raise
+    except Exception:
+        _tell_replaced(folder, reporter)
         raise
     figures = [Figures(**one["figures"]) for one in seeds]
     result = result_object(
@@ -133,6 +140,11 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
     folder.complete()
     _write_page(plan, folder, reporter)
     return Trained(path, result, details)
+
+
+def _tell_replaced(folder: RunFolder, reporter: Reporter) -> None:
+    if folder.replaced is not None:
+        reporter.say(f"the run that this one was to replace lies in {folder.replaced}")
 
 
 def make_method(

@@ -37,9 +37,6 @@ def plan_for(
         knowledge["shrinkage"] = KnowledgeConfig.shrinkage if described else SEEN_SHRINKAGE
     for name in ("components", "shrinkage", "kernel_width", "feature_kernel_width", "ridge", "seen_blend"):
         knowledge[name] = _several(knowledge[name], int if name == "components" else float)
-    if problem.features.ndim == 2:  # what is cut at the features' own size needs no second trial
-        most = min(problem.features.shape)
-        knowledge["components"] = tuple(dict.fromkeys(min(n, most) for n in knowledge["components"]))
     config = TrainConfig(
         variant=variant,
         classifier=params["classifier"] or ("softmax" if variant == "paper" else "density"),

@@ -70,6 +70,7 @@ class WhitenedFeatures(nn.Module):
     start: Tensor
     landmarks: Tensor | None
     mean: Tensor
+    centre: Tensor
 
     def __init__(self, model: KnowledgeModel) -> None:
         super().__init__()
@@ -82,6 +83,7 @@ class WhitenedFeatures(nn.Module):
             self.width = principal.width
             self.register_buffer("landmarks", principal.landmarks)
             self.register_buffer("mean", principal.mean)
+            self.register_buffer("centre", principal.centre)
         else:
             self.register_buffer("start", (principal.mean.double() @ basis).float())
 
@@ -91,7 +93,7 @@ class WhitenedFeatures(nn.Module):
         if self.landmarks is None:
             whitened = values @ self.basis - self.start
         else:  # in the order of KernelPrincipalSpace: kernel values are nearly alike
-            whitened = (kernel(values, self.landmarks, self.width) - self.mean) @ self.basis
+            whitened = (kernel(values - self.centre, self.landmarks, self.width) - self.mean) @ self.basis
         return functional.normalize(whitened, dim=1) if self.unit_length else whitened
 
 

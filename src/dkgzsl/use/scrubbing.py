@@ -17,8 +17,13 @@ _PATH: Final = re.compile(
 _WHOLE: Final = re.compile(r"~?/[^/\n]+/[^\n]*|~/[^\n]*|[A-Za-z]:[\\/][^\n]*|\\\\[^\n]*")
 
 
+# clip:MODEL@FILE, whose path may be a relative one and hold blanks: up to its last step.
+_CLIP: Final = re.compile(r"(clip:[\w.-]+@)[^\n\"'`|,;()]*[\\/]")
+
+
 def scrubbed(text: str) -> str:
     """Absolute paths in a text cut down to their last step: `/home/me/birds` becomes `birds`."""
+    text = _CLIP.sub(r"\1", text)
     if _WHOLE.fullmatch(text):
         pure = PurePosixPath(text) if text[0] in "/~" else PureWindowsPath(text)
         return pure.name
