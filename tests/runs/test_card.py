@@ -13,6 +13,7 @@ from worlds import world_folder
 
 FEW = ["--knowledge.components", "20", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.1"]
 FEW += ["--knowledge.kernel-width", "0", "--knowledge.episodes", "off", "--knowledge.fusion", "off"]
+LINEAR = ["--knowledge.feature-kernel-width", "0"]
 PAPER = ["--epochs", "2", "--batch-size", "32", "--adversarial.hidden-size", "16", "--softmax.per-class", "10"]
 
 
@@ -24,7 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "mine"
-    assert main(["train", data, *FEW, "--seeds", "2", "--out", str(out)]) == 0
+    assert main(["train", data, *FEW, *LINEAR, "--seeds", "2", "--out", str(out)]) == 0
     return out
 
 
@@ -50,7 +51,7 @@ def test_the_figures_are_those_of_the_result(run) -> None:
     assert (entry["dataset"]["name"], entry["dataset"]["config"]) == ("world", "att")
     assert "12 had training images, 4 are known" in card
     assert "test images scored once" in card
-    assert "features of the training images" not in card
+    assert "model file holds" not in card
     assert str(run.parent) not in card
 
 
@@ -81,8 +82,14 @@ def test_figures_that_were_chosen_on_test_say_so(data, tmp_path) -> None:
     assert "protocol:paper" in matter["tags"]
     assert matter["model-index"][0]["results"][0]["dataset"]["args"]["looks_at_test"] == looks
     assert "Probabilities are not calibrated" in card
-    assert "features of the training images, not the images" in card  # they travel with the model
+    assert "features, not the photos, of the training images" in card  # they travel with the model
     assert "h_calibrated" not in [m["type"] for m in matter["model-index"][0]["results"][0]["metrics"]]
+
+
+def test_a_kernel_between_images_tells_what_it_keeps(data, tmp_path) -> None:
+    kernel = ["--knowledge.feature-kernel-width", "1", "--baseline", "none", "--report", "off"]
+    assert main(["train", data, *FEW, *kernel, "--out", str(tmp_path)]) == 0
+    assert "features, not the photos, of up to 2,048 training images" in (tmp_path / "card.md").read_text()
 
 
 def test_the_commands_of_the_card_exist_and_its_python_compiles(run) -> None:

@@ -58,7 +58,7 @@ def model_card(
     parts = [
         _introduction(result, details),
         _figures(result, details, environment),
-        _intended_use(result),
+        _intended_use(result, _kept(result, details)),
         _how_to_use(),
         _made_with(result, environment),
     ]
@@ -159,7 +159,16 @@ def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment:
     return lines
 
 
-def _intended_use(result: Mapping[str, Any]) -> list[str]:
+def _kept(result: Mapping[str, Any], details: Mapping[str, Any]) -> str | None:
+    """What of the training images' features lies in the model file, and what for."""
+    if result["variant"] == "paper":
+        return "the training images: with them the classifier is trained again when a class is added"
+    if any(one["setting"].get("feature_kernel_width") for one in details["seeds_detail"]):
+        return "up to 2,048 training images, which the kernel between images compares others with"
+    return None
+
+
+def _intended_use(result: Mapping[str, Any], kept: str | None) -> list[str]:
     return [
         "## Intended use and limits",
         "",
@@ -172,14 +181,7 @@ def _intended_use(result: Mapping[str, Any]) -> list[str]:
         '- "None of these" finds images of other things well, and a missing class among its kin badly.',
         "- A figure holds for its protocol, semantics, backbone and split, and compares with no other. Whether",
         "  the backbone's training has seen the unseen classes or their kin is not known from here.",
-        *(
-            [
-                "- The model file holds the backbone's features of the training images, not the images: with them",
-                "  the classifier is trained again when a class is added.",
-            ]
-            if result["variant"] == "paper"
-            else []
-        ),
+        *([f"- The model file holds the backbone's features, not the photos, of {kept}."] if kept else []),
     ]
 
 
