@@ -36,6 +36,7 @@ def cells_of(config: BenchmarkConfig) -> list[Cell]:
         if method not in known:
             raise ConfigError(f"unknown method {method!r}", fix=nearest(method, known, of="methods"))
     representations(config.representations, config.refinement, seed=0)  # raises where one is unknown
+    methods = config.methods or tuple(name for name in known if not method_info(name).on_request)
     cells = []
     used: set[str] = set()
     for dataset, features in map(_named, config.datasets):
@@ -52,7 +53,7 @@ def cells_of(config: BenchmarkConfig) -> list[Cell]:
         for seed in range(config.first_seed, config.first_seed + config.seeds):
             for representation in config.representations:
                 for semantics in described:
-                    for method in config.methods or [one for one in known if not method_info(one).on_request]:
+                    for method in methods:
                         iterative = method_info(method).iterative
                         if iterative and seed - config.first_seed >= (config.iterative_seeds or config.seeds):
                             continue

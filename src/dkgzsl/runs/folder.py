@@ -48,7 +48,7 @@ _MARKS = ("environment.json", "config.yaml", "metrics.jsonl")
 
 
 _REPLACES = ".replaces"
-"""In a run that replaces another, until it is complete: where that one lies."""
+"""In a run that replaces another, until it is complete: the name under which that one lies beside it."""
 
 
 def _set_aside(path: Path) -> Path:
@@ -110,7 +110,8 @@ class RunFolder:
                     )
                 before = _set_aside(whole)
             whole.mkdir(parents=True, exist_ok=True)
-            folder.file(_REPLACES).write_text(str(before or ""), encoding="utf-8")
+            # Written in any case, which shows whether the folder can be written to.
+            folder.file(_REPLACES).write_text(before.name if before else "", encoding="utf-8")
             if before is None:
                 folder.file(_REPLACES).unlink()
         except OSError as error:
@@ -170,10 +171,11 @@ class RunFolder:
     def replaced(self) -> Path | None:
         """Where the run lies that this one replaces once it is complete; None where there is none."""
         try:
-            before = Path(self.file(_REPLACES).read_text(encoding="utf-8"))
+            name = self.file(_REPLACES).read_text(encoding="utf-8")
         except OSError:
             return None
-        return before if before.is_dir() else None
+        before = self.path.resolve().with_name(name) if name else None
+        return before if before is not None and before.is_dir() else None
 
     def complete(self) -> None:
         """Take away the run that this one replaces: only now is it no longer needed."""

@@ -72,8 +72,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             `semantics` are a table whose columns have names.
         components: principal components kept before whitening; this and the next five take one value, or several
             to choose from.
-        shrinkage: share of the within-class covariance replaced by its mean variance, 0 to 1. None tries 0.4, 0.6
-            and 0.8; where classes are not described, 0.1 and 0.2, too.
+        shrinkage: share of the within-class covariance replaced by its mean variance, 0 to 1. None tries 0.1, 0.4,
+            0.6 and 0.8; where classes are not described, 0.2, too.
         kernel_width: variance of the kernel between descriptions, 0 for the linear one.
         feature_kernel_width: variance of a Gaussian kernel between images, in median squared distances; 0 takes
             the features themselves.

@@ -92,11 +92,11 @@ def fit_seen(plan: Plan) -> Outcome:
         _tell("the classes have too few images to choose settings by holding some out")
         return _solved(lambda: _without_choice(_with(plan, knowledge), ways[0]))
     divided = replace(problem, parts=Parts(training, held, images[:0]))
+    parted = [(way, *final_of(divided, way)) for way in ways]
     best: tuple[_HeldOut, Representation, Method] | None = None
     for width in knowledge.feature_kernel_width:
         found: tuple[_HeldOut, Representation, Method] | None = None
-        for way in ways:
-            task, examination = final_of(divided, way)
+        for way, task, examination in parted:
             open_root = knowledge.square_root == "auto" and bool((task.features >= 0).all())
             # auto, not on: an image that was held out may have the only negative feature.
             for root in ("auto", "off") if open_root else (knowledge.square_root,):

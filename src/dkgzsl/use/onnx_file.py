@@ -64,7 +64,7 @@ def write_onnx(
         )
     axes = {name: {0: "batch"} for name in (input_name, *OUTPUTS)}
     try:
-        with _quiet(), TemporaryDirectory(prefix="dkgzsl-") as folder:
+        with _quiet(), _plain_attention(), TemporaryDirectory(prefix="dkgzsl-") as folder:
             graph = Path(folder) / "graph.onnx"
             torch.onnx.export(
                 module,
@@ -134,16 +134,19 @@ def _needed(name: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Tracing warns of each size that it takes for a number; the parity test is what tells.
+    """Tracing warns of each size that it takes for a number; the parity test is what tells."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
-    Attention is traced in its plain form: the fused one has no counterpart in ONNX.
-    """
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Fused attention has no counterpart in ONNX."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
 
