@@ -51,26 +51,38 @@ class ESZSL:
         self.powers, self.scalings, self.device = tuple(powers), tuple(scalings), torch.device(device)
 
     def explore(self, task: Task, judge: Judge) -> None:
-        """Every pair of penalties on every scale; one factorisation for each scale."""
+        """Every pair of penalties on every scale; one factorisation for each scale, one solution for each lambda."""
+        weights = {lambda_: _description_weights(task, lambda_, self.device) for lambda_ in self.powers}
         for scaling in fitting_scalings(self.scalings, task.features):
             fitting = _Fitting(task, scaling, self.device)
             for gamma in self.powers:
                 view = fitting.view(gamma)
                 for lambda_ in self.powers:
                     setting = {"scaling": scaling, "gamma": gamma, "lambda": lambda_}
-                    judge(setting, fitting.model(view, lambda_))
+                    judge(setting, fitting.model(view, weights[lambda_]))
 
     def fit(self, task: Task, setting: Setting) -> LinearModel:
         """Fit with one scale and one pair of penalties (powers of ten)."""
         fitting = _Fitting(task, setting["scaling"], self.device)
-        return fitting.model(fitting.view(setting["gamma"]), setting["lambda"])
+        return fitting.model(
+            fitting.view(setting["gamma"]), _description_weights(task, setting["lambda"], self.device)
+        )
+
+
+def _description_weights(task: Task, lambda_: int, device: torch.device) -> Float[Tensor, "seen classes"]:
+    """A (A^T A + lambda I)^-1 a_c for every class: what does not depend on the images."""
+    semantics = normalize(task.semantics.to(device, task.features.dtype), dim=1)
+    seen = semantics[task.seen.to(device)]
+    regular = seen.T @ seen
+    regular.diagonal().add_(10.0**lambda_ * float(regular.diagonal().mean()))
+    weights: Tensor = seen @ torch.linalg.solve(regular, semantics.T)
+    return weights
 
 
 class _Fitting:
     def __init__(self, task: Task, scaling: str, device: torch.device) -> None:
         features = task.features.to(device)
         self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
-        self.semantics = normalize(task.semantics.to(features), dim=1)
         self.scaling = Scaling.fit(scaling, features)
         self.regression = FeatureRegression(self.scaling(features))
         labels = 2.0 * (task.labels.to(device)[:, None] == self.seen) - 1
@@ -81,10 +93,6 @@ class _Fitting:
         penalty = 10.0**gamma * self.regression.scale
         return View(self.scaling, self.regression.solve(self.coordinates, penalty))
 
-    def model(self, view: View, lambda_: int) -> LinearModel:
-        """A (A^T A + lambda I)^-1 a_c for every class."""
-        seen = self.semantics[self.seen]
-        regular = seen.T @ seen
-        regular.diagonal().add_(10.0**lambda_ * float(regular.diagonal().mean()))
-        weights: Float[Tensor, "seen classes"] = seen @ torch.linalg.solve(regular, self.semantics.T)
+    def model(self, view: View, weights: Float[Tensor, "seen classes"]) -> LinearModel:
+        """The view's answers to the seen classes, weighed by the descriptions of every class."""
         return LinearModel("eszsl", view, weights, weights.new_zeros(len(weights.T)), self.seen, self.unseen)
