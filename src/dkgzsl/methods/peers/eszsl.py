@@ -51,7 +51,7 @@ class ESZSL:
         self.powers, self.scalings, self.device = tuple(powers), tuple(scalings), torch.device(device)
 
     def explore(self, task: Task, judge: Judge) -> None:
-        """Every pair of penalties on every scale; one factorisation for each scale, one solution for each lambda."""
+        """Every pair of penalties on every scale; one factorisation for each scale, one for each lambda."""
         weights = {lambda_: _description_weights(task, lambda_, self.device) for lambda_ in self.powers}
         for scaling in fitting_scalings(self.scalings, task.features):
             fitting = _Fitting(task, scaling, self.device)
