@@ -35,12 +35,14 @@ class ClipModel:
         architecture: open_clip's name of it, such as `ViT-B-32`.
         model: both halves.
         weights: source and sha256 of the weights.
+        images: how an image is resized and scaled, in open_clip's terms.
         version: of open_clip.
     """
 
     architecture: str
     model: nn.Module
     weights: Mapping[str, Any]
+    images: Mapping[str, Any]
     version: str
 
     def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "texts embedding"]:
@@ -114,7 +116,8 @@ def load_clip(name: str, *, weights: Path | None = None, random_seed: int | None
             loaded = load_weights(model, weights, head=())
         else:
             loaded = {"source": "random", "seed": random_seed, "sha256": state_sha256(model)}
-    return ClipModel(architecture, model.eval().requires_grad_(False), loaded, open_clip.__version__)
+    images = open_clip.get_model_preprocess_cfg(model)
+    return ClipModel(architecture, model.eval().requires_grad_(False), loaded, images, open_clip.__version__)
 
 
 def _options(open_clip: Any, architecture: str, tag: str) -> dict[str, Any]:

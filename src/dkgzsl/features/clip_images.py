@@ -61,9 +61,7 @@ def clip_images(
     height, width = visual.image_size
     if image_size not in (None, height):
         raise ConfigError(f"{name} takes images of {height} pixels alone", fix="leave --image-size out")
-    import open_clip
-
-    wanted = open_clip.get_model_preprocess_cfg(loaded.model)
+    wanted = loaded.images
     config = {
         "input_size": (3, height, width),
         "crop_pct": 1.0,

@@ -277,8 +277,8 @@ class _Fitting:
         return tuple(dict.fromkeys(min(components, most) for components in self.components))
 
     def _principal_space(self, kernel_width: float) -> PrincipalSpace:
-        most = max(self.components)
         if kernel_width not in self._principal:
+            most = max(self.components)
             self._principal[kernel_width] = (
                 KernelPrincipalSpace.of_training(
                     self.features, most, square_root=self.square_root, width=kernel_width
