@@ -16,9 +16,8 @@ import numpy as np
 import torch
 
 from dkgzsl import load_dataset
-from dkgzsl.data.numbers import number_images
-from dkgzsl.methods.model_file import read_model
-from dkgzsl.methods.registry import load_model
+from dkgzsl.data.numbers.dataset import number_images
+from dkgzsl.methods.registry import load_model, read_model
 
 ROWS, COLUMNS = 2, 6
 

@@ -13,7 +13,7 @@ _PUBLIC = {
     "TrainConfig": "dkgzsl.config",
     "train": "dkgzsl.runs.training",
     "Trained": "dkgzsl.runs.training",
-    "ZeroShotClassifier": "dkgzsl.use.estimator",
+    "ZeroShotClassifier": "dkgzsl.estimator.estimator",
     "DkgzslError": "dkgzsl.errors",
 }
 

@@ -18,10 +18,10 @@ from PIL import Image
 from dkgzsl.app.pieces import answer_html, change_html, class_html
 from dkgzsl.app.session import Session, read_one
 from dkgzsl.cli.main import main
-from dkgzsl.data.numbers import number_images, numbers
+from dkgzsl.data.numbers.dataset import number_images, numbers
 from dkgzsl.errors import DataError
-from dkgzsl.use.photos import photo_reader
-from dkgzsl.use.prediction import evidence_picture
+from dkgzsl.inference.photos import photo_reader
+from dkgzsl.inference.prediction import evidence_picture
 from report.browser import Browser, find_chromium
 
 QUICK = ["--knowledge.components", "40", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.1"]

@@ -14,11 +14,10 @@ pytest.importorskip("optuna", reason="the search needs the extra tune")
 
 from dkgzsl.benchmark.tune import TrialRecord, tune
 from dkgzsl.cli.main import main
-from dkgzsl.config import TrainConfig, TuneConfig
+from dkgzsl.config import TrainConfig, TuneConfig, read_yaml
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.evaluation.judges import RAW_SHARE
+from dkgzsl.evaluation.selection import RAW_SHARE
 from dkgzsl.runs.plan import make_plan
-from dkgzsl.yaml_config import read_yaml
 from worlds import world, world_folder
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from dkgzsl.data.listed_images import list_images
+from dkgzsl.data.image_list import list_images
 from dkgzsl.data.load import load_dataset
-from dkgzsl.data.store_writer import StoreWriter
 from dkgzsl.errors import DataError
+from dkgzsl.features.store_writer import StoreWriter
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from dkgzsl import TrainConfig, load_dataset, train
 from dkgzsl.config import KnowledgeConfig
 from dkgzsl.data.assemble import put_beside
 from dkgzsl.errors import ConfigError, DataError
-from dkgzsl.learning.visual import read_blocks, read_store
+from dkgzsl.representation.blocks import read_blocks, read_store
 
 FEW = KnowledgeConfig(
     components=(64,), shrinkage=(0.6,), kernel_width=(2.0,), ridge=(0.1,), episodes="off", fusion="off"

@@ -6,10 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
-from dkgzsl.data.feature_maps import read_feature_map
+from dkgzsl.data.formats.feature_maps import read_feature_map
 from dkgzsl.data.splits import validation_cut
-from dkgzsl.data.stored_array import StoredArray, rows_of
 from dkgzsl.errors import DataError
+from dkgzsl.features.hdf5_array import StoredArray, rows_of
 from formats.files import write_feature_map, write_xlsa17
 from formats.toy import ATTRIBUTES, toy
 

@@ -19,11 +19,10 @@ import loopback_server as lb
 import pytest
 
 from dkgzsl.cli.main import main
-from dkgzsl.data import download, sources
-from dkgzsl.data.catalog import KNOWN
-from dkgzsl.data.fetch import fetch, plan_fetch, read_origins
-from dkgzsl.data.home import data_root
-from dkgzsl.data.sources import SOURCES, Source, find_source
+from dkgzsl.data.catalog import KNOWN, data_root
+from dkgzsl.data.fetching import download, sources
+from dkgzsl.data.fetching.fetch import fetch, plan_fetch, read_origins
+from dkgzsl.data.fetching.sources import SOURCES, Source, find_source
 from dkgzsl.errors import DataError
 
 MAT = {"res101.mat": os.urandom(50_000), "att_splits.mat": os.urandom(20_000), "allclasses.txt": b"one\ntwo\n"}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from dkgzsl.data import archives
-from dkgzsl.data.archives import BadArchiveError, unpack
+from dkgzsl.data.fetching import archives
+from dkgzsl.data.fetching.archives import BadArchiveError, unpack
 from dkgzsl.errors import DataError
 
 FILES = {"a/one.txt": b"one" * 1000, "a/b/two.bin": bytes(range(256)) * 40, "three.txt": b""}

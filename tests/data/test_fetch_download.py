@@ -17,9 +17,8 @@ from pathlib import Path
 import loopback_server as lb
 import pytest
 
-from dkgzsl.data import download as module
-from dkgzsl.data.download import Downloaded, Patience, download
-from dkgzsl.data.partial_file import Partial
+from dkgzsl.data.fetching import download as module
+from dkgzsl.data.fetching.download import Downloaded, Partial, Patience, download
 from dkgzsl.errors import DataError
 
 CONTENT = random.Random(0).randbytes(300_000)

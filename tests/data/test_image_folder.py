@@ -1,6 +1,6 @@
 import pytest
 
-from dkgzsl.data.image_folder import list_classes, read_image_folder
+from dkgzsl.data.formats.image_folder import list_classes, read_image_folder
 from dkgzsl.errors import DataError
 
 

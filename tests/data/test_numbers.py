@@ -5,9 +5,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from dkgzsl import load_dataset
-from dkgzsl.data.numbers import number_images, numbers, numbers_regions
+from dkgzsl.data.numbers.dataset import STROKES, number_images, numbers, numbers_regions, stroke_table
 from dkgzsl.data.splits import validation_cut
-from dkgzsl.data.strokes import STROKES, stroke_table
 from dkgzsl.errors import DataError
 
 
@@ -91,7 +90,7 @@ def test_every_digit_is_described_differently_by_entries_from_0_to_1():
 
 
 def test_gradient_channels_see_direction_and_place():
-    from dkgzsl.data.number_features import image_features
+    from dkgzsl.data.numbers.features import image_features
 
     upright, level = np.zeros((2, 8, 16), np.float32)
     upright[:, 3], level[3, :] = 16, 16

@@ -3,12 +3,12 @@ import json
 import numpy as np
 import pytest
 
-from dkgzsl.data.feature_store import open_store
-from dkgzsl.data.image_folder import read_image_folder
+from dkgzsl.data.formats.image_folder import read_image_folder
+from dkgzsl.data.formats.problem_folder import read_problem_folder, write_problem_folder
 from dkgzsl.data.load import load_dataset
-from dkgzsl.data.problem_folder import read_problem_folder, write_problem_folder
-from dkgzsl.data.store_writer import StoreWriter
 from dkgzsl.errors import DataError
+from dkgzsl.features.store import open_store
+from dkgzsl.features.store_writer import StoreWriter
 
 CLASSES = {"crow": "seen-train", "emu": "seen-val", "ox": "seen-train", "yak": "unseen"}
 
@@ -132,7 +132,7 @@ def test_nothing_is_half_written(folder, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dkgzsl.data.problem_folder.write_csv", full)
+    monkeypatch.setattr("dkgzsl.data.formats.problem_folder.write_csv", full)
     with pytest.raises(DataError, match="No space left"):
         write_problem_folder(found, tmp_path / "p", name="mine")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dkgzsl.data.tables import SemanticTable, is_semantic_table, read_semantic_table, write_semantic_table
+from dkgzsl.data.formats.tables import SemanticTable, is_semantic_table, read_semantic_table, write_semantic_table
 from dkgzsl.errors import DataError
 
 

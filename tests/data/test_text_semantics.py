@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from dkgzsl.data.image_folder import read_image_folder
+from dkgzsl.data.formats.image_folder import read_image_folder
 from dkgzsl.data.text_semantics import encode, read_descriptions, texts_of
 from dkgzsl.errors import ConfigError, DataError
 
@@ -81,6 +81,6 @@ def test_the_verb_adds_a_table_that_import_takes(encoder, tmp_path, capsys):
 
 def test_no_such_encoder(tmp_path, monkeypatch):
     pytest.importorskip("sentence_transformers", reason="the extra `text` is not installed")
-    monkeypatch.setattr("dkgzsl.data.hub._resolves", lambda host: False)
+    monkeypatch.setattr("dkgzsl.features.weights._resolves", lambda host: False)
     with pytest.raises(DataError, match="cannot be loaded"):
         encode(("ox",), ["ox"], encoder=str(tmp_path / "none"), device="cpu")

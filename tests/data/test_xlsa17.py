@@ -5,10 +5,10 @@ import pytest
 from scipy.io import loadmat
 
 from dkgzsl.data.catalog import KNOWN
-from dkgzsl.data.feature_maps import read_feature_map
-from dkgzsl.data.matfile import mat_names, read_mat
+from dkgzsl.data.formats.feature_maps import read_feature_map
+from dkgzsl.data.formats.matfile import mat_names, read_mat
+from dkgzsl.data.formats.xlsa17 import read_split, read_xlsa17
 from dkgzsl.data.splits import validation_cut
-from dkgzsl.data.xlsa17 import read_split, read_xlsa17
 from dkgzsl.errors import DataError
 from formats.files import write_feature_map, write_v5, write_v73, write_xlsa17
 from formats.official import write_official_shape

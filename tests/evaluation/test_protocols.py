@@ -8,13 +8,13 @@ import torch
 
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
-from dkgzsl.evaluation.examination import final_of, validation_of
+from dkgzsl.evaluation.held_out import final_of, validation_of
 from dkgzsl.evaluation.protocols import best_on_test, validated
-from dkgzsl.learning.representation import Pooled
 from dkgzsl.methods.base import Judge, Setting, Task
-from dkgzsl.methods.knowledge import KnowledgeMethod
+from dkgzsl.methods.closed_form.method import KnowledgeMethod
 from dkgzsl.methods.peers.eszsl import ESZSL
 from dkgzsl.methods.peers.linear_model import LinearModel
+from dkgzsl.representation.representation import Pooled
 from worlds import FEW, world
 
 PLAIN = ("none",)

@@ -10,8 +10,8 @@ pytest.importorskip("timm", reason="the extra `images` is not installed")
 
 from PIL import Image
 
-from dkgzsl.data.listed_images import ImageList
 from dkgzsl.features.backbones import Backbone, build_backbone
+from dkgzsl.features.extraction import ImageList
 
 
 @pytest.fixture(autouse=True)

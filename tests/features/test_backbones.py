@@ -120,7 +120,7 @@ def test_named_backbones_exist_in_timm_with_weights():
 
 def test_offline_the_error_says_how_to_get_weights(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("dkgzsl.data.hub._resolves", lambda host: False)
+    monkeypatch.setattr("dkgzsl.features.weights._resolves", lambda host: False)
     monkeypatch.setenv("HF_HUB_CACHE", "/nonexistent")
     with pytest.raises(DataError, match="--weights FILE") as error:
         build_backbone("test_vit3")

@@ -13,13 +13,13 @@ pytest.importorskip("open_clip", reason="the extra `clip` is not installed")
 import open_clip
 
 from dkgzsl.cli.main import main
-from dkgzsl.data.clip_model import load_clip
 from dkgzsl.data.text_semantics import encode
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.backbones import build_backbone, rebuild_backbone
+from dkgzsl.features.clip import load_clip
+from dkgzsl.inference.hub.redaction import scrubbed
 from dkgzsl.methods.base import Task
 from dkgzsl.methods.peers.clip import CLIP
-from dkgzsl.use.scrubbing import scrubbed
 
 TINY = {
     "embed_dim": 12,

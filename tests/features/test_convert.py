@@ -4,11 +4,11 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from dkgzsl.cli.main import main
-from dkgzsl.data.feature_store import open_store
-from dkgzsl.data.xlsa17 import read_features
+from dkgzsl.data.convert import store_from_file, store_to_mat
+from dkgzsl.data.formats.xlsa17 import read_features
 from dkgzsl.errors import DataError
-from dkgzsl.features.convert import store_from_file, store_to_mat
 from dkgzsl.features.extraction import extract
+from dkgzsl.features.store import open_store
 
 
 @pytest.fixture

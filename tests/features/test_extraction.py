@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from dkgzsl.data.feature_store import INDEX, open_store
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.backbones import build_backbone
 from dkgzsl.features.extraction import extract
 from dkgzsl.features.images import read_image
+from dkgzsl.features.store import INDEX, open_store
 
 
 def files_of(store: Path) -> dict[str, bytes]:
@@ -170,7 +170,7 @@ import json, sys
 from pathlib import Path
 import torch
 from dkgzsl.features.backbones import build_backbone
-from dkgzsl.data.listed_images import ImageList
+from dkgzsl.data.image_list import ImageList
 from dkgzsl.features.extraction import extract
 torch.set_num_threads(1)
 root, out, paths, labels, names = json.loads(sys.argv[1])

@@ -4,11 +4,8 @@ import torch
 from reference import Golden, assert_golden
 from torch import Tensor
 
-from dkgzsl.model.critic import Critic
-from dkgzsl.model.generator import Generator
-from dkgzsl.model.gradient_penalty import Penalty, gradient_penalty, weight_derivatives
-from dkgzsl.model.knowledge_transfer import KnowledgeTransfer, reconstruction_loss
-from dkgzsl.model.meta_fusion import Guidance, MetaFusion
+from dkgzsl.methods.dkgzsl.networks import Generator, Guidance, KnowledgeTransfer, MetaFusion, reconstruction_loss
+from dkgzsl.methods.shared.critic import Critic, Penalty, gradient_penalty, weight_derivatives
 
 
 def described(golden: Golden) -> Tensor:

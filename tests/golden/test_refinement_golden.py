@@ -3,8 +3,13 @@
 import torch
 from reference import Golden, assert_golden
 
-from dkgzsl.model.attribute_attention import AttributeAttention, class_scores, kept_regions, seen_class_loss
-from dkgzsl.model.feature_denoising import FeatureDenoising, RegionLimits, auxiliary_head
+from dkgzsl.representation.attribute_attention import (
+    AttributeAttention,
+    class_scores,
+    kept_regions,
+    seen_class_loss,
+)
+from dkgzsl.representation.feature_denoising import FeatureDenoising, RegionLimits, auxiliary_head
 
 LAYERS = [f"{layer}.{kind}" for layer in (0, 2, 4) for kind in ("weight", "bias")]
 

@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from dkgzsl.data.problem import Problem
-from dkgzsl.evaluation.examination import final_of
+from dkgzsl.evaluation.held_out import final_of
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.methods import registry
 from dkgzsl.methods.base import Generator, Method, Model, Setting
-from dkgzsl.methods.knowledge import KnowledgeMethod
-from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
-from dkgzsl.methods.model_file import read_model, write_model
-from dkgzsl.methods.paper import PaperMethod
+from dkgzsl.methods.closed_form.method import KnowledgeMethod
+from dkgzsl.methods.closed_form.softmax import KnowledgeSoftmaxMethod
+from dkgzsl.methods.dkgzsl.method import PaperMethod
 from dkgzsl.methods.peers.ale import ALE
 from dkgzsl.methods.peers.aligned_autoencoders import Widths
 from dkgzsl.methods.peers.cada_vae import CADAVAE
@@ -27,6 +26,7 @@ from dkgzsl.methods.peers.f_vaegan import FVAEGAN
 from dkgzsl.methods.peers.gfzsl import GFZSL
 from dkgzsl.methods.peers.ridge_prototype import RidgePrototype
 from dkgzsl.methods.peers.sae import SAE
+from dkgzsl.methods.registry import read_model, write_model
 from worlds import FEW, QUICK, SMALL, described_by_means, world
 
 TINY: dict[str, Any] = {

@@ -11,14 +11,14 @@ import torch
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
-from dkgzsl.evaluation.examination import final_of
+from dkgzsl.evaluation.held_out import final_of
 from dkgzsl.methods.base import Task
 from dkgzsl.methods.peers import ale, class_norm
 from dkgzsl.methods.peers.ale import ALE
 from dkgzsl.methods.peers.class_norm import ClassNorm
 from dkgzsl.methods.peers.eszsl import ESZSL
 from dkgzsl.methods.peers.gfzsl import GFZSL
-from dkgzsl.methods.peers.regression import FeatureRegression
+from dkgzsl.methods.peers.linear_model import FeatureRegression
 from dkgzsl.methods.peers.ridge_prototype import RidgePrototype
 from dkgzsl.methods.peers.sae import SAE
 from worlds import world

@@ -8,10 +8,10 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.evaluation.examination import final_of
+from dkgzsl.evaluation.held_out import final_of
 from dkgzsl.methods import registry
 from dkgzsl.methods.base import Method, SavedModel, Task
-from dkgzsl.methods.paper import PaperMethod
+from dkgzsl.methods.dkgzsl.method import PaperMethod
 from dkgzsl.methods.peers.eszsl import ESZSL
 from dkgzsl.methods.registry import MethodInfo, load_model, make_method, method_info, method_names
 from worlds import world

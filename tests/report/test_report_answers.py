@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dkgzsl.evaluation.metrics import Scored
-from dkgzsl.report.answers import Answers, confusions, destinations
-from dkgzsl.report.feature_map import FeatureMap, draw_map, evenly_taken
 from dkgzsl.report.paired import paired_differences
-from dkgzsl.report.record import Record
-from dkgzsl.report.visual_space import VisualSpace
+from dkgzsl.report.record.feature_map import FeatureMap, VisualSpace, draw_map, evenly_taken
+from dkgzsl.report.record.predictions import Answers, confusions, destinations
+from dkgzsl.report.record.record import Record
 
 K, UNSEEN = 7, 3
 
@@ -141,7 +140,7 @@ def test_images_are_taken_evenly_and_two_of_each_class_at_least() -> None:
 
 
 def test_a_record_of_another_format_is_no_record(tmp_path) -> None:
-    from dkgzsl.learning.checkpoint import write_checkpoint
+    from dkgzsl.files import write_checkpoint
 
     write_checkpoint(tmp_path / "r.safetensors", {"x": torch.zeros(1)}, {"format": "dkgzsl report 99"})
     assert Record.read(tmp_path / "r.safetensors") is None

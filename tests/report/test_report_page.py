@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 
 from dkgzsl.cli.main import main
-from dkgzsl.report import canvas
-from dkgzsl.report.attended import AttendedPhotos
-from dkgzsl.report.page import render_run
-from dkgzsl.report.record import shown_images
+from dkgzsl.report.charts import svg as canvas
+from dkgzsl.report.pages.run import render_run
+from dkgzsl.report.record.attention import AttendedPhotos
+from dkgzsl.report.record.record import shown_images
 from dkgzsl.report.wording import printable
 from dkgzsl.runs.folder import RunFolder
-from dkgzsl.runs.reading import read_run
+from dkgzsl.runs.pages import read_run
 from report.conftest import FEW
 from report.reading import Page
 
@@ -254,7 +254,7 @@ def test_the_page_is_made_again_without_the_data(default_run, data, tmp_path, mo
     assert (tmp_path / "new" / "page.html").read_text() == before
 
 
-@pytest.mark.parametrize("broken", ["dkgzsl.runs.training.full_record", "dkgzsl.report.page.render_run"])
+@pytest.mark.parametrize("broken", ["dkgzsl.runs.training.full_record", "dkgzsl.report.pages.run.render_run"])
 def test_a_failure_of_the_report_never_loses_the_run(data, tmp_path, monkeypatch, capsys, broken) -> None:
     def fail(*_, **__):
         raise MemoryError("no room for a picture")

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dkgzsl.cli.main import VERBS, main
-from dkgzsl.runs.card import model_card
+from dkgzsl.runs.model_card import model_card
 from worlds import world_folder
 
 FEW = ["--knowledge.components", "20", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.1"]

@@ -12,10 +12,10 @@ import numpy as np
 
 from dkgzsl.app.pieces import STYLE, answer_html, change_html, class_html, classes_html
 from dkgzsl.app.session import Session, read_one
+from dkgzsl.data.names import spoken_attribute
 from dkgzsl.errors import ConfigError, DkgzslError
-from dkgzsl.learning.attributes import spoken_attribute
-from dkgzsl.runs.recognition import SemanticsRecord
-from dkgzsl.use.photos import PhotoReader, Photos
+from dkgzsl.inference.photos import PhotoReader, Photos
+from dkgzsl.runs.model_record import SemanticsRecord
 
 FEW = 80
 """So many attributes have their sliders open from the start."""

@@ -8,8 +8,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from dkgzsl.app.session import Session, Tried
-from dkgzsl.use.prediction import Answer, evidence_picture, in_words
-from dkgzsl.use.recognizer import Ranked
+from dkgzsl.inference.prediction import Answer, evidence_picture, in_words
+from dkgzsl.inference.recognizer import Ranked
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dkgzsl.errors import DataError
+from dkgzsl.inference.new_classes import Describer, checked_name
+from dkgzsl.inference.photos import PhotoReader, Photos
+from dkgzsl.inference.prediction import Answer, answers
+from dkgzsl.inference.recognizer import Recognizer
+from dkgzsl.inference.versions import save_version
 from dkgzsl.methods.base import Extendable
-from dkgzsl.runs.versions import version_of
-from dkgzsl.use.new_classes import Describer, checked_name
-from dkgzsl.use.photos import PhotoReader, Photos
-from dkgzsl.use.prediction import Answer, answers
-from dkgzsl.use.recognizer import Recognizer
-from dkgzsl.use.versions import save_version
+from dkgzsl.runs.folder import version_of
 
 TOP = 5
 """Classes named of an image."""

@@ -18,11 +18,11 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import resampled
 from dkgzsl.evaluation.protocols import run_protocol
-from dkgzsl.learning.representation import Representation
+from dkgzsl.files import write_whole
 from dkgzsl.methods.registry import make_method, method_info
+from dkgzsl.representation.representation import Representation
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.summary import backbone_of
-from dkgzsl.whole_file import write_whole
 
 DRAWN = ("h", "h_calibrated", "ausuc")
 """Figures whose draws over classes are kept, for paired comparisons."""

@@ -17,8 +17,8 @@ from dkgzsl.benchmark.cells import Cell, read_cell, run_cell, write_cell
 from dkgzsl.config import BenchmarkConfig, RefinementConfig
 from dkgzsl.data.load import load_dataset
 from dkgzsl.errors import ConfigError, DkgzslError, nearest
-from dkgzsl.learning.representation import learns, representations
 from dkgzsl.methods.registry import method_info, method_names
+from dkgzsl.representation.representation import learns, representations
 
 Done = Callable[[Cell, dict[str, Any]], None]
 """Told of each cell when it is done or has failed."""

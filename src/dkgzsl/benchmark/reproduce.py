@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from dkgzsl.benchmark.published import peer_names, peer_preset
 from dkgzsl.benchmark.run import benchmark
 from dkgzsl.config import BenchmarkConfig, Protocol, ReproduceConfig, TrainConfig
 from dkgzsl.errors import ConfigError, DataError, nearest
-from dkgzsl.presets import Preset, preset_names, preset_of
-from dkgzsl.presets.peers import peer_names, peer_preset
+from dkgzsl.methods.dkgzsl.presets import Preset, preset_names, preset_of
 from dkgzsl.runs.training import train
 
 PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)

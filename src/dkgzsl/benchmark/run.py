@@ -13,7 +13,7 @@ from dkgzsl.benchmark.grid import Done, cells_of, run_cells
 from dkgzsl.benchmark.table import Row, as_csv, as_markdown, rows_of
 from dkgzsl.config import BenchmarkConfig
 from dkgzsl.errors import RunError
-from dkgzsl.whole_file import write_whole
+from dkgzsl.files import write_whole
 
 
 @dataclass(frozen=True)

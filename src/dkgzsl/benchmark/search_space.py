@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from dkgzsl.config import AdversarialConfig, ClassifierConfig, KnowledgeConfig, TrainConfig
-from dkgzsl.evaluation.examination import Examination
-from dkgzsl.evaluation.judges import ValidationJudge
+from dkgzsl.evaluation.held_out import Examination
+from dkgzsl.evaluation.selection import ValidationJudge
 from dkgzsl.methods.base import Model, Setting, Task
-from dkgzsl.methods.knowledge import KnowledgeMethod
+from dkgzsl.methods.closed_form.method import KnowledgeMethod
 from dkgzsl.runs.plan import Plan
 from dkgzsl.runs.training import make_method
 

@@ -24,7 +24,7 @@ from dkgzsl.benchmark.run import write
 from dkgzsl.benchmark.search_space import Looker, Values, settings_of, space_of, start_of
 from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.evaluation.examination import Examination, validation_of
+from dkgzsl.evaluation.held_out import Examination, validation_of
 from dkgzsl.methods.base import Task
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.plan import Plan, make_plan

@@ -17,8 +17,8 @@ from dkgzsl.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
-    from dkgzsl.use.new_classes import Described, Describer
-    from dkgzsl.use.recognizer import Recognizer
+    from dkgzsl.inference.new_classes import Described, Describer
+    from dkgzsl.inference.recognizer import Recognizer
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ class Config:
 
 def run(config: Config) -> None:
     """Describe, add, save a version, print it."""
-    from dkgzsl.runs.versions import version_of
-    from dkgzsl.use.new_classes import Describer, nearest_classes
-    from dkgzsl.use.recognizer import Recognizer
-    from dkgzsl.use.versions import save_version
+    from dkgzsl.inference.new_classes import Describer, nearest_classes
+    from dkgzsl.inference.recognizer import Recognizer
+    from dkgzsl.inference.versions import save_version
+    from dkgzsl.runs.folder import version_of
 
     folder = Path(config.run)
     parent = version_of(folder, config.version)
@@ -116,7 +116,7 @@ def run(config: Config) -> None:
 
 
 def _described(config: Config, describer: Describer) -> dict[str, Described]:
-    from dkgzsl.use.new_classes import checked_name, read_settings
+    from dkgzsl.inference.new_classes import checked_name, read_settings
 
     if config.csv is not None:
         return describer.from_table(config.csv)
@@ -134,7 +134,7 @@ def _photos(config: Config, recognizer: Recognizer, names: list[str]) -> dict[st
     import numpy as np
 
     from dkgzsl.errors import DataError
-    from dkgzsl.use.photos import list_photos, photo_reader, read_features
+    from dkgzsl.inference.photos import list_photos, photo_reader, read_features
 
     if config.features is not None:
         return {names[0]: read_features(config.features)}

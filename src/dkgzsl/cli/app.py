@@ -40,7 +40,7 @@ def run(config: Config) -> None:
     """Serve the page until it is interrupted."""
     from dkgzsl.app.page import serve
     from dkgzsl.app.session import Session
-    from dkgzsl.use.photos import photo_reader
+    from dkgzsl.inference.photos import photo_reader
 
     session = Session.open(Path(config.run), config.version)
     reader = photo_reader(session.recognizer.record, weights=config.weights, device=config.device)

@@ -38,7 +38,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Draw, print what was drawn."""
-    from dkgzsl.use.attention import look_at
+    from dkgzsl.inference.attention import look_at
 
     for position, looked in enumerate(
         look_at(Path(config.run), config.images, weights=config.weights, number=config.number)

@@ -17,7 +17,7 @@ def run(config: Config) -> None:
     from dkgzsl.benchmark.cells import Cell
     from dkgzsl.benchmark.grid import cells_of
     from dkgzsl.benchmark.run import benchmark
-    from dkgzsl.cli.tables import print_rows
+    from dkgzsl.cli.figures import print_rows
     from dkgzsl.runs.progress import Reporter
 
     cells = cells_of(config)

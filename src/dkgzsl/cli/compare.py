@@ -13,7 +13,7 @@ import tyro
 from dkgzsl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dkgzsl.report.comparison import Compared
+    from dkgzsl.report.pages.compare import Compared
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Config:
 
 def run(config: Config) -> None:
     """Compare, print."""
-    from dkgzsl.report.comparison import as_csv, as_object
-    from dkgzsl.runs.reading import compare_runs
+    from dkgzsl.report.pages.compare import as_csv, as_object
+    from dkgzsl.runs.pages import compare_runs
 
     compared = compare_runs(config.runs)
     if config.json:
@@ -56,7 +56,7 @@ def _print(compared: Sequence[Compared]) -> None:
     from rich.text import Text
 
     from dkgzsl.cli.figures import console
-    from dkgzsl.report.headline import difference_text
+    from dkgzsl.report.pages.headline import difference_text
     from dkgzsl.report.wording import DASH, FIGURES, mean_percent, printable
 
     several = any(one.content.several for one in compared)

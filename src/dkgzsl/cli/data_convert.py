@@ -30,8 +30,8 @@ class Config:
 
 def run(config: Config) -> None:
     """Convert in the direction that the source tells."""
-    from dkgzsl.data.feature_store import is_store, open_store
-    from dkgzsl.features.convert import store_from_file, store_to_mat
+    from dkgzsl.data.convert import store_from_file, store_to_mat
+    from dkgzsl.features.store import is_store, open_store
 
     shape: tuple[int, ...]
     if is_store(config.source):

@@ -37,7 +37,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Encode the classes and write the table."""
-    from dkgzsl.data.problem_folder import class_names_of, semantics_folder, write_table_with_origin
+    from dkgzsl.data.formats.problem_folder import class_names_of, semantics_folder, write_table_with_origin
     from dkgzsl.data.text_semantics import encode, read_descriptions, texts_of
 
     if not config.called or Path(config.called).name != config.called or config.called == "classes":

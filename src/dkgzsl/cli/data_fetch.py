@@ -15,8 +15,8 @@ import tyro
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from dkgzsl.data.archives import Progress
-    from dkgzsl.data.fetch import Origin, Plan
+    from dkgzsl.data.fetching.archives import Progress
+    from dkgzsl.data.fetching.fetch import Origin, Plan
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ def run(config: Config) -> None:
     """Fetch, and print where the data is.
 
     Raises:
-        DataError: as the functions of `dkgzsl.data.fetch` do.
+        DataError: as the functions of `dkgzsl.data.fetching.fetch` do.
     """
-    from dkgzsl.data.fetch import fetch, plan_fetch
-    from dkgzsl.data.home import data_root
-    from dkgzsl.data.sources import find_source
+    from dkgzsl.data.catalog import data_root
+    from dkgzsl.data.fetching.fetch import fetch, plan_fetch
+    from dkgzsl.data.fetching.sources import find_source
 
     began = time.perf_counter()
     source = find_source(config.name, config.what)

@@ -38,8 +38,8 @@ class Config:
 
 def run(config: Config) -> None:
     """Validate the folder and write the problem."""
-    from dkgzsl.data.image_folder import read_image_folder
-    from dkgzsl.data.problem_folder import write_problem_folder
+    from dkgzsl.data.formats.image_folder import read_image_folder
+    from dkgzsl.data.formats.problem_folder import write_problem_folder
 
     found = read_image_folder(config.folder, config.semantics)
     name = config.name or config.folder.resolve().name

@@ -19,7 +19,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Print one row a data set."""
-    from dkgzsl.data.home import data_root
+    from dkgzsl.data.catalog import data_root
     from dkgzsl.data.inventory import inventory
 
     root = data_root(config.data_root)

@@ -32,7 +32,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Export, check, print what was written."""
-    from dkgzsl.use.export import export_run
+    from dkgzsl.inference.export.export import export_run
 
     done = export_run(
         Path(config.run),

@@ -48,10 +48,10 @@ class Config:
 
 def run(config: Config) -> None:
     """Extract, report unreadable images, print a summary."""
-    from dkgzsl.data.feature_store import open_store
-    from dkgzsl.data.listed_images import list_images
+    from dkgzsl.data.image_list import list_images
     from dkgzsl.features.backbones import build_backbone
     from dkgzsl.features.extraction import extract
+    from dkgzsl.features.store import open_store
 
     images = list_images(config.problem, data_root=config.data_root)
     backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size)

@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from dkgzsl.benchmark.table import cells_of_row, column_title
+
 if TYPE_CHECKING:
     from dkgzsl.runs.plan import Plan
+
+
+_HEADS = ("%", "T1", "U", "S", "H", "H cal.", "AUSUC", "seeds", "s", "lead in H cal. [95 %]")
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, Any]]) -> None:
+    """A table for each column of the benchmark, and what failed."""
+    out = console(width=150)
+    for title in dict.fromkeys(column_title(dict(row)) for row in rows):
+        table = Table(box=None, pad_edge=False, padding=(0, 1))
+        for number, head in enumerate(_HEADS):
+            text = number in (0, len(_HEADS) - 1)  # these two may fold on a narrow terminal, figures never
+            table.add_column(head, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+        for row in rows:
+            if column_title(dict(row)) == title:
+                table.add_row(*cells_of_row(dict(row)))
+        out.print(title, markup=False, soft_wrap=True)
+        out.print(table)
+        out.print()
+    for one in failed:
+        out.print(f"failed: {one['method']} (seed {one['seed']}): {one['error']}", markup=False, soft_wrap=True)
+
 
 _COLUMNS = {"t1": "T1", "u": "U", "s": "S", "h": "H", "h_calibrated": "H calibrated", "ausuc": "AUSUC"}
 
@@ -78,7 +102,7 @@ def _plain(value: float | None) -> str:
 
 def print_plan(plan: Plan) -> None:
     """What a run would do, with sizes and a rough time."""
-    from dkgzsl.runs.estimate import estimate
+    from dkgzsl.runs.plan import estimate
 
     problem, config = plan.problem, plan.config
     parts = problem.parts

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from dkgzsl.yaml_config import read_yaml
+from dkgzsl.config import read_yaml
 
 C = TypeVar("C")
 

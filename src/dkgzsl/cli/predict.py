@@ -15,8 +15,8 @@ import tyro
 from dkgzsl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from dkgzsl.use.prediction import Answer
-    from dkgzsl.use.recognizer import Recognizer
+    from dkgzsl.inference.prediction import Answer
+    from dkgzsl.inference.recognizer import Recognizer
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Predict, print, report what could not be read."""
-    from dkgzsl.use.recognizer import Recognizer
+    from dkgzsl.inference.recognizer import Recognizer
 
     recognizer = Recognizer.from_run(Path(config.run), config.version)
     found = _of_photos if config.features is None else _of_features
@@ -85,8 +85,8 @@ Found = Iterator[tuple[dict[str, Any], list[str]]]  # an image's object and its 
 
 
 def _of_photos(config: Config, recognizer: Recognizer) -> Found:
-    from dkgzsl.use.photos import list_photos, photo_reader
-    from dkgzsl.use.prediction import answers, evidence_picture
+    from dkgzsl.inference.photos import list_photos, photo_reader
+    from dkgzsl.inference.prediction import answers, evidence_picture
 
     paths = list_photos(config.images)
     reader = photo_reader(recognizer.record, weights=config.weights, device=config.device)
@@ -115,8 +115,8 @@ def _of_photos(config: Config, recognizer: Recognizer) -> Found:
 
 
 def _of_features(config: Config, recognizer: Recognizer) -> Found:
-    from dkgzsl.use.photos import read_features
-    from dkgzsl.use.prediction import answers
+    from dkgzsl.inference.photos import read_features
+    from dkgzsl.inference.prediction import answers
 
     assert config.features is not None, "the other way is by photos"
     rows = read_features(config.features)
@@ -128,7 +128,7 @@ def _of_features(config: Config, recognizer: Recognizer) -> Found:
 
 
 def _shown(which: dict[str, Any], name: str, answer: Answer) -> tuple[dict[str, Any], list[str]]:
-    from dkgzsl.use.prediction import in_words
+    from dkgzsl.inference.prediction import in_words
 
     first, *others = in_words(answer)
     return {**which, **answer.to_json()}, [f"{name}: {first}", *others]

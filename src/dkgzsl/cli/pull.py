@@ -26,7 +26,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Pull, print what was pulled."""
-    from dkgzsl.use.hub import pull
+    from dkgzsl.inference.hub.hub import pull
 
     moved = pull(config.source, config.out, token_from_env=config.token_from_env)
     if config.json:

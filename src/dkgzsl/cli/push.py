@@ -37,7 +37,7 @@ def run(config: Config) -> None:
     """Push, print what was pushed."""
     from pathlib import Path
 
-    from dkgzsl.use.hub import push
+    from dkgzsl.inference.hub.hub import push
 
     moved = push(
         Path(config.run),

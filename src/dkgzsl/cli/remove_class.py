@@ -29,10 +29,10 @@ class Config:
 
 def run(config: Config) -> None:
     """Remove, save a version, print it."""
-    from dkgzsl.data.tables import clean_name
-    from dkgzsl.runs.versions import version_of
-    from dkgzsl.use.recognizer import Recognizer
-    from dkgzsl.use.versions import save_version
+    from dkgzsl.data.names import clean_name
+    from dkgzsl.inference.recognizer import Recognizer
+    from dkgzsl.inference.versions import save_version
+    from dkgzsl.runs.folder import version_of
 
     folder = Path(config.run)
     parent = version_of(folder, config.version)

@@ -32,7 +32,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Make the page, say where it is."""
-    from dkgzsl.runs.reading import write_comparison, write_report
+    from dkgzsl.runs.pages import write_comparison, write_report
 
     if len(config.runs) == 1:
         page = write_report(config.runs[0], out=config.out, images=not config.without_images)

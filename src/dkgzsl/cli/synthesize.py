@@ -36,7 +36,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Synthesize, write, say what was written."""
-    from dkgzsl.use.synthesis import check_ending, synthesize, write_synthesized
+    from dkgzsl.inference.synthesis import check_ending, synthesize, write_synthesized
 
     check_ending(config.out)
     if config.out.exists() and not config.overwrite:

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from dkgzsl.data.assemble import problem_of
-from dkgzsl.data.beside import Features
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData, whole_numbers
 from dkgzsl.data.splits import hold_out_seen
 from dkgzsl.errors import DataError, nearest
+from dkgzsl.features.multi_backbone import Features
 
 
 def problem_from_arrays(

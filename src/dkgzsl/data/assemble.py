@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dkgzsl.data.beside import FeaturesBeside
 from dkgzsl.data.checks import refuse_errors
 from dkgzsl.data.problem import Parts, Problem
 from dkgzsl.data.raw import RawData, validation_classes
 from dkgzsl.errors import DataError, nearest
+from dkgzsl.features.multi_backbone import FeaturesBeside
 
 
 def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -> Problem:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from dkgzsl.errors import DataError, nearest
+
+
+def data_root(given: str | Path | None = None) -> Path:
+    """The folder that holds the data sets, there or not.
+
+    `given` where it is; else `data` in the folder that the environment variable DKGZSL_HOME names; else
+    `dkgzsl/data` in the user's cache folder (XDG_CACHE_HOME, or ~/.cache).
+    """
+    if given is not None:
+        return Path(given).expanduser()
+    if home := os.environ.get("DKGZSL_HOME"):
+        return Path(home).expanduser() / "data"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dkgzsl" / "data"
 
 
 @dataclass(frozen=True)

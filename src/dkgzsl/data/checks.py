@@ -10,10 +10,10 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Int
 
-from dkgzsl.data.beside import Features
 from dkgzsl.data.raw import RawData
-from dkgzsl.data.stored_array import rows_of
 from dkgzsl.errors import DataError
+from dkgzsl.features.hdf5_array import rows_of
+from dkgzsl.features.multi_backbone import Features
 
 Severity = Literal["error", "warning", "note"]
 PARTS: Final = ("trainval", "test_seen", "test_unseen")

@@ -12,7 +12,7 @@ import numpy as np
 from dkgzsl.data.catalog import KnownDataset, known
 from dkgzsl.data.checks import PARTS, Finding, structure
 from dkgzsl.data.raw import RawData, validation_classes
-from dkgzsl.data.stored_array import rows_of
+from dkgzsl.features.hdf5_array import rows_of
 
 _ORDER: Final = {"error": 0, "warning": 1, "note": 2}
 _FEW_NEGATIVE: Final = 0.05

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from dkgzsl.data.catalog import KNOWN, KnownDataset, known
-from dkgzsl.data.feature_maps import SUFFIXES
-from dkgzsl.data.xlsa17 import SUFFIX
+from dkgzsl.data.formats.feature_maps import SUFFIXES
+from dkgzsl.data.formats.xlsa17 import SUFFIX
 
 _EMBEDDED: Final[dict[str, Any]] = {
     "name": "numbers",

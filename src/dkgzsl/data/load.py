@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -10,17 +11,43 @@ from typing import Any, Final
 import numpy as np
 
 from dkgzsl.data.assemble import problem_of, put_beside
-from dkgzsl.data.benchmark_store import read_benchmark_store
 from dkgzsl.data.catalog import ARCHIVE, ARCHIVE_PAGE, KNOWN, KnownDataset, known
-from dkgzsl.data.feature_maps import SUFFIXES, read_raw_map
-from dkgzsl.data.feature_store import is_store
-from dkgzsl.data.home import data_root as root_of
-from dkgzsl.data.numbers import numbers
+from dkgzsl.data.catalog import data_root as root_of
+from dkgzsl.data.formats.feature_maps import SUFFIXES, read_raw_map
+from dkgzsl.data.formats.problem_folder import is_problem_folder, read_raw_folder
+from dkgzsl.data.formats.xlsa17 import SUFFIX, read_raw
+from dkgzsl.data.numbers.dataset import numbers
 from dkgzsl.data.problem import Problem
-from dkgzsl.data.problem_folder import is_problem_folder, read_raw_folder
 from dkgzsl.data.raw import RawData
-from dkgzsl.data.xlsa17 import SUFFIX, read_raw
 from dkgzsl.errors import DataError, nearest
+from dkgzsl.features.store import INDEX, is_store, open_store
+from dkgzsl.files import fingerprint
+
+
+def read_benchmark_store(
+    folder: Path, store_folder: Path, semantics: str | None
+) -> tuple[RawData, dict[str, Any]]:
+    """Read a folder in the xlsa17 layout and a store of its images, in the order that its splits count them.
+
+    Images that the extraction could not read are in no part.
+
+    Raises:
+        DataError: a file is missing or cannot be read.
+    """
+    raw, provenance = read_raw(folder, features=None, semantics=semantics)
+    store = open_store(store_folder)
+    unreadable = np.flatnonzero(~store.readable)
+    raw = replace(
+        raw,
+        features=store.tokens,
+        labels=store.labels,
+        image_files=store.paths,
+        parts={part: positions[~np.isin(positions, unreadable)] for part, positions in raw.parts.items()},
+    )
+    provenance |= {"features": store_folder.name, **store.provenance()}
+    provenance["files"][INDEX] = fingerprint(store_folder / INDEX)
+    return raw, provenance
+
 
 EMBEDDED: Final = "numbers"
 _FILE_OF_BACKBONE: Final = {"resnet101": "res101", "vit-b/16": "vit_b16"}
@@ -46,7 +73,7 @@ def load_dataset(
         name_or_folder: `numbers` (embedded); a benchmark's name (AWA1, AWA2, CUB, SUN, FLO, APY) or another
             folder below `data_root`; a folder in the xlsa17 layout; a feature map file (.hdf5, .h5); or an
             imported problem.
-        data_root: folder that holds the data sets (default: see `dkgzsl.data.home.data_root`).
+        data_root: folder that holds the data sets (default: see `dkgzsl.data.catalog.data_root`).
         features: feature file by name (`res101`, `vgg_fc7`) or as a path, or a feature store, which an imported
             problem needs. Default: from `backbone`, or else `res101`.
         semantics: source of class descriptions to use (default: `att`; numbers: `strokes`).

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
-from dkgzsl.data.beside import Features as Features
 from dkgzsl.errors import DataError, nearest
+from dkgzsl.features.multi_backbone import Features as Features
 
 # Anonymous axes: several of these of different lengths meet in one signature.
 ClassIndices = Integer[np.ndarray, " _"]

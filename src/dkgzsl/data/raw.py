@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from dkgzsl.data.beside import Features
 from dkgzsl.errors import DataError
+from dkgzsl.features.multi_backbone import Features
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from dkgzsl.data.hub import CLIP, hub_without_waiting
-from dkgzsl.data.tables import SemanticTable, clean_name, read_named_columns
+from dkgzsl.data.formats.tables import SemanticTable, read_named_columns
+from dkgzsl.data.names import clean_name, spoken_name
 from dkgzsl.errors import ConfigError, DataError, nearest
+from dkgzsl.features.text_encoder import absolute_name, encode_texts
 
 NAME_TEMPLATE: Final = "a photo of a {name}"
 DESCRIPTION_TEMPLATE: Final = "{description}"
@@ -50,11 +48,6 @@ def texts_of(
     ]
 
 
-def spoken_name(name: str) -> str:
-    """A class name as one would say it: `012.Black_footed_Albatross` -> `Black footed Albatross`."""
-    return re.sub(r"[_\s]+", " ", re.sub(r"^\d+\.", "", name)).strip()
-
-
 def read_descriptions(path: Path) -> dict[str, str]:
     """Read a CSV file with the columns `class` and `description`.
 
@@ -87,51 +80,12 @@ def encode(
     Raises:
         DataError: the extra is not installed, or the encoder cannot be loaded.
     """
-    vectors, library = (_by_clip if encoder.startswith(CLIP) else _by_sentences)(texts, encoder, device)
+    vectors, library = encode_texts(texts, encoder=encoder, device=device)
     width = len(str(vectors.shape[1] - 1))
     columns = tuple(f"embedding_{number:0{width}}" for number in range(vectors.shape[1]))
     origin = {
-        "encoder": _from_anywhere(encoder),
+        "encoder": absolute_name(encoder),
         "library": library,
         "texts": dict(zip(classes, texts, strict=True)),
     }
     return SemanticTable(tuple(classes), columns, vectors), origin
-
-
-def _from_anywhere(encoder: str) -> str:
-    """The name with a whole path where it names a file or folder: later classes are described from elsewhere."""
-    kind, at, file = encoder.partition("@") if encoder.startswith(CLIP) else ("", "", encoder)
-    return f"{kind}{at}{Path(file).resolve()}" if file and Path(file).exists() else encoder
-
-
-def _by_clip(texts: Sequence[str], encoder: str, device: str | None) -> tuple[np.ndarray, str]:
-    from dkgzsl.data.clip_model import load_clip
-
-    loaded = load_clip(encoder)
-    loaded.model.to(device or "cpu")
-    return loaded.encode(texts), f"open_clip {loaded.version}"
-
-
-def _by_sentences(texts: Sequence[str], encoder: str, device: str | None) -> tuple[np.ndarray, str]:
-    try:
-        import sentence_transformers
-    except ImportError as error:
-        raise DataError("encoding text needs an extra", fix="pip install 'dkgzsl[text]'") from error
-    try:
-        with hub_without_waiting():
-            # Only safetensors are read: other weight files could execute code.
-            model = sentence_transformers.SentenceTransformer(
-                encoder, device=device, model_kwargs={"use_safetensors": True}
-            )
-    except Exception as error:  # of many kinds: no network, no such model, a folder of another kind
-        raise DataError(
-            f"the sentence encoder {encoder!r} cannot be loaded: {_first_line(error)}",
-            fix="name a folder that holds a sentence-transformers model with safetensors weights, "
-            "or a model by name where there is a network",
-        ) from error
-    vectors = np.asarray(model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False), np.float32)
-    return vectors, f"sentence-transformers {sentence_transformers.__version__}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -13,11 +13,11 @@ from typing import Any, Literal
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.calibration import Calibration, calibrate
-from dkgzsl.evaluation.examination import POOLED, final_of, validation_of
-from dkgzsl.evaluation.judges import Look, TestJudge, ValidationJudge, Watch
+from dkgzsl.evaluation.held_out import POOLED, final_of, validation_of
 from dkgzsl.evaluation.metrics import Figures, Scored
-from dkgzsl.learning.representation import Fitted, Representation
+from dkgzsl.evaluation.selection import Look, TestJudge, ValidationJudge, Watch
 from dkgzsl.methods.base import Method, Model
+from dkgzsl.representation.representation import Fitted, Representation
 
 ProtocolName = Literal["validated", "paper"]
 

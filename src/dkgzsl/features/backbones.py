@@ -12,11 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dkgzsl.data.hub import CLIP, hub_without_waiting
-from dkgzsl.data.weights import load_weights, state_sha256
 from dkgzsl.errors import ConfigError, DataError, nearest
-from dkgzsl.features.clip_images import clip_images
+from dkgzsl.features.clip import clip_images
 from dkgzsl.features.preprocessing import Preprocessing
+from dkgzsl.features.weights import CLIP, hub_without_waiting, load_weights, state_sha256
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def build_backbone(
 
     Args:
         name: `resnet101`, `vit-b/16`, any name that timm knows, with or without a tag of its weights, or
-            `clip:MODEL@WEIGHTS` (see `dkgzsl.data.clip_model`).
+            `clip:MODEL@WEIGHTS` (see `dkgzsl.features.clip`).
         weights: a file of weights; without it timm's own are used, from its cache or downloaded.
         image_size: side of the square image in pixels (default: the named backbone's or the model's own). Position
             embeddings are resampled to it.

@@ -20,11 +20,30 @@ import torch
 from jaxtyping import Float16, UInt8
 from torch import Tensor
 
-from dkgzsl.data.listed_images import ImageList
-from dkgzsl.data.store_writer import StoreWriter
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.backbones import Backbone
 from dkgzsl.features.images import UnreadableImageError, read_image
+from dkgzsl.features.store_writer import StoreWriter
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Images to extract.
+
+    Attributes:
+        name: of the data set, for the record.
+        root: folder that the paths are relative to.
+        paths: relative path of each image.
+        labels: class of each image, a position in `class_names`.
+        class_names: names of the classes.
+    """
+
+    name: str
+    root: Path
+    paths: Sequence[str]
+    labels: Sequence[int]
+    class_names: Sequence[str]
+
 
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 Progress = Callable[[int, int], None]

@@ -14,10 +14,38 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from dkgzsl.errors import ConfigError, RunError, nearest
+from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.methods.base import Method, Model, SavedModel
+
+
+def write_model(path: Path, saved: SavedModel) -> None:
+    """Write atomically: the file is there whole, or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    tensors = {name: tensor.cpu() for name, tensor in saved.tensors.items()}
+    write_checkpoint(path, tensors, {"method": saved.method, "values": dict(saved.values)})
+
+
+def read_model(path: Path) -> SavedModel:
+    """Read what `write_model` wrote.
+
+    Raises:
+        RunError: the file is missing, or is no model of this package.
+    """
+    content = read_checkpoint(path)
+    if content is None:
+        raise RunError("the run has no model", where=str(path), fix="train it, or name another run folder")
+    tensors, values = content
+    if not {"method", "values"} <= values.keys():
+        raise RunError("the file holds no model of this package", where=str(path))
+    return SavedModel(values["method"], tensors, values["values"])
+
 
 GROUP = "dkgzsl.methods"
 """Entry points of this group are methods from outside."""
@@ -63,10 +91,10 @@ _LINEAR = f"{_PEERS}.linear_model:LinearModel"
 _OWN = {
     "dkgzsl": MethodInfo(
         title="DKGZSL (closed form)",
-        factory="dkgzsl.methods.makers:knowledge",
+        factory="dkgzsl.methods.closed_form.method:knowledge",
         models={
-            "dkgzsl": "dkgzsl.methods.knowledge_model:KnowledgeModel",
-            "dkgzsl-softmax": "dkgzsl.methods.knowledge_softmax:SoftmaxModel",
+            "dkgzsl": "dkgzsl.methods.closed_form.model:KnowledgeModel",
+            "dkgzsl-softmax": "dkgzsl.methods.closed_form.softmax:SoftmaxModel",
         },
         authors="the default form of this package",
         venue="after GFZSL, ECML",
@@ -74,8 +102,8 @@ _OWN = {
     ),
     "paper": MethodInfo(
         title="DKGZSL as published",
-        factory="dkgzsl.methods.makers:paper",
-        models={"paper": "dkgzsl.methods.paper:PaperModel"},
+        factory="dkgzsl.methods.dkgzsl.method:paper",
+        models={"paper": "dkgzsl.methods.dkgzsl.method:PaperModel"},
         authors="DKGZSL",
         venue="IEEE TCSVT",
         year=2025,

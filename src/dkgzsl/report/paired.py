@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dkgzsl.evaluation.bootstrap import FIGURES, resampled
-from dkgzsl.report.answers import Answers
+from dkgzsl.report.record.predictions import Answers
 
 _INTERVAL = (2.5, 97.5)
 

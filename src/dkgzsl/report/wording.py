@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from dkgzsl.data.text_semantics import spoken_name
+from dkgzsl.data.names import spoken_name
 
 DASH: Final = "–"
 FIGURES: Final = {

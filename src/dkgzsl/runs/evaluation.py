@@ -6,24 +6,62 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from dkgzsl.config import TrainConfig
+import numpy as np
+import torch
+from torch import Tensor
+
+from dkgzsl.config import TrainConfig, read_yaml
+from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
-from dkgzsl.evaluation.examination import images_for_test
-from dkgzsl.learning.checkpoint import read_checkpoint
-from dkgzsl.learning.refinement import SavedRefiner
-from dkgzsl.learning.representation import Fitted, FittedBlocks, Pooled
-from dkgzsl.learning.visual import VisualFeatures
-from dkgzsl.methods.model_file import read_model
-from dkgzsl.methods.registry import load_model
+from dkgzsl.evaluation.held_out import images_for_test
+from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.files import read_checkpoint
+from dkgzsl.methods.registry import load_model, read_model
+from dkgzsl.representation.blocks import VisualFeatures
+from dkgzsl.representation.representation import Fitted, FittedBlocks, Pooled
+from dkgzsl.representation.sovr import SavedRefiner
 from dkgzsl.runs.environment import split_hash
-from dkgzsl.runs.folder import RunFolder
+from dkgzsl.runs.folder import RunFolder, version_folder, version_of
+from dkgzsl.runs.model_record import RecognitionRecord
 from dkgzsl.runs.plan import make_plan
 from dkgzsl.runs.summary import backbone_of, result_object
 from dkgzsl.runs.training import Trained, stopwatch
-from dkgzsl.runs.version_evaluation import score_version
-from dkgzsl.runs.versions import version_folder, version_of
-from dkgzsl.yaml_config import read_yaml
+
+
+def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
+    """Scores of a version's model over its own class numbers.
+
+    Classes of data and version are matched by name: a class that was removed has no images here, one that was
+    removed and described anew is judged by the new description.
+
+    Args:
+        folder: the version's.
+        problem: the run's data.
+        fitted: the version's representation.
+    """
+    record = RecognitionRecord.read(folder)
+    model = load_model(read_model(folder / "model.safetensors"))
+    known = np.setdiff1d(torch.cat([model.seen, model.unseen]).numpy(), record.removed)
+    place = {record.class_names[number]: int(number) for number in known}
+    numbers = np.array([place.get(name, -1) for name in problem.class_names])
+    examination = images_for_test(problem, fitted)
+    labels = numbers[examination.labels]
+    kept = labels >= 0
+    features = examination.features[torch.from_numpy(kept)]
+    is_unseen = np.zeros(len(record.class_names), dtype=bool)
+    is_unseen[model.unseen.numpy()] = True
+
+    def among_known(scores: Tensor) -> np.ndarray:
+        allowed = np.isin(np.arange(len(record.class_names)), known)
+        return np.where(allowed, scores.float().numpy(), np.float32(-np.inf))
+
+    return Scored(
+        scores=among_known(model.scores(features)),
+        conventional=among_known(model.conventional_scores(features)),
+        labels=labels[kept],
+        is_unseen=is_unseen,
+    )
 
 
 def _fitted(file: Path) -> Fitted:

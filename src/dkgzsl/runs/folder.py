@@ -10,11 +10,38 @@ from contextlib import contextmanager
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
-from dkgzsl.whole_file import write_whole
+from dkgzsl.files import write_whole
+
+VERSIONS: Final = "versions"
+
+
+def version_of(folder: Path, version: int | None) -> int:
+    """A version's number; without one the newest.
+
+    Raises:
+        RunError: there is no such version.
+    """
+    here = versions_of(folder)
+    chosen = max(here, default=0) if version is None else version
+    if chosen not in (0, *here):
+        known = ", ".join(map(str, (0, *here)))
+        raise RunError(f"the run has no version {chosen}", where=str(folder), fix=f"its versions: {known}")
+    return chosen
+
+
+def version_folder(folder: Path, version: int) -> Path:
+    """Where a version lies."""
+    return folder if version == 0 else folder / VERSIONS / str(version)
+
+
+def versions_of(folder: Path) -> Sequence[int]:
+    """Numbers of a run's later versions, ascending."""
+    names = (path.name for path in (folder / VERSIONS).glob("*") if path.is_dir())
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def choose_folder(config: TrainConfig, dataset: str, variant: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -12,12 +13,62 @@ from dkgzsl.config import Protocol, TrainConfig, Variant
 from dkgzsl.data.load import is_name, load_dataset
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.splits import validation_cut
+from dkgzsl.device import device_of, resolved
 from dkgzsl.errors import ConfigError, DataError
-from dkgzsl.learning.attributes import has_attributes
-from dkgzsl.learning.refinement import Progress
-from dkgzsl.learning.representation import Representation, learns, representations
-from dkgzsl.model.precision import resolved
-from dkgzsl.presets import preset_of, resolve_paper
+from dkgzsl.methods.dkgzsl.presets import preset_of, resolve_paper
+from dkgzsl.representation.attributes import has_attributes
+from dkgzsl.representation.representation import Representation, learns, representations
+from dkgzsl.representation.sovr import Progress
+
+_PASSES = 2
+"""Trainings a seed: one to choose, one on all training images."""
+_EFFICIENCY = 0.5
+"""Share of the machine's matrix speed that training reaches, as measured."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected cost of a whole run, within a factor of two or so."""
+
+    seconds: float
+    gigabytes: float
+
+
+def estimate(plan: Plan) -> Estimate:
+    """Count the large matrix products, and time one on this machine."""
+    config, problem = plan.config, plan.problem
+    images, visual = len(problem.parts.trainval), problem.features.shape[-1]
+    semantic, classes = problem.semantics.shape[1], len(problem.class_names)
+    held = len(problem.parts.test_seen) + len(problem.parts.test_unseen)
+    if plan.variant == "paper":
+        hidden, adversarial = config.adversarial.hidden_size or 4096, config.adversarial
+        # a critic step: critic and generator forward, critic's gradients; multiply-adds an image
+        step = 2 * hidden * (6 * (visual + semantic) + 2 * (visual + 2 * semantic))
+        epochs = (config.epochs or 1) * step * images * (2 * adversarial.critic_steps + 2)
+        looks = -(-(config.epochs or 1) // (adversarial.evaluate_every or 1))
+        synthesized = (config.softmax.per_class or 1) * len(problem.unseen_classes)
+        look = 25 * 2 * visual * classes * (3 * (images + synthesized) + held)
+        work = epochs + looks * look
+    else:
+        components = min(max(config.knowledge.components), visual)
+        work = 2 * visual * (visual * images + 6 * visual * components + components * (images + held))
+    per_seed = _PASSES if config.protocol == "validated" else 1
+    seconds = len(plan.seeds) * per_seed * (work / (_EFFICIENCY * _speed(plan.device)) + 3)
+    memory = 4 * (2.5 * problem.features.shape[0] * visual + 3 * visual * visual) / 1e9
+    return Estimate(seconds, memory + 0.6)
+
+
+def _speed(device: torch.device) -> float:
+    """Floating-point operations a second of a float32 matrix product."""
+    matrix = torch.ones(1024, 1024, device=device)
+    matrix @ matrix
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = perf_counter()
+    for _ in range(4):
+        product = matrix @ matrix
+    float(product[0, 0])  # waits for the device
+    return 4 * 2 * 1024**3 / (perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -196,25 +247,6 @@ def _check_division(problem: Problem, protocol: Protocol, variant: Variant, *, s
             f"{problem.name} leaves {learned_from} seen class to learn from: the closed form needs two",
             fix="add seen classes, or use --variant paper",
         )
-
-
-def device_of(name: str | None) -> torch.device:
-    """The device of that name, or CUDA where there is one.
-
-    Raises:
-        ConfigError: nothing can be computed there.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        float(torch.zeros(1, device=device))  # `meta` has tensors without numbers
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(
-            f"the device {name!r} cannot be used: {first}", fix="--device cpu always works"
-        ) from error
-    return device
 
 
 def _absolute(name: str | None) -> str | None:

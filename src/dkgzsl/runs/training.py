@@ -16,23 +16,23 @@ from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import Outcome, run_protocol
-from dkgzsl.learning.checkpoint import write_checkpoint
-from dkgzsl.learning.evidence import AttributeEvidence
-from dkgzsl.learning.representation import FittedBlocks
+from dkgzsl.files import write_checkpoint
 from dkgzsl.methods.base import Method, Setting
-from dkgzsl.methods.either_length import EitherLength
-from dkgzsl.methods.knowledge import KnowledgeMethod
-from dkgzsl.methods.knowledge_softmax import KnowledgeSoftmaxMethod
-from dkgzsl.methods.makers import paper_of
-from dkgzsl.methods.model_file import write_model
+from dkgzsl.methods.closed_form.either_length import EitherLength
+from dkgzsl.methods.closed_form.method import KnowledgeMethod
+from dkgzsl.methods.closed_form.softmax import KnowledgeSoftmaxMethod
+from dkgzsl.methods.dkgzsl.method import paper_of
 from dkgzsl.methods.peers.eszsl import ESZSL
-from dkgzsl.report.record import answers_record, full_record
-from dkgzsl.runs.card import model_card
+from dkgzsl.methods.registry import write_model
+from dkgzsl.report.record.record import answers_record, full_record
+from dkgzsl.representation.evidence import AttributeEvidence
+from dkgzsl.representation.representation import FittedBlocks
 from dkgzsl.runs.environment import environment_of, split_hash
 from dkgzsl.runs.folder import RunFolder, choose_folder
+from dkgzsl.runs.model_card import model_card
+from dkgzsl.runs.model_record import FILE, RecognitionRecord
 from dkgzsl.runs.plan import Plan, make_plan
 from dkgzsl.runs.progress import Reporter
-from dkgzsl.runs.recognition import FILE, RecognitionRecord
 from dkgzsl.runs.summary import backbone_of, result_object
 
 LOGGED_STEPS = 10
@@ -237,7 +237,7 @@ def _keep_record(
 def _write_page(plan: Plan, folder: RunFolder, reporter: Reporter) -> None:
     if plan.config.report == "off":
         return
-    from dkgzsl.runs.reading import write_report  # matplotlib and jinja2 are imported here, at the very end
+    from dkgzsl.runs.pages import write_report
 
     try:
         write_report(folder.path, images=plan.config.report == "on")

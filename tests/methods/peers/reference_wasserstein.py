@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
 from torch.nn import functional
 
-from dkgzsl.learning.batches import draw_batches
-from dkgzsl.learning.randomness import seeded
 from dkgzsl.methods.peers.f_clswgan import ClassificationTraining
 from dkgzsl.methods.peers.f_vaegan import AutoencodingTraining
 from dkgzsl.methods.peers.wasserstein import WassersteinTraining
+from dkgzsl.methods.shared.training import draw_batches, seeded
 
 
 def joined(x: Tensor, a: Tensor, of_x: torch.nn.Linear, of_a: torch.nn.Linear) -> Tensor:

@@ -6,12 +6,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from dkgzsl.methods.base import Task
-from dkgzsl.methods.peers.aligned_autoencoders import (
-    AlignedAutoencoders,
-    Widths,
-    alignment_losses,
-    draw_latents,
-)
+from dkgzsl.methods.peers.aligned_autoencoders import AlignedAutoencoders, Widths, alignment_losses, draw_latents
 from dkgzsl.methods.peers.cada_vae import (
     CADAVAE,
     CROSS_ALIGNMENT,

@@ -8,10 +8,10 @@ from generative_makers import MAKERS, cada
 from torch import Tensor
 
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.learning.looks import is_look
 from dkgzsl.methods.base import Model, Setting, Task
 from dkgzsl.methods.peers import epochwise
 from dkgzsl.methods.peers.epochwise import EpochwiseMethod
+from dkgzsl.methods.shared.training import is_look
 
 
 class Recorder:

@@ -23,11 +23,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.learning.randomness import seeded
-from dkgzsl.learning.scaling import SCALINGS, Scaling, fitting_scalings
 from dkgzsl.methods.base import Model, Setting, Task
 from dkgzsl.methods.peers.epochwise import EpochwiseMethod
 from dkgzsl.methods.peers.linear_model import LinearModel, View
+from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
+from dkgzsl.methods.shared.training import seeded
 
 RATES: Final = (10.0, 30.0)
 MARGIN: Final = 1.0

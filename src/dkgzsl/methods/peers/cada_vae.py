@@ -37,9 +37,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from dkgzsl.errors import ConfigError
-from dkgzsl.learning.batches import draw_batches
-from dkgzsl.learning.min_max import MinMax
-from dkgzsl.learning.randomness import seeded
 from dkgzsl.methods.base import SavedModel, Setting, Task
 from dkgzsl.methods.peers.aligned_autoencoders import (
     AlignedAutoencoders,
@@ -52,6 +49,8 @@ from dkgzsl.methods.peers.conditional_networks import reparametrized
 from dkgzsl.methods.peers.epochwise import EpochwiseMethod
 from dkgzsl.methods.peers.synthesized_softmax import SoftmaxPair, SoftmaxSettings
 from dkgzsl.methods.peers.wasserstein import Precision
+from dkgzsl.methods.shared.scaling import MinMax
+from dkgzsl.methods.shared.training import draw_batches, seeded
 
 _WEIGHTS, _EPOCH, _LATENTS = range(3)  # places of random streams
 PUBLISHED = Widths()

@@ -27,11 +27,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from dkgzsl.learning.randomness import seeded
-from dkgzsl.learning.scaling import Scaling, fitting_scalings
 from dkgzsl.methods.base import Model, Setting, Task
 from dkgzsl.methods.peers.epochwise import EpochwiseMethod
 from dkgzsl.methods.peers.linear_model import LinearModel, View
+from dkgzsl.methods.shared.scaling import Scaling, fitting_scalings
+from dkgzsl.methods.shared.training import seeded
 
 SCALINGS: Final = ("none", "min-max", "square-root")
 FACTORS: Final = (1.0, 0.95)

@@ -14,9 +14,9 @@ from __future__ import annotations
 from torch.nn.functional import normalize
 
 from dkgzsl.errors import ConfigError
-from dkgzsl.learning.scaling import Scaling
 from dkgzsl.methods.base import Judge, Setting, Task
 from dkgzsl.methods.peers.linear_model import LinearModel, View
+from dkgzsl.methods.shared.scaling import Scaling
 
 
 class CLIP:

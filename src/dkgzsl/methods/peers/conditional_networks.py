@@ -1,7 +1,7 @@
 """Networks of the generative peers: a conditional generator and a conditional encoder, one hidden layer each.
 
-Like the critic (`dkgzsl.model.critic`), each keeps its product with [x; a] as the sum of two products, one for the
-feature or noise and one for the description, so that what depends on the class alone is computed once a class.
+Like the critic, each keeps its product with [x; a] as the sum of two products, one for feature or noise and one
+for the description, so that what depends on the class alone is computed once a class.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dkgzsl.model.critic import SLOPE
+from dkgzsl.methods.shared.critic import SLOPE
 
 Output = Literal["relu", "sigmoid"]
 

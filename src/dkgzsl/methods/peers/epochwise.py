@@ -11,8 +11,8 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.learning.looks import is_look
 from dkgzsl.methods.base import Judge, Model, Setting, Task
+from dkgzsl.methods.shared.training import is_look
 
 
 @runtime_checkable

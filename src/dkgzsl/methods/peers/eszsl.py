@@ -16,10 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.learning.scaling import SCALINGS, Scaling, fitting_scalings
 from dkgzsl.methods.base import Judge, Setting, Task
-from dkgzsl.methods.peers.linear_model import LinearModel, View
-from dkgzsl.methods.peers.regression import FeatureRegression
+from dkgzsl.methods.peers.linear_model import FeatureRegression, LinearModel, View
+from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
 
 POWERS = tuple(range(-5, 4))
 

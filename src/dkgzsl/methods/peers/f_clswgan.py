@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dkgzsl.errors import ConfigError
-from dkgzsl.learning.randomness import seeded
-from dkgzsl.learning.softmax import LinearClassifier, train_softmax
 from dkgzsl.methods.base import Setting, Task
 from dkgzsl.methods.peers.epochwise import EpochwiseMethod
 from dkgzsl.methods.peers.synthesized_softmax import SoftmaxSettings
 from dkgzsl.methods.peers.wasserstein import Batch, Precision, WassersteinSettings, WassersteinTraining
+from dkgzsl.methods.shared.softmax import LinearClassifier, train_softmax
+from dkgzsl.methods.shared.training import seeded
 
 _KEPT = 10  # place of a random stream
 _KEPT_EPOCHS, _KEPT_BATCH, _KEPT_RATE = 50, 100, 1e-3

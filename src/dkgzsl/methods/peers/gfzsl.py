@@ -21,10 +21,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.learning.scaling import SCALINGS, Scaling, fitting_scalings
+from dkgzsl.cache import LastResults
 from dkgzsl.methods.base import Judge, SavedModel, Setting, Task
-from dkgzsl.methods.peers.class_statistics import class_means, class_variances
-from dkgzsl.model.memo import LastResults
+from dkgzsl.methods.shared.class_statistics import class_means, class_variances
+from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
 
 POWERS: Final = (-3, -2, -1, 0)
 WIDTHS: Final = (0.0, 1.0, 2.0)

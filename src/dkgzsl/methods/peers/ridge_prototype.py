@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.learning.scaling import SCALINGS, Scaling, fitting_scalings
 from dkgzsl.methods.base import Judge, Setting, Task
-from dkgzsl.methods.peers.class_statistics import class_means
 from dkgzsl.methods.peers.linear_model import LinearModel, View
+from dkgzsl.methods.shared.class_statistics import class_means
+from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
 
 POWERS: Final = tuple(range(-4, 3))
 METRICS: Final = ("euclidean", "cosine")

@@ -25,10 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.learning.scaling import SCALINGS, Scaling, fitting_scalings
 from dkgzsl.methods.base import Judge, Setting, Task
-from dkgzsl.methods.peers.linear_model import LinearModel, View
-from dkgzsl.methods.peers.regression import FeatureRegression
+from dkgzsl.methods.peers.linear_model import FeatureRegression, LinearModel, View
+from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
 
 POWERS: Final = tuple(range(-2, 6))
 DESCRIPTIONS: Final = ("unit", "standard")

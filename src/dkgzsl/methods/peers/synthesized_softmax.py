@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dkgzsl.errors import ConfigError
-from dkgzsl.learning.min_max import MinMax
-from dkgzsl.learning.randomness import seeded
-from dkgzsl.learning.softmax import LinearClassifier, train_softmax
 from dkgzsl.methods.base import SavedModel
 from dkgzsl.methods.peers.conditional_networks import ConditionalGenerator
+from dkgzsl.methods.shared.scaling import MinMax
+from dkgzsl.methods.shared.softmax import LinearClassifier, train_softmax
+from dkgzsl.methods.shared.training import seeded
 
 _GENERALIZED, _CONVENTIONAL = 100, 101  # places of random streams; trainings use lower ones
 

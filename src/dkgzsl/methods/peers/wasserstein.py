@@ -24,16 +24,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dkgzsl.errors import ConfigError
-from dkgzsl.learning.adversarial import BETAS
-from dkgzsl.learning.batches import Batches, draw_batches
-from dkgzsl.learning.critic_step import critic_gradients
-from dkgzsl.learning.min_max import MinMax
-from dkgzsl.learning.randomness import seeded
 from dkgzsl.methods.base import Setting, Task
-from dkgzsl.methods.paper_model import description_scale
 from dkgzsl.methods.peers.conditional_networks import ConditionalGenerator, Output, draw_weights
 from dkgzsl.methods.peers.synthesized_softmax import SoftmaxPair, SoftmaxSettings, SynthesisModel
-from dkgzsl.model.critic import Critic
+from dkgzsl.methods.shared.critic import Critic, critic_gradients
+from dkgzsl.methods.shared.scaling import MinMax, description_scale
+from dkgzsl.methods.shared.softmax import BETAS
+from dkgzsl.methods.shared.training import Batches, draw_batches, seeded
 
 _GENERATOR, _CRITIC, _ADDED, _EPOCH, _SYNTHESIS = range(5)  # places of random streams
 

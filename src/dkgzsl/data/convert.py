@@ -1,0 +1,180 @@
+"""Feature stores from and to the field's files: HDF5 region maps and xlsa17 `.mat`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float16, Integer
+
+from dkgzsl.data.formats.matfile import read_mat
+from dkgzsl.errors import DataError
+from dkgzsl.features.hdf5_array import StoredArray
+from dkgzsl.features.store import FeatureStore
+from dkgzsl.features.store_writer import StoreWriter
+from dkgzsl.files import fingerprint
+
+_MAPS: Final = ("feature_map", "features")  # names in HDF5 region maps
+_BATCH: Final = 256
+
+
+def store_from_file(source: Path, out: Path, *, backbone: str, overwrite: bool = False) -> tuple[int, int, int]:
+    """Import a file of features into a store; returns the tokens' shape [N, 1 + R, C].
+
+    Read are HDF5 files with `feature_map` [N, 1 + R, C] (the global token first) or [N, C, H, W] (the mean of the
+    regions becomes the global token), `labels` from 0 and, where there, `image_files`; and xlsa17 `.mat` files
+    with `features` [C, N], `labels` from 1 and `image_files`, which have no regions. Images without a recorded
+    path are called by their position, `image 0`.
+
+    Args:
+        source: the file.
+        out: the store's folder.
+        backbone: what made the features; files do not say.
+        overwrite: start again, whatever store is there.
+
+    Raises:
+        DataError: a variable is missing or of another shape, a value is not finite in half precision, or the store
+            cannot be written.
+    """
+    features, labels, paths = _read_hdf5(source) if _is_region_map(source) else _read_xlsa17(source)
+    count, rest = len(features), features.shape[1:]
+    if len(labels) != count or (paths is not None and len(paths) != count):
+        raise DataError(f"{count} images have features, and {len(labels)} have labels", where=str(source))
+    if len(rest) not in (1, 2, 3):
+        raise DataError(f"features of shape {list(features.shape)} are no regions", where=str(source))
+    channels, regions = (rest[0], math.prod(rest[1:])) if len(rest) == 3 else (rest[-1], 0)
+    if len(rest) == 2:
+        regions = rest[0] - 1
+    record = {
+        "problem": source.parent.name,
+        "class_names": [f"class_{label + 1}" for label in range(int(labels.max(initial=-1)) + 1)],
+        "backbone": {"name": backbone, "timm": None, "parameters": None, "note": "imported"},
+        "weights": {"source": "unknown"},
+        "preprocessing": None,
+        "imported_from": {"file": source.name, "fingerprint": fingerprint(source)},
+        "grid": _grid(rest, regions, source),
+        "global_token": "mean of the regions" if len(rest) == 3 else "as in the file",
+        "token_order": "global token, then regions row by row from the top left",
+        "batch_size": _BATCH,
+        "libraries": {"dkgzsl": version("dkgzsl")},
+    }
+    named = paths or [f"image {number}" for number in range(count)]
+    with StoreWriter(
+        out,
+        record=record,
+        paths=named,
+        labels=labels.tolist(),
+        tokens=1 + regions,
+        channels=channels,
+        overwrite=overwrite,
+    ) as store:
+        while store.done < count:
+            block = _tokens(np.asarray(features[store.done : store.done + _BATCH]))
+            if not np.isfinite(block).all():
+                raise DataError(
+                    f"features near image {store.done} are not finite in half precision", where=str(source)
+                )
+            store.append(block, [(None, None)] * len(block))
+    return (count, 1 + regions, channels)
+
+
+def store_to_mat(store: FeatureStore, out: Path) -> tuple[int, int]:
+    """Export a store's global tokens as an xlsa17 `.mat`; returns the shape of `features`, [C, N].
+
+    `features` are float32, `labels` [N, 1] count from 1 in the order of the store's class names, `image_files` are
+    the paths. Unreadable images are left out. The field's split files count images in this order.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    from scipy.io import savemat
+
+    kept = np.flatnonzero(store.readable)
+    features = np.stack([store.tokens[row, 0] for row in kept], 1).astype(np.float32)
+    files = np.empty((len(kept), 1), object)
+    files[:, 0] = [store.paths[row] for row in kept]
+    part = out.with_name(f".{out.name}.part")
+    try:
+        with part.open("wb") as file:
+            savemat(
+                file,
+                {"features": features, "labels": store.labels[kept][:, None] + 1.0, "image_files": files},
+                do_compression=True,
+            )
+        part.replace(out)
+    except OSError as error:
+        raise DataError(f"cannot write the file: {error.strerror}", where=str(out)) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return (features.shape[0], features.shape[1])
+
+
+def _is_region_map(source: Path) -> bool:
+    import h5py
+
+    if not source.is_file():
+        raise DataError("no such file", where=str(source))
+    if not h5py.is_hdf5(source):
+        return False
+    with h5py.File(source, "r") as file:
+        return "feature_map" in file or source.suffix.lower() != ".mat"
+
+
+def _read_hdf5(source: Path) -> tuple[Any, Integer[np.ndarray, " images"], Sequence[str] | None]:
+    import h5py
+
+    with h5py.File(source, "r") as file:
+        key = next((name for name in _MAPS if name in file), None)
+        if key is None or "labels" not in file:
+            raise DataError(
+                f"the file has neither of {', '.join(_MAPS)}, or no labels",
+                where=f"{source} (it has: {', '.join(file)})",
+            )
+        labels = np.ravel(file["labels"][()]).astype(np.int64)
+        paths = None
+        if "image_files" in file:
+            paths = [p.decode() if isinstance(p, bytes) else str(p) for p in np.ravel(file["image_files"][()])]
+    if labels.min(initial=0) < 0:
+        raise DataError("labels count from 0 in a region map, and some are negative", where=str(source))
+    return StoredArray(source, key), labels, paths
+
+
+def _read_xlsa17(source: Path) -> tuple[Any, Integer[np.ndarray, " images"], Sequence[str] | None]:
+    contents = read_mat(source, ["features", "labels", "image_files"])
+    missing = [name for name in ("features", "labels") if name not in contents]
+    if missing:
+        raise DataError(f"the file has no {' and no '.join(missing)}", where=str(source))
+    labels = np.ravel(contents["labels"]).astype(np.int64) - 1
+    if labels.min(initial=0) < 0:
+        raise DataError("labels count from 1 in a .mat file, and some are below", where=str(source))
+    files = contents.get("image_files")
+    return contents["features"].T, labels, None if files is None else [str(f) for f in np.ravel(files)]
+
+
+def _grid(rest: tuple[int, ...], regions: int, source: Path) -> list[int] | None:
+    if len(rest) == 3:
+        return [rest[1], rest[2]]
+    if regions == 0:
+        return None
+    side = math.isqrt(regions)
+    if side * side != regions:
+        raise DataError(
+            f"{regions} regions are no square grid",
+            where=str(source),
+            fix="give the map as [images, channels, rows, columns]",
+        )
+    return [side, side]
+
+
+def _tokens(block: np.ndarray) -> Float16[np.ndarray, "batch tokens channels"]:
+    if block.ndim == 4:
+        regions = block.reshape(*block.shape[:2], -1).swapaxes(1, 2).astype(np.float32)
+        block = np.concatenate([regions.mean(1, keepdims=True), regions], 1)
+    elif block.ndim == 2:
+        block = block[:, None]
+    with np.errstate(over="ignore"):  # what overflows is refused by name
+        return block.astype(np.float16)

@@ -1,0 +1,1 @@
+"""Benchmark data sets from their official sources: addresses, downloads, archives."""

@@ -1,0 +1,1 @@
+"""Data formats, a reader a file."""

@@ -1,0 +1,294 @@
+"""An imported problem: a folder that lists images, classes, roles and class descriptions.
+
+problem.json          name, where the images lie, classes with roles, the default semantics
+images.csv            path and class of each image
+semantics/NAME.csv    one table a source; beside it NAME.json where the table was computed
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+
+from dkgzsl.data.formats.image_folder import ImageFolder, list_classes
+from dkgzsl.data.formats.tables import (
+    SemanticTable,
+    read_named_columns,
+    read_semantic_table,
+    write_csv,
+    write_semantic_table,
+)
+from dkgzsl.data.problem import ImageIndices
+from dkgzsl.data.raw import RawData
+from dkgzsl.data.splits import hold_out_seen
+from dkgzsl.errors import DataError
+from dkgzsl.features.store import INDEX, open_store
+from dkgzsl.files import fingerprint
+
+FORMAT: Final = "dkgzsl problem 1"
+TEST_SHARE: Final = 0.2
+"""Share of each seen class's images that is held out as seen test images."""
+_RECORD: Final = "problem.json"
+_IMAGES: Final = "images.csv"
+_SEMANTICS: Final = "semantics"
+
+
+@dataclass(frozen=True)
+class ProblemFolder:
+    """An imported problem as it lies in its folder; no features yet.
+
+    Attributes:
+        folder: the problem's folder.
+        name: the problem's name.
+        source: folder that the images' paths are relative to.
+        class_names: K names.
+        roles: `seen`, `seen-train`, `seen-val` or `unseen`, for each class.
+        paths: relative path of each image.
+        labels: class of each image.
+        semantics_name: the default source.
+    """
+
+    folder: Path
+    name: str
+    source: Path
+    class_names: tuple[str, ...]
+    roles: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: Integer[np.ndarray, " images"]
+    semantics_name: str
+
+    @cached_property
+    def tables(self) -> dict[str, SemanticTable]:
+        """Class descriptions by source."""
+        return {path.stem: read_semantic_table(path) for path in self.table_files}
+
+    @property
+    def table_files(self) -> list[Path]:
+        """The tables' files."""
+        return sorted((self.folder / _SEMANTICS).glob("*.csv"))
+
+    def sources(self) -> dict[str, Float[np.ndarray, "classes semantic"]]:
+        """Class descriptions by source [K, S], rows in the order of `class_names`.
+
+        Raises:
+            DataError: a table has not exactly one row a class.
+        """
+        for name, table in self.tables.items():
+            if set(table.classes) != set(self.class_names):
+                odd = sorted(set(table.classes) ^ set(self.class_names))
+                raise DataError(
+                    f"the table has not one row a class: {', '.join(odd[:5])}",
+                    where=str(self.folder / _SEMANTICS / f"{name}.csv"),
+                    fix="import the folder again",
+                )
+        return {name: table.rows_of(self.class_names) for name, table in self.tables.items()}
+
+    def parts(self, test_seed: int, usable: Bool[np.ndarray, " images"]) -> dict[str, ImageIndices]:
+        """Positions by part; 20 % of each seen class are held out for test by `test_seed`.
+
+        The draw is over all images, so that it does not depend on which of them are `usable`; those that are not
+        are in no part. `train` and `val` divide `trainval` where a class has the role seen-val.
+        """
+        roles = np.array(self.roles)[self.labels]
+        seen = np.flatnonzero(np.array(self.roles) != "unseen")
+        is_test = np.zeros(len(self.labels), bool)
+        is_test[hold_out_seen(self.labels, seen, fraction=TEST_SHARE, seed=test_seed)] = True
+        masks = {
+            "trainval": (roles != "unseen") & ~is_test,
+            "test_seen": is_test,
+            "test_unseen": roles == "unseen",
+        }
+        if "seen-val" in self.roles:
+            masks["val"] = masks["trainval"] & (roles == "seen-val")
+            masks["train"] = masks["trainval"] & (roles != "seen-val")
+        return {part: np.flatnonzero(mask & usable) for part, mask in masks.items()}
+
+
+def is_problem_folder(folder: Path) -> bool:
+    """Whether a folder holds an imported problem."""
+    return (folder / _RECORD).is_file()
+
+
+def read_problem_folder(folder: Path) -> ProblemFolder:
+    """Read an imported problem.
+
+    Raises:
+        DataError: the folder holds none, or one that is damaged.
+    """
+    path = folder / _RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"no imported problem: {error.strerror}",
+            where=str(path),
+            fix="dkgzsl data import FOLDER --out PROBLEM",
+        ) from error
+    except ValueError as error:
+        raise DataError(f"the file is damaged: {error}", where=str(path), fix="import the folder again") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise DataError(f"not a problem of the format {FORMAT!r}", where=str(path), fix="import the folder again")
+    names = tuple(entry["class"] for entry in record["classes"])
+    number = {name: label for label, name in enumerate(names)}
+    images = [cells for _, cells in read_named_columns(folder / _IMAGES, ("path", "class"))]
+    unknown = next((name for _, name in images if name not in number), None)
+    if unknown is not None:
+        raise DataError(f"an image is of the unknown class {unknown!r}", where=str(folder / _IMAGES))
+    return ProblemFolder(
+        folder=folder,
+        name=record["name"],
+        source=Path(record["source"]),
+        class_names=names,
+        roles=tuple(entry["role"] for entry in record["classes"]),
+        paths=tuple(image for image, _ in images),
+        labels=np.array([number[name] for _, name in images], np.int64),
+        semantics_name=record["semantics"],
+    )
+
+
+def read_raw_folder(folder: Path, *, features: Path, test_seed: int = 0) -> tuple[RawData, dict[str, Any]]:
+    """Read an imported problem, with the features of a store, without judging them, and their provenance.
+
+    Store and problem are matched by the images' paths. The features stay a memory map where both list the same
+    images in the same order; otherwise the rows are copied. Images that the extraction could not read are in no
+    part.
+
+    Args:
+        folder: the imported problem.
+        features: a finished feature store.
+        test_seed: redraws the seen test images.
+
+    Raises:
+        DataError: problem or store cannot be read, or the store lacks an image.
+    """
+    listed = read_problem_folder(folder)
+    store = open_store(features)
+    rows = store.rows_of(listed.paths)
+    same = len(rows) == len(store.tokens) and bool((rows == np.arange(len(rows))).all())
+    readable = store.readable[rows]
+    computed = {path.stem: _origin(path) for path in listed.table_files if _origin(path)}
+    raw = RawData(
+        name=listed.name,
+        where=str(folder),
+        parts=listed.parts(test_seed, readable),
+        tables=listed.sources(),
+        class_names=listed.class_names,
+        labels=listed.labels,
+        features=store.tokens if same else store.tokens[rows],
+        image_files=tuple(str(listed.source / path) for path in listed.paths),
+        described_only=True,
+        # The dimensions of an embedding are no attributes: their names say nothing.
+        attribute_names={name: table.columns for name, table in listed.tables.items() if name not in computed},
+    )
+    files = [folder / _RECORD, folder / _IMAGES, *listed.table_files, features / INDEX]
+    provenance = {
+        "format": "problem folder",
+        "folder": str(folder),
+        "files": {path.name: fingerprint(path) for path in files},
+        "features": features.name,
+        **store.provenance(),
+        "default_semantics": listed.semantics_name,
+        "computed_semantics": computed,
+        "splits": f"{TEST_SHARE:.0%} of each seen class held out for test by seed {test_seed}",
+        "test_seed": test_seed,
+    }
+    return raw, provenance
+
+
+def write_problem_folder(found: ImageFolder, out: Path, *, name: str, overwrite: bool = False) -> None:
+    """Write a validated folder of images as a problem: all of it, or nothing.
+
+    Raises:
+        DataError: `out` holds something already and is not to be overwritten, or is no problem; or it cannot be
+            written.
+    """
+    if out.exists() and not is_problem_folder(out) and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(
+            "there is something else than a problem", where=str(out), fix="name a new folder with --out"
+        )
+    if is_problem_folder(out) and not overwrite:
+        raise DataError("there is a problem already", where=str(out), fix="name a new folder, or give --overwrite")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+            fresh = Path(temporary) / "problem"
+            _write(found, fresh, name)
+            if out.exists():
+                shutil.rmtree(out)
+            fresh.replace(out)
+    except OSError as error:
+        raise DataError(f"cannot write the problem: {error.strerror}", where=str(out)) from error
+
+
+def write_table_with_origin(path: Path, table: SemanticTable, origin: Mapping[str, Any]) -> None:
+    """Write a table that was computed, and beside it, as JSON, what it was computed from."""
+    for target, write in (
+        (path.with_suffix(".json"), lambda part: part.write_text(_json(dict(origin)), encoding="utf-8")),
+        (path, lambda part: write_semantic_table(part, table)),
+    ):
+        part = target.with_name(f".{target.name}.part")
+        write(part)
+        part.replace(target)
+
+
+def semantics_folder(folder: Path) -> Path:
+    """Where a problem keeps its tables, or a folder of one's own images its own."""
+    return folder / _SEMANTICS if is_problem_folder(folder) else folder
+
+
+def class_names_of(folder: Path) -> tuple[str, ...]:
+    """Names of the classes of a problem, or of a folder of one's own images that is yet to be imported.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if is_problem_folder(folder):
+        return read_problem_folder(folder).class_names
+    return list_classes(folder)
+
+
+def _write(found: ImageFolder, folder: Path, name: str) -> None:
+    (folder / _SEMANTICS).mkdir(parents=True)
+    for source, table in found.tables.items():
+        ordered = SemanticTable(found.class_names, table.columns, table.rows_of(found.class_names))
+        target, origin = folder / _SEMANTICS / f"{source}.csv", found.origins[source]
+        write_semantic_table(target, ordered)
+        if origin.with_suffix(".json").is_file():
+            shutil.copyfile(origin.with_suffix(".json"), target.with_suffix(".json"))
+    write_csv(
+        folder / _IMAGES,
+        ["path", "class"],
+        ([path, found.class_names[label]] for path, label in zip(found.images, found.labels, strict=True)),
+    )
+    record = {
+        "format": FORMAT,
+        "name": name,
+        "source": str(found.folder.resolve()),
+        "semantics": found.semantics_name,
+        "classes": [{"class": c, "role": role} for c, role in zip(found.class_names, found.roles, strict=True)],
+    }
+    (folder / _RECORD).write_text(_json(record), encoding="utf-8")
+
+
+def _origin(table: Path) -> dict[str, Any]:
+    path = table.with_suffix(".json")
+    if not path.is_file():
+        return {}
+    try:
+        origin = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"the file is damaged: {error}", where=str(path)) from error
+    return origin if isinstance(origin, dict) else {}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,1 @@
+"""The zero-shot classifier in scikit-learn's manner."""

@@ -1,0 +1,481 @@
+"""The zero-shot classifier in scikit-learn's manner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, no_type_check
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.special import log_softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from dkgzsl.config import AdversarialConfig, ClassifierConfig, KnowledgeConfig, RefinementConfig
+from dkgzsl.data.arrays import problem_from_arrays
+from dkgzsl.errors import InputError, nearest
+from dkgzsl.estimator.descriptions import Descriptions, Semantics, joined_classes, plain, vector_of
+from dkgzsl.estimator.file import FILE, EstimatorState
+from dkgzsl.estimator.fitting import fit_described, fit_seen, recognizer_of, unsolved
+from dkgzsl.estimator.input import (
+    BLOCK,
+    block_of,
+    feature_blocks,
+    form_of,
+    positions_of,
+    seen_classes,
+    training_images,
+)
+from dkgzsl.estimator.plan import plan_for
+from dkgzsl.inference.photos import photo_reader
+from dkgzsl.inference.recognizer import Recognizer
+from dkgzsl.methods.base import Extendable, Generator
+from dkgzsl.runs.model_record import UNDESCRIBED
+
+F = TypeVar("F", bound=Callable[..., Any])
+# As scikit-learn has it, a constructor only stores: fit looks at the values.
+_only_stores: Callable[[F], F] = no_type_check
+
+
+class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Recognise classes with images, and classes that are only described.
+
+    Fitted on images of *seen* classes and on one vector for every class, seen or not, it tells all of them apart.
+    A class that is described later joins by `add_class`, at once and without another fit.
+
+    Images are feature vectors [N, C]; region tokens [N, 1 + R, C], the global token first, in memory or not
+    (`dkgzsl extract` makes them); or image files, which `backbone` turns into region tokens.
+
+    By default the class densities of the closed form decide: features are whitened by the within-class covariance,
+    and prototypes of described classes come by kernel ridge regression. Settings that are given as several values
+    are chosen on validation classes cut from the training classes, a third of them, and on a fifth of the other
+    classes' images; so is the constant that is added to the scores of unseen classes. Then everything is fitted on
+    all images. With fewer than five classes, or one image a class, nothing can be chosen: then values in the
+    middle serve (512 components, shrinkage 0.6, linear kernels, ridge 0.1, or what is offered nearest to that),
+    there is no constant, and a UserWarning says so.
+
+    With `semantics=None` the seen classes alone are told apart, by their densities, settings chosen on a fifth of
+    the images. The classifier is then a regularised discriminant analysis, linear or, where that tells held-out
+    images better, of a kernel between images; unlike the plain one it minds units, as regularisation does: put a
+    StandardScaler before it where columns differ in theirs.
+
+    Every setting has the name that it has on the command line and in YAML files.
+
+    Args:
+        variant: `dkgzsl`, the default form; or `paper`, the published, adversarially trained generator.
+        classifier: `density`, or `softmax`, trained on real and synthesized features; None is the variant's own.
+        representation: how region tokens become a vector, one or several to choose from; see `TrainConfig`. None
+            is the global token, and beside it SOVR's attribute scores where attributes are known: where
+            `semantics` are a table whose columns have names.
+        components: principal components kept before whitening; this and the next five take one value, or several
+            to choose from.
+        shrinkage: share of the within-class covariance replaced by its mean variance, 0 to 1. None tries 0.1, 0.4,
+            0.6 and 0.8; where classes are not described, 0.2, too.
+        kernel_width: variance of the kernel between descriptions, 0 for the linear one.
+        feature_kernel_width: variance of a Gaussian kernel between images, in median squared distances; 0 takes
+            the features themselves.
+        ridge: of the regression, above 0, as a share of the kernel's mean diagonal.
+        seen_blend: how far seen prototypes move to what the other classes predict, 0 to 1.
+        square_root: of the features first, `auto`: where none is negative, and, if classes are not described,
+            held-out images prefer it; `on`, `off`.
+        description_root: square root of class descriptions, `auto`: where none is negative and, each
+            predicted from the others, seen classes err less; `on`, `off`.
+        unit_length: scale whitened features to unit length, `auto`: where held-out images prefer it; `on`, `off`.
+        uncertainty: let unseen classes spread by what is not known of them; `auto`, `on`, `off`.
+        balance: even out seen and unseen classes by leave-one-class-out errors; `on`, `off`.
+        episodes: learn on descriptions; `auto`, `off`, `weights`, `residual`.
+        fusion: learn a residual of the prototypes; `auto`, `on`, `off`.
+        epochs: passes over the training images (`paper`), or episodes of what is learned; None: the preset's.
+        batch_size: images a training step; None: the preset's.
+        refinement: settings of SOVR; None: `RefinementConfig()`.
+        adversarial: settings of the published form; None: `AdversarialConfig()`.
+        softmax: settings of the softmax classifier; None: `ClassifierConfig()`.
+        validation_classes: labels that validation treats as unseen; None: a third of the seen classes, the same at
+            every fit.
+        backbone: for image files: `resnet101`, `vit-b/16` or any timm name.
+        weights: file of the backbone's weights; None: timm's own.
+        image_size: side in pixels; None: the backbone's own.
+        device: `cpu`, `cuda`, ...; None: CUDA where there is one.
+        random_state: decides which images are held out, and all that is drawn: an int, a RandomState or None.
+
+    Attributes:
+        classes_: labels of all classes [K], seen and described, sorted.
+        seen_classes_: labels of those with training images, sorted.
+        unseen_classes_: labels of the others, sorted.
+        n_features_in_: channels C of the features.
+        feature_names_in_: names of the columns, where X was a data frame with names.
+        recognizer_: the fitted model with its representation and calibration.
+        setting_: what was chosen, by name.
+        validation_: figures of the choice on held-out images (`Figures`); None where nothing was held out, or
+            classes are not described.
+        random_state_: the seed that was used.
+
+    Example:
+        >>> from dkgzsl import ZeroShotClassifier
+        >>> X = [[0, 0], [0, 1], [4, 0], [4, 1], [0, 4], [0, 5]]
+        >>> y = ["low left", "low left", "low right", "low right", "high left", "high left"]
+        >>> where = {"low left": [1, 0, 1, 0], "low right": [1, 0, 0, 1], "high left": [0, 1, 1, 0]}
+        >>> model = ZeroShotClassifier(random_state=0).fit(X, y, semantics=where)
+        >>> str(model.add_class("high right", [0, 1, 0, 1]).predict([[4, 5]])[0])
+        'high right'
+    """
+
+    @_only_stores
+    def __init__(
+        self,
+        *,
+        variant: str = "dkgzsl",
+        classifier: str | None = None,
+        representation: str | Sequence[str] | None = None,
+        components: int | Sequence[int] = KnowledgeConfig.components,
+        shrinkage: float | Sequence[float] | None = None,
+        kernel_width: float | Sequence[float] = KnowledgeConfig.kernel_width,
+        feature_kernel_width: float | Sequence[float] = KnowledgeConfig.feature_kernel_width,
+        ridge: float | Sequence[float] = KnowledgeConfig.ridge,
+        seen_blend: float | Sequence[float] = KnowledgeConfig.seen_blend,
+        square_root: str = KnowledgeConfig.square_root,
+        description_root: str = KnowledgeConfig.description_root,
+        unit_length: str = "auto",
+        uncertainty: str = KnowledgeConfig.uncertainty,
+        balance: str = KnowledgeConfig.balance,
+        episodes: str = KnowledgeConfig.episodes,
+        fusion: str = KnowledgeConfig.fusion,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        refinement: RefinementConfig | None = None,
+        adversarial: AdversarialConfig | None = None,
+        softmax: ClassifierConfig | None = None,
+        validation_classes: Sequence[Hashable] | None = None,
+        backbone: str | None = None,
+        weights: str | Path | None = None,
+        image_size: int | None = None,
+        device: str | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.variant = variant
+        self.classifier = classifier
+        self.representation = representation
+        self.components = components
+        self.shrinkage = shrinkage
+        self.kernel_width = kernel_width
+        self.feature_kernel_width = feature_kernel_width
+        self.ridge = ridge
+        self.seen_blend = seen_blend
+        self.square_root = square_root
+        self.description_root = description_root
+        self.unit_length = unit_length
+        self.uncertainty = uncertainty
+        self.balance = balance
+        self.episodes = episodes
+        self.fusion = fusion
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.refinement = refinement
+        self.adversarial = adversarial
+        self.softmax = softmax
+        self.validation_classes = validation_classes
+        self.backbone = backbone
+        self.weights = weights
+        self.image_size = image_size
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, *, semantics: Semantics | None = None) -> ZeroShotClassifier:
+        """Fit on images of seen classes and on descriptions.
+
+        Args:
+            X: feature vectors [N, C], region tokens [N, 1 + R, C], or N image files.
+            y: class of each image [N].
+            semantics: one vector for each class of y, and for any number of classes without images: a mapping
+                {class: vector}, a data frame with the classes as its index, or a `SemanticTable`. None: no class
+                is described.
+
+        Raises:
+            ValueError: X or y cannot be used, there is one class alone, or (`InputError`) a class of y has no
+                vector, or a vector is unfit.
+            ConfigError: a parameter is out of range or at odds with another.
+        """
+        with training_images(self, X, y) as (images, labels):
+            seen, positions = seen_classes(labels, images.features)
+            known = None if semantics is None else Descriptions.of(semantics)
+            others = [] if known is None else [c for c in known.classes if c not in set(seen.tolist())]
+            classes = joined_classes(seen, others)
+            # Seen classes are numbered first, so that one described later changes no other's number.
+            unseen = np.setdiff1d(classes, seen)
+            order = [*seen.tolist(), *unseen.tolist()]
+            problem = problem_from_arrays(
+                images.features,
+                positions,
+                {UNDESCRIBED: np.eye(len(seen))} if known is None else {SOURCE: known.rows_of(order)},
+                class_names=[str(c) for c in order],
+                parts={"trainval": np.arange(len(labels)), "test_seen": _NONE, "test_unseen": _NONE},
+                validation_classes=positions_of(self.validation_classes, seen),
+                name="fit",
+                provenance=images.record,
+                attribute_names={SOURCE: known.columns} if known is not None and known.columns else None,
+            )
+            seed = self._seed()
+            plan = plan_for(
+                self.get_params(deep=False),
+                problem,
+                seed=seed,
+                described=known is not None,
+                attributes_known=known is not None and known.columns is not None,
+            )
+            outcome = fit_seen(plan) if known is None else fit_described(plan)
+            recognizer = recognizer_of(problem, outcome)
+            sample = block_of(images.features, np.arange(min(BLOCK, len(labels))), recognizer)
+            if not np.isfinite(recognizer.scores(sample)).all():
+                raise unsolved("some scores are not finite")
+        self.__dict__.pop("_reader", None)
+        self.recognizer_ = recognizer
+        self.classes_, self.described_, self.form_ = classes, known is not None, images.form
+        self.n_features_in_ = images.features.shape[-1]
+        self.setting_ = {"representation": outcome.representation, **outcome.setting}
+        self.validation_, self.random_state_ = outcome.validation, seed
+        return self
+
+    def decision_function(self, X: Any) -> Float[np.ndarray, "images classes"] | Float[np.ndarray, " images"]:
+        """Logarithm of each class's share in an image's density, the validated constant included.
+
+        Args:
+            X: images in the form that `fit` took; files where a backbone is named.
+
+        Returns:
+            One column a class, in the order of `classes_`; of two classes, the second one's logarithm minus the
+            first one's. The highest decides.
+        """
+        shares = log_softmax(self._scores(X), axis=1)
+        return np.asarray(shares[:, 1] - shares[:, 0] if shares.shape[1] == 2 else shares)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class of each image [N]: the calibrated decision among all classes.
+
+        Args:
+            X: images in the form that `fit` took; files where a backbone is named.
+        """
+        best = self._scores(X).argmax(1)
+        return np.asarray(self.classes_[best])
+
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "images classes"]:
+        """Probability of each class, columns in the order of `classes_`; rows sum to 1.
+
+        They are the shares of `decision_function` at the temperature that held-out images ask for; the highest one
+        is the decision.
+
+        Args:
+            X: images in the form that `fit` took; files where a backbone is named.
+        """
+        scores = self._scores(X)
+        return np.asarray(self.recognizer_.calibration.probabilities(scores))
+
+    def predict_log_proba(self, X: Any) -> Float[np.ndarray, "images classes"]:
+        """Logarithm of `predict_proba`, without underflow.
+
+        Args:
+            X: images in the form that `fit` took; files where a backbone is named.
+        """
+        scores = self._scores(X)
+        return np.asarray(log_softmax(scores / self.recognizer_.calibration.temperature, axis=1))
+
+    @property
+    def seen_classes_(self) -> np.ndarray:
+        """Labels of the classes with training images, sorted."""
+        return self._labels_where(seen=True)
+
+    @property
+    def unseen_classes_(self) -> np.ndarray:
+        """Labels of the classes that are known by description, sorted."""
+        return self._labels_where(seen=False)
+
+    def add_class(self, name: Any, vector: Any, X: Any = None) -> ZeroShotClassifier:
+        """Recognise one more class from now on, by its description.
+
+        Nothing is fitted again: the default form predicts the class's prototype; the published one synthesizes
+        features and goes on training its classifier. The result is that of a fit whose `semantics` hold the class.
+
+        Args:
+            name: label of the class, of the type of the labels in y.
+            vector: its description, by the same attributes as the other classes'.
+            X: a few images of it, where there are some, in the form that `fit` took; they sharpen the prototype.
+
+        Raises:
+            InputError: the label is taken or of another type, the vector does not fit, or classes were not
+                described to `fit`.
+        """
+        check_is_fitted(self)
+        if not self.described_:
+            raise InputError(
+                "no class is described here, so that none can join by its description",
+                fix="give semantics to fit",
+            )
+        label = plain(name)
+        if label in self.classes_.tolist():
+            raise InputError(f"there is a class {label!r} already", fix="remove it first, or take another name")
+        classes = joined_classes(self.classes_, [label])
+        recognizer: Recognizer = self.recognizer_
+        described = vector_of(label, vector)
+        if len(described) != recognizer.record.semantics.size:
+            raise InputError(
+                f"the vector of class {label!r} has {len(described)} numbers, those of the other classes have "
+                f"{recognizer.record.semantics.size}",
+                fix="describe every class by the same attributes",
+            )
+        if X is None:
+            self.recognizer_ = recognizer.with_class(str(label), described)
+        else:
+            few = np.concatenate([block[:number] for block, number in self._blocks(X)])
+            self.recognizer_ = recognizer.with_class(str(label), described, few)
+        self.classes_ = classes
+        return self
+
+    def remove_class(self, name: Any) -> ZeroShotClassifier:
+        """Recognise a class no more; what was learned from its images stays.
+
+        Args:
+            name: label of the class.
+
+        Raises:
+            InputError: there is no such class, or there would be one class left.
+        """
+        check_is_fitted(self)
+        label = plain(name)
+        self._check_known(label)
+        if len(self.classes_) < 3:
+            raise InputError("two classes at least must stay")
+        self.recognizer_ = self.recognizer_.without_class(str(label))
+        self.classes_ = self.classes_[[known != label for known in self.classes_.tolist()]]
+        return self
+
+    def synthesize(self, names: Sequence[Any], number: int) -> tuple[Float[np.ndarray, "_ visual"], np.ndarray]:
+        """Draw features of classes from their descriptions.
+
+        Args:
+            names: labels of classes, seen or not.
+            number: features a class, at least 1.
+
+        Returns:
+            Features on the scale of the training vectors, `number` for each class in the order of `names`, and
+            their labels. The same draw at every call; it depends on `random_state_`.
+
+        Raises:
+            InputError: a class is not known, classes were not described to `fit`, or `number` is below 1.
+        """
+        check_is_fitted(self)
+        labels = [plain(name) for name in names]
+        for label in labels:
+            self._check_known(label)
+        if number < 1:
+            raise InputError(f"number must be at least 1, not {number}")
+        model = self.recognizer_.model
+        if not (self.described_ and isinstance(model, Generator) and isinstance(model, Extendable)):
+            raise InputError("no class is described here to be synthesized from", fix="give semantics to fit")
+        positions = [self.classes_.tolist().index(label) for label in labels]
+        numbers = [self._columns()[position] for position in positions]
+        stream = torch.Generator().manual_seed(self.random_state_)
+        drawn = model.synthesize(model.semantics[numbers], number, stream)
+        return drawn.flatten(0, 1).numpy(), np.repeat(self.classes_[positions], number)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted estimator into a new folder, as safetensors and JSON: nothing in it can run code.
+
+        `dkgzsl predict`, `add-class` and the other verbs that take a run take this folder, too.
+
+        Raises:
+            RunError: the folder holds something already, or cannot be written.
+        """
+        check_is_fitted(self)
+        params = self.get_params(deep=False)
+        if isinstance(self.random_state, np.random.RandomState):
+            params["random_state"] = self.random_state_
+        names = getattr(self, "feature_names_in_", None)
+        state = EstimatorState(
+            params=params,
+            labels=self.classes_.dtype.str,
+            form=self.form_,
+            described=self.described_,
+            feature_names=None if names is None else list(names),
+            seed=self.random_state_,
+            setting=self.setting_,
+            validation=self.validation_,
+        )
+        self.recognizer_.save(Path(folder), beside={FILE: state.to_json()})
+
+    @classmethod
+    def load(cls, folder: str | Path, *, version: int | None = None) -> ZeroShotClassifier:
+        """The estimator that was saved, or the model of a run's first seed, as an estimator.
+
+        Args:
+            folder: what `save` or `dkgzsl train` left.
+            version: 0 is the model as it was saved or trained, higher ones are what `dkgzsl add-class` and
+                `remove-class` made of it; None is the newest.
+
+        Raises:
+            RunError: there is none, or it is damaged.
+        """
+        recognizer = Recognizer.from_run(Path(folder), version)
+        state = EstimatorState.read(Path(folder), recognizer.record)
+        loaded = cls(**state.params)
+        loaded.recognizer_ = recognizer
+        loaded.classes_ = state.classes(recognizer.known_names)
+        loaded.described_, loaded.form_ = state.described, state.form
+        loaded.n_features_in_ = recognizer.record.features[-1]
+        loaded.setting_, loaded.validation_ = dict(state.setting), state.validation
+        loaded.random_state_ = state.seed
+        if state.feature_names is not None:
+            loaded.feature_names_in_ = np.array(state.feature_names, dtype=object)
+        return loaded
+
+    def _scores(self, X: Any) -> Float[np.ndarray, "images classes"]:
+        """Scores with the constant on unseen classes, columns in the order of `classes_`."""
+        check_is_fitted(self)
+        found = [self.recognizer_.scores(block)[:number] for block, number in self._blocks(X)]
+        return np.asarray(np.concatenate(found)[:, self._columns()])
+
+    def _blocks(self, X: Any) -> Iterator[tuple[np.ndarray, int]]:
+        """Features of further images; see `feature_blocks`."""
+        files = form_of(X) == "files"
+        if files and not hasattr(self, "_reader"):
+            weights = None if self.weights is None else Path(self.weights)
+            self._reader = photo_reader(self.recognizer_.record, weights=weights, device=self.device)
+        reader = self._reader if files else None
+        return feature_blocks(self, X, form=self.form_, recognizer=self.recognizer_, reader=reader)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_reader"}
+
+    def _columns(self) -> list[int]:
+        """Class number of each of `classes_`."""
+        recognizer: Recognizer = self.recognizer_
+        known = np.flatnonzero(recognizer.is_known).tolist()
+        number_of = dict(zip(recognizer.known_names, known, strict=True))
+        return [number_of[str(label)] for label in self.classes_.tolist()]
+
+    def _labels_where(self, *, seen: bool) -> np.ndarray:
+        check_is_fitted(self)
+        return np.asarray(self.classes_[self.recognizer_.is_seen[self._columns()] == seen])
+
+    def _check_known(self, label: Any) -> None:
+        known = self.classes_.tolist()
+        if label not in known:
+            names = [str(one) for one in known]
+            raise InputError(f"there is no class {label!r}", fix=nearest(str(label), names, of="classes"))
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, int | np.integer):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        return tags
+
+
+SOURCE = "semantics"
+_NONE = np.empty(0, np.int64)

@@ -1,0 +1,163 @@
+"""What an estimator knows besides its recognizer, as JSON; and what a run of `dkgzsl train` says of the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+import numpy as np
+
+from dkgzsl.config import (
+    AdversarialConfig,
+    ClassifierConfig,
+    KnowledgeConfig,
+    RefinementConfig,
+    TrainConfig,
+    from_mapping,
+    read_yaml,
+)
+from dkgzsl.errors import RunError
+from dkgzsl.estimator.input import Form
+from dkgzsl.evaluation.metrics import Figures
+from dkgzsl.runs.folder import RunFolder
+from dkgzsl.runs.model_record import RecognitionRecord
+
+FILE: Final = "estimator.json"
+FORMAT: Final = "dkgzsl estimator 1"
+_SECTIONS: Final = {
+    "refinement": RefinementConfig,
+    "adversarial": AdversarialConfig,
+    "softmax": ClassifierConfig,
+}
+
+
+@dataclass(frozen=True)
+class EstimatorState:
+    """Everything of a fitted estimator that a recognizer has no place for.
+
+    Attributes:
+        params: of the constructor.
+        labels: NumPy's name of the type of the labels in y.
+        form: of the images that `fit` took.
+        described: whether classes are described.
+        feature_names: of the columns of X, where they had names.
+        seed: that was used.
+        setting: what was chosen.
+        validation: figures of the choice.
+    """
+
+    params: Mapping[str, Any]
+    labels: str
+    form: Form
+    described: bool
+    feature_names: Sequence[str] | None
+    seed: int
+    setting: Mapping[str, Any]
+    validation: Figures | None
+
+    def to_json(self) -> str:
+        """As the text of `estimator.json`.
+
+        Raises:
+            RunError: a parameter or a label is of a type that JSON does not know.
+        """
+        content = {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "format": FORMAT,
+            "params": {name: _plain(value) for name, value in self.params.items()},
+            "validation": None if self.validation is None else asdict(self.validation),
+        }
+        try:
+            return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        except TypeError as error:
+            raise RunError(
+                f"a parameter cannot be written to a file: {error}",
+                fix="give numbers, texts and sequences of them",
+            ) from error
+
+    @classmethod
+    def read(cls, folder: Path, record: RecognitionRecord) -> EstimatorState:
+        """From an estimator's folder, or else from that of a run.
+
+        Args:
+            folder: what `ZeroShotClassifier.save` or `dkgzsl train` left.
+            record: of the recognizer there.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        if not (folder / FILE).is_file():
+            return _of_run(folder, record)
+        try:
+            content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            if content.pop("format") != FORMAT:
+                raise ValueError(f"its format is not {FORMAT!r}")
+            params = content["params"]
+            for name, section in _SECTIONS.items():
+                if params[name] is not None:
+                    params[name] = from_mapping(section, params[name], where=str(folder / FILE))
+            if content["validation"] is not None:
+                content["validation"] = Figures(**content["validation"])
+            return cls(**content)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{FILE} is damaged: {error}", where=str(folder)) from error
+
+    def classes(self, names: Sequence[str]) -> np.ndarray:
+        """Labels of classes by their names, sorted.
+
+        Raises:
+            RunError: a name, of a class added on the command line, is no label of the type that y had.
+        """
+        kind = np.dtype(self.labels)
+        if kind.kind in "UO":
+            return np.sort(np.array(names, dtype=object if kind.kind == "O" else None))
+        try:
+            found = [name == "True" for name in names] if kind.kind == "b" else np.array(names).astype(kind)
+        except ValueError as error:
+            raise RunError(
+                f"the labels of y were {kind}, and the names of the classes are not: {error}",
+                fix="name classes by numbers, as y does",
+            ) from error
+        return np.sort(np.asarray(found))
+
+
+def _of_run(folder: Path, record: RecognitionRecord) -> EstimatorState:
+    config = read_yaml(TrainConfig, folder / "config.yaml")
+    result = RunFolder.open(folder).read_json("result.json")["seeds_detail"][0]
+    backbone = record.images.get("backbone") or {}
+    size = (record.images.get("preprocessing") or {}).get("image_size")
+    params = {
+        **{field.name: getattr(config.knowledge, field.name) for field in fields(KnowledgeConfig)},
+        **{name: getattr(config, name) for name in ("variant", "classifier", "epochs", "batch_size", *_SECTIONS)},
+        "representation": config.representation,
+        "random_state": config.first_seed,
+        "backbone": backbone.get("name"),
+        "image_size": size[0] if size else None,
+    }
+    validation = result["validation"]
+    return EstimatorState(
+        params=params,
+        labels="U",
+        form="vectors" if len(record.features) == 1 else "regions",
+        described=True,
+        feature_names=None,
+        seed=result["seed"],
+        setting={"representation": result["representation"], **result["setting"]},
+        validation=None if validation is None else Figures(**validation),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as JSON has it; what JSON does not know is left as it is."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value

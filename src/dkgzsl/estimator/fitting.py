@@ -1,0 +1,267 @@
+"""One fit for use: settings chosen on held-out images where there are enough, then fitted on all images."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
+from dkgzsl.config import KnowledgeConfig, TrainConfig
+from dkgzsl.data.problem import ImageIndices, Parts, Problem
+from dkgzsl.data.splits import HELD_SHARE, hold_out_seen, validation_cut
+from dkgzsl.errors import InputError
+from dkgzsl.evaluation.calibration import Calibration, calibrate
+from dkgzsl.evaluation.held_out import Examination, final_of
+from dkgzsl.evaluation.metrics import Scored, per_class_accuracy
+from dkgzsl.evaluation.protocols import Outcome, validated
+from dkgzsl.inference.recognizer import Recognizer
+from dkgzsl.methods.base import Method, Model, Setting
+from dkgzsl.methods.registry import load_model
+from dkgzsl.representation.representation import FittedBlocks, Representation
+from dkgzsl.runs.model_record import RecognitionRecord
+from dkgzsl.runs.plan import Plan
+from dkgzsl.runs.training import make_method
+
+T = TypeVar("T")
+
+FEWEST_CLASSES = 5
+"""Seen classes from which on validation classes are cut: two are then pseudo-unseen and three stay seen."""
+
+MIDDLE = {
+    "components": 512,
+    "shrinkage": 0.6,
+    "kernel_width": 0.0,
+    "feature_kernel_width": 0.0,
+    "ridge": 0.1,
+    "seen_blend": 0.0,
+}
+"""What serves where nothing can be chosen, or the offered value that is nearest to it."""
+
+
+def fit_described(plan: Plan) -> Outcome:
+    """Fit a plan whose problem has no test images, seen classes described, unseen ones or none.
+
+    Settings, representation and constant are chosen by the validated protocol. Where there are fewer than
+    `FEWEST_CLASSES` seen classes, or no class has images enough to hold some out, the middle settings serve, the
+    constant is 0 and a UserWarning says so.
+
+    Raises:
+        InputError: no class has two images, or no solution is finite.
+        ConfigError: settings that clash.
+    """
+    seed, problem = plan.seeds[0], plan.problem
+    method, ways = make_method(plan, seed), plan.representations(seed)
+    if _can_validate(problem, seed):
+        return _solved(lambda: validated(method, problem, seed=seed, representations=ways))
+    _tell(f"{len(problem.seen_classes)} classes with {len(problem.labels)} images are too few to validate on some")
+    return _solved(lambda: _without_choice(plan, ways[0]))
+
+
+def fit_seen(plan: Plan) -> Outcome:
+    """Fit the seen classes alone: their densities in the whitened space, by no description.
+
+    Components, shrinkage, kernel between images, square root, unit length and representation are those that tell
+    held-out images best, a fifth of each class's: by mean accuracy over classes, then by the mean logarithm of the
+    right class's share.
+
+    Raises:
+        InputError: no class has two images, or no solution is finite.
+    """
+    seed, problem = plan.seeds[0], plan.problem
+    knowledge = replace(
+        plan.config.knowledge,
+        kernel_width=(0.0,),
+        ridge=(MIDDLE["ridge"],),
+        seen_blend=(0.0,),
+        uncertainty="off",
+        balance="off",
+        episodes="off",
+        fusion="off",
+    )
+    ways = plan.representations(seed)
+    images = np.arange(len(problem.labels))
+    held = hold_out_seen(problem.labels, problem.seen_classes, fraction=HELD_SHARE, seed=seed)
+    training = np.setdiff1d(images, held)
+    if not _varies(problem, training):
+        _tell("the classes have too few images to choose settings by holding some out")
+        return _solved(lambda: _without_choice(_with(plan, knowledge), ways[0]))
+    divided = replace(problem, parts=Parts(training, held, images[:0]))
+    parted = [(way, *final_of(divided, way)) for way in ways]
+    best: tuple[_HeldOut, Representation, Method] | None = None
+    for width in knowledge.feature_kernel_width:
+        found: tuple[_HeldOut, Representation, Method] | None = None
+        for way, task, examination in parted:
+            open_root = knowledge.square_root == "auto" and bool((task.features >= 0).all())
+            # auto, not on: an image that was held out may have the only negative feature.
+            for root in ("auto", "off") if open_root else (knowledge.square_root,):
+                tried = replace(knowledge, square_root=root, feature_kernel_width=(width,))
+                method = make_method(_with(plan, tried), seed)
+                judge = _HeldOut(examination)
+                _solved(lambda: method.explore(task, judge))  # noqa: B023 (called at once)
+                if found is None or judge.rank > found[0].rank:
+                    found = judge, way, method
+        assert found is not None, "a plan has a representation"
+        # A kernel keeps features of images: it has to tell more images than chance would.
+        if best is None or found[0].tells_more_than(best[0]):
+            best = found
+    assert best is not None, "a plan has a representation"
+    judge, way, method = best
+    if judge.scored is None:
+        raise unsolved("nothing finite came of any setting")
+    task, examination = final_of(problem, way)
+    model = _solved(lambda: method.fit(task, judge.setting))
+    return _outcome(examination, model, judge.setting, way, calibrate(judge.scored, 0.0))
+
+
+def _with(plan: Plan, knowledge: KnowledgeConfig) -> Plan:
+    return replace(plan, config=replace(plan.config, knowledge=knowledge))
+
+
+def recognizer_of(problem: Problem, outcome: Outcome) -> Recognizer:
+    """What a fit is used by, on the CPU; it keeps no training image, and no tensor larger than it must be.
+
+    A kernel between images keeps the features of up to 2,048 of them.
+    """
+    saved = outcome.model.save()
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in saved.tensors.items()
+    }
+    return Recognizer(
+        model=load_model(replace(saved, tensors=tensors)),
+        visual=outcome.fitted.visual if isinstance(outcome.fitted, FittedBlocks) else None,
+        record=RecognitionRecord.of(problem, outcome.calibration),
+    )
+
+
+class _HeldOut:
+    """Judges by held-out images of the same classes, and remembers the best setting."""
+
+    def __init__(self, examination: Examination) -> None:
+        self.examination = examination
+        self.setting: Setting = {}
+        self.scored: Scored | None = None
+        self.rank = (-1.0, -np.inf)
+
+    def tells_more_than(self, other: _HeldOut) -> bool:
+        """Whether it tells more of the images, by more than the standard error of the difference."""
+        if self.scored is None or other.scored is None:
+            return self.scored is not None
+        right, before = (s.scores.argmax(1) == s.labels for s in (self.scored, other.scored))
+        gained = right.astype(np.float64) - before
+        return bool(gained.mean() > gained.std() / len(gained) ** 0.5)
+
+    def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
+        scored = self.examination.score(model)
+        classes = np.unique(scored.labels)
+        accuracy = float(per_class_accuracy(scored.scores.argmax(1), scored.labels, classes).mean())
+        shares = log_softmax(scored.scores.astype(np.float64), axis=1)
+        share = float(shares[np.arange(len(shares)), scored.labels].mean())
+        if candidate and np.isfinite(share) and (accuracy, share) > self.rank:
+            self.setting, self.scored, self.rank = dict(setting), scored, (accuracy, share)
+        return accuracy
+
+
+def _without_choice(plan: Plan, way: Representation) -> Outcome:
+    """Middle values for what is open, no option that only validation could ask for, no calibration."""
+    task, examination = final_of(plan.problem, way)
+    middle = replace(plan, config=middle_values(plan.config, dimensions=task.features.shape[1]))
+    keep = _Keep()
+    make_method(middle, plan.seeds[0]).explore(task, keep)
+    assert keep.model is not None, "a method shows at least one candidate"
+    return _outcome(examination, keep.model, keep.setting, way, Calibration())
+
+
+def middle_values(config: TrainConfig, *, dimensions: int) -> TrainConfig:
+    """The configuration with one value for each setting, the offered one that is nearest to the middle.
+
+    Args:
+        config: with several values, and options left to validation.
+        dimensions: of the features.
+    """
+    knowledge = config.knowledge
+    nearest: dict[str, Any] = {
+        name: (min(getattr(knowledge, name), key=lambda value: abs(value - middle)),)
+        for name, middle in MIDDLE.items()
+    }
+    unit = "on" if dimensions > _MANY_DIMENSIONS else "off"
+    options: dict[str, Any] = {"uncertainty": "off", "episodes": "off", "fusion": "off", "unit_length": unit}
+    settled = {name: to for name, to in options.items() if getattr(knowledge, name) == "auto"}
+    return replace(
+        config,
+        knowledge=replace(knowledge, **nearest, **settled),
+        adversarial=replace(config.adversarial, evaluate_every=config.epochs),
+    )
+
+
+class _Keep:
+    """Judges nothing, and keeps the last candidate."""
+
+    def __init__(self) -> None:
+        self.setting: Setting = {}
+        self.model: Model | None = None
+
+    def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
+        if candidate:
+            self.setting, self.model = dict(setting), model
+        return 0.0
+
+
+_MANY_DIMENSIONS = 64
+
+
+def _outcome(
+    examination: Examination, model: Model, setting: Setting, way: Representation, calibration: Calibration
+) -> Outcome:
+    scored = examination.score(model)
+    return Outcome(
+        protocol="validated",
+        figures=scored.figures(),
+        scored=scored,
+        model=model,
+        setting=setting,
+        constant=calibration.constant,
+        calibration=calibration,
+        validation=None,
+        looks=0,
+        representation=way.name,
+        fitted=examination.fitted,
+    )
+
+
+def _can_validate(problem: Problem, seed: int) -> bool:
+    if len(problem.seen_classes) < FEWEST_CLASSES:
+        return False
+    cut = validation_cut(problem, seed)
+    return len(cut.held_seen) > 0 and _varies(problem, cut.train)
+
+
+def _varies(problem: Problem, training: ImageIndices) -> bool:
+    """Whether any class has two images here: without, the spread within classes is not known."""
+    return bool(np.bincount(problem.labels[training]).max(initial=0) > 1)
+
+
+def _solved(fit: Callable[[], T]) -> T:
+    try:
+        return fit()
+    except LinAlgError as error:
+        raise unsolved(str(error).splitlines()[0]) from error
+
+
+def unsolved(why: str) -> InputError:
+    """The error where features and settings have no finite solution."""
+    return InputError(
+        f"no solution for these features and settings: {why}",
+        fix="look at the features, which must vary within classes in a moderate range, and at the descriptions, "
+        "which must differ",
+    )
+
+
+def _tell(why: str) -> None:
+    warnings.warn(f"{why}: middle settings are taken, and no calibration constant", UserWarning, stacklevel=4)

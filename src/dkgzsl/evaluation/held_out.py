@@ -1,0 +1,111 @@
+"""Tasks and examinations: what a method may learn from, and what alone knows the answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+
+from dkgzsl.data.problem import ClassIndices, ImageIndices, Problem
+from dkgzsl.data.splits import validation_cut
+from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.methods.base import Model, Task
+from dkgzsl.representation.representation import Fitted, Pooled, Representation
+
+POOLED = Pooled()
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Held-out images with their labels, which leave it only as figures.
+
+    Attributes:
+        features: unscaled features of held-out images.
+        labels: their classes.
+        is_unseen: which classes are unseen.
+        fitted: what turned the images' features into vectors, learned from the task's training images.
+    """
+
+    features: Float[Tensor, "images visual"]
+    labels: Integer[np.ndarray, " images"]
+    is_unseen: Bool[np.ndarray, " classes"]
+    fitted: Fitted
+
+    def score(self, model: Model) -> Scored:
+        """Let a model score the images once."""
+        generalized = model.scores(self.features)
+        return Scored(
+            scores=generalized.float().cpu().numpy(),
+            conventional=model.conventional_scores(self.features).float().cpu().numpy(),
+            labels=self.labels,
+            is_unseen=self.is_unseen,
+        )
+
+
+def validation_of(
+    problem: Problem, seed: int, representation: Representation = POOLED
+) -> tuple[Task, Examination]:
+    """The training part divided once more: pseudo-unseen classes, and held-out images of the other seen ones."""
+    cut = validation_cut(problem, seed)
+    return _divide(
+        problem,
+        representation,
+        training=cut.train,
+        held=np.concatenate([cut.held_seen, cut.held_unseen]),
+        seen=cut.seen_classes,
+        unseen=cut.pseudo_unseen_classes,
+    )
+
+
+def final_of(problem: Problem, representation: Representation = POOLED) -> tuple[Task, Examination]:
+    """The whole training part, and the test images."""
+    parts = problem.parts
+    return _divide(
+        problem,
+        representation,
+        training=parts.trainval,
+        held=np.concatenate([parts.test_seen, parts.test_unseen]),
+        seen=problem.seen_classes,
+        unseen=problem.unseen_classes,
+    )
+
+
+def images_for_test(problem: Problem, fitted: Fitted) -> Examination:
+    """The test images as a representation that is fitted already sees them."""
+    parts = problem.parts
+    return _examine(problem, fitted, np.concatenate([parts.test_seen, parts.test_unseen]), problem.unseen_classes)
+
+
+def _divide(
+    problem: Problem,
+    representation: Representation,
+    *,
+    training: ImageIndices,
+    held: ImageIndices,
+    seen: ClassIndices,
+    unseen: ClassIndices,
+) -> tuple[Task, Examination]:
+    fitted = representation.fit(problem, training)
+    task = Task(
+        features=fitted(problem.features, training),
+        labels=torch.from_numpy(problem.labels[training].astype(np.int64)),
+        semantics=torch.from_numpy(np.ascontiguousarray(problem.semantics, dtype=np.float32)),
+        seen=torch.from_numpy(seen.astype(np.int64)),
+        unseen=torch.from_numpy(unseen.astype(np.int64)),
+        class_names=problem.class_names,
+    )
+    return task, _examine(problem, fitted, held, unseen)
+
+
+def _examine(problem: Problem, fitted: Fitted, held: ImageIndices, unseen: ClassIndices) -> Examination:
+    is_unseen = np.zeros(len(problem.class_names), dtype=bool)
+    is_unseen[unseen] = True
+    return Examination(
+        features=fitted(problem.features, held),
+        labels=problem.labels[held].astype(np.int64),
+        is_unseen=is_unseen,
+        fitted=fitted,
+    )

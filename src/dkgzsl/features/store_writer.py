@@ -1,0 +1,175 @@
+"""Writing a feature store so that it can be interrupted at any moment and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float16
+
+from dkgzsl.errors import ConfigError, DataError
+from dkgzsl.features.store import FORMAT, INDEX, RECORD, TOKENS, ImageEntry, read_record
+
+
+class StoreWriter:
+    """Writes a store image by image, in order; opening it again with the same record goes on where it stopped.
+
+    Args:
+        folder: where the store lies or shall lie.
+        record: everything that decides the tokens' values; JSON values. `class_names`, `grid` (rows, columns, or
+            None) and `batch_size` must be among them.
+        paths: relative path of each image.
+        labels: class of each image.
+        tokens: number of tokens an image, 1 + R.
+        channels: their size C.
+        overwrite: start again whatever is there, if it is a store.
+
+    Attributes:
+        done: images that stand in the index, a whole number of batches or all of them.
+
+    Raises:
+        ConfigError: the store there was made with other settings, or of other images.
+        DataError: the folder holds something else, another process writes the store, or the disk is too small.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        record: Mapping[str, Any],
+        paths: Sequence[str],
+        labels: Sequence[int],
+        tokens: int,
+        channels: int,
+        overwrite: bool = False,
+    ) -> None:
+        self._folder, self._paths, self._labels = folder, list(paths), [int(label) for label in labels]
+        images = "".join(f"{label} {path}\n" for path, label in zip(paths, self._labels, strict=True))
+        self.record: dict[str, Any] = {
+            "format": FORMAT,
+            **record,
+            "shape": [len(self._paths), tokens, channels],
+            "images_sha256": sha256(images.encode()).hexdigest(),
+        }
+        self._prepare(overwrite)
+        self._index = (folder / INDEX).open("r+b")
+        _lock(self._index, folder)
+        self.done = self._keep_whole_batches()
+        self._tokens = (folder / TOKENS).open("r+b")
+        self._start = (folder / TOKENS).stat().st_size - 2 * int(np.prod(self.record["shape"]))
+
+    def append(
+        self, tokens: Float16[np.ndarray, "batch tokens channels"], files: Sequence[tuple[str | None, str | None]]
+    ) -> None:
+        """Write the tokens of the next images and then, when these are on the disk, their lines in the index.
+
+        `files` gives for each image the sha256 of its file and why it could not be read (None: it could).
+        """
+        count, (_, *rest) = len(files), self.record["shape"]
+        self._tokens.seek(self._start + 2 * self.done * int(np.prod(rest)))
+        self._tokens.write(np.ascontiguousarray(tokens).data)
+        _flush(self._tokens)
+        lines = [
+            ImageEntry(self._paths[row], self._labels[row], digest, why).line()
+            for row, (digest, why) in enumerate(files, start=self.done)
+        ]
+        self._index.write("".join(lines).encode())
+        _flush(self._index)
+        self.done += count
+
+    def close(self) -> None:
+        """Close the files; the store can be opened again to go on, or to read when it is finished."""
+        self._tokens.close()
+        self._index.close()
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _prepare(self, overwrite: bool) -> None:
+        folder = self._folder
+        if folder.exists() and not folder.is_dir():
+            raise DataError("the store is a folder, and a file is there", where=str(folder))
+        present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if present and not present <= {TOKENS, INDEX, RECORD, f"{RECORD}.part"}:
+            raise DataError(
+                "the folder holds something else than a feature store",
+                where=str(folder),
+                fix="name a new folder with --out",
+            )
+        if RECORD in present and not overwrite:
+            _refuse_difference(read_record(folder), self.record, folder)
+            return
+        # The record is written last and removed first: without it, the folder counts as empty.
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECORD).unlink(missing_ok=True)
+        shape = tuple(self.record["shape"])
+        needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(folder).free
+        if needed > free:
+            raise DataError(
+                f"the store takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
+                where=str(folder),
+                fix="name a folder on another disk with --out",
+            )
+        np.lib.format.open_memmap(folder / TOKENS, mode="w+", dtype=np.float16, shape=shape)
+        (folder / INDEX).write_bytes(b"")
+        part = folder / f"{RECORD}.part"
+        part.write_text(json.dumps(self.record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(folder / RECORD)
+
+    def _keep_whole_batches(self) -> int:
+        """Cut the index after its last whole batch, so that batches are the same however often one resumes."""
+        content = self._index.read()
+        ends = [at + 1 for at, byte in enumerate(content) if byte == ord("\n")]
+        done, batch = len(ends), self.record["batch_size"]
+        if done < len(self._paths):
+            done -= done % batch
+        self._index.truncate(ends[done - 1] if done else 0)
+        self._index.seek(0, os.SEEK_END)
+        return done
+
+
+def _refuse_difference(there: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+    wanted = json.loads(json.dumps(wanted))
+    for key in sorted(there.keys() | wanted.keys()):
+        old, new = there.get(key), wanted.get(key)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            key, old, new = next(
+                (f"{key}: {k}", old.get(k), new.get(k)) for k in sorted(old | new) if old.get(k) != new.get(k)
+            )
+        shown = "" if key in ("class_names", "images_sha256") else f", {old} there and {new} now"
+        raise ConfigError(
+            f"the feature store there was made with another {key}{shown}",
+            where=str(folder),
+            fix="use the same settings to go on, another --out, or --overwrite to start again",
+        )
+
+
+def _flush(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _lock(file: Any, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock; there nothing keeps two writers apart
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise DataError("another process is writing this feature store", where=str(folder)) from error

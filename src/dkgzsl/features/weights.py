@@ -1,0 +1,129 @@
+"""Weights of a published model from a file, without executing any code in it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import torch
+from torch import Tensor, nn
+
+from dkgzsl.errors import DataError
+from dkgzsl.files import sha256_of
+
+CLIP = "clip:"
+"""What the names of CLIP models begin with, as backbones and as encoders of text (`dkgzsl.features.clip`)."""
+
+
+@contextmanager
+def hub_without_waiting() -> Iterator[None]:
+    """While this lasts, the model hub's library looks into its cache alone if the hub cannot be reached.
+
+    By itself it asks for each file six times, up to a minute in all, before it looks there. Behind a proxy nothing
+    is changed: names need not resolve there.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        if not getproxies():
+            constants.HF_HUB_OFFLINE = before or not _resolves(urlsplit(constants.ENDPOINT).hostname or "")
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _resolves(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
+
+
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+
+
+def load_weights(model: nn.Module, path: Path, *, head: tuple[str, ...]) -> dict[str, Any]:
+    """Load weights from a file into `model`, strictly but for the classifier `head`; half precision is cast.
+
+    Args:
+        model: takes the weights.
+        path: `.safetensors`, or a PyTorch file, which is read without executing any code in it.
+        head: names of the modules that the file may have and the model need not.
+
+    Returns:
+        What is recorded: source, file name, sha256 of the file.
+
+    Raises:
+        DataError: the file is missing, not of these kinds, or its tensors do not fit the model.
+    """
+    state = _without_prefix(_read(path))
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(tuple(f"{h}." for h in head))}
+    wanted = model.state_dict()
+    # Batch normalisation counts batches for training alone; files older than the counter lack it.
+    needed = {name for name in wanted if not name.endswith("num_batches_tracked")}
+    missing, unexpected = sorted(needed - state.keys()), sorted(state.keys() - wanted.keys())
+    shapes = [
+        f"{name} is {list(state[name].shape)}, not {list(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & state.keys())
+        if state[name].shape != wanted[name].shape
+    ]
+    if missing or unexpected or shapes:
+        parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
+        raise DataError(
+            "the weights do not fit the backbone; " + "; ".join(f"{what}: {_few(n)}" for what, n in parts if n),
+            where=str(path),
+            fix="name the backbone that the weights were made with (--backbone)",
+        )
+    model.load_state_dict({**wanted, **{n: t.to(wanted[n].dtype) for n, t in state.items()}}, strict=True)
+    return {"source": "file", "file": path.name, "sha256": sha256_of(path)}
+
+
+def state_sha256(model: nn.Module) -> str:
+    """sha256 over names and values of a model's weights, for weights that come from no file of the user's."""
+    digest = sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise DataError("no such file of weights", where=str(path))
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds: unpickling, archive, header
+        raise DataError(
+            f"cannot read the weights: {str(error).splitlines()[0] if str(error) else repr(error)}",
+            where=str(path),
+            fix="safetensors, or a PyTorch file that holds tensors alone, is read",
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise DataError("the file holds no mapping from names to tensors", where=str(path))
+    return content
+
+
+def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # nn.DataParallel puts `module.` before every name
+    prefix = "module." if state and all(name.startswith("module.") for name in state) else ""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(names[:4])
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown

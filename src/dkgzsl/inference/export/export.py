@@ -1,0 +1,232 @@
+"""A run as one ONNX file: from pixels (or features) to calibrated probabilities, with all that is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import nn
+
+import dkgzsl
+from dkgzsl.data.numbers.features import HEIGHT, WIDTH
+from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.evaluation.calibration import fit
+from dkgzsl.features.backbones import Backbone, rebuild_backbone
+from dkgzsl.inference.export.modules import NumberTokens, PixelTokens, recognition_module
+from dkgzsl.inference.export.onnx_file import run_onnx, write_onnx
+from dkgzsl.inference.recognizer import Recognizer
+from dkgzsl.representation.blocks import VisualFeatures
+from dkgzsl.runs.folder import RunFolder
+
+OPSET: Final = 18
+TOLERANCE: Final = 1e-4
+"""Largest difference of a probability that an export may show from the package's own."""
+TOLERANCE_OF_CUTS: Final = 5e-3
+"""The same from pixels where FDE keeps each channel's largest regions: one at the border changes sides by a
+rounding of the backbone's. From tokens `TOLERANCE` holds there, too, and is checked apart."""
+_CHECKED: Final = 3  # rows of the check; not the two of the example, so that a fixed batch size is found
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        input_name: `pixels` or `features`.
+        input_shape: of one image.
+        classes: how many.
+        size: bytes of the file.
+        difference: largest difference of a probability between ONNX Runtime and the package's own way, on random
+            input.
+    """
+
+    path: Path
+    input_name: str
+    input_shape: tuple[int, ...]
+    classes: int
+    size: int
+    difference: float
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What the file takes."""
+
+    name: str
+    shape: tuple[int, ...]
+    what: str
+    first: nn.Module | None
+    backbone: Backbone | None = None
+
+    def random(self, number: int) -> np.ndarray:
+        """Input of the right kind that tells images apart."""
+        rng = np.random.default_rng(0)
+        if self.name == "features":
+            return np.asarray(rng.gamma(0.5, 1.0, (number, *self.shape)), dtype=np.float32)
+        top = 256 if self.backbone else 17
+        height, width = self.shape[:2]
+        coarse = rng.integers(0, top, (number, 4, 4, *self.shape[2:]), np.uint8)
+        return coarse.repeat(-(-height // 4), 1)[:, :height].repeat(-(-width // 4), 2)[:, :, :width]
+
+
+def export_run(
+    run: Path,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    features_only: bool = False,
+    opset: int = OPSET,
+    version: int | None = None,
+) -> Exported:
+    """Export a run's recognizer and check the file in ONNX Runtime against it.
+
+    Outputs are `probabilities` [batch, classes] and `fit` [batch]; an image whose fit is below the metadata's
+    threshold is none of the classes. What FDE rounds to bfloat16 is rounded in the file, too, and multiplied in
+    float32.
+
+    Args:
+        run: the run folder.
+        out: the file, `.onnx`.
+        weights: the backbone's weights, where the features were extracted with a file of them.
+        features_only: leave the backbone out: input is `features`, one vector an image, or its tokens where the
+            run's representation needs regions.
+        opset: version of ONNX's operators.
+        version: of the run's classes (default: the newest).
+
+    Raises:
+        ConfigError: a setting, or a missing package of the extras `export` and `images`.
+        DataError: the backbone cannot be built again.
+        RunError: the run cannot be exported, or the file differs from it by more than `TOLERANCE` (from pixels
+            with FDE `TOLERANCE_OF_CUTS`).
+    """
+    if out.suffix.lower() != ".onnx":
+        raise ConfigError(f"the file must be named .onnx, not {out.name!r}")
+    if out.is_dir():
+        raise ConfigError("there is a folder of that name", where=str(out), fix="name another --out")
+    recognizer = Recognizer.from_run(run, version)
+    taken = _features(recognizer) if features_only else _pixels(recognizer, weights)
+    module = recognition_module(recognizer, taken.first)
+    metadata = {**_metadata(recognizer, taken), "provenance": _provenance(run, recognizer, taken)}
+    write_onnx(
+        module,
+        torch.from_numpy(taken.random(2)),
+        out,
+        input_name=taken.name,
+        opset=opset,
+        metadata=metadata,
+    )
+    difference = _difference(recognizer, taken, out)
+    checked = [(difference, _tolerance(recognizer, taken))]
+    if checked[0][1] > TOLERANCE:
+        checked.append((_difference_from_tokens(recognizer, opset), TOLERANCE))
+    for found, allowed in checked:
+        if not found <= allowed:
+            out.unlink()
+            raise RunError(
+                f"ONNX Runtime's probabilities differ by up to {found:.1e} from the model's own",
+                where=str(run),
+                fix="try another --opset, or --features-only",
+            )
+    return Exported(out, taken.name, taken.shape, len(recognizer.known_names), out.stat().st_size, difference)
+
+
+def _tolerance(recognizer: Recognizer, taken: _Input) -> float:
+    refiner = None if recognizer.visual is None else recognizer.visual.refiner
+    cuts = refiner is not None and refiner.denoising is not None
+    return TOLERANCE_OF_CUTS if cuts and taken.first is not None else TOLERANCE
+
+
+def _difference_from_tokens(recognizer: Recognizer, opset: int) -> float:
+    """Of what comes after the backbone, by itself."""
+    tokens = _features(recognizer)
+    with TemporaryDirectory() as folder:
+        file, module = Path(folder) / "tokens.onnx", recognition_module(recognizer, None)
+        example = torch.from_numpy(tokens.random(2))
+        write_onnx(module, example, file, input_name=tokens.name, opset=opset, metadata={})
+        return _difference(recognizer, tokens, file)
+
+
+def _features(recognizer: Recognizer) -> _Input:
+    shape = recognizer.record.features
+    if recognizer.visual is None:
+        return _Input("features", shape[-1:], "unscaled pooled features, float32", None)
+    return _Input("features", shape, "unscaled tokens, the global one first, then the regions, float32", None)
+
+
+def _pixels(recognizer: Recognizer, weights: Path | None) -> _Input:
+    images = recognizer.record.images
+    if images.get("embedded") == "numbers":
+        what = "pictures of two digits, 0 paper to 16 ink, uint8"
+        return _Input("pixels", (HEIGHT, WIDTH), what, NumberTokens())
+    if not images.get("preprocessing"):
+        raise RunError(
+            "the run's features came with no record of how an image becomes one",
+            fix="export the classifier alone with --features-only, or train on a store of dkgzsl extract",
+        )
+    backbone = rebuild_backbone(images, weights=weights)
+    what = "RGB pixels 0 to 255, resized and cropped as `preprocessing` says, uint8"
+    shape = (*backbone.preprocessing.image_size, 3)
+    return _Input("pixels", shape, what, PixelTokens(backbone), backbone)
+
+
+def _difference(recognizer: Recognizer, taken: _Input, path: Path) -> float:
+    value = taken.random(_CHECKED)
+    features = torch.from_numpy(value)
+    if taken.first is not None:
+        with torch.inference_mode():
+            features = taken.first(features)
+    if recognizer.record.features == features.shape[2:]:
+        features = features[:, 0]  # `numbers` trained on pooled features
+    scores = recognizer.scores(features)
+    own = recognizer.calibration.probabilities(scores)[:, recognizer.is_known]
+    probabilities, fits = run_onnx(path, value)
+    within = 10 * _tolerance(recognizer, taken)
+    if not np.allclose(fits, fit(scores), rtol=within, atol=within):
+        return float("inf")
+    return float(np.abs(probabilities - own).max())
+
+
+def _metadata(recognizer: Recognizer, taken: _Input) -> dict[str, Any]:
+    calibration, seen, known = recognizer.calibration, recognizer.is_seen, recognizer.is_known
+    return {
+        "input": {"name": taken.name, "shape": ["batch", *taken.shape], "what": taken.what},
+        "preprocessing": taken.backbone.preprocessing.record() if taken.backbone else None,
+        "classes": list(recognizer.known_names),
+        "seen": seen[known].tolist(),
+        "calibration": {
+            "constant": calibration.constant,
+            "temperature": calibration.temperature,
+            "threshold": calibration.threshold,
+        },
+    }
+
+
+def _provenance(run: Path, recognizer: Recognizer, taken: _Input) -> dict[str, Any]:
+    """Where the numbers come from; names of files and folders, no paths."""
+    images = recognizer.record.images
+    found: dict[str, Any] = {
+        "dkgzsl": dkgzsl.__version__,
+        "run": run.resolve().name,
+        "dataset": recognizer.record.dataset,
+        "semantics": recognizer.record.semantics.name,
+        "representation": list(_blocks(recognizer.visual)),
+        "backbone": images.get("backbone", {}).get("name"),
+        "weights": None if taken.backbone is None else dict(taken.backbone.weights),
+    }
+    if (run / "result.json").is_file():
+        folder = RunFolder.open(run)
+        result, environment = folder.read_json("result.json"), folder.read_json("environment.json")
+        for name in ("variant", "protocol", "backbone", "seeds", "metrics"):
+            found[name] = result[name]
+        for name in ("split_sha256", "commit"):
+            found[name] = environment[name]
+    return found
+
+
+def _blocks(visual: VisualFeatures | None) -> tuple[str, ...]:
+    return ("pooled",) if visual is None else visual.blocks

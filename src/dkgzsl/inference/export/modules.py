@@ -1,0 +1,348 @@
+"""A trained recognizer as one pure module: pixels, tokens or features in, calibrated probabilities out.
+
+What training and prediction do with memos, masks of -inf, SciPy's labelling and Python's branches is done here by
+fixed tensor operations alone, so that the whole can be traced into a graph. What can be folded into one matrix is,
+in float64; what adds the same to every class of an image is left out, since the softmax over classes cancels it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dkgzsl.data.numbers import features as drawn
+from dkgzsl.errors import RunError
+from dkgzsl.features.backbones import Backbone
+from dkgzsl.inference.recognizer import Recognizer
+from dkgzsl.methods.base import Model
+from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace
+from dkgzsl.methods.closed_form.kernel_ridge import kernel
+from dkgzsl.methods.closed_form.model import KnowledgeModel
+from dkgzsl.methods.closed_form.softmax import SoftmaxModel
+from dkgzsl.methods.dkgzsl.model import PaperModel
+from dkgzsl.methods.shared.softmax import LinearClassifier
+from dkgzsl.representation.blocks import POWER, VisualFeatures
+from dkgzsl.representation.feature_denoising import FeatureDenoising, keep_largest
+from dkgzsl.representation.sovr import Refiner
+
+
+def longest_way(grid: tuple[int, int]) -> int:
+    """Steps that any two cells of one 8-connected component are apart within it, at most.
+
+    A shortest way has no shortcuts, so of the four cells of a 2 x 2 block, all neighbours of each other, it
+    visits two at most; ceil(rows / 2) x ceil(columns / 2) such blocks cover the grid.
+    """
+    rows, columns = grid
+    return 2 * ((rows + 1) // 2) * ((columns + 1) // 2) - 1
+
+
+def component_areas(above: Bool[Tensor, "batch regions"], grid: tuple[int, int]) -> Float[Tensor, "batch regions"]:
+    """Cells of the 8-connected component that each marked cell belongs to; 0 for the others.
+
+    Every marked cell starts with a number of its own and takes the largest among its marked neighbours, as many
+    times as the longest way within a component has steps; by then a component's cells share one number. The count
+    of steps is fixed by the grid, so that the whole unrolls into a graph without loops or branches.
+
+    Args:
+        above: marked cells, the grid's rows from top to bottom.
+        grid: rows and columns.
+    """
+    marked = above.to(torch.float32).reshape(-1, 1, *grid)
+    numbers = torch.arange(1, grid[0] * grid[1] + 1, dtype=torch.float32, device=above.device).reshape(1, 1, *grid)
+    numbers = numbers * marked
+    for _ in range(longest_way(grid)):
+        numbers = functional.max_pool2d(numbers, 3, stride=1, padding=1) * marked
+    own = numbers.flatten(1)
+    areas: Tensor = (own[:, :, None] == own[:, None, :]).to(torch.float32).sum(dim=2)
+    return areas * marked.flatten(1)
+
+
+class PixelTokens(nn.Module):
+    """Resized pixels 0 to 255 to a backbone's tokens, rounded to half precision as a feature store holds them."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.model, self._backbone = backbone.model, backbone
+        shape = (1, 3, 1, 1)
+        self.register_buffer("mean", torch.tensor(backbone.preprocessing.mean).reshape(shape))
+        self.register_buffer("std", torch.tensor(backbone.preprocessing.std).reshape(shape))
+
+    def forward(self, pixels: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch tokens channels"]:
+        """The global token, then the regions row by row."""
+        scaled = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        return self._backbone.tokens(scaled).half().float()
+
+
+class NumberTokens(nn.Module):
+    """Pictures of `numbers` (0 paper to 16 ink) to their oriented gradients, and those seen by each patch.
+
+    The same as `dkgzsl.data.numbers.features.image_features`, in tensors.
+    """
+
+    directions: Tensor
+    binomial: Tensor
+    masks: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer(
+            "directions", torch.arange(drawn.DIRECTIONS, dtype=torch.float32).reshape(1, -1, 1, 1)
+        )
+        self.register_buffer("binomial", torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16)
+        self.register_buffer("masks", torch.from_numpy(drawn.region_masks().astype(np.float32)))
+
+    def forward(self, pixels: UInt8[Tensor, "batch 8 16"]) -> Float[Tensor, "batch tokens channels"]:
+        """The pooled feature, then each patch's own part of it."""
+        paper = functional.pad(pixels.float(), (1, 1, 1, 1))
+        across = (paper[:, 1:-1, 2:] - paper[:, 1:-1, :-2]) / 2
+        down = (paper[:, 2:, 1:-1] - paper[:, :-2, 1:-1]) / 2
+        length = (across.square() + down.square()).sqrt()
+        # By the arctangent of a quotient: two arguments are no operation of ONNX. Right of the axis first, then
+        # the left half turned by half a circle; where there is no gradient, the length of 0 takes it out.
+        slope = down / torch.where(across == 0, torch.full_like(across, 1e-20), across)
+        turn = torch.atan(slope) / (2 * math.pi) * drawn.DIRECTIONS
+        turn = torch.where(across < 0, turn + drawn.DIRECTIONS / 2, turn)
+        away = (turn[:, None] - self.directions).abs()
+        away = torch.minimum(away, (drawn.DIRECTIONS - away).abs())
+        maps = length[:, None] * (1 - away).clamp(min=0)
+        smooth = functional.conv2d(maps.flatten(0, 1)[:, None], self.binomial, padding=1)
+        cells = functional.avg_pool2d(smooth, drawn.CELL) * drawn.CELL**2
+        pooled = cells.reshape(-1, 1, drawn.CHANNELS)
+        return torch.cat([pooled, pooled * self.masks], dim=1)
+
+
+class TokenFeatures(nn.Module):
+    """Tokens to the one vector an image that the model takes; without `visual` the global token."""
+
+    def __init__(self, visual: VisualFeatures | None) -> None:
+        super().__init__()
+        self.blocks: tuple[str, ...] = ("pooled",) if visual is None else visual.blocks
+        self.refiner = None if visual is None else visual.refiner
+        self.roots: tuple[bool, ...] = (False,) if visual is None else visual.scaling.roots
+        self.scales: tuple[float, ...] = (1.0,) if visual is None else visual.scaling.scales
+        if visual is not None:
+            for name, mean in zip(self.blocks, visual.scaling.means, strict=True):
+                self.register_buffer(f"mean_{name}", mean)
+
+    def forward(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch features"]:
+        """The blocks side by side."""
+        found = self._blocks(tokens)
+        if len(self.blocks) == 1:
+            return found[self.blocks[0]]
+        parts = []
+        for name, root, scale in zip(self.blocks, self.roots, self.scales, strict=True):
+            block = found[name].clamp(min=0).sqrt() if root else found[name]
+            parts.append((block - getattr(self, f"mean_{name}")) * scale)
+        return torch.cat(parts, dim=1)
+
+    def _blocks(self, tokens: Tensor) -> dict[str, Tensor]:
+        regions = tokens[:, 1:]
+        found = {
+            "pooled": tokens[:, 0],
+            "mean": regions.mean(dim=1),
+            "maximum": regions.amax(dim=1),
+            # Training has refused negative features where this block is used.
+            "generalised": regions.pow(POWER).mean(dim=1).pow(1 / POWER),
+        }
+        if self.refiner is not None:
+            found |= _refined(self.refiner, tokens)
+        return {name: found[name] for name in self.blocks}
+
+
+def _refined(refiner: Refiner, tokens: Tensor) -> dict[str, Tensor]:
+    """SOVR as `Refiner.read` has it."""
+    regions = tokens[:, 1:] if refiner.denoising is None else denoised_regions(refiner.denoising, tokens)
+    if refiner.attention_layer is None:
+        return {"refined": regions.mean(dim=1)}
+    attended = refiner.attention_layer(regions)
+    return {"refined": attended.refined, "scores": attended.scores}
+
+
+def denoised_regions(
+    layer: FeatureDenoising, tokens: Float[Tensor, "batch tokens channels"]
+) -> Float[Tensor, "batch regions channels"]:
+    """FDE's regions, its connected components found by max-pooling."""
+    encoded = layer.encode(tokens[:, 1:])
+    saliency = layer.saliency(encoded, tokens[:, 0])
+    areas = component_areas(saliency > layer.limits.threshold, layer.grid)
+    cleaned = saliency * (areas >= layer.limits.area).to(saliency)
+    return keep_largest(encoded * torch.sigmoid(cleaned).unsqueeze(2), layer.limits.kept)
+
+
+class DensityScores(nn.Module):
+    """Features to class densities, columns in ascending order of the class numbers."""
+
+    turn: Tensor
+    start: Tensor
+    linear: Tensor
+    constant: Tensor
+    square: Tensor | None
+
+    def __init__(self, model: KnowledgeModel) -> None:
+        super().__init__()
+        self.whitened = WhitenedFeatures(model)
+        turn = model.space.axes.double()
+        if model.rotation is not None:
+            turn = turn @ model.rotation.double()
+        classes = torch.cat([model.seen, model.unseen])
+        order = classes.argsort()
+        means, variances = model.densities.means[order].double(), model.densities.variances[order].double()
+        precision = 1 / variances.expand_as(means)
+        logs = variances.log().expand_as(means).sum(dim=1)
+        constant = (means.square() * precision).sum(dim=1) + logs
+        constant -= 2 * model.balance * torch.isin(classes[order], model.unseen).double()
+        self.register_buffer("turn", turn.float())
+        self.register_buffer("start", (model.space.origin.double() @ turn).float())
+        self.register_buffer("linear", (means * precision).T.contiguous().float())
+        self.register_buffer("constant", (constant / 2).float())
+        # One spread for all classes: then a point's own square adds the same to every class, and is left out.
+        same = bool((precision == precision[0]).all())
+        self.register_buffer("square", None if same else (precision / 2).T.contiguous().float())
+
+    def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch classes"]:
+        """Log densities, up to a constant an image."""
+        points: Tensor = self.whitened(features) @ self.turn - self.start
+        scores = points @ self.linear - self.constant
+        return scores if self.square is None else scores - points.square() @ self.square
+
+
+class WhitenedFeatures(nn.Module):
+    """Principal components and whitening as one matrix, after the square root (and the kernel, where there is
+    one), before unit length.
+    """
+
+    basis: Tensor
+    start: Tensor
+    landmarks: Tensor | None
+    mean: Tensor
+    centre: Tensor
+
+    def __init__(self, model: KnowledgeModel) -> None:
+        super().__init__()
+        space, principal = model.space.whitened, model.space.whitened.principal
+        basis = principal.basis[:, : len(space.whitener)].double() @ space.whitener.double()
+        self.square_root, self.unit_length = principal.square_root, space.unit_length
+        self.register_buffer("basis", basis.float())
+        self.register_buffer("landmarks", None)
+        if isinstance(principal, KernelPrincipalSpace):
+            self.width = principal.width
+            self.register_buffer("landmarks", principal.landmarks)
+            self.register_buffer("mean", principal.mean)
+            self.register_buffer("centre", principal.centre)
+        else:
+            self.register_buffer("start", (principal.mean.double() @ basis).float())
+
+    def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch components"]:
+        """Coordinates of unscaled features."""
+        values = features.clamp(min=0).sqrt() if self.square_root else features
+        if self.landmarks is None:
+            whitened = values @ self.basis - self.start
+        else:  # in the order of KernelPrincipalSpace: kernel values are nearly alike
+            whitened = (kernel(values - self.centre, self.landmarks, self.width) - self.mean) @ self.basis
+        return functional.normalize(whitened, dim=1) if self.unit_length else whitened
+
+
+class LinearScores(nn.Module):
+    """A softmax classifier's logits; its log normaliser is the same for every class and left out."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Float[Tensor, "classes features"], bias: Float[Tensor, " classes"]) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.T.contiguous().float())
+        self.register_buffer("bias", bias.float())
+
+    def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch classes"]:
+        """Logits."""
+        return features @ self.weight + self.bias
+
+
+def scores_module(model: Model) -> nn.Module:
+    """Features -> scores over the classes of the task, ascending, up to a constant an image.
+
+    Raises:
+        RunError: models of this kind are not exported.
+    """
+    if isinstance(model, KnowledgeModel):
+        return DensityScores(model)
+    if isinstance(model, SoftmaxModel):
+        classifier = model.generalized
+        return nn.Sequential(WhitenedFeatures(model.knowledge), LinearScores(classifier.weight, classifier.bias))
+    if isinstance(model, PaperModel):
+        return _after_scaling(model.classifiers.generalized, model.scaler.minimum, model.scaler.range)
+    raise RunError(f"models of the kind {type(model).__name__} cannot be exported yet")
+
+
+def _after_scaling(classifier: LinearClassifier, minimum: Tensor, extent: Tensor) -> LinearScores:
+    """The classifier of scaled features as one of unscaled features."""
+    weight = classifier.weight.double() / extent.double()
+    return LinearScores(weight, classifier.bias.double() - weight @ minimum.double())
+
+
+class Decision(nn.Module):
+    """Calibrated probabilities, and how well an image fits any class (see `dkgzsl.evaluation.calibration`).
+
+    Args:
+        kept: columns of the classes that are recognised.
+        offsets: added to each of their scores: the constant, where a class is known by its description.
+        temperature: the scores' divisor.
+    """
+
+    kept: Tensor
+    offsets: Tensor
+
+    def __init__(
+        self, kept: Int[Tensor, " classes"], offsets: Float[Tensor, " classes"], temperature: float
+    ) -> None:
+        super().__init__()
+        self.register_buffer("kept", kept)
+        self.register_buffer("offsets", offsets.float())
+        self.temperature = temperature
+
+    def forward(
+        self, scores: Float[Tensor, "batch task"]
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, " batch"]]:
+        """softmax((scores + offsets) / temperature); the best score above the mean one."""
+        stacked = scores.index_select(1, self.kept) + self.offsets
+        return torch.softmax(stacked / self.temperature, dim=1), stacked.amax(dim=1) - stacked.mean(dim=1)
+
+
+def recognition_module(recognizer: Recognizer, first: nn.Module | None) -> nn.Module:
+    """From tokens, or from vectors where the recognizer takes pooled features, to probabilities and fit.
+
+    Columns are `recognizer.known_names`.
+
+    Args:
+        recognizer: what is exported.
+        first: what makes tokens of pixels; None leaves that outside.
+
+    Raises:
+        RunError: its model or representation cannot be exported.
+    """
+    visual = recognizer.visual
+    if visual is not None and "beside" in visual.blocks:
+        raise RunError(
+            "features of several backbones side by side are not exported",
+            fix="train on one backbone's features to export",
+        )
+    task = torch.cat([recognizer.model.seen, recognizer.model.unseen]).sort().values
+    known = torch.from_numpy(recognizer.is_known)
+    offsets = torch.from_numpy(recognizer.offsets)[known]
+    stages = [
+        scores_module(recognizer.model),
+        Decision(known[task].nonzero()[:, 0], offsets, recognizer.calibration.temperature),
+    ]
+    if first is not None:
+        stages = [first, TokenFeatures(visual), *stages]
+    elif visual is not None:
+        stages = [TokenFeatures(visual), *stages]
+    return nn.Sequential(*stages).eval()

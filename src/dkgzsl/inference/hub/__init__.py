@@ -1,0 +1,1 @@
+"""A run to and from a model hub or a folder."""

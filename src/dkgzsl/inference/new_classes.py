@@ -1,0 +1,257 @@
+"""Descriptions of new classes as people give them: attribute by attribute, as a table's row, or as a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from dkgzsl.data.formats.tables import is_semantic_table, read_named_columns, read_semantic_table
+from dkgzsl.data.names import clean_name, spoken_attribute
+from dkgzsl.data.text_semantics import encode, read_descriptions
+from dkgzsl.errors import ConfigError, DataError, RunError, nearest
+from dkgzsl.inference.recognizer import Recognizer
+from dkgzsl.methods.base import Extendable
+from dkgzsl.runs.model_record import SemanticsRecord
+
+Vector = Float[np.ndarray, " semantic"]
+
+
+class Described(NamedTuple):
+    """A new class's description.
+
+    Attributes:
+        vector: on the scale of the run's semantics.
+        open: how many attributes nothing was said of; they have the mean of the seen classes.
+    """
+
+    vector: Vector
+    open: int
+
+
+@dataclass(frozen=True)
+class Describer:
+    """Reads descriptions as a run's semantics have them.
+
+    Attributes:
+        semantics: what the run recorded of them.
+        usual: mean of the seen classes' descriptions: what an attribute has of which nothing is said.
+    """
+
+    semantics: SemanticsRecord
+    usual: Vector
+
+    @classmethod
+    def of(cls, recognizer: Recognizer) -> Describer:
+        """For the semantics of a recognizer.
+
+        Raises:
+            RunError: its model takes no new classes.
+        """
+        model = recognizer.model
+        if not isinstance(model, Extendable):
+            raise RunError("the model of this run takes no new classes")
+        usual = model.semantics[model.seen].double().mean(0).cpu().numpy()
+        return cls(recognizer.record.semantics, usual)
+
+    def from_values(self, values: Mapping[str, float], *, where: str | None = None) -> Described:
+        """From some attributes by name, as the table has them or as one would say them.
+
+        Raises:
+            DataError: the semantics have no names, a name is unknown, or a value far from all of the table's.
+        """
+        columns = self.semantics.columns
+        if columns is None:
+            raise DataError(
+                f"the columns of {self.semantics.name} have no names",
+                where=where,
+                fix="give the whole vector as a .npy file, or a table without gaps, with --attributes FILE",
+            )
+        if not values:
+            raise DataError("no attribute is given a value", where=where, fix="--set ATTRIBUTE=VALUE")
+        place = {spoken_attribute(name): k for k, name in enumerate(columns)} | {
+            n: k for k, n in enumerate(columns)
+        }
+        vector = self.usual.copy()
+        for name, value in values.items():
+            if name not in place:
+                fix = nearest(name, columns, of="attributes")
+                raise DataError(
+                    f"there is no attribute {name!r}", where=where, fix=_short(fix, self.semantics.name)
+                )
+            vector[place[name]] = self._checked(name, value, where)
+        return Described(vector, len(columns) - len({place[name] for name in values}))
+
+    def from_vector(self, vector: Vector, *, where: str | None = None) -> Described:
+        """From one number a dimension.
+
+        Raises:
+            DataError: they are too many or too few, or far from all of the table's.
+        """
+        size = self.semantics.size
+        if vector.shape != (size,) or vector.dtype.kind not in "fiu":
+            raise DataError(
+                f"a description by {self.semantics.name} has {size} numbers, not {list(vector.shape)}", where=where
+            )
+        for number, value in enumerate(vector.tolist()):
+            self._checked(f"number {number + 1}", value, where)
+        return Described(vector.astype(np.float64), 0)
+
+    def from_texts(self, texts: Mapping[str, str]) -> dict[str, Described]:
+        """From a sentence a class, by the encoder that made the run's semantics.
+
+        Raises:
+            ConfigError: no encoder is on record.
+            DataError: the encoder cannot be loaded, or gives vectors of another size.
+        """
+        encoder = self.semantics.encoder
+        if encoder is None:
+            raise ConfigError(
+                f"the run's semantics ({self.semantics.name}) were not made from text by an encoder on record",
+                fix=f"describe the class by their {self.semantics.size} numbers, with --set or --attributes; "
+                "or train on semantics made by dkgzsl data describe",
+            )
+        table, _ = encode(list(texts), list(texts.values()), encoder=encoder)
+        if table.values.shape[1] != self.semantics.size:
+            raise DataError(
+                f"the encoder gives {table.values.shape[1]} numbers, the run was trained on {self.semantics.size}",
+                where=encoder,
+            )
+        return {
+            name: Described(np.asarray(row, dtype=np.float64), 0)
+            for name, row in zip(texts, table.values, strict=True)
+        }
+
+    def from_file(self, path: Path, name: str) -> Described:
+        """One class from a file: .npy, a table's row of that name, or a CSV with the columns attribute and value.
+
+        Raises:
+            DataError: the file cannot be read, has no such row, or does not fit the semantics.
+        """
+        if path.suffix == ".npy":
+            return self.from_vector(_npy(path), where=str(path))
+        if is_semantic_table(path):
+            rows = self.from_table(path)
+            if name not in rows:
+                raise DataError(
+                    f"the table has no row {name!r}",
+                    where=str(path),
+                    fix=_short(nearest(name, rows, of="rows"), "rows"),
+                )
+            return rows[name]
+        values: dict[str, float] = {}
+        for line, (attribute, cell) in read_named_columns(path, ("attribute", "value")):
+            where = f"{path}, row {line}"
+            if attribute in values:
+                raise DataError(f"the attribute {attribute!r} has two rows", where=where, fix="keep one of them")
+            values[attribute] = number_of(cell, where=where)
+        return self.from_values(values, where=str(path))
+
+    def from_table(self, path: Path) -> dict[str, Described]:
+        """Many classes: a table of attributes, or a CSV with the columns class and description.
+
+        Raises:
+            ConfigError: it holds text, and no encoder is on record.
+            DataError: the file cannot be read, or does not fit the semantics.
+        """
+        if not is_semantic_table(path):
+            return self.from_texts(read_descriptions(path))
+        table = read_semantic_table(path)
+        if self.semantics.columns is None:
+            return {
+                name: self.from_vector(row, where=f"{path}, class {name}")
+                for name, row in zip(table.classes, table.values, strict=True)
+            }
+        return {
+            name: self.from_values(
+                dict(zip(table.columns, row.tolist(), strict=True)), where=f"{path}, class {name}"
+            )
+            for name, row in zip(table.classes, table.values, strict=True)
+        }
+
+    def _checked(self, name: str, value: float, where: str | None) -> float:
+        """A value that may be beyond the table's, but not by more than the table's own range: a slip of scale."""
+        lowest, highest = self.semantics.lowest, self.semantics.highest
+        width = highest - lowest
+        if not lowest - width <= value <= highest + width:  # also refuses NaN
+            raise DataError(
+                f"{name} cannot be {value:g}",
+                where=where,
+                fix=f"the values of {self.semantics.name} lie between {lowest:g} and {highest:g}",
+            )
+        return value
+
+
+def read_settings(pairs: Sequence[str]) -> dict[str, float]:
+    """`ATTRIBUTE=VALUE` pairs.
+
+    Raises:
+        ConfigError: one is no such pair, or an attribute is set twice.
+    """
+    values: dict[str, float] = {}
+    for pair in pairs:
+        name, equals, cell = pair.rpartition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise ConfigError(f"{pair!r} sets nothing", fix="--set ATTRIBUTE=VALUE")
+        if name in values:
+            raise ConfigError(f"{name!r} is set twice")
+        values[name] = number_of(cell, where=f"--set {pair}")
+    return values
+
+
+def number_of(cell: str, *, where: str) -> float:
+    """A number as text.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        return float(cell)
+    except ValueError as error:
+        raise DataError(f"{cell.strip()[:40]!r} is no number", where=where) from error
+
+
+def checked_name(name: str) -> str:
+    """A class name as tables have it.
+
+    Raises:
+        ConfigError: it is empty.
+    """
+    cleaned = clean_name(name)
+    if not cleaned:
+        raise ConfigError("the class has no name", fix="--name NAME")
+    return cleaned
+
+
+def nearest_classes(recognizer: Recognizer, vector: Vector, *, top: int = 3) -> list[tuple[str, float]]:
+    """The classes described most like a vector, by the cosine of what differs from the mean of the seen ones."""
+    model = recognizer.model
+    assert isinstance(model, Extendable), "a class was added to it"
+    table = model.semantics.double().cpu().numpy()
+    usual = table[model.seen.cpu().numpy()].mean(0)
+    apart, own = table - usual, vector - usual
+    lengths = np.linalg.norm(apart, axis=1) * np.linalg.norm(own)
+    likeness = np.where(lengths > 0, apart @ own / np.where(lengths > 0, lengths, 1), 0.0)
+    likeness[~recognizer.is_known] = -np.inf
+    order = np.argsort(-likeness, kind="stable")[:top]
+    return [(recognizer.class_names[k], float(likeness[k])) for k in order if np.isfinite(likeness[k])]
+
+
+def _npy(path: Path) -> np.ndarray:
+    try:
+        vector: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the vector: {error}", where=str(path)) from error
+    return vector.reshape(-1) if vector.ndim == 2 and len(vector) == 1 else vector
+
+
+def _short(sentence: str, source: str) -> str:
+    """A sentence by `nearest` whose list of names may be of hundreds."""
+    if len(sentence) <= 300:
+        return sentence
+    return sentence.partition(" (")[0] if sentence.startswith("did you mean") else f"see the names in {source}"

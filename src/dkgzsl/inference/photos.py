@@ -1,0 +1,203 @@
+"""From image files to the features that a run was trained on, by what the run recorded of how they were made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from dkgzsl.data.formats.image_folder import IMAGE_SUFFIXES
+from dkgzsl.data.numbers.features import GRID, image_features, region_masks
+from dkgzsl.data.numbers.pictures import INK, number_picture
+from dkgzsl.device import device_of
+from dkgzsl.errors import DataError
+from dkgzsl.features.images import UnreadableImageError, read_image
+from dkgzsl.features.store import is_store, open_store
+from dkgzsl.runs.model_record import RecognitionRecord
+
+BATCH = 16
+"""Photos that go through the backbone together, where nothing is said."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos that were read together.
+
+    Attributes:
+        paths: those that could be read.
+        features: of them: [n, 1 + R, C] tokens, or [n, C].
+        pixels: what the backbone saw of them, 0 to 255.
+        unreadable: the others, and why.
+    """
+
+    paths: tuple[Path, ...]
+    features: Float[np.ndarray, "photos ..."]
+    pixels: UInt8[np.ndarray, "photos height width 3"]
+    unreadable: tuple[tuple[Path, str], ...]
+
+
+@runtime_checkable
+class PhotoReader(Protocol):
+    """Reads photos as features of one kind."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the regions."""
+        ...
+
+    def read(self, paths: Sequence[Path], *, batch_size: int = BATCH) -> Iterator[Photos]:
+        """Photos in batches, in their order, decoded ahead."""
+        ...
+
+
+def photo_reader(
+    record: RecognitionRecord, *, weights: Path | None = None, device: str | None = None
+) -> PhotoReader:
+    """A reader of the kind of features that a run was trained on.
+
+    Args:
+        record: the run's.
+        weights: the backbone's weights, where the run's features were extracted with a file of weights.
+        device: where the backbone runs (default: CUDA where there is one).
+
+    Raises:
+        ConfigError: the device is not there.
+        DataError: it is not known how an image becomes such features, or the weights are missing or others.
+    """
+    if record.images.get("embedded") == "numbers":
+        return NumberReader(regions=len(record.features) == 2)
+    return BackboneReader(record.images, weights=weights, device=device)
+
+
+def list_photos(given: Sequence[Path]) -> list[Path]:
+    """Image files as given, and those in given folders at any depth, sorted by name.
+
+    Raises:
+        DataError: there is no such file or folder, or a folder without images.
+    """
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not inside:
+                raise DataError(
+                    "the folder holds no images",
+                    where=str(path),
+                    fix=f"images are files named {', '.join(IMAGE_SUFFIXES)}",
+                )
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError("there is no such image or folder", where=str(path))
+    return found
+
+
+def read_features(path: Path) -> np.ndarray:
+    """Features of many images from a .npy file or a feature store, mapped into memory.
+
+    Raises:
+        DataError: the file cannot be read, or holds something else.
+    """
+    if is_store(path):
+        return open_store(path).tokens
+    try:
+        rows: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read the features: {error}", where=str(path), fix="give a .npy file, or a feature store"
+        ) from error
+    if rows.ndim not in (2, 3) or rows.dtype.kind not in "fiu" or not len(rows):
+        found = f"{rows.dtype} {list(rows.shape)}"
+        raise DataError(f"features are numbers [images, ...], not {found}", where=str(path))
+    return rows
+
+
+class BackboneReader:
+    """Photos through the backbone that made a feature store; equal photos give equal features.
+
+    Args:
+        record: the store's.
+        weights: its file of weights, where it had one.
+        device: where the backbone runs.
+
+    Raises:
+        ConfigError: the device is not there.
+        DataError: the record does not say how an image becomes features, or the weights are missing or others.
+    """
+
+    def __init__(self, record: Mapping[str, Any], *, weights: Path | None, device: str | None) -> None:
+        from dkgzsl.features.backbones import rebuild_backbone
+        from dkgzsl.features.extraction import Runner
+
+        self.backbone = rebuild_backbone(record, weights=weights)
+        place = device_of(device)
+        self._run = Runner(self.backbone, place, torch.float16 if place.type == "cuda" else torch.float32)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the regions."""
+        return self.backbone.grid
+
+    def read(self, paths: Sequence[Path], *, batch_size: int = BATCH) -> Iterator[Photos]:
+        """Photos in batches, in their order, decoded ahead."""
+        from dkgzsl.features.extraction import bombs_as_errors, decoded
+
+        batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+        with bombs_as_errors():
+            read = decoded(batches, self.backbone, min(8, os.cpu_count() or 1))
+            for batch, (pixels, files) in zip(batches, read, strict=True):
+                good = [row for row, (_, why) in enumerate(files) if why is None]
+                bad = tuple((batch[row], str(why)) for row, (_, why) in enumerate(files) if why is not None)
+                seen = pixels[good]
+                yield Photos(
+                    paths=tuple(batch[row] for row in good),
+                    features=self.features(seen),
+                    pixels=seen.transpose(0, 2, 3, 1),
+                    unreadable=bad,
+                )
+
+    def features(
+        self, pixels: UInt8[np.ndarray, "photos 3 height width"]
+    ) -> Float[np.ndarray, "photos tokens channels"]:
+        """Tokens of photos that are resized already, at the store's precision."""
+        if not len(pixels):
+            return np.zeros((0, 1 + self.backbone.regions, self.backbone.channels), np.float32)
+        return self._run(pixels).astype(np.float32)
+
+
+class NumberReader:
+    """Pictures of two-digit numbers as the features of `numbers`.
+
+    Args:
+        regions: tokens of the patches instead of pooled features.
+    """
+
+    grid = GRID
+
+    def __init__(self, *, regions: bool) -> None:
+        self._regions = regions
+
+    def read(self, paths: Sequence[Path], *, batch_size: int = BATCH) -> Iterator[Photos]:
+        """Pictures in batches, in their order."""
+        for start in range(0, len(paths), batch_size):
+            pictures, good, bad = [], [], []
+            for path in paths[start : start + batch_size]:
+                try:
+                    pictures.append(number_picture(read_image(path)[0]))
+                    good.append(path)
+                except UnreadableImageError as error:
+                    bad.append((path, error.why))
+            stacked = np.stack(pictures) if pictures else np.zeros((0, 8, 16), np.float32)
+            pooled = image_features(stacked)
+            features = pooled
+            if self._regions:
+                features = np.concatenate([pooled[:, None], pooled[:, None] * region_masks()], axis=1)
+            shown = np.rint(255 - stacked * (255 / INK)).astype(np.uint8)
+            yield Photos(tuple(good), features, np.repeat(shown[..., None], 3, axis=3), tuple(bad))

@@ -1,0 +1,335 @@
+"""A trained model in use: from features of any image to classes with probabilities; classes come and go."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dkgzsl.errors import DataError, RunError, nearest
+from dkgzsl.evaluation.calibration import Calibration, fit
+from dkgzsl.files import read_checkpoint, write_checkpoint
+from dkgzsl.methods.base import Extendable, Model, Sharpenable
+from dkgzsl.methods.registry import load_model, read_model, write_model
+from dkgzsl.representation.attribute_attention import Attended
+from dkgzsl.representation.blocks import VisualFeatures
+from dkgzsl.representation.evidence import AttributeEvidence
+from dkgzsl.representation.sovr import SavedRefiner
+from dkgzsl.runs.folder import version_folder, version_of
+from dkgzsl.runs.model_record import FILE, UNDESCRIBED, RecognitionRecord
+
+MODEL: Final = "model.safetensors"
+REPRESENTATION: Final = "representation.safetensors"
+EVIDENCE: Final = "evidence.safetensors"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A class with its probability.
+
+    Attributes:
+        name: the class.
+        probability: among all classes, 0 to 1.
+        seen: whether it had training images.
+    """
+
+    name: str
+    probability: float
+    seen: bool
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an image is taken for.
+
+    Attributes:
+        name: the most probable class, or None where the image is none of the classes.
+        ranked: the most probable classes, the best first, whether or not the image is any of them.
+        fit: how well it fits the best of them (`evaluation.calibration.fit`).
+    """
+
+    name: str | None
+    ranked: tuple[Ranked, ...]
+    fit: float
+
+
+@dataclass(frozen=True, eq=False)
+class Recognizer:
+    """A fitted model with all that using it takes. It is not changed: classes come and go in a new one.
+
+    Attributes:
+        model: scores vectors over all class numbers.
+        visual: features -> vectors; None takes pooled features as they are, and of region tokens the global one.
+        record: names, calibration, how an image becomes features.
+        evidence: named attributes of the classes, where there are any.
+    """
+
+    model: Model
+    visual: VisualFeatures | None
+    record: RecognitionRecord
+    evidence: AttributeEvidence | None = None
+
+    @classmethod
+    def from_run(cls, folder: Path, version: int | None = None) -> Recognizer:
+        """The model of a run's first seed.
+
+        Args:
+            folder: the run.
+            version: 0 is the model as trained, higher ones are what `add-class` and `remove-class` made (default:
+                the newest).
+
+        Raises:
+            RunError: the folder holds no finished run, or no such version.
+        """
+        return cls.load(version_folder(folder, version_of(folder, version)))
+
+    @classmethod
+    def load(cls, folder: Path) -> Recognizer:
+        """What `save`, or a training, left in a folder; on the CPU.
+
+        Raises:
+            RunError: it is not there, or damaged.
+        """
+        record = RecognitionRecord.read(folder)
+        saved = read_checkpoint(folder / REPRESENTATION)
+        visual = None if saved is None else VisualFeatures.load(SavedRefiner(*saved))
+        model = load_model(read_model(folder / MODEL))
+        return cls(model, visual, record, AttributeEvidence.read(folder / EVIDENCE))
+
+    def save(self, folder: Path, *, beside: Mapping[str, str] | None = None) -> None:
+        """Write everything into a new folder: all of it, or nothing.
+
+        Args:
+            folder: new, or empty.
+            beside: further text files by name, for who knows more than a recognizer does.
+
+        Raises:
+            RunError: the folder exists and is not empty, or cannot be written.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError("there is something already", where=str(folder), fix="name a new folder")
+        draft = folder.with_name(f".{folder.name}.partial")
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
+            write_model(draft / MODEL, self.model.save())
+            if self.visual is not None:
+                saved = self.visual.save()
+                write_checkpoint(draft / REPRESENTATION, saved.tensors, saved.values)
+            if self.evidence is not None:
+                self.evidence.write(draft / EVIDENCE)
+            text = json.dumps(self.record.to_json(), indent=2, ensure_ascii=False)
+            for name, content in {**(beside or {}), FILE: text + "\n"}.items():
+                (draft / name).write_text(content, encoding="utf-8")
+            draft.replace(folder)
+        except OSError as error:
+            raise RunError(f"cannot be saved: {error.strerror or error}", where=str(folder)) from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of all class numbers, those of removed classes included (see `number_of`)."""
+        return self.record.class_names
+
+    @property
+    def calibration(self) -> Calibration:
+        """How scores become decisions and probabilities."""
+        return self.record.calibration
+
+    @property
+    def is_seen(self) -> Bool[np.ndarray, " classes"]:
+        """Which class numbers had training images."""
+        return self._mask(self.model.seen)
+
+    @property
+    def is_known(self) -> Bool[np.ndarray, " classes"]:
+        """Which class numbers are recognised: all but those removed, and those outside the model's task."""
+        known = self._mask(torch.cat([self.model.seen, self.model.unseen]))
+        known[list(self.record.removed)] = False
+        return known
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Names of the classes that are recognised, in the order of their numbers."""
+        return tuple(name for name, known in zip(self.class_names, self.is_known, strict=True) if known)
+
+    @property
+    def offsets(self) -> Float[np.ndarray, " classes"]:
+        """What calibration adds to each class's score: the constant for described classes."""
+        return self.calibration.constant * self._mask(self.model.unseen).astype(np.float64)
+
+    def _mask(self, numbers: Tensor) -> Bool[np.ndarray, " classes"]:
+        mask = np.zeros(len(self.class_names), dtype=bool)
+        mask[numbers.cpu().numpy()] = True
+        return mask
+
+    def number_of(self, name: str) -> int:
+        """Number of a class that is recognised.
+
+        Raises:
+            DataError: there is no such class.
+        """
+        if name not in self.known_names:
+            raise DataError(f"there is no class {name!r}", fix=nearest(name, self.known_names, of="classes"))
+        return next(k for k in np.flatnonzero(self.is_known).tolist() if self.class_names[k] == name)
+
+    def look(self, features: np.ndarray | Tensor) -> tuple[Float[np.ndarray, "images classes"], Attended | None]:
+        """Scores as `scores` gives them, and where ARA attends to, where there is ARA, from one pass."""
+        given = self._fitting(features)
+        if self.visual is None:
+            return self.scores(features), None
+        vectors, attended = self.visual.look(given)
+        return self._scores(vectors), attended
+
+    def vectors(self, features: np.ndarray | Tensor) -> Float[Tensor, "images visual"]:
+        """The one vector an image that the model takes.
+
+        Args:
+            features: of one backbone's images, unscaled: pooled [N, C], or tokens [N, 1 + R, C].
+
+        Raises:
+            DataError: their shape is not that of the features trained on.
+        """
+        given = self._fitting(features)
+        if self.visual is not None:
+            return self.visual(given)
+        return given if given.ndim == 2 else given[:, 0]
+
+    def _fitting(self, features: np.ndarray | Tensor) -> Tensor:
+        copied = features if isinstance(features, Tensor) else torch.from_numpy(np.array(features, np.float32))
+        given = copied.float()
+        expected = self.record.features
+        pooled_of_tokens = self.visual is None and expected[-1:] == given.shape[1:]
+        if given.ndim < 2 or not (tuple(given.shape[1:]) == expected or pooled_of_tokens):
+            raise DataError(
+                f"features of shape {list(given.shape)} do not fit: the model takes [images, "
+                f"{', '.join(map(str, expected))}]",
+                fix="give features of the backbone that the model was trained with",
+            )
+        return given
+
+    def scores(self, features: np.ndarray | Tensor) -> Float[np.ndarray, "images classes"]:
+        """Calibrated scores, the constant included, a column a class number; -inf for what is not recognised."""
+        return self._scores(self.vectors(features))
+
+    def _scores(self, vectors: Tensor) -> Float[np.ndarray, "images classes"]:
+        raw = self.model.scores(vectors).double().cpu().numpy()
+        return np.where(self.is_known, raw + self.offsets, -np.inf)
+
+    def probabilities(self, features: np.ndarray | Tensor) -> Float[np.ndarray, "images classes"]:
+        """Probability of each class number; rows sum to 1, and the largest is the calibrated decision."""
+        return self.calibration.probabilities(self.scores(features))
+
+    def predict(self, features: np.ndarray | Tensor, *, top: int = 1) -> list[Prediction]:
+        """What each image is.
+
+        Args:
+            features: as `vectors` takes them.
+            top: how many classes to name, at least 1.
+        """
+        return self.predictions(self.scores(features), top=top)
+
+    def predictions(self, scores: Float[np.ndarray, "images classes"], *, top: int = 1) -> list[Prediction]:
+        """What each image is, from what `scores` gave."""
+        if not len(scores):
+            return []
+        probabilities, fits, seen = self.calibration.probabilities(scores), fit(scores), self.is_seen
+        accepted = self.calibration.fits(scores)
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top, int(self.is_known.sum()))]
+        found = []
+        for row, best in enumerate(order):
+            ranked = tuple(Ranked(self.class_names[k], float(probabilities[row, k]), bool(seen[k])) for k in best)
+            found.append(Prediction(ranked[0].name if accepted[row] else None, ranked, float(fits[row])))
+        return found
+
+    def with_class(
+        self, name: str, vector: Float[np.ndarray, " semantic"], features: np.ndarray | Tensor | None = None
+    ) -> Recognizer:
+        """A recognizer that knows one more class, by its description.
+
+        Args:
+            name: of the new class.
+            vector: its description, on the scale of the other classes'.
+            features: of a few photos of the class, where there are some, as `vectors` takes them.
+
+        Raises:
+            DataError: the name is taken, the vector does not fit, or the model takes no photos.
+            RunError: the model takes no new classes.
+        """
+        photos = {} if features is None else {name: features}
+        return self.with_classes({name: vector}, photos)
+
+    def with_classes(
+        self,
+        described: Mapping[str, Float[np.ndarray, " semantic"]],
+        photos: Mapping[str, np.ndarray | Tensor] | None = None,
+    ) -> Recognizer:
+        """The same for several classes at once; they get the next numbers, in the order of `described`.
+
+        Args:
+            described: description by name.
+            photos: features of a few photos, of those classes that have some.
+        """
+        if not isinstance(self.model, Extendable):
+            raise RunError("this model takes no new classes", fix="train the default, or --variant paper")
+        if self.record.semantics.name == UNDESCRIBED:
+            raise RunError(
+                "no class is described here, so that none can join by its description",
+                fix="train with a description of every class",
+            )
+        for name, vector in described.items():
+            if name in self.known_names:
+                raise DataError(f"there is a class {name!r} already", fix="take another name, or remove it first")
+            self._check_vector(name, vector)
+        if photos and not isinstance(self.model, Sharpenable):
+            raise DataError(
+                "photos sharpen the prototypes of the default form; this model has none",
+                fix="describe the class alone, or train the default: class densities",
+            )
+        before = self.model.semantics
+        rows = np.stack([np.asarray(vector, dtype=np.float32) for vector in described.values()])
+        numbers = range(len(before), len(before) + len(rows))
+        # A removed class keeps its number, but is no rival of those that come.
+        described_before = [k for k in self.model.unseen.tolist() if k not in self.record.removed]
+        model = self.model.with_classes(
+            torch.cat([before, torch.from_numpy(rows).to(before)]),
+            torch.tensor([*described_before, *numbers]).to(self.model.unseen),
+        )
+        for name, features in (photos or {}).items():
+            assert isinstance(model, Sharpenable), "the same kind of model, told above"
+            model = model.with_photos(numbers[list(described).index(name)], self.vectors(features))
+        evidence = self.evidence
+        if evidence is not None:
+            same = evidence.source == self.record.semantics.name
+            evidence = evidence.with_classes(rows if same else None, len(rows))
+        names = (*self.class_names, *described)
+        return replace(self, model=model, record=replace(self.record, class_names=names), evidence=evidence)
+
+    def _check_vector(self, name: str, vector: np.ndarray) -> None:
+        size = self.record.semantics.size
+        if np.shape(vector) != (size,):
+            raise DataError(
+                f"the description of {name!r} has shape {np.shape(vector)}, the others have {size} numbers"
+            )
+        if not np.isfinite(vector).all() or not np.any(vector):
+            raise DataError(f"the description of {name!r} is all zero, or holds NaN or infinity")
+
+    def without_class(self, name: str) -> Recognizer:
+        """A recognizer that does not recognise a class any more; what was learned from its images stays.
+
+        Raises:
+            DataError: there is no such class, or it is the last but one.
+        """
+        number = self.number_of(name)
+        if self.is_known.sum() < 3:
+            raise DataError("two classes at least must stay")
+        return replace(self, record=replace(self.record, removed=(*self.record.removed, number)))

@@ -1,1 +1,0 @@
-"""From features to trained generators and classifiers."""

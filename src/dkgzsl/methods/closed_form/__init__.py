@@ -1,0 +1,1 @@
+"""The default method: class densities whose unseen prototypes are solved for."""

@@ -1,0 +1,284 @@
+"""The default form with the classical last step: a softmax on real seen and synthesized unseen features.
+
+As DKGZSL (IEEE TCSVT 2025) ends, but on draws from the solved densities instead of an adversarial generator, and
+in the whitened space. Constants are chosen with the densities themselves, which is quick; the softmax is trained
+for the choice alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dkgzsl.config import ClassifierConfig
+from dkgzsl.methods.base import Judge, Model, SavedModel, Setting, Task
+from dkgzsl.methods.closed_form.method import KnowledgeMethod
+from dkgzsl.methods.closed_form.model import KnowledgeModel
+from dkgzsl.methods.shared.softmax import BETAS, LinearClassifier, train_softmax
+
+
+@dataclass(frozen=True)
+class SoftmaxRecipe:
+    """How a softmax was trained.
+
+    Attributes:
+        per_class: features synthesized for each described class; images a step, too.
+        seen_per_class: mean number of real features of a seen class.
+        epochs: passes.
+        learning_rate: Adam's.
+    """
+
+    per_class: int
+    seen_per_class: int
+    epochs: int
+    learning_rate: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> SoftmaxRecipe:
+        """The recipe that `content` was made from."""
+        return cls(**content)
+
+
+@torch.no_grad()
+def with_rows(
+    classifier: LinearClassifier,
+    features: Float[Tensor, "images visual"],
+    labels: Int[Tensor, " images"],
+    classes: Int[Tensor, " classes"],
+    *,
+    like: Int[Tensor, " like"],
+    recipe: SoftmaxRecipe,
+    generator: torch.Generator,
+) -> LinearClassifier:
+    """A classifier over other classes: rows of known ones are kept, rows of new ones learned by cross-entropy.
+
+    New rows start at the mean of those of `like`, and are trained by Adam (betas 0.5 and 0.999) as others were.
+
+    Args:
+        classifier: as it stands.
+        features: synthesized, of old and new classes.
+        labels: class of each, all of them in `classes`.
+        classes: the classes to tell apart, ascending.
+        like: old classes, of the kind of the new ones.
+        recipe: how the others were trained.
+        generator: of the features' device; decides the order.
+    """
+    old = torch.isin(classes, classifier.classes)
+    kept = torch.isin(classifier.classes, classes)
+    alike = torch.isin(classifier.classes, like)
+    alike = alike if bool(alike.any()) else torch.ones_like(alike)
+    weight = classifier.weight[alike].mean(0).repeat(len(classes), 1)
+    bias = classifier.bias[alike].mean().repeat(len(classes))
+    weight[old], bias[old] = classifier.weight[kept], classifier.bias[kept]
+    if bool(old.all()):
+        return LinearClassifier(weight, bias, classes)
+    new_weight, new_bias = weight[~old].clone(), bias[~old].clone()
+    optimizer = torch.optim.Adam([new_weight, new_bias], lr=recipe.learning_rate, betas=BETAS)
+    rows = torch.searchsorted(classes, labels)
+    features = features.to(weight)
+    for _ in range(recipe.epochs):
+        order = torch.randperm(len(features), generator=generator, device=features.device)
+        for images in torch.split(order, recipe.per_class):
+            batch = features[images]
+            weight[~old], bias[~old] = new_weight, new_bias
+            error = torch.softmax(batch @ weight.T + bias, dim=1)
+            target = rows[images][:, None]
+            error.scatter_add_(1, target, error.new_full(target.shape, -1.0)).div_(len(images))
+            new_weight.grad, new_bias.grad = error[:, ~old].T @ batch, error[:, ~old].sum(0)
+            optimizer.step()
+    weight[~old], bias[~old] = new_weight, new_bias
+    return LinearClassifier(weight, bias, classes)
+
+
+PER_CLASS = 100
+"""Features synthesized for each unseen class, where neither settings nor preset say."""
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class SoftmaxModel:
+    """Knowledge that synthesizes, and two softmax classifiers trained on what it gives.
+
+    Attributes:
+        knowledge: the generator and the space.
+        generalized: over all classes of the task.
+        conventional: over the unseen ones.
+        recipe: how the classifiers were trained.
+    """
+
+    knowledge: KnowledgeModel
+    generalized: LinearClassifier
+    conventional: LinearClassifier
+    recipe: SoftmaxRecipe
+
+    @property
+    def seen(self) -> Int[Tensor, " seen"]:
+        """Numbers of the seen classes."""
+        return self.knowledge.seen
+
+    @property
+    def unseen(self) -> Int[Tensor, " unseen"]:
+        """Numbers of the unseen classes."""
+        return self.knowledge.unseen
+
+    @property
+    def semantics(self) -> Float[Tensor, "classes semantic"]:
+        """Descriptions of all classes, as they were given."""
+        return self.knowledge.semantics
+
+    def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
+        """Log probabilities over all classes of the task; -inf for others."""
+        return self._columns(self.generalized, features)
+
+    def conventional_scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
+        """Log probabilities over the unseen classes; -inf for others."""
+        return self._columns(self.conventional, features)
+
+    def _columns(self, classifier: LinearClassifier, features: Tensor) -> Tensor:
+        known = classifier.log_probabilities(self.knowledge.space.whitened(features))
+        scores = known.new_full((len(known), self.knowledge.classes), -torch.inf)
+        scores[:, classifier.classes] = known
+        return scores
+
+    def synthesize(
+        self, semantics: Float[Tensor, "classes semantic"], number: int, generator: torch.Generator
+    ) -> Float[Tensor, "classes number visual"]:
+        """As the knowledge does."""
+        return self.knowledge.synthesize(semantics, number, generator)
+
+    def with_classes(
+        self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
+    ) -> SoftmaxModel:
+        """The same knowledge over other described classes, whose rows of both classifiers are trained."""
+        return self._over(self.knowledge.with_classes(semantics, unseen), learned=self.unseen)
+
+    def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> SoftmaxModel:
+        """The same knowledge, a described class sharpened by features of photos, its rows trained again."""
+        knowledge = self.knowledge.with_photos(number, features)
+        return self._over(knowledge, learned=self.unseen[self.unseen != number])
+
+    def _over(self, knowledge: KnowledgeModel, *, learned: Int[Tensor, " learned"]) -> SoftmaxModel:
+        """With other knowledge; the rows of the seen classes and of `learned` ones stay as they are."""
+        random, recipe = torch.Generator().manual_seed(knowledge.classes), self.recipe
+        unseen = knowledge.unseen.sort().values
+
+        def drawn(classes: Tensor, number: int) -> tuple[Tensor, Tensor]:
+            made = knowledge.draw_whitened(classes, number, random)
+            return made.flatten(0, 1), classes.repeat_interleave(number)
+
+        described, seen = drawn(unseen, recipe.per_class), drawn(knowledge.seen, recipe.seen_per_class)
+
+        order = torch.Generator(seen[0].device).manual_seed(knowledge.classes)
+
+        def trained(
+            before: LinearClassifier, features: Tensor, labels: Tensor, classes: Tensor
+        ) -> LinearClassifier:
+            kept = torch.isin(before.classes, torch.cat([knowledge.seen, learned]))
+            stays = LinearClassifier(before.weight[kept], before.bias[kept], before.classes[kept])
+            return with_rows(stays, features, labels, classes, like=learned, recipe=recipe, generator=order)
+
+        both = torch.cat([described[0], seen[0]]), torch.cat([described[1], seen[1]])
+        return SoftmaxModel(
+            knowledge,
+            trained(self.generalized, *both, torch.cat([knowledge.seen, unseen]).sort().values),
+            trained(self.conventional, *described, unseen),
+            recipe,
+        )
+
+    def save(self) -> SavedModel:
+        """The knowledge, and both classifiers."""
+        inner = self.knowledge.save()
+        tensors = dict(inner.tensors)
+        for name in ("generalized", "conventional"):
+            classifier: LinearClassifier = getattr(self, name)
+            tensors |= {
+                f"{name}.weight": classifier.weight,
+                f"{name}.bias": classifier.bias,
+                f"{name}.classes": classifier.classes,
+            }
+        return SavedModel("dkgzsl-softmax", tensors, {**inner.values, "recipe": self.recipe.to_json()})
+
+    @classmethod
+    def load(cls, saved: SavedModel) -> SoftmaxModel:
+        """The model that `saved` was made from."""
+
+        def classifier(name: str) -> LinearClassifier:
+            parts: dict[str, Any] = {
+                part: saved.tensors[f"{name}.{part}"] for part in ("weight", "bias", "classes")
+            }
+            return LinearClassifier(**parts)
+
+        recipe = SoftmaxRecipe.from_json(saved.values["recipe"])
+        return cls(KnowledgeModel.load(saved), classifier("generalized"), classifier("conventional"), recipe)
+
+
+class KnowledgeSoftmaxMethod:
+    """Choose constants by density, then train the softmax that is judged.
+
+    Args:
+        knowledge: the method that solves and chooses.
+        config: of the classifier; what it leaves open takes this module's defaults.
+    """
+
+    name = "dkgzsl-softmax"
+
+    def __init__(self, knowledge: KnowledgeMethod, config: ClassifierConfig) -> None:
+        self.knowledge, self.config = knowledge, config
+
+    def explore(self, task: Task, judge: Judge) -> None:
+        """One candidate: the softmax on features of the best densities."""
+        looks: list[tuple[float, Setting]] = []
+
+        def on_the_way(setting: Setting, model: Model, *, candidate: bool = True) -> float:
+            score = judge(setting, model, candidate=False)
+            if candidate:
+                looks.append((score, setting))
+            return score
+
+        self.knowledge.explore(task, on_the_way)
+        setting = max(looks, key=lambda look: look[0])[1]
+        judge({**setting, "classifier": "softmax"}, self.fit(task, setting))  # a look of its own
+
+    def fit(self, task: Task, setting: Setting) -> SoftmaxModel:
+        """Solve, synthesize unseen classes, train both classifiers."""
+        knowledge = self.knowledge.fit(task, setting)
+        per_class = self.config.per_class or PER_CLASS
+        stream = torch.Generator().manual_seed(self.knowledge.seed)  # draws on the CPU, so that devices agree
+        drawn = knowledge.synthesize_whitened(knowledge.semantics[knowledge.unseen], per_class, stream)
+        order = torch.Generator(drawn.device).manual_seed(self.knowledge.seed)
+        drawn_labels = knowledge.unseen.repeat_interleave(per_class)
+        real = knowledge.space.whitened(task.features)
+        labels = task.labels.to(drawn_labels.device)
+        both = torch.cat([real, drawn.flatten(0, 1)]), torch.cat([labels, drawn_labels])
+        return SoftmaxModel(
+            knowledge,
+            self._last(both, task.classes.to(drawn.device), order),
+            self._last((drawn.flatten(0, 1), drawn_labels), knowledge.unseen, order),
+            SoftmaxRecipe(
+                per_class=per_class,
+                seen_per_class=max(1, round(len(task.labels) / len(task.seen))),
+                epochs=self.config.epochs,
+                learning_rate=self.config.learning_rate or LEARNING_RATE,
+            ),
+        )
+
+    def _last(self, data: tuple[Tensor, Tensor], classes: Tensor, order: torch.Generator) -> LinearClassifier:
+        passes = train_softmax(
+            *data,
+            classes,
+            epochs=self.config.epochs,
+            batch_size=self.config.per_class or PER_CLASS,
+            learning_rate=self.config.learning_rate or LEARNING_RATE,
+            generator=order,
+        )
+        *_, last = passes
+        return last

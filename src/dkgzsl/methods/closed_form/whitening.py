@@ -1,0 +1,167 @@
+"""Whitened feature space, in which the classes differ by their means alone (step 1 of the closed form).
+
+Source: the shared-covariance Gaussian of linear discriminant analysis, as GFZSL (Verma and Rai, ECML 2017,
+arXiv 1707.08040) uses per class. Deviations: one full covariance for all classes instead of diagonal ones, shrunk
+towards its mean variance; whitened features are scaled to unit length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dkgzsl.cache import LastResults
+
+
+def class_means(
+    values: Float[Tensor, "images dim"], positions: Int[Tensor, " images"], classes: int
+) -> Float[Tensor, "classes dim"]:
+    """Mean of the rows of each class; `positions` counts classes from 0 to `classes` - 1, none empty."""
+    counts = torch.bincount(positions, minlength=classes).to(values.dtype)
+    sums = values.new_zeros(classes, values.shape[1]).index_add_(0, positions, values)
+    return sums / counts[:, None]
+
+
+class PrincipalSpace:
+    """Principal components of the training features, after an optional square root.
+
+    x -> (x' - mean) basis, with x' = sqrt(x) where `square_root` is set (for non-negative features: it evens out
+    the heavy right tail of rectified activations).
+    """
+
+    def __init__(
+        self, mean: Float[Tensor, " visual"], basis: Float[Tensor, "visual components"], square_root: bool
+    ) -> None:
+        self.mean, self.basis, self.square_root = mean, basis, square_root
+        self._last = LastResults()
+
+    @classmethod
+    def fit(
+        cls, features: Float[Tensor, "images visual"], components: int, *, square_root: bool
+    ) -> PrincipalSpace:
+        """Components of the largest variance, at most as many as features have dimensions or images allow."""
+        values = features.sqrt() if square_root else features
+        mean = values.mean(0)
+        return cls(mean, principal_axes(values, mean, components), square_root)
+
+    @property
+    def components(self) -> int:
+        """How many there are."""
+        return self.basis.shape[1]
+
+    def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images components"]:
+        """Coordinates of unscaled features."""
+        return self._last(features, self._project)
+
+    def _project(self, features: Tensor) -> Tensor:
+        return torch.addmm(-(self.mean @ self.basis), self._rooted(features.to(self.mean)), self.basis)
+
+    def _rooted(self, features: Tensor) -> Tensor:
+        return features.clamp(min=0).sqrt() if self.square_root else features
+
+    def _unrooted(self, values: Tensor) -> Tensor:
+        return values.clamp(min=0).square() if self.square_root else values
+
+    def restore(self, coordinates: Float[Tensor, "images components"]) -> Float[Tensor, "images visual"]:
+        """The unscaled features that have these coordinates and lie in the space of the components."""
+        return self._unrooted(coordinates @ self.basis.T + self.mean)
+
+
+def principal_axes(
+    values: Float[Tensor, "images dim"], mean: Float[Tensor, " dim"], components: int
+) -> Float[Tensor, "dim components"]:
+    """Orthonormal directions of the largest variance about `mean`, at most as many as dimensions or rows allow."""
+    # Two passes over rows in blocks keep the peak at one block instead of a centred copy of everything.
+    scatter = values.new_zeros(values.shape[1], values.shape[1])
+    for block in torch.split(values, 4096):
+        centred = block - mean
+        scatter.addmm_(centred.T, centred)
+    return _leading_eigenvectors(scatter, min(components, *values.shape))
+
+
+def _leading_eigenvectors(matrix: Float[Tensor, "dim dim"], number: int) -> Float[Tensor, "dim components"]:
+    """Eigenvectors of the largest eigenvalues, largest first, each with its largest entry positive.
+
+    Where few of many are wanted, block subspace iteration with a Rayleigh-Ritz step costs a fraction of the full
+    decomposition; what it leaves undecided is the order of nearly equal eigenvalues at the cut.
+    """
+    size = len(matrix)
+    block = min(size, number + number // 8 + 16)
+    if 2 * block > size:
+        vectors = torch.linalg.eigh(matrix).eigenvectors[:, -number:].flip(1)
+    else:
+        start = torch.Generator().manual_seed(0)
+        basis = torch.randn(size, block, generator=start, dtype=matrix.dtype).to(matrix.device)
+        for _ in range(_SUBSPACE_ITERATIONS):
+            basis = torch.linalg.qr(matrix @ basis).Q
+        ritz = torch.linalg.eigh(basis.T @ matrix @ basis).eigenvectors[:, -number:].flip(1)
+        vectors = basis @ ritz
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    return torch.where(largest < 0, -vectors, vectors)
+
+
+_SUBSPACE_ITERATIONS = 5
+
+
+@dataclass(frozen=True)
+class WithinClassSpectrum:
+    """Eigenvalues and eigenvectors of the pooled within-class covariance of principal coordinates."""
+
+    values: Float[Tensor, " components"]
+    vectors: Float[Tensor, "components components"]
+
+    @classmethod
+    def fit(
+        cls, coordinates: Float[Tensor, "images components"], positions: Int[Tensor, " images"], classes: int
+    ) -> WithinClassSpectrum:
+        """Pooled over classes: every image's deviation from its class mean counts once."""
+        deviations = coordinates - class_means(coordinates, positions, classes)[positions]
+        values, vectors = torch.linalg.eigh(deviations.T @ deviations / len(deviations))
+        return cls(values.clamp(min=0), vectors)
+
+    def whitener(self, shrinkage: float) -> Float[Tensor, "components components"]:
+        """V diag(((1 - s) lambda + s mean(lambda))^-1/2): whitens the shrunk covariance.
+
+        Args:
+            shrinkage: share s of the covariance replaced by its mean variance, 0 to 1.
+        """
+        shrunk = (1 - shrinkage) * self.values + shrinkage * self.values.mean()
+        return self.vectors / shrunk.clamp(min=torch.finfo(shrunk.dtype).tiny).sqrt()
+
+
+class WhitenedSpace:
+    """Unscaled features -> whitened coordinates, of unit length where `unit_length` is set."""
+
+    def __init__(
+        self, principal: PrincipalSpace, whitener: Float[Tensor, "components components"], unit_length: bool
+    ) -> None:
+        self.principal, self.whitener, self.unit_length = principal, whitener, unit_length
+        self._last = LastResults()
+
+    def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images components"]:
+        """Whitened coordinates of unscaled features."""
+        return self._last(features, self._whiten)
+
+    def _whiten(self, features: Tensor) -> Tensor:
+        used = len(self.whitener)
+        whitened = self.principal(features)[:, :used] @ self.whitener
+        return torch.nn.functional.normalize(whitened, dim=1) if self.unit_length else whitened
+
+    def restore(
+        self, whitened: Float[Tensor, "images components"], length: float
+    ) -> Float[Tensor, "images visual"]:
+        """Unscaled features of given whitened coordinates.
+
+        Args:
+            whitened: coordinates as this space gives them.
+            length: length before scaling, where the space scales to unit length; ignored elsewhere.
+        """
+        used = len(self.whitener)
+        if self.unit_length:
+            whitened = torch.nn.functional.normalize(whitened, dim=1) * length
+        coordinates = whitened.new_zeros(len(whitened), self.principal.components)
+        coordinates[:, :used] = torch.linalg.solve(self.whitener.T, whitened.T).T
+        return self.principal.restore(coordinates)

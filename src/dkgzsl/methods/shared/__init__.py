@@ -1,0 +1,1 @@
+"""What several methods share: the critic, the softmax classifier, scales, class statistics, training."""

@@ -1,0 +1,78 @@
+"""A softmax classifier of one linear layer, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+BETAS = (0.5, 0.999)
+"""Adam's decay rates, in all of the method's training."""
+
+
+@dataclass(frozen=True)
+class LinearClassifier:
+    """Scores of features over some classes.
+
+    Attributes:
+        weight: a row a class.
+        bias: one number a class.
+        classes: the class of each row, ascending.
+    """
+
+    weight: Float[Tensor, "classes visual"]
+    bias: Float[Tensor, " classes"]
+    classes: Int[Tensor, " classes"]
+
+    def log_probabilities(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
+        """Logarithm of each class's probability; columns in the order of `classes`."""
+        return torch.log_softmax(torch.addmm(self.bias, features, self.weight.T), dim=1)
+
+
+@torch.no_grad()
+def train_softmax(
+    features: Float[Tensor, "images visual"],
+    labels: Int[Tensor, " images"],
+    classes: Int[Tensor, " classes"],
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    generator: torch.Generator,
+) -> Iterator[LinearClassifier]:
+    """Train by cross-entropy with Adam (betas 0.5 and 0.999), and yield the classifier after each epoch.
+
+    Weights start at N(0, 0.02), biases at 0. An epoch is a permutation of the images, cut into batches; the last
+    may be smaller. The gradient of softmax regression is written out: probabilities minus ones, times
+    the features.
+
+    Args:
+        features: on the device that computes. Products run in their precision (bfloat16 is the fast one); weights
+            and Adam's moments are float32 at least.
+        labels: class of each image, each one of `classes`.
+        classes: the classes to tell apart, ascending.
+        epochs: passes over the images.
+        batch_size: images a step.
+        learning_rate: Adam's.
+        generator: of the features' device; decides first weights and order.
+    """
+    low = features.dtype
+    full = torch.float32 if low in (torch.bfloat16, torch.float16) else low
+    device, (number, size) = features.device, features.shape
+    weight = 0.02 * torch.randn(len(classes), size, generator=generator, device=device, dtype=full)
+    bias = torch.zeros(len(classes), device=device, dtype=full)
+    rows = torch.searchsorted(classes, labels)
+    optimizer = torch.optim.Adam([weight, bias], lr=learning_rate, betas=BETAS, fused=True)
+    for _ in range(epochs):
+        order = torch.randperm(number, generator=generator, device=device)
+        for images in torch.split(order, batch_size):
+            batch = features.index_select(0, images)
+            error = torch.softmax((batch @ weight.to(low).T).to(full) + bias, dim=1)
+            target = rows.index_select(0, images)[:, None]
+            error.scatter_add_(1, target, error.new_full(target.shape, -1.0)).div_(len(images))
+            weight.grad, bias.grad = (error.to(low).T @ batch).to(full), error.sum(dim=0)
+            optimizer.step()
+        yield LinearClassifier(weight.clone(), bias.clone(), classes)

@@ -1,0 +1,119 @@
+"""Several runs side by side: figures over seeds, and paired differences where the test images are the same."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from io import StringIO
+from typing import Any
+
+from dkgzsl.report.pages.content import RunContent
+from dkgzsl.report.paired import Difference, Pair, paired_differences, same_images
+from dkgzsl.report.wording import FIGURES
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One of the runs.
+
+    Attributes:
+        name: short, and different from the others'.
+        content: of its folder.
+        seeds: seeds that it shares with the first run, whose test images are the same.
+        differences: its figures less those of the first run over these seeds; empty for the first.
+        reason: why there are no differences, where there are none.
+    """
+
+    name: str
+    content: RunContent
+    seeds: tuple[int, ...]
+    differences: dict[str, Difference]
+    reason: str | None
+
+
+def compare(contents: Sequence[RunContent]) -> list[Compared]:
+    """Compare runs with the first of them."""
+    names = _names(contents)
+    first = contents[0]
+    compared = [Compared(names[0], first, tuple(first.seeds), {}, None)]
+    for name, content in zip(names[1:], contents[1:], strict=True):
+        reason, pairs, seeds = _pairs(content, first)
+        differences = paired_differences(pairs) if pairs else {}
+        compared.append(Compared(name, content, seeds, differences, reason))
+    return compared
+
+
+def _pairs(content: RunContent, first: RunContent) -> tuple[str | None, list[tuple[Pair, Pair]], tuple[int, ...]]:
+    if content.result["dataset"] != first.result["dataset"]:
+        return "another data set", [], ()
+    if content.environment["split_sha256"] != first.environment["split_sha256"]:
+        return "another split", [], ()
+    if content.on_test != first.on_test:
+        return "another protocol", [], ()
+    pairs: list[tuple[Pair, Pair]] = []
+    seeds = []
+    for seed, record in zip(content.seeds, content.records, strict=True):
+        other = first.records[first.seeds.index(seed)] if seed in first.seeds else None
+        if record is not None and other is not None and same_images(record.answers, other.answers):
+            pairs.append(((record.answers, record.constant), (other.answers, other.constant)))
+            seeds.append(seed)
+    if not pairs:
+        kept = any(content.records) and any(first.records)
+        return ("no seed in common" if kept else "a folder without the answers to the test images"), [], ()
+    return None, pairs, tuple(seeds)
+
+
+def _names(contents: Sequence[RunContent]) -> list[str]:
+    """The last parts of the folders' paths, as many as tell them apart."""
+    paths = [content.folder.resolve().parts for content in contents]
+    for length in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(path[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{'/'.join(path)} ({number})" for number, path in enumerate(paths, 1)]
+
+
+def as_object(compared: Sequence[Compared]) -> dict[str, Any]:
+    """The comparison as JSON values; fractions of 1."""
+    return {
+        "reference": str(compared[0].content.folder),
+        "runs": [
+            {
+                **{key: value for key, value in one.content.result.items() if key in _KEPT},
+                "run": str(one.content.folder),
+                "split_sha256": one.content.environment["split_sha256"],
+                "difference": {
+                    "seeds": list(one.seeds),
+                    "figures": {key: asdict(found) for key, found in one.differences.items()},
+                }
+                if one.differences
+                else None,
+                "no_difference": one.reason,
+            }
+            for one in compared
+        ],
+    }
+
+
+_KEPT = ("run", "dataset", "variant", "protocol", "semantics", "backbone", "seeds", "metrics", "seconds")
+
+
+def as_csv(compared: Sequence[Compared]) -> str:
+    """The comparison as a table with a line a run; fractions of 1, empty where undefined."""
+    text = StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    head = ["run", "dataset", "variant", "protocol", "semantics", "backbone", "seeds", "seconds"]
+    for key in FIGURES:
+        head += [key, f"{key}_std", f"{key}_difference", f"{key}_low", f"{key}_high"]
+    writer.writerow(head)
+    for one in compared:
+        result = one.content.result
+        row: list[Any] = [one.content.folder, *(result[key] for key in head[1:6])]
+        row += [" ".join(map(str, result["seeds"])), result["seconds"]]
+        for key in FIGURES:
+            value, found = result["metrics"][key], one.differences.get(key)
+            row += ["", ""] if value is None else [value["mean"], value["std"]]
+            row += ["", "", ""] if found is None else [found.value, found.low, found.high]
+        writer.writerow(["" if cell is None else cell for cell in row])
+    return text.getvalue()

@@ -1,0 +1,182 @@
+"""Photos with the attention of their strongest attributes, as the page shows them."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from jaxtyping import Float
+
+from dkgzsl.data.numbers.dataset import number_images
+from dkgzsl.data.numbers.features import GRID, HEIGHT, PATCH, WIDTH
+from dkgzsl.features.images import UnreadableImageError, read_image
+from dkgzsl.representation.overlay import overlay
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+from dataclasses import dataclass
+
+from dkgzsl.report import wording
+from dkgzsl.report.record.record import Record
+
+SIDE: Final = 168
+_QUALITY: Final = 78
+_INK: Final = 16.0
+_ENLARGED: Final = 16  # pixels a pixel of a number under a map
+
+
+class Pictures:
+    """Pictures of a run's test images as `data:` addresses.
+
+    Args:
+        source: what the record says of them.
+        wanted: whether there are to be any.
+    """
+
+    def __init__(self, source: Mapping[str, Any], *, wanted: bool = True) -> None:
+        self.numbers = "embedded" in source and wanted
+        self._files = source.get("files", {}) if wanted else {}
+        self._unseen = source.get("embedded")
+
+    @property
+    def kind(self) -> str | None:
+        """`numbers`, `photos`, or None where no image is known."""
+        return "numbers" if self.numbers else "photos" if self._files else None
+
+    def thumbnail(self, position: int) -> str | None:
+        """A small picture of a test image; None where it is not found or cannot be read."""
+        if self.numbers:
+            return _address(_gray(self._drawings[position]), "PNG")
+        photo = self._photo(position)
+        return None if photo is None else _address(_square(photo, 1.0), "JPEG")
+
+    def under_map(
+        self,
+        position: int,
+        weights: Float[np.ndarray, " regions"],
+        grid: tuple[int, int],
+        preprocessing: Mapping[str, Any] | None,
+    ) -> str | None:
+        """A picture of a test image under a map over its regions.
+
+        Args:
+            position: of the image.
+            weights: a weight a region, row by row.
+            grid: rows and columns of the regions.
+            preprocessing: what the backbone saw of a photo.
+        """
+        if self.numbers:
+            drawing = _gray(self._drawings[position]).convert("RGB")
+            large = drawing.resize((WIDTH * _ENLARGED, HEIGHT * _ENLARGED), 0)
+            heat = _spread_patches(weights)
+            return _address(_from_pixels(overlay(np.asarray(large), heat.ravel(), heat.shape)), "JPEG")
+        photo = self._photo(position)
+        if photo is None:
+            return None
+        share = 1.0 if preprocessing is None else float(preprocessing["crop_share"])
+        whole = preprocessing is not None and preprocessing["crop_mode"] != "center"
+        crop = photo.resize((SIDE, SIDE)) if whole else _square(photo, share)
+        return _address(_from_pixels(overlay(np.asarray(crop), weights, grid)), "JPEG")
+
+    @cached_property
+    def _drawings(self) -> Float[np.ndarray, "images 8 16"]:
+        return number_images(unseen=self._unseen)
+
+    def _photo(self, position: int) -> Image | None:
+        path = self._files.get(str(position))
+        if path is None:
+            return None
+        try:
+            return read_image(Path(path))[0]
+        except UnreadableImageError:
+            return None
+
+
+def _square(photo: Image, share: float) -> Image:
+    """The middle of a photo, `share` of its short side."""
+    side = max(1, round(share * min(photo.size)))
+    left, top = (photo.width - side) // 2, (photo.height - side) // 2
+    return photo.resize((SIDE, SIDE), box=(left, top, left + side, top + side), reducing_gap=2.0)
+
+
+def _gray(drawing: Float[np.ndarray, "8 16"]) -> Image:
+    from PIL import Image
+
+    return Image.fromarray(np.round(255 * (1 - drawing / _INK)).astype(np.uint8))
+
+
+def _from_pixels(pixels: np.ndarray) -> Image:
+    from PIL import Image
+
+    return Image.fromarray(pixels)
+
+
+def _spread_patches(weights: Float[np.ndarray, " regions"]) -> Float[np.ndarray, "8 16"]:
+    """Weights of overlapping patches of a number, each pixel the mean of the patches that see it."""
+    heat, seen = np.zeros((HEIGHT, WIDTH), np.float32), np.zeros((HEIGHT, WIDTH), np.float32)
+    down, across = (HEIGHT - PATCH) // (GRID[0] - 1), (WIDTH - PATCH) // (GRID[1] - 1)
+    for number, weight in enumerate(weights):
+        row, column = divmod(number, GRID[1])
+        place = np.s_[row * down : row * down + PATCH, column * across : column * across + PATCH]
+        heat[place] += weight
+        seen[place] += 1
+    return heat / seen
+
+
+def _address(image: Image, form: str) -> str:
+    content = BytesIO()
+    options: dict[str, Any] = {"quality": _QUALITY} if form == "JPEG" else {"optimize": True}
+    image.save(content, form, **options)
+    return f"data:image/{form.lower()};base64,{b64encode(content.getvalue()).decode()}"
+
+
+@dataclass(frozen=True)
+class Overlaid:
+    """A photo under the attention of an attribute."""
+
+    picture: str
+    attribute: str
+    strength: str
+
+
+@dataclass(frozen=True)
+class AttentionRow:
+    """A photo, its class, and where its strongest attributes look."""
+
+    picture: str
+    true: str
+    told: str
+    right: bool
+    attributes: list[Overlaid]
+
+
+def attention_rows(record: Record, pictures: Pictures) -> list[AttentionRow]:
+    """A row a photo that is found; empty for a run without ARA."""
+    found = record.attended
+    if found is None:
+        return []
+    told = record.answers.predicted(record.constant)
+    rows = []
+    for number, position in enumerate(found.images.tolist()):
+        photo = pictures.thumbnail(position)
+        if photo is None:
+            continue
+        overlaid = []
+        for attribute, strength, weights in zip(
+            found.names[number], found.strengths[number].tolist(), found.maps[number].numpy(), strict=True
+        ):
+            under = pictures.under_map(position, weights, found.grid, found.preprocessing)
+            if under is not None:
+                overlaid.append(Overlaid(under, wording.printable(attribute), f"{strength:+.1f}"))
+        row = int(np.flatnonzero(record.answers.images == position)[0])
+        true, other = int(record.answers.labels[row]), int(told[row])
+        names = record.class_names
+        rows.append(
+            AttentionRow(photo, wording.name(names[true]), wording.name(names[other]), true == other, overlaid)
+        )
+    return rows

@@ -1,0 +1,86 @@
+"""Where every number of the page comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dkgzsl.report.pages.content import RunContent
+from dkgzsl.report.pages.headline import looks_at_test
+from dkgzsl.report.wording import name, printable, value_text
+
+_PROTOCOLS = {
+    "validated": "validated: every choice on validation classes cut from the training part",
+    "paper": "paper: the best on the test images, as printed tables have it",
+}
+
+
+def provenance(content: RunContent) -> list[tuple[str, str]]:
+    """What the numbers depend on, name and value."""
+    result, environment = content.result, content.environment
+    data: Mapping[str, Any] = environment.get("data", {})
+    libraries = environment.get("libraries", {})
+    store = data.get("store") or {}
+    weights = store.get("weights") or {}
+    backbone = result["backbone"] or "not known"
+    if weights:
+        source = weights.get("file") or weights.get("source")
+        backbone += f", weights {source} (sha256 {str(weights.get('sha256'))[:12]}…)"
+    rows = [
+        ("data set", result["dataset"]),
+        ("protocol", _PROTOCOLS[result["protocol"]]),
+        ("test images", looks_at_test(content)),
+        ("semantics", _semantics(content)),
+        ("backbone", backbone),
+        ("features", _features(data, content)),
+        ("split", f"{_split(data)}sha256 {environment['split_sha256']}"),
+        ("variant", f"{result['variant']}, classifier {content.config.get('classifier') or 'not recorded'}"),
+        ("seeds", ", ".join(map(str, result["seeds"]))),
+        ("date", _date(environment.get("started"))),
+        ("versions", f"dkgzsl {environment['dkgzsl']}, Python {environment['python']}, " + _pairs(libraries)),
+        ("commit", environment.get("commit") or "not a checkout"),
+        (
+            "machine",
+            f"{environment['device']}, {environment.get('threads')} threads, {environment.get('platform')}",
+        ),
+        ("time", f"{result['seconds']:.0f} s"),
+    ]
+    return [(key, printable(str(value))) for key, value in rows]
+
+
+def _date(started: str | None) -> str:
+    return "not recorded (an older run)" if started is None else f"{started[:16].replace('T', ' ')} UTC"
+
+
+def settings(content: RunContent) -> list[tuple[str, str]]:
+    """What was chosen for the first seed's model."""
+    detail = content.detail
+    rows = [("representation", detail.get("representation") or "not recorded")]
+    rows += [(key.replace("_", " "), value_text(value)) for key, value in detail["setting"].items()]
+    if detail.get("constant") is not None:
+        rows.append(("calibration constant", f"{detail['constant']:.4g}"))
+    return [(key, printable(value)) for key, value in rows]
+
+
+def file_hashes(content: RunContent) -> list[tuple[str, str]]:
+    """Files that the data was read from, with their hashes."""
+    files: Mapping[str, Any] = content.environment.get("data", {}).get("files") or {}
+    return [(printable(str(file)), printable(str(digest))) for file, digest in files.items()]
+
+
+def _semantics(content: RunContent) -> str:
+    size = "" if content.first is None else f", {content.first.facts['semantic_size']} numbers a class"
+    return f"{name(content.result['semantics'])}{size}"
+
+
+def _features(data: Mapping[str, Any], content: RunContent) -> str:
+    representation = content.detail.get("representation") or "not recorded"
+    return f"{data.get('features', 'given')}, representation {representation}"
+
+
+def _split(data: Mapping[str, Any]) -> str:
+    return f"{data['splits']}; " if isinstance(data.get("splits"), str) else ""
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())

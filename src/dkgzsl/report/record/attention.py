@@ -1,0 +1,122 @@
+"""Where the strongest attributes of a few test photos lie, read off their stored region tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dkgzsl.config import RefinementConfig
+from dkgzsl.data.names import spoken_attribute
+from dkgzsl.data.problem import Problem
+from dkgzsl.features.stream import read_tokens
+from dkgzsl.representation.attributes import attributes_for
+from dkgzsl.representation.blocks import read_store
+from dkgzsl.representation.overlay import strongest
+from dkgzsl.representation.representation import FittedBlocks, grid_of
+
+PHOTOS = 6
+ATTRIBUTES = 3
+_WITHOUT_VECTORS = RefinementConfig(vectors="random")
+_USUAL = 256  # training images that tell what score of an attribute is usual
+
+
+@dataclass(frozen=True)
+class AttendedPhotos:
+    """Attention of the strongest attributes of each photo.
+
+    Attributes:
+        images: positions in the problem.
+        attributes: strongest first, by position.
+        strengths: deviations of their scores above the training images' mean.
+        maps: weights over the regions, row by row.
+        grid: rows and columns of the regions.
+        names: of the attributes drawn, photo by photo.
+        preprocessing: how a photo becomes what the backbone sees, where that is on record.
+    """
+
+    images: Int[Tensor, " photos"]
+    attributes: Int[Tensor, "photos strongest"]
+    strengths: Float[Tensor, "photos strongest"]
+    maps: Float[Tensor, "photos strongest regions"]
+    grid: tuple[int, int]
+    names: tuple[tuple[str, ...], ...]
+    preprocessing: Mapping[str, Any] | None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As tensors of a file; the rest is `values`."""
+        return {
+            "images": self.images.int(),
+            "attributes": self.attributes.int(),
+            "strengths": self.strengths,
+            "maps": self.maps,
+        }
+
+    def values(self) -> dict[str, Any]:
+        """What is no tensor, as JSON values."""
+        return {
+            "grid": list(self.grid),
+            "names": [list(row) for row in self.names],
+            "preprocessing": self.preprocessing,
+        }
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> AttendedPhotos:
+        """What `tensors` and `values` made."""
+        rows, columns = values["grid"]
+        return cls(
+            images=tensors["images"].long(),
+            attributes=tensors["attributes"].long(),
+            strengths=tensors["strengths"],
+            maps=tensors["maps"],
+            grid=(rows, columns),
+            names=tuple(tuple(row) for row in values["names"]),
+            preprocessing=values["preprocessing"],
+        )
+
+
+def attended_photos(problem: Problem, fitted: object, images: Sequence[int]) -> AttendedPhotos | None:
+    """Read the attention of some images; None for a run that trained no ARA.
+
+    Args:
+        problem: with region features.
+        fitted: the run's representation.
+        images: positions of the photos.
+    """
+    refiner = fitted.visual.refiner if isinstance(fitted, FittedBlocks) else None
+    if refiner is None or refiner.attention_layer is None or not len(images):
+        return None
+    assert isinstance(fitted, FittedBlocks), "told above"
+    device = next(refiner.parameters()).device
+    positions = np.asarray(images, dtype=np.int64)
+    tokens = read_tokens(problem.features, positions).to(device).float()
+    scores = refiner.attribute_scores(tokens).cpu().numpy()
+    attention = refiner.attention(tokens).float().cpu()
+    training = np.sort(problem.parts.trainval)
+    sample = training[np.linspace(0, len(training) - 1, min(_USUAL, len(training))).astype(int)]
+    known = fitted.blocks is not None and fitted.known is problem.features and "scores" in fitted.blocks
+    if known and fitted.blocks is not None:
+        usual = fitted.blocks["scores"][torch.from_numpy(sample)].numpy()
+    else:
+        usual = read_store(problem.features, sample, ["scores"], refiner)["scores"].numpy()
+    strong = [strongest(row, usual.mean(0), usual.std(0), ATTRIBUTES) for row in scores]
+    chosen = torch.tensor([[one.attribute for one in row] for row in strong])
+    named = attributes_for(problem, _WITHOUT_VECTORS, seed=0).names
+    store = problem.provenance.get("store") or {}
+    return AttendedPhotos(
+        images=torch.from_numpy(positions),
+        attributes=chosen,
+        strengths=torch.tensor([[one.strength for one in row] for row in strong]),
+        maps=torch.stack([maps[row] for maps, row in zip(attention, chosen, strict=True)]),
+        grid=grid_of(problem),
+        names=tuple(
+            tuple(spoken_attribute(named[a]) if named else f"attribute {a}" for a in row)
+            for row in chosen.tolist()
+        ),
+        preprocessing=store.get("preprocessing"),
+    )

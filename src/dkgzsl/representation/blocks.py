@@ -1,0 +1,273 @@
+"""From region tokens to the one vector an image that methods take: pooled, refined, or several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from dkgzsl.errors import DataError
+from dkgzsl.features.multi_backbone import FeaturesBeside
+from dkgzsl.features.stream import TokenArray, chunks, read_ahead
+from dkgzsl.representation.attribute_attention import Attended
+from dkgzsl.representation.sovr import FeatureKind, Refiner, SavedRefiner
+
+Pooling = Literal["pooled", "mean", "maximum", "generalised"]
+POWER = 3.0
+"""Exponent of the generalised mean: between the mean (1) and the maximum (infinite)."""
+
+
+def pool(
+    tokens: Float[Tensor, "batch tokens channels"], which: Sequence[Pooling]
+) -> dict[str, Float[Tensor, "batch channels"]]:
+    """Pool tokens, the global one first.
+
+    `pooled` is the global token itself (average pool of a CNN, class token of a ViT), the others are over the
+    regions; `generalised` is (mean x^3)^(1/3) (GeM; Radenovic et al., 2019, arXiv 1711.02512).
+
+    Raises:
+        DataError: the generalised mean of negative features.
+    """
+    regions = tokens[:, 1:]
+    pooled: dict[str, Tensor] = {}
+    for kind in which:
+        if kind == "pooled":
+            pooled[kind] = tokens[:, 0]
+        elif kind == "mean":
+            pooled[kind] = regions.mean(dim=1)
+        elif kind == "maximum":
+            pooled[kind] = regions.amax(dim=1)
+        else:
+            if bool((regions < 0).any()):
+                raise DataError(
+                    "the generalised mean needs features that are never negative",
+                    fix="take the maximum, or the mean, for this backbone",
+                )
+            pooled[kind] = regions.pow(POWER).mean(dim=1).pow(1 / POWER)
+    return pooled
+
+
+Blocks = Mapping[str, Float[Tensor, "images _"]]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Blocks of features, each centred and brought to one total variance, times its weight, then put in a row.
+
+    What comes after (principal components, whitening) weighs directions by their variance, so a block's say is
+    its total variance. A block that is never negative in training is replaced by its square root first, which
+    evens out the few large activations of a rectified network; a lone block is passed on as it is.
+
+    Attributes:
+        names: the blocks in their order.
+        roots: which are replaced by their square roots.
+        means: subtracted after that.
+        scales: multiplied after that.
+    """
+
+    names: tuple[str, ...]
+    roots: tuple[bool, ...]
+    means: tuple[Float[Tensor, " _"], ...]
+    scales: tuple[float, ...]
+
+    @classmethod
+    def fit(
+        cls, blocks: Blocks, weights: Mapping[str, float], training: Integer[Tensor, " training"]
+    ) -> SideBySide:
+        """Fit on the training images alone.
+
+        Args:
+            blocks: by name, rows are images.
+            weights: of each block; its standard deviation, over all its features together, in the result.
+            training: rows of the training images.
+        """
+        roots, means, scales = [], [], []
+        for name, block in blocks.items():
+            own = block[training]
+            roots.append(bool((own >= 0).all()))
+            own = own.sqrt() if roots[-1] else own
+            means.append(own.mean(dim=0))
+            spread = float((own - means[-1]).square().sum(dim=1).mean().sqrt())
+            scales.append(weights[name] / spread if spread > 0 else 0.0)
+        return cls(tuple(blocks), tuple(roots), tuple(means), tuple(scales))
+
+    def __call__(self, blocks: Blocks) -> Float[Tensor, "images features"]:
+        """The blocks side by side; a negative value in a block with square roots counts as 0."""
+        if len(self.names) == 1:
+            return blocks[self.names[0]]
+        parts = [
+            ((blocks[name].clamp(min=0).sqrt() if root else blocks[name]) - mean) * scale
+            for name, root, mean, scale in zip(self.names, self.roots, self.means, self.scales, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
+
+
+Block = Literal["pooled", "mean", "maximum", "generalised", "refined", "scores", "beside"]
+"""Poolings of the regions, SOVR's refined feature, its attribute scores, or the vectors of other backbones."""
+WEIGHTS: Final[Mapping[str, float]] = {
+    "pooled": 1.0,
+    "mean": 1.0,
+    "maximum": 1.0,
+    "generalised": 1.0,
+    "refined": 1.0,
+    "scores": 0.5,
+    "beside": 1.0,
+}
+"""A block's standard deviation beside others; chosen on validation classes of CUB100 (docs/lab-notes.md)."""
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class VisualFeatures:
+    """How an image's tokens become its vector: fitted on training images, applied to any.
+
+    Attributes:
+        blocks: what stands side by side.
+        scaling: how the blocks are weighed.
+        refiner: SOVR, where a block needs it.
+    """
+
+    blocks: tuple[Block, ...]
+    scaling: SideBySide
+    refiner: Refiner | None
+
+    def __call__(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch features"]:
+        """The vectors of a batch."""
+        return self.scaling(read_blocks(tokens, self.blocks, self.refiner))
+
+    @torch.inference_mode()
+    def look(
+        self, tokens: Float[Tensor, "batch tokens channels"]
+    ) -> tuple[Float[Tensor, "batch features"], Attended | None]:
+        """The vectors, and what ARA attends to where there is ARA, from one pass."""
+        if self.refiner is None or self.refiner.attention_layer is None:
+            return self(tokens), None
+        attended = self.refiner.attend(tokens)
+        poolings: list[Pooling] = [b for b in self.blocks if b in get_args(Pooling)]  # type: ignore[misc]
+        found = {**pool(tokens, poolings), "refined": attended.refined, "scores": attended.scores}
+        return self.scaling({block: found[block] for block in self.blocks}), attended
+
+    def save(self) -> SavedRefiner:
+        """Tensors and JSON values from which `load` makes it again."""
+        tensors = {f"mean.{name}": mean for name, mean in zip(self.blocks, self.scaling.means, strict=True)}
+        values: dict[str, Any] = {
+            "blocks": list(self.blocks),
+            "roots": list(self.scaling.roots),
+            "scales": list(self.scaling.scales),
+            "refiner": None,
+        }
+        if self.refiner is not None:
+            saved = self.refiner.save()
+            tensors |= {f"refiner.{name}": tensor for name, tensor in saved.tensors.items()}
+            values["refiner"] = dict(saved.values)
+        return SavedRefiner(tensors, values)
+
+    @classmethod
+    def load(cls, saved: SavedRefiner) -> VisualFeatures:
+        """What `saved` was made from."""
+        values, tensors = saved.values, saved.tensors
+        blocks = tuple(values["blocks"])
+        means = tuple(tensors[f"mean.{name}"] for name in blocks)
+        scaling = SideBySide(blocks, tuple(values["roots"]), means, tuple(values["scales"]))
+        refiner = None
+        if values["refiner"] is not None:
+            own = {k.removeprefix("refiner."): v for k, v in tensors.items() if k.startswith("refiner.")}
+            refiner = Refiner.load(SavedRefiner(own, values["refiner"]))
+        return cls(blocks, scaling, refiner)
+
+
+def read_blocks(
+    tokens: Float[Tensor, "batch tokens channels"], blocks: Sequence[Block], refiner: Refiner | None
+) -> dict[str, Float[Tensor, "batch _"]]:
+    """Each block of a batch."""
+    poolings: list[Pooling] = [b for b in blocks if b in get_args(Pooling)]  # type: ignore[misc]
+    refined: list[FeatureKind] = [b for b in blocks if b in get_args(FeatureKind)]  # type: ignore[misc]
+    if "beside" in blocks:
+        raise DataError(
+            "one backbone's tokens are not enough: this representation has several backbones side by side",
+            fix="give the features of all of them, with --beside",
+        )
+    found = pool(tokens, poolings)
+    if refined:
+        if refiner is None:
+            raise ValueError(f"{refined} need a refiner")
+        found |= refiner.read(tokens, refined)
+    return {block: found[block] for block in blocks}
+
+
+def read_store(
+    tokens: TokenArray,
+    positions: Integer[np.ndarray, " images"],
+    blocks: Sequence[Block],
+    refiner: Refiner | None,
+) -> dict[str, Float[Tensor, "images _"]]:
+    """Each block of many images, in one streamed pass over a store; on the CPU."""
+    if "beside" in blocks:
+        other = [block for block in blocks if block != "beside"]
+        found_here = read_store(tokens, positions, other, refiner) if other else {}
+        return {**found_here, "beside": _read_beside(tokens, positions)}
+    if tokens.ndim == 2:  # one vector an image: its own pooled block, all that there is
+        return {block: global_vectors(tokens, positions) for block in blocks}
+    device = torch.device("cpu") if refiner is None else next(refiner.parameters(), torch.zeros(0)).device
+    found: dict[str, Tensor] = {}
+    done = 0
+    for _, stored in read_ahead(tokens, chunks(positions, _CHUNK)):
+        for block, features in read_blocks(stored.to(device).float(), blocks, refiner).items():
+            # Copied: a pooled block is a view that would keep all of its batch's tokens in memory.
+            rows = found.setdefault(block, torch.empty(len(positions), features.shape[1]))
+            rows[done : done + len(features)] = features
+        done += len(stored)
+    return found
+
+
+def global_vectors(
+    features: TokenArray, positions: Integer[np.ndarray, " images"]
+) -> Float[Tensor, "images visual"]:
+    """Rows of pooled features, or global tokens, unscaled."""
+    if features.ndim == 2:
+        rows = features[positions]
+    elif isinstance(features, np.ndarray):  # of a memory map only the tokens asked for are read
+        rows = features[positions, 0]
+    else:
+        stream = read_ahead(features, chunks(positions, 256))
+        rows = np.concatenate([stored[:, 0].numpy() for _, stored in stream])
+    return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
+
+
+def _read_beside(
+    features: TokenArray, positions: Integer[np.ndarray, " images"]
+) -> Float[Tensor, "images visual"]:
+    """The vectors of all other backbones, each of unit length, so that each has the same say."""
+    if not isinstance(features, FeaturesBeside):
+        raise DataError(
+            "this representation needs the features of the other backbones, too",
+            fix="name them with --beside",
+        )
+    vectors = [global_vectors(other, positions) for other in features.others.values()]
+    return torch.cat([torch.nn.functional.normalize(one, dim=1) for one in vectors], dim=1)
+
+
+def fit_visual(
+    features: Mapping[str, Float[Tensor, "images _"]],
+    training: Integer[np.ndarray, " training"],
+    *,
+    blocks: Sequence[Block],
+    refiner: Refiner | None,
+) -> VisualFeatures:
+    """Weigh some of the blocks that `read_store` gave, by the training images alone.
+
+    Args:
+        features: of all images, by block.
+        training: rows of the training images.
+        blocks: those that stand side by side.
+        refiner: where they came from.
+    """
+    chosen: dict[str, Tensor] = {block: features[block] for block in blocks}
+    scaling = SideBySide.fit(chosen, WEIGHTS, torch.from_numpy(training.astype(np.int64)))
+    needed = any(block in get_args(FeatureKind) for block in blocks)
+    return VisualFeatures(tuple(blocks), scaling, refiner if needed else None)

@@ -1,0 +1,238 @@
+"""The run's card: what the model is, what its figures are worth, how to use it; Markdown as model hubs take it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+_NAMES = {
+    "t1": "T1, unseen images among unseen classes",
+    "u": "U, unseen images among all classes",
+    "s": "S, seen images among all classes",
+    "h": "H, raw",
+    "h_calibrated": "H, calibrated (constant from validation)",
+    "ausuc": "AUSUC",
+}
+_TASK = "zero-shot-image-classification"
+_TAGS = ("zero-shot-learning", "generalized-zero-shot-learning", "generative", "image-classification")
+
+
+def percent(value: Mapping[str, float] | None) -> str:
+    """`mean ± deviation` in percent, or a dash where undefined."""
+    if value is None:
+        return "–"
+    return f"{100 * value['mean']:.1f} ± {100 * value['std']:.1f}"
+
+
+def figures_line(figures: Mapping[str, float | None]) -> str:
+    """One method's figures in percent, on one line."""
+    shown = {"t1": "T1", "u": "U", "s": "S", "h": "H", "h_calibrated": "H calibrated", "ausuc": "AUSUC"}
+    parts = []
+    for key, name in shown.items():
+        value = figures.get(key)
+        parts.append(f"{name} –" if value is None else f"{name} {100 * value:.1f}")
+    return ", ".join(parts)
+
+
+def model_card(
+    result: Mapping[str, Any],
+    details: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    *,
+    license_id: str = "other",
+) -> str:
+    """The card of a finished run: front matter that model hubs index, then what people read.
+
+    Args:
+        result: what `--json` prints.
+        details: what `result.json` holds beside it.
+        environment: of the run.
+        license_id: a model hub's name of a licence; `other` says that it depends on data and backbone.
+    """
+    import yaml
+
+    front = yaml.safe_dump(
+        _front_matter(result, details, environment, license_id), sort_keys=False, allow_unicode=True
+    )
+    parts = [
+        _introduction(result, details),
+        _figures(result, details, environment),
+        _intended_use(result, _kept(result, details)),
+        _how_to_use(),
+        _made_with(result, environment),
+    ]
+    body = "\n".join(line for part in parts for line in (*part, ""))
+    return f"---\n{front}---\n\n{body}"
+
+
+def _front_matter(
+    result: Mapping[str, Any], details: Mapping[str, Any], environment: Mapping[str, Any], license_id: str
+) -> dict[str, Any]:
+    """Tags, licence and the figures as a model index, each with what it depends on."""
+    front: dict[str, Any] = {"license": license_id}
+    if license_id == "other":
+        front["license_name"] = "depends-on-data-and-backbone"
+    provenance = {
+        "protocol": result["protocol"],
+        "semantics": result["semantics"],
+        "backbone": result["backbone"],
+        "seeds": list(result["seeds"]),
+        "looks_at_test": _looks(details),
+        "split_sha256": environment["split_sha256"],
+    }
+    metrics = [
+        {
+            "type": key,
+            "name": f"{name} (fraction of 1)",
+            "value": result["metrics"][key]["mean"],
+            "args": {"deviation_over_seeds": result["metrics"][key]["std"]},
+        }
+        for key, name in _NAMES.items()
+        if result["metrics"][key] is not None
+    ]
+    entry = {
+        "task": {"type": _TASK, "name": "generalized zero-shot image classification"},
+        "dataset": {
+            "name": result["dataset"],
+            "type": result["dataset"],
+            "config": result["semantics"],
+            "split": "test",
+            "args": provenance,
+        },
+        "metrics": metrics,
+    }
+    return {
+        "library_name": "dkgzsl",
+        **front,
+        "pipeline_tag": _TASK,
+        "tags": [*_TAGS, f"variant:{result['variant']}", f"protocol:{result['protocol']}"],
+        "model-index": [{"name": f"{result['dataset']}-{result['variant']}", "results": [entry]}],
+    }
+
+
+def _introduction(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
+    unseen, classes = (round(1 / details["chance"][key]) for key in ("t1", "u"))
+    calibrated = details["seeds_detail"][0].get("calibration") is not None
+    return [
+        f"# {result['dataset']}, variant `{result['variant']}`",
+        "",
+        f"A zero-shot classifier of {classes} classes: {classes - unseen} had training images, {unseen} are known",
+        f"by their description (`{result['semantics']}`) alone. Classes can be added from a description.",
+        "Probabilities are calibrated on validation images, and an image may be none of the classes."
+        if calibrated
+        else "Probabilities are not calibrated: there were no validation images to do it by.",
+    ]
+
+
+def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "## Figures",
+        "",
+        f"- protocol: {result['protocol']}{_warning(result, details)}",
+        f"- semantics: {result['semantics']}; backbone: {result['backbone'] or 'not known'}",
+        f"- seeds: {', '.join(map(str, result['seeds']))}; deviation over seeds, 0 for a single one",
+        f"- split: sha256 {environment['split_sha256'][:16]}",
+        "",
+        "| figure (%) | this model |",
+        "|---|---|",
+        *(f"| {name} | {percent(result['metrics'][key])} |" for key, name in _NAMES.items()),
+        "",
+    ]
+    baseline = details.get("baseline")
+    if baseline:
+        lines += [
+            f"ESZSL on the same split and semantics, validated alike: {figures_line(baseline['figures'])}.",
+            "",
+        ]
+    chance = details["chance"]
+    lines.append(f"Chance: {100 * chance['t1']:.1f} among unseen classes, {100 * chance['u']:.1f} among all.")
+    reliability = details["seeds_detail"][0].get("reliability")
+    if reliability:
+        kept = ""
+        if reliability["kept_unseen"] is not None and reliability["kept_seen"] is not None:
+            kept = (
+                f"; of the test images of known classes, {100 * reliability['kept_seen']:.0f} % of seen and "
+                f"{100 * reliability['kept_unseen']:.0f} % of unseen ones are not taken for none of the classes"
+            )
+        lines += ["", f"Expected calibration error on test images: {100 * reliability['ece']:.1f} %{kept}."]
+    return lines
+
+
+def _kept(result: Mapping[str, Any], details: Mapping[str, Any]) -> str | None:
+    """What of the training images' features lies in the model file, and what for."""
+    if result["variant"] == "paper":
+        return "the training images: with them the classifier is trained again when a class is added"
+    if any(one["setting"].get("feature_kernel_width") for one in details["seeds_detail"]):
+        return "up to 2,048 training images, which the kernel between images compares others with"
+    return None
+
+
+def _intended_use(result: Mapping[str, Any], kept: str | None) -> list[str]:
+    return [
+        "## Intended use and limits",
+        "",
+        "For research, and for sorting images of the kind it was trained on into its classes. Not for decisions",
+        "about people, and not where an error is costly and nobody looks.",
+        "",
+        "- Images must go through the same backbone with the same weights; other features give nonsense quietly.",
+        f"- An unseen class is known as well as `{result['semantics']}` describes it; classes that the table",
+        "  hardly tells apart are confused.",
+        '- "None of these" finds images of other things well, and a missing class among its kin badly.',
+        "- A figure holds for its protocol, semantics, backbone and split, and compares with no other. Whether",
+        "  the backbone's training has seen the unseen classes or their kin is not known from here.",
+        *([f"- The model file holds the backbone's features, not the photos, of {kept}."] if kept else []),
+    ]
+
+
+def _how_to_use() -> list[str]:
+    return [
+        "## How to use",
+        "",
+        "```console",
+        'pip install "dkgzsl[images,hub]"',
+        "dkgzsl pull OWNER/NAME --out run      # this model, or a folder it was pushed to",
+        "dkgzsl predict run photo.jpg          # --weights FILE where the backbone's weights are a file",
+        "dkgzsl add-class run --help           # a new class from its description",
+        "dkgzsl export run --out model.onnx    # one file from pixels to probabilities, for ONNX Runtime",
+        "```",
+        "",
+        "```python",
+        "from pathlib import Path",
+        "from dkgzsl.inference.recognizer import Recognizer",
+        "",
+        'recognizer = Recognizer.from_run(Path("run"))',
+        "predictions = recognizer.predict(features)  # features of the backbone named above, unscaled",
+        "```",
+        "",
+        "```python",
+        "import onnxruntime",
+        "",
+        'session = onnxruntime.InferenceSession("model.onnx")  # classes and preprocessing are in its metadata',
+        'probabilities, fit = session.run(["probabilities", "fit"], {"pixels": pixels})  # uint8, resized',
+        "```",
+    ]
+
+
+def _made_with(result: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
+    commit = environment.get("commit")
+    return [
+        "## Made with",
+        "",
+        f"dkgzsl {environment['dkgzsl']}{f' (commit {commit[:12]})' if commit else ''}, torch "
+        f"{environment['libraries'].get('torch')}, on {environment['device']}, in {result['seconds']:.0f} s; run "
+        f"`{PurePath(result['run']).name}`. Everything else stands in `config.yaml`, `environment.json` and "
+        "`result.json`.",
+    ]
+
+
+def _looks(details: Mapping[str, Any]) -> int:
+    seeds: Sequence[Mapping[str, Any]] = details["seeds_detail"]
+    return sum(seed["looks_at_test"] for seed in seeds)
+
+
+def _warning(result: Mapping[str, Any], details: Mapping[str, Any]) -> str:
+    if result["protocol"] != "paper":
+        return ", test images scored once"
+    looks = _looks(details)
+    return f" — chosen on the test images, which were looked at {looks} times; only to compare with printed tables"

@@ -1,0 +1,112 @@
+"""A finished run read from its folder, and its page written there."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from dkgzsl.errors import RunError
+from dkgzsl.files import write_whole
+from dkgzsl.report.pages.content import RunContent
+from dkgzsl.report.record.record import Record
+from dkgzsl.runs.folder import RunFolder, versions_of
+
+if TYPE_CHECKING:
+    from dkgzsl.report.pages.compare import Compared
+
+
+REPORT = "report.html"
+
+
+def read_run(path: Path) -> RunContent:
+    """What the folder of a finished run holds.
+
+    Raises:
+        RunError: it is no run folder, the run is not finished, or a file is damaged.
+    """
+    folder = RunFolder.open(path)
+    result = folder.read_json("result.json")
+    try:
+        config = yaml.safe_load(folder.file("config.yaml").read_text(encoding="utf-8"))
+        log = [json.loads(line) for line in folder.file("metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        with folder.file("per_class.csv").open(encoding="utf-8", newline="") as file:
+            classes = list(csv.DictReader(file))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunError(f"the run folder is damaged: {error}", where=str(path)) from error
+    return RunContent(
+        folder=path,
+        result=result,
+        environment=folder.read_json("environment.json"),
+        config=config,
+        log=log,
+        records=tuple(Record.read(folder.record_file(position)) for position in range(len(result["seeds"]))),
+        baseline=Record.read(folder.record_file("baseline")),
+        default=Record.read(folder.record_file("default")),
+        classes=classes,
+        versions=len(versions_of(path)),
+        files=tuple(
+            sorted((p.name, p.stat().st_size) for p in path.iterdir() if p.is_file() and p.name != REPORT)
+        ),
+    )
+
+
+def write_report(path: Path, *, out: Path | None = None, images: bool = True) -> Path:
+    """Make the page of a run.
+
+    Args:
+        path: the run folder.
+        out: file to write (default: `report.html` in the folder).
+        images: whether test images are put into the page, where they are found.
+
+    Raises:
+        RunError: the run is not finished, or the page cannot be written.
+    """
+    from dkgzsl.report.pages.run import render_run
+
+    return write_page(out or path / REPORT, render_run(read_run(path), images=images))
+
+
+def compare_runs(paths: Sequence[Path]) -> list[Compared]:
+    """Runs side by side, compared with the first.
+
+    Raises:
+        RunError: one of them is no finished run, or a run is named twice.
+    """
+    from dkgzsl.report.pages.compare import compare
+
+    twice = next(
+        (path for n, path in enumerate(paths) if path.resolve() in [p.resolve() for p in paths[:n]]), None
+    )
+    if twice is not None:
+        raise RunError("the run is named twice", where=str(twice), fix="name each run once")
+    return compare([read_run(path) for path in paths])
+
+
+def write_comparison(paths: Sequence[Path], *, out: Path) -> Path:
+    """Make one page of several runs.
+
+    Raises:
+        RunError: one of them is no finished run, or the page cannot be written.
+    """
+    from dkgzsl.report.pages.comparison import render_comparison
+
+    return write_page(out, render_comparison(compare_runs(paths)))
+
+
+def write_page(out: Path, page: str) -> Path:
+    """Write a page, whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, page)
+    except OSError as error:
+        raise RunError(f"cannot write the page: {error.strerror or error}", where=str(out)) from error
+    return out

@@ -1,0 +1,131 @@
+"""The pure module against the package's own way from pixels to probabilities, before any graph is made."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("timm", reason="the extra `images` is not installed")
+
+from use.worlds_of_photos import ATTRIBUTES, KINDS, expected, fitted, photos, recognizer, stored_tokens
+
+from dkgzsl.data.numbers.dataset import number_images, numbers
+from dkgzsl.data.numbers.features import image_features
+from dkgzsl.errors import RunError
+from dkgzsl.inference.export.modules import (
+    NumberTokens,
+    PixelTokens,
+    denoised_regions,
+    recognition_module,
+    scores_module,
+)
+from dkgzsl.representation.blocks import VisualFeatures
+from dkgzsl.representation.feature_denoising import FeatureDenoising
+
+BLOCKS = [
+    ("pooled",), ("mean",), ("maximum",), ("generalised",), ("refined",), ("scores",),
+    ("pooled", "scores"), ("mean", "maximum", "generalised", "refined"),
+]  # fmt: skip
+
+
+def compare(world, made=None) -> None:
+    pixels = photos(12)
+    made = made or recognizer(world)
+    module = recognition_module(made, PixelTokens(world.backbone))
+    with torch.inference_mode():
+        probabilities, fit = (found.numpy() for found in module(torch.from_numpy(pixels)))
+    theirs, their_fit = expected(made, world.backbone, pixels)
+    assert probabilities.shape == (12, len(made.known_names))
+    np.testing.assert_allclose(probabilities, theirs, atol=1e-5)
+    np.testing.assert_allclose(fit, their_fit, rtol=1e-4)
+    np.testing.assert_array_equal(probabilities.argmax(1), theirs.argmax(1))
+    assert theirs.max(1).std() > 1e-3, "every image alike would prove nothing"
+
+
+@pytest.mark.parametrize("blocks", BLOCKS, ids="+".join)
+def test_every_block(blocks) -> None:
+    compare(fitted("test_resnet", blocks))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model(kind) -> None:
+    compare(fitted("test_resnet", kind=kind))
+
+
+@pytest.mark.parametrize("attention", ["on", "off"])
+def test_with_the_denoising_encoder(attention) -> None:
+    compare(fitted("test_resnet", ("pooled", "refined"), denoising="untrained", attention=attention))
+
+
+def test_a_transformer_with_signed_features() -> None:
+    compare(fitted("test_vit", ("pooled", "maximum", "scores")))
+
+
+@pytest.mark.parametrize("kind", ["balanced", "uncertain"])
+def test_classes_that_came_and_went(kind) -> None:
+    world = fitted("test_resnet", kind=kind)
+    vector = np.random.default_rng(0).normal(size=ATTRIBUTES)
+    made = recognizer(world).with_class("new bird", vector).without_class("bird 6").without_class("bird 1")
+    assert made.known_names == ("bird 0", "bird 2", "bird 3", "bird 4", "bird 5", "bird 7", "new bird")
+    compare(world, made)
+
+
+def test_a_class_number_outside_the_task_has_no_column() -> None:
+    world = fitted("test_resnet")
+    made = recognizer(world)
+    model = made.model.with_classes(made.model.semantics, torch.tensor([5, 7]))
+    compare(world, replace(made, model=model))
+
+
+def test_a_class_sharpened_by_photos() -> None:
+    world = fitted("test_resnet", kind="balanced")
+    model = world.model.with_photos(6, stored_tokens(world.backbone, photos(24)[6::8])[:, 0])
+    sharpened = replace(recognizer(world), model=model)
+    compare(world, sharpened)
+    assert model.photos is not None
+
+
+def test_vectors_are_enough_where_pooled_features_are_taken() -> None:
+    world = fitted("test_resnet")
+    made = recognizer(world)
+    tokens = stored_tokens(world.backbone, photos(12))
+    with torch.inference_mode():
+        probabilities = recognition_module(made, None)(tokens[:, 0])[0].numpy()
+    np.testing.assert_allclose(probabilities, made.probabilities(tokens), atol=1e-5)
+
+
+def test_what_cannot_be_exported_is_refused() -> None:
+    made = recognizer(fitted("test_resnet", ("pooled", "mean")))
+    beside = VisualFeatures(("pooled", "beside"), made.visual.scaling, None)
+    with pytest.raises(RunError, match="several backbones"):
+        recognition_module(replace(made, visual=beside), None)
+    other = SimpleNamespace(seen=0, unseen=0, scores=0, conventional_scores=0, save=0, load=0)
+    with pytest.raises(RunError, match="models of the kind SimpleNamespace cannot be exported"):
+        scores_module(other)
+
+
+def test_denoised_regions_where_the_cleaning_takes_some_away() -> None:
+    torch.manual_seed(0)
+    layer = FeatureDenoising(12, (7, 7), 3).eval()
+    tokens = torch.randn(20, 50, 12) * torch.linspace(0.1, 40, 20)[:, None, None]
+    with torch.no_grad():
+        theirs = layer(tokens)
+        ours = denoised_regions(layer, tokens)
+    torch.testing.assert_close(ours, theirs.regions)
+    dropped = (theirs.saliency == 0).float().mean()
+    assert 0.02 < dropped < 0.98
+
+
+def test_pictures_of_numbers() -> None:
+    images = number_images()[::97]
+    tokens = NumberTokens()(torch.from_numpy(images.astype(np.uint8))).numpy()
+    np.testing.assert_allclose(tokens[:, 0], image_features(images), atol=2e-4)
+    stored = np.asarray(numbers(regions=True).features[::97])
+    np.testing.assert_allclose(tokens, stored, atol=2e-4)
+
+
+def test_a_blank_picture_has_no_gradients() -> None:
+    tokens = NumberTokens()(torch.zeros(1, 8, 16, dtype=torch.uint8))
+    assert torch.equal(tokens, torch.zeros_like(tokens))

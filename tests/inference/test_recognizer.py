@@ -1,0 +1,267 @@
+"""A recognizer in use: equal to what its run says, open to classes, itself again from its folder."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dkgzsl.config import TrainConfig
+from dkgzsl.data.load import load_dataset
+from dkgzsl.data.problem import Parts, Problem
+from dkgzsl.errors import DataError, RunError
+from dkgzsl.evaluation.calibration import Calibration
+from dkgzsl.evaluation.held_out import final_of
+from dkgzsl.inference.recognizer import Recognizer
+from dkgzsl.inference.versions import save_version
+from dkgzsl.methods.base import Method
+from dkgzsl.methods.closed_form.few_shot import SPREAD, PhotoMeans, posterior
+from dkgzsl.methods.closed_form.method import KnowledgeMethod
+from dkgzsl.methods.closed_form.softmax import KnowledgeSoftmaxMethod
+from dkgzsl.methods.dkgzsl.method import PaperMethod
+from dkgzsl.methods.peers.eszsl import ESZSL
+from dkgzsl.runs.evaluation import evaluate
+from dkgzsl.runs.model_record import RecognitionRecord
+from dkgzsl.runs.training import train
+from worlds import FEW, QUICK, SEEN, SMALL, world, world_folder
+
+SETTING = {
+    "components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.5,
+    "uncertainty": False, "episodes": "off", "fusion": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    config = TrainConfig(
+        name=str(world_folder(folder / "world")),
+        knowledge=replace(FEW, episodes="off", fusion="off"),
+        baseline="none",
+        report="off",
+        out=str(folder / "run"),
+    )
+    return train(config)
+
+
+def without_last(problem: Problem, number: int) -> Problem:
+    """The problem before its last unseen classes were known of."""
+    classes = len(problem.class_names) - number
+    kept = problem.parts.test_unseen[problem.labels[problem.parts.test_unseen] < classes]
+    parts = Parts(problem.parts.trainval, problem.parts.test_seen, kept, problem.parts.validation_classes)
+    sources = {name: table[:classes] for name, table in problem.semantic_sources.items()}
+    return replace(problem, class_names=problem.class_names[:classes], semantic_sources=sources, parts=parts)
+
+
+def recognizer(problem: Problem, method: Method, setting: dict) -> Recognizer:
+    task, _ = final_of(problem)
+    calibration = Calibration(constant=0.5, temperature=2.0)
+    return Recognizer(method.fit(task, setting), None, RecognitionRecord.of(problem, calibration))
+
+
+def knowledge(problem: Problem, **changes) -> Recognizer:
+    return recognizer(problem, KnowledgeMethod(FEW), {**SETTING, **changes})
+
+
+@pytest.mark.parametrize("changes", [{}, {"uncertainty": True}, {"episodes": "weights", "fusion": True}], ids=str)
+def test_classes_added_later_are_those_of_a_training_with_all(changes) -> None:
+    problem = world()
+    late = problem.class_names[-2:]
+    early = knowledge(without_last(problem, 2), **changes)
+    added = early.with_classes(dict(zip(late, problem.semantics[-2:], strict=True)))
+    whole = knowledge(problem, **changes)
+    assert added.class_names == whole.class_names
+    assert np.array_equal(added.scores(problem.features), whole.scores(problem.features))
+    assert early.known_names == problem.class_names[:-2]
+
+
+LONGER = replace(QUICK, per_class=40, epochs=10)
+ADVERSARIAL = {"epochs": 90, "classifier_epochs": 30}
+
+
+def paper() -> PaperMethod:
+    return PaperMethod(SMALL, replace(LONGER, epochs=30), epochs=90, batch_size=64)
+
+
+def joined(early: Recognizer, problem: Problem) -> Recognizer:
+    """With the last class, which must be told from the others."""
+    late = problem.class_names[-1]
+    added = early.with_class(late, problem.semantics[-1])
+    own = problem.labels == len(problem.class_names) - 1
+    score = added.probabilities(problem.features)[:, -1]
+    assert (score[own][:, None] > score[~own]).mean() > 0.8  # by chance 0.5
+    again = added.without_class(late).with_class(late, problem.semantics[-1])
+    assert again.number_of(late) == len(problem.class_names)
+    return added
+
+
+def test_the_softmax_form_adds_classes_and_keeps_the_rows_it_has() -> None:
+    problem = world()
+    method = KnowledgeSoftmaxMethod(KnowledgeMethod(FEW), LONGER)
+    early = recognizer(without_last(problem, 1), method, SETTING)
+    added = joined(early, problem)
+    before, after = early.model.generalized, added.model.generalized
+    assert torch.equal(after.weight[:-1], before.weight)
+    assert after.classes.tolist() == list(range(len(problem.class_names)))
+
+
+def test_the_published_form_adds_classes_as_if_trained_with_them() -> None:
+    problem = world()
+    early = recognizer(without_last(problem, 1), paper(), ADVERSARIAL)
+    added = joined(early, problem)
+    whole = recognizer(problem, paper(), ADVERSARIAL)
+    assert np.array_equal(added.scores(problem.features), whole.scores(problem.features))
+
+
+def test_a_class_that_was_removed_is_no_rival_of_those_that_come() -> None:
+    problem = world()
+    one, other = problem.class_names[-2:]
+    early = recognizer(without_last(problem, 2), paper(), ADVERSARIAL)
+    detour = early.with_class(one, problem.semantics[-2]).without_class(one)
+    by_detour = detour.with_class(other, problem.semantics[-1])
+    known = [by_detour.number_of(name) for name in by_detour.known_names]
+    probabilities = by_detour.probabilities(problem.features)[:, known]
+    own = problem.labels == len(problem.class_names) - 1
+    assert one not in by_detour.known_names
+    assert by_detour.model.unseen.tolist() == [*early.model.unseen.tolist(), len(problem.class_names) - 1]
+    assert (probabilities[own, -1][:, None] > probabilities[~own, -1]).mean() > 0.8
+
+
+def test_photos_move_a_class_from_its_description_to_their_mean() -> None:
+    problem = world()
+    late, own = problem.class_names[-1], problem.features[problem.labels == 15]
+    early = knowledge(without_last(problem, 1))
+    rng = np.random.default_rng(3)
+    wrong = rng.permutation(problem.semantics[-1])  # a description that misleads
+    hits = []
+    for number in (0, 1, 4, 12):
+        photos = own[:number] if number else None
+        added = early.with_class(late, wrong, photos)
+        hits.append((added.scores(own[12:]).argmax(1) == 15).mean())
+        assert added.offsets[15] == 0.5
+    assert hits[-1] > hits[0]
+    assert hits == sorted(hits)
+
+
+def test_the_posterior_is_that_of_normal_distributions() -> None:
+    """Against the posterior by precisions: photos one after the other, each updating the one before."""
+    rng = np.random.default_rng(0)
+    roots = rng.normal(size=(2, 4, 4))
+    error, within = roots[0] @ roots[0].T, roots[1] @ roots[1].T + np.eye(4)
+    prior, photos, unknown = rng.normal(size=4), rng.normal(size=(3, 4)), 0.6
+    precision = np.linalg.inv(unknown * error)
+    shift = precision @ prior
+    for photo in photos:
+        precision, shift = (
+            precision + np.linalg.inv(SPREAD * within),
+            shift + np.linalg.inv(SPREAD * within) @ photo,
+        )
+    said = PhotoMeans(torch.tensor([0]), torch.from_numpy(photos.mean(0))[None], torch.tensor([3]))
+    given = torch.from_numpy(prior)[None], torch.tensor([unknown], dtype=torch.float64), torch.from_numpy(error)
+    found = posterior(*given, said, torch.from_numpy(within))
+    left = np.linalg.inv(precision)
+    assert np.allclose(found.means[0], left @ shift)
+    assert np.allclose(found.covariances[0], left)
+
+
+def test_a_removed_class_is_recognised_no_more_and_may_come_again() -> None:
+    problem = world()
+    all_of_them = knowledge(problem)
+    name = problem.class_names[13]
+    without = all_of_them.without_class(name)
+    shares = without.probabilities(problem.features)
+    assert shares[:, 13].max() == 0
+    assert np.allclose(shares.sum(1), 1)
+    assert name not in without.known_names
+    assert all_of_them.probabilities(problem.features)[:, 13].max() > 0
+    with pytest.raises(DataError, match="no class"):
+        without.number_of(name)
+    again = without.with_class(name, problem.semantics[13])
+    assert again.number_of(name) == len(problem.class_names)
+    assert np.allclose(
+        again.scores(problem.features)[:, -1], all_of_them.scores(problem.features)[:, 13], atol=1e-4
+    )
+    seen_gone = all_of_them.without_class(problem.class_names[0])
+    assert seen_gone.predict(problem.features[:5])[0].ranked[0].name != problem.class_names[0]
+
+
+def test_predictions_are_ranked_and_abstain() -> None:
+    problem = world()
+    plain = knowledge(problem)
+    first = plain.predict(problem.features[:3], top=4)
+    assert all(len(one.ranked) == 4 for one in first)
+    assert all(one.name == one.ranked[0].name for one in first)
+    assert [one.probability for one in first[0].ranked] == sorted(
+        (one.probability for one in first[0].ranked), reverse=True
+    )
+    assert first[0].ranked[0].seen == (plain.number_of(first[0].name) < SEEN)
+    strict = replace(plain, record=replace(plain.record, calibration=replace(plain.calibration, threshold=1e9)))
+    assert all(one.name is None and one.ranked for one in strict.predict(problem.features[:3]))
+    assert plain.predict(problem.features[:0]) == []
+
+
+def test_a_folder_brings_it_back(tmp_path) -> None:
+    problem = world()
+    late = problem.class_names[-1]
+    own = problem.features[problem.labels == 15]
+    made = knowledge(without_last(problem, 1), uncertainty=True).with_class(late, problem.semantics[-1], own[:3])
+    made = made.without_class(problem.class_names[2])
+    made.save(tmp_path / "saved")
+    again = Recognizer.load(tmp_path / "saved")
+    assert again.record == made.record
+    assert np.allclose(again.scores(problem.features), made.scores(problem.features), atol=1e-3)
+    assert not list(tmp_path.glob(".*"))
+    with pytest.raises(RunError, match="already"):
+        made.save(tmp_path / "saved")
+    (tmp_path / "saved" / "recognizer.json").write_text("{")
+    with pytest.raises(RunError, match="damaged"):
+        Recognizer.load(tmp_path / "saved")
+
+
+def test_what_does_not_fit_is_told() -> None:
+    problem = world()
+    made = knowledge(problem)
+    with pytest.raises(DataError, match="already"):
+        made.with_class(problem.class_names[0], problem.semantics[0])
+    with pytest.raises(DataError, match="8 numbers"):
+        made.with_class("new", problem.semantics[0][:3])
+    with pytest.raises(DataError, match="NaN"):
+        made.with_class("new", problem.semantics[0] * np.nan)
+    with pytest.raises(DataError, match="do not fit"):
+        made.scores(problem.features[:, :4])
+    linear = recognizer(problem, ESZSL(), {"scaling": "none", "gamma": 0, "lambda": 0})
+    with pytest.raises(RunError, match="no new classes"):
+        linear.with_class("new", problem.semantics[0])
+
+
+def test_a_run_folder_is_enough_and_says_what_the_run_says(run) -> None:
+    made = Recognizer.from_run(run.folder)
+    problem = load_dataset(run.folder.parent / "world")
+    (seed,) = run.details["seeds_detail"]
+    test = problem.parts.test_unseen
+    decided = made.scores(problem.features[test]).argmax(1)
+    classes = np.unique(problem.labels[test])
+    accuracy = np.mean([(decided == problem.labels[test])[problem.labels[test] == c].mean() for c in classes])
+    assert accuracy == pytest.approx(seed["figures"]["u_calibrated"])
+    assert made.calibration.constant == seed["constant"]
+    assert made.calibration.record() == seed["calibration"]
+    assert 0 <= seed["reliability"]["ece"] <= 1
+
+
+def test_versions_stay_beside_each_other_and_are_evaluated(run) -> None:
+    first = Recognizer.from_run(run.folder)
+    gone = first.class_names[14]
+    assert save_version(run.folder, first.without_class(gone), parent=0, change={"action": "x"}) == 1
+    newest = Recognizer.from_run(run.folder)
+    assert gone not in newest.known_names
+    assert gone in Recognizer.from_run(run.folder, 0).known_names
+    table = newest.model.semantics[14].numpy()
+    assert save_version(run.folder, newest.with_class(gone, table), parent=1, change={"action": "y"}) == 2
+    trained, fewer, again = (evaluate(run.folder, version=number).result for number in (0, 1, None))
+    assert trained["metrics"] == run.result["metrics"]
+    assert fewer["version"] == 1
+    assert again["version"] == 2
+    assert again["metrics"]["ausuc"]["mean"] == pytest.approx(trained["metrics"]["ausuc"]["mean"])
+    assert fewer["metrics"]["t1"] != trained["metrics"]["t1"] or fewer["metrics"]["u"] != trained["metrics"]["u"]
+    with pytest.raises(RunError, match="its versions: 0, 1, 2"):
+        Recognizer.from_run(run.folder, 7)
