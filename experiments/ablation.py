@@ -22,16 +22,16 @@ import numpy as np
 import torch
 
 from dkgzsl import load_dataset
-from dkgzsl.config import KnowledgeConfig
+from dkgzsl.config import ClosedFormSettings
 from dkgzsl.evaluation.held_out import final_of, validation_of
 from dkgzsl.evaluation.protocols import validated
-from dkgzsl.evaluation.selection import ValidationJudge
-from dkgzsl.methods.closed_form.method import KnowledgeMethod
-from dkgzsl.methods.closed_form.model import KnowledgeModel
+from dkgzsl.evaluation.selection import ValidationSelector
+from dkgzsl.methods.closed_form.method import ClosedForm
+from dkgzsl.methods.closed_form.model import ClosedFormModel
 from dkgzsl.methods.dkgzsl.networks import KnowledgeTransfer
-from dkgzsl.methods.shared.training import is_look
+from dkgzsl.methods.shared.training import is_evaluation_epoch
 
-DEFAULT = KnowledgeConfig()
+DEFAULT = ClosedFormSettings()
 OPTIONS = {
     "full": DEFAULT,
     "descriptions without root": replace(DEFAULT, description_root="off"),
@@ -79,9 +79,9 @@ class _Descended:
     def __init__(self, setting, form, seed):
         self.setting, self.form, self.seed = {**setting, "episodes": "off"}, form, seed
 
-    def explore(self, task, judge):
+    def explore(self, task, selector):
         for step, model in self._steps(task, 1024 if self.form == "learned" else 384):
-            judge({"steps": step}, model)
+            selector({"steps": step}, model)
 
     def fit(self, task, setting):
         for step, model in self._steps(task, setting["steps"]):
@@ -90,14 +90,14 @@ class _Descended:
         raise AssertionError(setting)
 
     def _steps(self, task, most):
-        solved = KnowledgeMethod(DEFAULT, seed=self.seed).fit(task, self.setting)
+        solved = ClosedForm(DEFAULT, seed=self.seed).fit(task, self.setting)
         torch.manual_seed(self.seed)
         steps = self._regressed if self.form == "learned" else self._adversarial
         for step, prototypes in steps(task, solved):
-            if (is_look(step) and step >= 16) or step == most:
+            if (is_evaluation_epoch(step) and step >= 16) or step == most:
                 parts = solved._parts()
                 parts["regression"] = _Learned(copy.deepcopy(prototypes).eval(), solved.regression)
-                yield step, KnowledgeModel(**parts)
+                yield step, ClosedFormModel(**parts)
             if step == most:
                 return
 
@@ -188,12 +188,12 @@ class _Residual(torch.nn.Module):
 def descended(problem, setting, form, seed):
     """Figures of a learned form, its step chosen on validation classes."""
     method = _Descended(setting, form, seed)
-    task, examination = validation_of(problem, seed)
-    judge = ValidationJudge(examination, None, None, "pooled")
-    method.explore(task, judge)
-    task, examination = final_of(problem)
-    scored = examination.score(method.fit(task, judge.best.setting))
-    return scored.figures(judge.best.constant), judge.best.setting
+    task, held_out = validation_of(problem, seed)
+    selector = ValidationSelector(held_out, None, None, "pooled")
+    method.explore(task, selector)
+    task, held_out = final_of(problem)
+    scored = held_out.score(method.fit(task, selector.best.setting))
+    return scored.figures(selector.best.constant), selector.best.setting
 
 
 def main() -> None:
@@ -217,7 +217,7 @@ def main() -> None:
                 for option in [name for name in OPTIONS if name in ("full", *arguments.options)]:
                     config = OPTIONS[option]
                     start = time.perf_counter()
-                    outcome = validated(KnowledgeMethod(config, seed=seed), described, seed=seed)
+                    outcome = validated(ClosedForm(config, seed=seed), described, seed=seed)
                     chosen = chosen or outcome.setting
                     tell(
                         found, (Path(name).name, semantics), option, seed, outcome.figures, start, outcome.setting

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from dkgzsl import load_dataset
-from dkgzsl.config import KnowledgeConfig, RefinementConfig
+from dkgzsl.config import ClosedFormSettings, RefinementConfig
 from dkgzsl.evaluation.bootstrap import resampled
 from dkgzsl.evaluation.protocols import validated
-from dkgzsl.methods.closed_form.method import KnowledgeMethod
+from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.representation.representation import representations
 
 NAMES = (
@@ -58,7 +58,7 @@ def main() -> None:
             for semantics in arguments.semantics:
                 start = time.perf_counter()
                 described = problem.with_semantics(semantics)
-                method = KnowledgeMethod(KnowledgeConfig(), seed=seed)
+                method = ClosedForm(ClosedFormSettings(), seed=seed)
                 outcome = validated(method, described, seed=seed, representations=[one])
                 row = {
                     "semantics": semantics,

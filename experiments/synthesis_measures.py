@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dkgzsl.errors import DataError
-from dkgzsl.evaluation.held_out import Examination
+from dkgzsl.evaluation.held_out import HeldOut
 from dkgzsl.evaluation.metrics import per_class_accuracy
 from dkgzsl.methods.base import Generator, Task
 
@@ -74,7 +74,7 @@ class SynthesisMeasures:
 def measure_synthesis(
     model: Generator,
     task: Task,
-    examination: Examination,
+    held_out: HeldOut,
     *,
     per_class: int = 100,
     components: int = 64,
@@ -86,7 +86,7 @@ def measure_synthesis(
     Args:
         model: fitted on the task.
         task: its training features give the principal components; nothing else of them is used.
-        examination: held-out real images of seen and unseen classes.
+        held_out: held-out real images of seen and unseen classes.
         per_class: features to synthesize of each class, at least 2.
         components: principal components for the Fréchet distance, at most.
         sample: features, at most, for each silhouette, which takes all their distances.
@@ -95,8 +95,8 @@ def measure_synthesis(
     Raises:
         DataError: fewer than two seen, or unseen, classes have two held-out images each.
     """
-    labels = torch.from_numpy(examination.labels)
-    features = examination.features.float()
+    labels = torch.from_numpy(held_out.labels)
+    features = held_out.features.float()
     axes = PrincipalAxes.fit(task.features.float(), components)
     groups = {}
     for name, classes in (("seen", task.seen.cpu()), ("unseen", task.unseen.cpu())):

@@ -20,26 +20,26 @@ import matplotlib.pyplot as plt
 
 from dkgzsl import load_dataset
 from dkgzsl.evaluation.held_out import validation_of
-from dkgzsl.evaluation.selection import ValidationJudge
+from dkgzsl.evaluation.selection import ValidationSelector
 from dkgzsl.methods.registry import make_method, method_info
 
 METHODS = ("dkgzsl", "paper", "ale", "class-norm", "f-clswgan", "f-vaegan", "cada-vae")
 
 
 class Clocked:
-    """A judge that keeps the best H so far with the time since the start, less the time of judging."""
+    """A selector that keeps the best H so far with the time since the start, less the time of scoring."""
 
-    def __init__(self, judge: ValidationJudge) -> None:
-        self.judge, self.start, self.judging = judge, time.perf_counter(), 0.0
+    def __init__(self, selector: ValidationSelector) -> None:
+        self.selector, self.start, self.scoring = selector, time.perf_counter(), 0.0
         self.points: list[tuple[float, float]] = []
 
     def __call__(self, setting, model, *, candidate: bool = True) -> float:
-        """What the judge says; the clock stands still meanwhile."""
+        """What the selector says; the clock stands still meanwhile."""
         now = time.perf_counter()
-        worth = self.judge(setting, model, candidate=candidate)
-        found = self.judge.best.figures.h_calibrated if self.judge.best else 0.0
-        self.points.append((now - self.start - self.judging, found))
-        self.judging += time.perf_counter() - now
+        worth = self.selector(setting, model, candidate=candidate)
+        found = self.selector.best.figures.h_calibrated if self.selector.best else 0.0
+        self.points.append((now - self.start - self.scoring, found))
+        self.scoring += time.perf_counter() - now
         return worth
 
 
@@ -63,11 +63,11 @@ def main() -> None:
         semantics=arguments.semantics,
         test_seed=arguments.seed,
     )
-    task, examination = validation_of(problem, arguments.seed)
+    task, held_out = validation_of(problem, arguments.seed)
     curves = {}
     for name in arguments.methods:
         method = make_method(name, seed=arguments.seed, minutes=arguments.minutes)
-        clocked = Clocked(ValidationJudge(examination, None, None, "pooled"))
+        clocked = Clocked(ValidationSelector(held_out, None, None, "pooled"))
         method.explore(task, clocked)
         curves[name] = clocked.points
         seconds, best = clocked.points[-1][0], max(h for _, h in clocked.points)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dkgzsl.config import AdversarialConfig, ClassifierConfig, KnowledgeConfig
+from dkgzsl.config import AdversarialConfig, ClassifierConfig, ClosedFormSettings
 from dkgzsl.data.arrays import problem_from_arrays
 from dkgzsl.data.problem import Problem
 from formats.files import write_xlsa17
@@ -12,7 +12,7 @@ from formats.toy import Toy
 
 CLASSES, SEEN, PER_CLASS, CHANNELS, ATTRIBUTES = 16, 12, 24, 20, 8
 
-FEW = KnowledgeConfig(
+FEW = ClosedFormSettings(
     components=(20,),
     shrinkage=(0.5,),
     kernel_width=(0.0, 2.0),

@@ -12,7 +12,7 @@ from torch import Tensor
 class LastResults:
     """Remembers what a function gave for the last few tensors, told apart by identity, not by value.
 
-    A judge scores hundreds of models on the same two held-out tensors; what the models share is then computed
+    A selector scores hundreds of models on the same two held-out tensors; what the models share is then computed
     once. The inputs are kept alive, so that an identity cannot be used again; they must not be changed in place.
     """
 

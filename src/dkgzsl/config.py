@@ -145,7 +145,7 @@ def _check(
 
 
 @dataclass(frozen=True)
-class KnowledgeConfig:
+class ClosedFormSettings:
     """The default form: knowledge in closed form. Lists are tried on validation classes, one value is taken."""
 
     components: tuple[int, ...] = (512, 1024)
@@ -206,7 +206,7 @@ class AdversarialConfig:
     fusion_weight: float = 0.1
     """Length of the guidance that is added at each generator layer."""
     evaluate_every: int | None = None
-    """Epochs between looks at the held-out images (default: 10 looks in all, and always at the end)."""
+    """Epochs between evaluations on held-out images (default: 10 in all, and always at the end)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the matrix products; bfloat16 is about three times as fast on recent processors."""
 
@@ -284,7 +284,7 @@ class DataConfig:
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     features: str | None = None
     """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store (default: from the backbone)."""
-    beside: tuple[str, ...] = ()
+    extra_features: tuple[str, ...] = ()
     """Further feature files or stores of the same images, by other backbones: global vectors side by side."""
     semantics: str | None = None
     """Class descriptions by name (default: from the preset)."""
@@ -292,7 +292,7 @@ class DataConfig:
     """Backbone of the features (resnet101, vit-b/16, ...): chooses feature file and preset."""
     representation: tuple[str, ...] | None = None
     """How region features become a vector; several are tried on validation classes. Blocks joined by +: pooled,
-    mean, maximum, generalised, refined, scores, beside (default: pooled, and pooled+scores; paper: refined)."""
+    mean, maximum, generalised, refined, scores, extra (default: pooled, and pooled+scores; paper: refined)."""
 
 
 @dataclass(frozen=True)
@@ -332,7 +332,7 @@ class TrainConfig(DataConfig):
     dry_run: bool = False
     """Print the plan, with sizes and times, and stop."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
-    knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
+    knowledge: ClosedFormSettings = field(default_factory=ClosedFormSettings)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     softmax: ClassifierConfig = field(default_factory=ClassifierConfig)
 
@@ -423,7 +423,7 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class TuneConfig(DataConfig):
-    """Search for settings on your own data, judged on validation classes; test images are not looked at.
+    """Search for settings on your own data, scored on validation classes; test images are not looked at.
 
     What the search leaves in --out: best.yaml for `dkgzsl train`, trials.csv, and the journal it continues from.
     """

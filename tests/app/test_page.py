@@ -68,7 +68,7 @@ def test_the_page_says_what_predict_says(capsys, run, picture) -> None:
 
 def test_a_photo_has_the_picture_of_its_evidence(tmp_path) -> None:
     pytest.importorskip("timm", reason="the extra `images` is not installed")
-    from use.photo_runs import photo_run
+    from inference.photo_runs import photo_run
 
     made = photo_run(tmp_path)
     session = Session.open(made.run)

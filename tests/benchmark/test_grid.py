@@ -54,12 +54,12 @@ def test_what_is_done_is_not_done_again_and_a_failure_is_tried_again(tmp_path) -
     config = replace(QUICK, out=str(tmp_path))
     cells = cells_of(config)
     done: list[Cell] = []
-    benchmark(config, told=lambda one, _: done.append(one))
+    benchmark(config, on_cell=lambda one, _: done.append(one))
     assert done == cells
     lost = cells[1]
     write_cell(tmp_path / "cells", lost, {"error": "it was interrupted"})
     done.clear()
-    found = benchmark(config, told=lambda one, _: done.append(one))
+    found = benchmark(config, on_cell=lambda one, _: done.append(one))
     assert done == [lost]
     assert not found.failed
     table = json.loads((tmp_path / "table.json").read_text())

@@ -45,7 +45,7 @@ def test_both_protocols_are_run_where_the_data_is_and_the_rest_says_why(monkeypa
         return {key: {"mean": 0.5, "std": 0.0} for key in ("t1", "u", "s", "h")}
 
     monkeypatch.setattr(module, "_own", own)
-    found = reproduce(ReproduceConfig("CUB", out=str(tmp_path)), say=lambda _: None)
+    found = reproduce(ReproduceConfig("CUB", out=str(tmp_path)), log=lambda _: None)
     assert asked == [("resnet101", "validated"), ("resnet101", "paper")]
     reasons = {line.backbone: why for line, _, why in found.lines}
     assert reasons["resnet101"] is None

@@ -56,7 +56,8 @@ def test_the_same_seed_gives_the_same_trials_broken_off_or_not(data, tmp_path) -
     journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "wor')  # killed as it wrote
     told = []
     parts = tune(
-        TuneConfig(name=data, trials=13, out=str(tmp_path / "parts")), told=lambda one, _: told.append(one.number)
+        TuneConfig(name=data, trials=13, out=str(tmp_path / "parts")),
+        on_trial=lambda one, _: told.append(one.number),
     )
     assert told == [11, 12]
     assert tried(parts.trials) == tried(whole.trials)
@@ -118,22 +119,22 @@ def test_the_published_form(capsys, data, tmp_path) -> None:
 
 
 def test_a_setting_that_fails_is_told_and_not_the_end(monkeypatch, data, tmp_path) -> None:
-    from dkgzsl.benchmark.search_space import Looker
+    from dkgzsl.benchmark.search_space import TrialRunner
 
-    look = Looker.__call__
+    look = TrialRunner.__call__
 
     def fails_once(self, values):
         if values["knowledge.shrinkage"] == 0.6:  # the first trial
             raise RunError("it diverged")
         return look(self, values)
 
-    monkeypatch.setattr(Looker, "__call__", fails_once)
+    monkeypatch.setattr(TrialRunner, "__call__", fails_once)
     config = TuneConfig(name=data, trials=3, out=str(tmp_path / "search"))
     found = tune(config)
     assert [one.error for one in found.trials] == ["it diverged", None, None]
     assert found.best.number > 0
     assert tried(tune(config).trials) == tried(found.trials)  # counted, not tried again
-    monkeypatch.setattr(Looker, "__call__", lambda *_: (_ for _ in ()).throw(RunError("it diverged")))
+    monkeypatch.setattr(TrialRunner, "__call__", lambda *_: (_ for _ in ()).throw(RunError("it diverged")))
     with pytest.raises(ConfigError, match="no trial came to a score: it diverged"):
         tune(replace(config, out=str(tmp_path / "none")))
     assert not (tmp_path / "none" / "best.yaml").exists()

@@ -107,20 +107,20 @@ def test_the_paper_protocol_is_labelled_wherever_its_numbers_appear(capsys, data
 def test_an_interrupted_run_resumes_to_the_same_figures(
     capsys, data, tmp_path, monkeypatch, protocol, stop_at
 ) -> None:
-    """Ctrl-C at several looks; `--resume` must give what the uninterrupted run gives."""
+    """Ctrl-C at several evaluations; `--resume` must give what the uninterrupted run gives."""
     import dkgzsl.runs.training as training
     from dkgzsl.runs.folder import RunFolder
 
     words = [data, *PAPER, "--protocol", protocol, "--seeds", "2", "--adversarial.evaluate-every", "1"]
     words += ["--softmax.epochs", "2"]
     whole = train(capsys, *words, "--out", str(tmp_path / "whole"))
-    looks = 0
+    evaluations = 0
     log = RunFolder.log
 
     def interrupt(self, event, **values):
-        nonlocal looks
-        looks += event == "look"
-        if looks == stop_at:
+        nonlocal evaluations
+        evaluations += event == "evaluation"
+        if evaluations == stop_at:
             raise KeyboardInterrupt
         log(self, event, **values)
 

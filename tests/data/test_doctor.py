@@ -5,14 +5,14 @@ import pytest
 
 from dkgzsl.data.catalog import KNOWN
 from dkgzsl.data.doctor import examine
-from dkgzsl.data.load import read_without_judging
+from dkgzsl.data.load import read_unchecked
 from formats.files import write_feature_map, write_xlsa17
 from formats.official import write_official_shape
 from formats.toy import toy
 
 
 def findings(folder, **options):
-    return examine(read_without_judging(folder, **options))
+    return examine(read_unchecked(folder, **options))
 
 
 def named(found, check):

@@ -56,7 +56,7 @@ def test_plain_download(server: lb.Files, tmp_path: Path) -> None:
 def test_breaks_off_and_goes_on_in_one_command(server: lb.Files, tmp_path: Path) -> None:
     server.script = [lb.breaks_off(100_000), lb.breaks_off(50_000)]
     said: list[str] = []
-    get(server, tmp_path, say=said.append)
+    get(server, tmp_path, log=said.append)
     whole(tmp_path)
     assert [request.range for request in server.asked] == [None, "bytes=100000-", "bytes=150000-"]
     assert {request.if_range for request in server.asked[1:]} == {'"one"'}
@@ -229,7 +229,7 @@ def test_far_too_large(server: lb.Files, tmp_path: Path, answer: lb.Answer) -> N
 def test_silence_ends_by_time_out(server: lb.Files, tmp_path: Path) -> None:
     server.script = [lb.silence(1.0)]
     said: list[str] = []
-    get(server, tmp_path, patience=Patience(timeout=0.2, tries=3, pause=0.01), say=said.append)
+    get(server, tmp_path, patience=Patience(timeout=0.2, tries=3, pause=0.01), log=said.append)
     whole(tmp_path)
     assert "nothing came for too long" in said[0]
     assert server.asked[1].range == "bytes=10-"

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from dkgzsl import ZeroShotClassifier, load_dataset
-from dkgzsl.config import KnowledgeConfig, TrainConfig
+from dkgzsl.config import ClosedFormSettings, TrainConfig
 from dkgzsl.data.formats.tables import SemanticTable
 from dkgzsl.errors import ConfigError, InputError, RunError
 from dkgzsl.inference.recognizer import Recognizer
@@ -163,12 +163,12 @@ def test_settings_are_found_by_grid_search() -> None:
 
 def test_parameters_are_the_vocabulary_of_the_command_line() -> None:
     params = ZeroShotClassifier().get_params()
-    assert set(KnowledgeConfig.__dataclass_fields__) <= params.keys()
+    assert set(ClosedFormSettings.__dataclass_fields__) <= params.keys()
     shared = params.keys() & TrainConfig.__dataclass_fields__.keys()
     assert shared >= {"variant", "classifier", "representation", "epochs", "batch_size", "refinement", "device"}
-    defaults = KnowledgeConfig()
-    same = {name for name in KnowledgeConfig.__dataclass_fields__ if params[name] == getattr(defaults, name)}
-    assert KnowledgeConfig.__dataclass_fields__.keys() - same == {"shrinkage", "unit_length"}  # as documented
+    defaults = ClosedFormSettings()
+    same = {name for name in ClosedFormSettings.__dataclass_fields__ if params[name] == getattr(defaults, name)}
+    assert ClosedFormSettings.__dataclass_fields__.keys() - same == {"shrinkage", "unit_length"}  # as documented
     copy = clone(ZeroShotClassifier(ridge=(0.1,), backbone="resnet101"))
     assert copy.ridge == (0.1,)
     assert copy.backbone == "resnet101"
@@ -243,7 +243,7 @@ def test_what_is_saved_is_a_folder_to_predict_with_and_classes_added_there_are_l
 def test_a_run_is_loaded_as_an_estimator(tmp_path: Path) -> None:
     from dkgzsl import train
 
-    knowledge = KnowledgeConfig(
+    knowledge = ClosedFormSettings(
         components=(20,), shrinkage=(0.5,), kernel_width=(0.0,), ridge=(0.1,), episodes="off", fusion="off"
     )
     config = TrainConfig(

@@ -10,8 +10,8 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.held_out import final_of, validation_of
 from dkgzsl.evaluation.protocols import best_on_test, validated
-from dkgzsl.methods.base import Judge, Setting, Task
-from dkgzsl.methods.closed_form.method import KnowledgeMethod
+from dkgzsl.methods.base import Selector, Setting, Task
+from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.methods.peers.eszsl import ESZSL
 from dkgzsl.methods.peers.linear_model import LinearModel
 from dkgzsl.representation.representation import Pooled
@@ -35,9 +35,7 @@ def _with_other_test_images(problem: Problem) -> Problem:
     return replace(problem, features=features, labels=labels)
 
 
-@pytest.mark.parametrize(
-    "method", [KnowledgeMethod(FEW), ESZSL(powers=(-1, 0), scalings=PLAIN)], ids=lambda m: m.name
-)
+@pytest.mark.parametrize("method", [ClosedForm(FEW), ESZSL(powers=(-1, 0), scalings=PLAIN)], ids=lambda m: m.name)
 def test_the_choice_and_the_model_do_not_depend_on_test_images_or_their_labels(method) -> None:
     """Catches a scaler fitted on test features, a score chosen on test, and any other look."""
     problem = world()
@@ -58,8 +56,8 @@ class ScaledOnEverything:
     def __init__(self, problem: Problem) -> None:
         self.scale = float(problem.features.max())
 
-    def explore(self, task: Task, judge: Judge) -> None:
-        judge({}, self.fit(task, {}))
+    def explore(self, task: Task, selector: Selector) -> None:
+        selector({}, self.fit(task, {}))
 
     def fit(self, task: Task, setting: Setting) -> LinearModel:
         scaled = replace(task, features=task.features / self.scale)
@@ -107,14 +105,14 @@ def test_the_test_images_are_scored_once_after_everything_is_chosen(monkeypatch)
     outcome = validated(ESZSL(powers=(-1, 0), scalings=PLAIN), problem, seed=0)
     # generalized and conventional scores of the final model, and nothing after
     assert [i for i, is_test in enumerate(scored) if is_test] == [len(scored) - 2, len(scored) - 1]
-    assert outcome.looks == 4
+    assert outcome.evaluations == 4
 
 
 def test_the_paper_protocol_takes_the_best_of_all_looks_at_the_test_images() -> None:
     problem, method = world(), ESZSL(powers=(-2, -1, 0, 1), scalings=PLAIN)
     figures = []
     outcome = best_on_test(method, problem, seed=0, watch=lambda _, seen, __: figures.append(seen))
-    assert outcome.looks == len(figures) == 16
+    assert outcome.evaluations == len(figures) == 16
     assert outcome.figures.t1 == max(one.t1 for one in figures)
     assert outcome.figures.h == max(one.h for one in figures)
     assert outcome.figures.h_calibrated is None
@@ -128,26 +126,26 @@ def test_looks_are_remembered_across_an_interruption(tmp_path) -> None:
     class Interrupted(Exception):
         pass
 
-    looks = 0
+    evaluations = 0
 
     def interrupt(*_) -> None:
-        nonlocal looks
-        looks += 1
-        if looks == 3:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations == 3:
             raise Interrupted
 
     for protocol in (validated, best_on_test):
-        looks, memory = 0, tmp_path / protocol.__name__
+        evaluations, memory = 0, tmp_path / protocol.__name__
         with pytest.raises(Interrupted):
             protocol(method, problem, seed=0, watch=interrupt, memory=memory)
 
         class Silent(ESZSL):
             """Shows only what was not shown before, as a method that goes on from its checkpoint does."""
 
-            def explore(self, task, judge):
+            def explore(self, task, selector):
                 def skip(setting, model, *, candidate=True):
                     if setting not in SHOWN:
-                        return judge(setting, model)
+                        return selector(setting, model)
                     return 0.0
 
                 super().explore(task, skip)
@@ -156,18 +154,18 @@ def test_looks_are_remembered_across_an_interruption(tmp_path) -> None:
         whole = protocol(method, problem, seed=0)
         assert resumed.setting == whole.setting
         assert resumed.figures == whole.figures
-        assert resumed.looks == whole.looks == 4
+        assert resumed.evaluations == whole.evaluations == 4
 
 
 def test_a_look_that_was_broken_off_spoils_no_later_one(tmp_path) -> None:
     problem, method = world(), ESZSL(powers=(-1, 0), scalings=PLAIN)
     validated(method, problem, seed=0, memory=tmp_path)
-    (file,) = tmp_path.rglob("looks.jsonl")
+    (file,) = tmp_path.rglob("evaluations.jsonl")
     file.write_text(file.read_text()[:-20])
     for _ in range(2):
-        assert validated(method, problem, seed=0, memory=tmp_path).looks == 4
+        assert validated(method, problem, seed=0, memory=tmp_path).evaluations == 4
     file.write_text("{\n")
-    with pytest.raises(RunError, match="looks"):
+    with pytest.raises(RunError, match="evaluations"):
         validated(method, problem, seed=0, memory=tmp_path)
 
 

@@ -144,12 +144,12 @@ def test_a_generator_of_the_true_classes_is_found_to_be_one(copier: Copier) -> N
 
 
 def test_nothing_of_the_training_features_but_their_components_is_used(copier: Copier) -> None:
-    task, examination = final_of(world())
+    task, held_out = final_of(world())
     turned = Task(**{**vars(task), "labels": task.labels.flip(0)})
-    assert measure_synthesis(copier, turned, examination) == measure_synthesis(copier, task, examination)
+    assert measure_synthesis(copier, turned, held_out) == measure_synthesis(copier, task, held_out)
 
 
 def test_one_class_cannot_be_measured(copier: Copier) -> None:
-    task, examination = final_of(world())
+    task, held_out = final_of(world())
     with pytest.raises(DataError, match="fewer than two unseen"):
-        measure_synthesis(copier, Task(**{**vars(task), "unseen": task.unseen[:1]}), examination)
+        measure_synthesis(copier, Task(**{**vars(task), "unseen": task.unseen[:1]}), held_out)

@@ -15,7 +15,7 @@ pytest.importorskip("timm", reason="the extra `images` is not installed")
 pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
-from use.photo_runs import FEW, PhotoRun, photo_run
+from inference.photo_runs import FEW, PhotoRun, photo_run
 
 from dkgzsl.cli.main import main
 from dkgzsl.data.load import load_dataset

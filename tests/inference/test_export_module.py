@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("timm", reason="the extra `images` is not installed")
 
-from use.worlds_of_photos import ATTRIBUTES, KINDS, expected, fitted, photos, recognizer, stored_tokens
+from inference.worlds_of_photos import ATTRIBUTES, KINDS, expected, fitted, photos, recognizer, stored_tokens
 
 from dkgzsl.data.numbers.dataset import number_images, numbers
 from dkgzsl.data.numbers.features import image_features
@@ -98,7 +98,7 @@ def test_vectors_are_enough_where_pooled_features_are_taken() -> None:
 
 def test_what_cannot_be_exported_is_refused() -> None:
     made = recognizer(fitted("test_resnet", ("pooled", "mean")))
-    beside = VisualFeatures(("pooled", "beside"), made.visual.scaling, None)
+    beside = VisualFeatures(("pooled", "extra"), made.visual.scaling, None)
     with pytest.raises(RunError, match="several backbones"):
         recognition_module(replace(made, visual=beside), None)
     other = SimpleNamespace(seen=0, unseen=0, scores=0, conventional_scores=0, save=0, load=0)

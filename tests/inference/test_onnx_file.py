@@ -10,7 +10,7 @@ pytest.importorskip("timm", reason="the extra `images` is not installed")
 pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
-from use.worlds_of_photos import expected, fitted, photos, recognizer
+from inference.worlds_of_photos import expected, fitted, photos, recognizer
 
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.inference.export import onnx_file

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from safetensors import safe_open
-from use.photo_runs import PhotoRun, photo_run
+from inference.photo_runs import PhotoRun, photo_run
 
 from dkgzsl.cli.main import main
 from dkgzsl.errors import ConfigError, RunError

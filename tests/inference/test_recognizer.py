@@ -16,9 +16,9 @@ from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.inference.versions import save_version
 from dkgzsl.methods.base import Method
 from dkgzsl.methods.closed_form.few_shot import SPREAD, PhotoMeans, posterior
-from dkgzsl.methods.closed_form.method import KnowledgeMethod
-from dkgzsl.methods.closed_form.softmax import KnowledgeSoftmaxMethod
-from dkgzsl.methods.dkgzsl.method import PaperMethod
+from dkgzsl.methods.closed_form.method import ClosedForm
+from dkgzsl.methods.closed_form.softmax import ClosedFormSoftmax
+from dkgzsl.methods.dkgzsl.method import DKGZSL
 from dkgzsl.methods.peers.eszsl import ESZSL
 from dkgzsl.runs.evaluation import evaluate
 from dkgzsl.runs.model_record import RecognitionRecord
@@ -60,7 +60,7 @@ def recognizer(problem: Problem, method: Method, setting: dict) -> Recognizer:
 
 
 def knowledge(problem: Problem, **changes) -> Recognizer:
-    return recognizer(problem, KnowledgeMethod(FEW), {**SETTING, **changes})
+    return recognizer(problem, ClosedForm(FEW), {**SETTING, **changes})
 
 
 @pytest.mark.parametrize("changes", [{}, {"uncertainty": True}, {"episodes": "weights", "fusion": True}], ids=str)
@@ -79,8 +79,8 @@ LONGER = replace(QUICK, per_class=40, epochs=10)
 ADVERSARIAL = {"epochs": 90, "classifier_epochs": 30}
 
 
-def paper() -> PaperMethod:
-    return PaperMethod(SMALL, replace(LONGER, epochs=30), epochs=90, batch_size=64)
+def paper() -> DKGZSL:
+    return DKGZSL(SMALL, replace(LONGER, epochs=30), epochs=90, batch_size=64)
 
 
 def joined(early: Recognizer, problem: Problem) -> Recognizer:
@@ -97,7 +97,7 @@ def joined(early: Recognizer, problem: Problem) -> Recognizer:
 
 def test_the_softmax_form_adds_classes_and_keeps_the_rows_it_has() -> None:
     problem = world()
-    method = KnowledgeSoftmaxMethod(KnowledgeMethod(FEW), LONGER)
+    method = ClosedFormSoftmax(ClosedForm(FEW), LONGER)
     early = recognizer(without_last(problem, 1), method, SETTING)
     added = joined(early, problem)
     before, after = early.model.generalized, added.model.generalized

@@ -16,7 +16,7 @@ from dkgzsl.evaluation.held_out import final_of
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.inference.synthesis import Synthesized, synthesize
 from dkgzsl.methods.base import Method
-from dkgzsl.methods.closed_form.method import KnowledgeMethod
+from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.methods.peers.eszsl import ESZSL
 from dkgzsl.runs.model_record import RecognitionRecord
 from worlds import FEW, world
@@ -38,7 +38,7 @@ def problem() -> Problem:
 
 @pytest.fixture(scope="module")
 def run(problem: Problem, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_of(KnowledgeMethod(FEW), tmp_path_factory.mktemp("runs") / "run", problem)
+    return run_of(ClosedForm(FEW), tmp_path_factory.mktemp("runs") / "run", problem)
 
 
 def means(made: Synthesized) -> np.ndarray:

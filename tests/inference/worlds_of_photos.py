@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dkgzsl.config import KnowledgeConfig, RefinementConfig
+from dkgzsl.config import ClosedFormSettings, RefinementConfig
 from dkgzsl.evaluation.calibration import Calibration, fit
 from dkgzsl.features.backbones import Backbone, build_backbone
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Model, Task
-from dkgzsl.methods.closed_form.method import KnowledgeMethod
-from dkgzsl.methods.closed_form.softmax import KnowledgeSoftmaxMethod
-from dkgzsl.methods.dkgzsl.method import PaperMethod
+from dkgzsl.methods.closed_form.method import ClosedForm
+from dkgzsl.methods.closed_form.softmax import ClosedFormSoftmax
+from dkgzsl.methods.dkgzsl.method import DKGZSL
 from dkgzsl.representation.blocks import Block, VisualFeatures, fit_visual, read_store
 from dkgzsl.representation.sovr import Refiner, Shape
 from dkgzsl.runs.model_record import RecognitionRecord, SemanticsRecord
@@ -93,16 +93,16 @@ def fitted(name: str, blocks: tuple[Block, ...] = ("pooled",), kind: str = "dens
 
 def _model(task: Task, kind: str) -> Model:
     if kind == "paper":
-        method = PaperMethod(SMALL, QUICK, epochs=1, batch_size=16)
+        method = DKGZSL(SMALL, QUICK, epochs=1, batch_size=16)
         return method.fit(task, {"epochs": 1, "classifier_epochs": 2})
-    config = KnowledgeConfig(components=(16,), shrinkage=(0.5,))
+    config = ClosedFormSettings(components=(16,), shrinkage=(0.5,))
     if kind == "plain":
-        config = KnowledgeConfig(components=(16,), shrinkage=(0.5,), square_root="off", unit_length="off")
-    knowledge = KnowledgeMethod(config)
+        config = ClosedFormSettings(components=(16,), shrinkage=(0.5,), square_root="off", unit_length="off")
+    knowledge = ClosedForm(config)
     setting = {**SETTING, "uncertainty": kind in ("uncertain", "plain"), "balance": kind == "balanced"}
     setting["feature_kernel_width"] = 2.0 if kind == "kernel" else 0.0
     if kind == "softmax":
-        return KnowledgeSoftmaxMethod(knowledge, QUICK).fit(task, setting)
+        return ClosedFormSoftmax(knowledge, QUICK).fit(task, setting)
     return knowledge.fit(task, setting)
 
 

@@ -12,9 +12,9 @@ from dkgzsl.evaluation.held_out import final_of
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.methods import registry
 from dkgzsl.methods.base import Generator, Method, Model, Setting
-from dkgzsl.methods.closed_form.method import KnowledgeMethod
-from dkgzsl.methods.closed_form.softmax import KnowledgeSoftmaxMethod
-from dkgzsl.methods.dkgzsl.method import PaperMethod
+from dkgzsl.methods.closed_form.method import ClosedForm
+from dkgzsl.methods.closed_form.softmax import ClosedFormSoftmax
+from dkgzsl.methods.dkgzsl.method import DKGZSL
 from dkgzsl.methods.peers.ale import ALE
 from dkgzsl.methods.peers.aligned_autoencoders import Widths
 from dkgzsl.methods.peers.cada_vae import CADAVAE
@@ -37,8 +37,8 @@ TINY: dict[str, Any] = {
     "precision": "float32",
 }
 METHODS: dict[str, Callable[[], Method]] = {
-    "dkgzsl": lambda: KnowledgeMethod(FEW),
-    "dkgzsl-softmax": lambda: KnowledgeSoftmaxMethod(KnowledgeMethod(FEW), QUICK),
+    "dkgzsl": lambda: ClosedForm(FEW),
+    "dkgzsl-softmax": lambda: ClosedFormSoftmax(ClosedForm(FEW), QUICK),
     "eszsl": lambda: ESZSL(powers=(-1, 0)),
     "sae": lambda: SAE(powers=(0, 2)),
     "ridge": lambda: RidgePrototype(powers=(-1,)),
@@ -62,7 +62,7 @@ METHODS: dict[str, Callable[[], Method]] = {
         softmax_epochs=6,
     ),
     "clip": CLIP,
-    "paper": lambda: PaperMethod(SMALL, QUICK, epochs=20, batch_size=16),
+    "paper": lambda: DKGZSL(SMALL, QUICK, epochs=20, batch_size=16),
 }
 
 
@@ -76,7 +76,7 @@ def world_of(method: Method) -> Problem:
 
 
 class Notes:
-    """A judge that writes down what it is shown."""
+    """A selector that writes down what it is shown."""
 
     def __init__(self) -> None:
         self.shown: list[tuple[Setting, torch.Tensor]] = []
@@ -103,11 +103,11 @@ def test_beats_chance_and_keeps_the_contract(method: Method, outcome: Outcome, t
     assert outcome.figures.t1 is not None
     assert outcome.figures.t1 > 1.5 / len(problem.unseen_classes)
 
-    model, (_, examination) = outcome.model, final_of(problem)
-    scores = model.scores(examination.features)
-    assert scores.shape == (len(examination.labels), len(problem.class_names))
+    model, (_, held_out) = outcome.model, final_of(problem)
+    scores = model.scores(held_out.features)
+    assert scores.shape == (len(held_out.labels), len(problem.class_names))
     assert scores.isfinite().all()
-    conventional = model.conventional_scores(examination.features)
+    conventional = model.conventional_scores(held_out.features)
     unseen = torch.from_numpy(problem.unseen_classes)
     assert conventional[:, unseen].isfinite().all()
     assert conventional[:, torch.from_numpy(problem.seen_classes)].isneginf().all()
@@ -115,8 +115,8 @@ def test_beats_chance_and_keeps_the_contract(method: Method, outcome: Outcome, t
 
     write_model(tmp_path / "model.safetensors", model.save())
     again = registry.load_model(read_model(tmp_path / "model.safetensors"))
-    torch.testing.assert_close(again.scores(examination.features), scores, atol=1e-3, rtol=1e-4)
-    again_conventional = again.conventional_scores(examination.features)
+    torch.testing.assert_close(again.scores(held_out.features), scores, atol=1e-3, rtol=1e-4)
+    again_conventional = again.conventional_scores(held_out.features)
     torch.testing.assert_close(again_conventional, conventional, atol=1e-3, rtol=1e-4)
 
 

@@ -225,15 +225,15 @@ def test_class_norm_starts_as_its_paper_says_and_scores_by_scaled_cosine() -> No
     last = network[6].weight.detach()
     assert float(last.var()) == pytest.approx(1 / (64 * 50), rel=0.1)
     assert float(last.abs().max()) <= (3 / (64 * 50)) ** 0.5
-    task, examination = final_of(world())
+    task, held_out = final_of(world())
     method = ClassNorm(epochs=2, hidden=32, batch_size=64, factors=(1.0, 0.9))
     model = method.fit(task, {"scaling": "none", "epochs": 2, "factor": 0.9})
     full = method.fit(task, {"scaling": "none", "epochs": 2, "factor": 1.0})
     lengths = torch.ones(16)
     lengths[task.seen] = 0.9
     torch.testing.assert_close(model.weights.norm(dim=0), 25 * lengths)
-    scores = full.scores(examination.features)
-    cosines = torch.nn.functional.cosine_similarity(examination.features[:, None], full.weights.T[None], dim=-1)
+    scores = full.scores(held_out.features)
+    cosines = torch.nn.functional.cosine_similarity(held_out.features[:, None], full.weights.T[None], dim=-1)
     torch.testing.assert_close(scores, 25 * cosines, atol=1e-4, rtol=1e-4)
 
 
@@ -245,10 +245,10 @@ def test_signed_features_are_explored_without_their_square_root(name: str) -> No
     makers = {m.name: m for m in (ESZSL, SAE, RidgePrototype, GFZSL, ALE, ClassNorm)}
     tried = set()
 
-    def judge(setting, model, *, candidate=True):
+    def selector(setting, model, *, candidate=True):
         tried.add(setting["scaling"])
         return 0.0
 
-    makers[name](**quick).explore(signed, judge)
+    makers[name](**quick).explore(signed, selector)
     assert {"none", "min-max"} <= tried
     assert "square-root" not in tried

@@ -11,7 +11,7 @@ from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.held_out import final_of
 from dkgzsl.methods import registry
 from dkgzsl.methods.base import Method, SavedModel, Task
-from dkgzsl.methods.dkgzsl.method import PaperMethod
+from dkgzsl.methods.dkgzsl.method import DKGZSL
 from dkgzsl.methods.peers.eszsl import ESZSL
 from dkgzsl.methods.registry import MethodInfo, load_model, make_method, method_info, method_names
 from worlds import world
@@ -68,8 +68,8 @@ def test_every_method_is_made_by_its_name(name: str) -> None:
 
 def test_published_settings_go_by_the_data_set() -> None:
     of_numbers, of_cub = make_method("paper", dataset="numbers"), make_method("paper", dataset="CUB")
-    assert isinstance(of_numbers, PaperMethod)
-    assert isinstance(of_cub, PaperMethod)
+    assert isinstance(of_numbers, DKGZSL)
+    assert isinstance(of_cub, DKGZSL)
     assert (of_numbers.epochs, of_cub.epochs) == (20, 500)
 
 

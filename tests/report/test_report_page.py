@@ -146,12 +146,12 @@ def test_every_number_has_its_provenance(run) -> None:
         "att, 8 numbers a class",
     ):
         assert expected in said
-    looks = sum(detail["looks"] for detail in result["seeds_detail"])
+    evaluations = sum(detail["evaluations"] for detail in result["seeds_detail"])
     if result["protocol"] == "paper":
-        assert f"looked at {looks} times" in said
+        assert f"scored {evaluations} times" in said
         assert "Not a forecast." in said
     else:
-        assert f"{looks} models were compared on validation images; the test images were scored once" in said
+        assert f"{evaluations} models were compared on validation images; the test images were scored once" in said
         assert "Not a forecast" not in said
 
 
@@ -325,7 +325,7 @@ def test_photos_are_in_the_page_where_they_are_found(photographed) -> None:
     whole = Page(render_run(content))
     pictures = whole.all("img")
     assert all(picture["src"].startswith("data:image/jpeg;base64,") for picture in pictures)
-    assert "where beak <long> looks" in " ".join(picture["alt"] for picture in pictures)
+    assert "where beak <long> lies" in " ".join(picture["alt"] for picture in pictures)
     gallery = whole.text.split("Classes it had never seen")[1].split("The figures")[0]
     assert len(re.findall("[✓✗]", gallery)) == 4
     damaged, *_, lost = files

@@ -12,7 +12,7 @@ from dkgzsl.config import RefinementConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.protocols import validated
-from dkgzsl.methods.closed_form.method import KnowledgeMethod
+from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.representation.representation import Pooled, representations
 from formats.files import write_feature_map
 from formats.toy import Toy
@@ -74,12 +74,12 @@ def test_the_best_representation_is_chosen_on_validation_classes() -> None:
     tokens[:, 0] = np.random.default_rng(1).random(tokens[:, 0].shape)
     blind = replace(problem, features=tokens)
     choice = representations(["pooled", "mean"], CONFIG, seed=0)
-    outcome = validated(KnowledgeMethod(FEW), blind, seed=0, representations=choice)
+    outcome = validated(ClosedForm(FEW), blind, seed=0, representations=choice)
     assert outcome.representation == "mean"
     assert outcome.figures.t1 > 0.7
-    alone = validated(KnowledgeMethod(FEW), blind, seed=0, representations=choice[1:])
+    alone = validated(ClosedForm(FEW), blind, seed=0, representations=choice[1:])
     assert outcome.figures == alone.figures
-    assert outcome.looks == 2 * alone.looks
+    assert outcome.evaluations == 2 * alone.evaluations
 
 
 def test_names_are_checked() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dkgzsl.cli.main import main
-from dkgzsl.config import KnowledgeConfig, TrainConfig
+from dkgzsl.config import ClosedFormSettings, TrainConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError, DkgzslError, RunError
 from dkgzsl.runs import plan as planning
@@ -21,7 +21,7 @@ from dkgzsl.runs.progress import Reporter
 from dkgzsl.runs.training import run_plan, train
 from worlds import FEW, arrays, world, world_folder
 
-QUICK = KnowledgeConfig(
+QUICK = ClosedFormSettings(
     components=(20,), shrinkage=(0.5,), kernel_width=(0.0,), ridge=(0.1,), episodes="off", fusion="off"
 )
 
@@ -88,7 +88,7 @@ def test_figures_without_test_images_are_null(monkeypatch, tmp_path) -> None:
 
 def test_numbers_that_no_computation_takes() -> None:
     with pytest.raises(ConfigError, match="finite"):
-        KnowledgeConfig(ridge=(float("inf"),))
+        ClosedFormSettings(ridge=(float("inf"),))
     with pytest.raises(ConfigError, match="first_seed"):
         TrainConfig(name="world", first_seed=2**63)
     with pytest.raises(ConfigError, match="at least one"):
@@ -99,7 +99,7 @@ def test_numbers_that_no_computation_takes() -> None:
     ("made", "expected"),
     [
         ("TrainConfig(variant='papr')", "did you mean 'paper'"),
-        ("KnowledgeConfig(episodes='of')", "knowledge.episodes"),
+        ("ClosedFormSettings(episodes='of')", "knowledge.episodes"),
     ],
 )
 def test_python_knows_the_choices_that_the_command_line_has(made, expected) -> None:
@@ -278,5 +278,7 @@ def test_a_demanded_option_holds_for_the_softmax_and_its_look_counts(monkeypatch
     (seed,) = trained.details["seeds_detail"]
     assert seed["setting"]["fusion"] is True
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert seed["looks"] == sum(line["event"] == "look" for line in lines)
-    assert sum(line["setting"].get("classifier") == "softmax" for line in lines if line["event"] == "look") == 1
+    assert seed["evaluations"] == sum(line["event"] == "evaluation" for line in lines)
+    assert (
+        sum(line["setting"].get("classifier") == "softmax" for line in lines if line["event"] == "evaluation") == 1
+    )

@@ -94,46 +94,46 @@ def build(session: Session, reader: PhotoReader) -> Any:
             save = gradio.Button("Save as a new version of the run")
             said = gradio.HTML(classes_html(session))
 
-        def judged(current: Session, photos: Photos | None, bias: float) -> tuple[str, str]:
+        def scored(current: Session, photos: Photos | None, bias: float) -> tuple[str, str]:
             if photos is None:
                 return "", ""
             tried = current.attempt(photos, reader.grid, bias=bias)
             return answer_html(tried), change_html(tried, bias) if bias else ""
 
-        @_told(gradio)
+        @_errors_shown(gradio)
         def read(path: str | None, bias: float, state: Session | None) -> tuple[Photos | None, str, str]:
             photos = None if path is None else read_one(reader, Path(path))
-            return photos, *judged(state or session, photos, bias)
+            return photos, *scored(state or session, photos, bias)
 
-        @_told(gradio)
+        @_errors_shown(gradio)
         def again(photos: Photos | None, bias: float, state: Session | None) -> tuple[str, str]:
-            return judged(state or session, photos, bias)
+            return scored(state or session, photos, bias)
 
-        @_told(gradio)
+        @_errors_shown(gradio)
         def look_up(name: str | None, state: Session | None) -> str:
             return class_html(state or session, name) if name else ""
 
         def after(current: Session, photos: Photos | None, bias: float) -> tuple[Any, ...]:
             names = gradio.update(choices=list(current.recognizer.known_names))
             about = classes_html(current)
-            return current, about, about, names, names, *judged(current, photos, bias)
+            return current, about, about, names, names, *scored(current, photos, bias)
 
-        @_told(gradio)
+        @_errors_shown(gradio)
         def by_text(name: str, text: str, photos: Any, bias: float, state: Session | None) -> tuple[Any, ...]:
             return after((state or session).with_text(name, text), photos, bias)
 
-        @_told(gradio)
+        @_errors_shown(gradio)
         def by_values(
             name: str, picked: list[str], photos: Any, bias: float, state: Session | None, *values: float
         ) -> tuple[Any, ...]:
             said = {column: value for column, value in zip(columns, values, strict=True) if column in picked}
             return after((state or session).with_values(name, said), photos, bias)
 
-        @_told(gradio)
+        @_errors_shown(gradio)
         def keep(photos: Any, bias: float, state: Session | None) -> tuple[Any, ...]:
             return after((state or session).saved(), photos, bias)
 
-        @_told(gradio)
+        @_errors_shown(gradio)
         def start_from(name: str | None, state: Session | None) -> list[Any]:
             if not name:
                 return [gradio.skip()] * (1 + len(columns))
@@ -179,7 +179,7 @@ def _attribute_sliders(
     return picked, sliders, gradio.Button("Add by its attributes", visible=bool(columns))
 
 
-def _told(gradio: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _errors_shown(gradio: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Mistakes of a visitor are said on the page, as the command line says them."""
 
     def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -107,10 +107,10 @@ def _picture(tried: Tried) -> str:
         )
     else:
         drawn, text = Image.fromarray(tried.pixels), "The image as the model saw it"
-    looks = " ".join(
+    css_classes = " ".join(
         word for word, holds in (("strip", attends), ("small", tried.pixels.shape[0] < _SMALL)) if holds
     )
-    picture = f'<img class="{looks}" src="{data_address(drawn)}" alt="{text}: {said}">'
+    picture = f'<img class="{css_classes}" src="{data_address(drawn)}" alt="{text}: {said}">'
     return f"<p>{text}</p><div class=scroll>{picture}</div>"
 
 

@@ -87,7 +87,7 @@ def run_cell(cell: Cell, problem: Problem, representation: Representation, *, de
         "validation": None if outcome.validation is None else asdict(outcome.validation),
         "setting": dict(outcome.setting),
         "constant": outcome.constant,
-        "looks": outcome.looks,
+        "evaluations": outcome.evaluations,
         "split_sha256": split_hash(problem),
         "seconds": round(seconds, 2),
         "draws": {name: drawn[name] for name in DRAWN if name in drawn},

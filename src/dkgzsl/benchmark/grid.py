@@ -21,7 +21,7 @@ from dkgzsl.methods.registry import method_info, method_names
 from dkgzsl.representation.representation import learns, representations
 
 Done = Callable[[Cell, dict[str, Any]], None]
-"""Told of each cell when it is done or has failed."""
+"""Called with each cell when it is done or has failed."""
 
 
 def cells_of(config: BenchmarkConfig) -> list[Cell]:
@@ -136,15 +136,15 @@ def _grouped(cells: Iterable[Cell]) -> list[list[Cell]]:
 
 def _run_parallel(shares: Sequence[_Share], jobs: int, folder: Path, done: Done) -> None:
     context = multiprocessing.get_context("spawn")
-    told: set[Cell] = set()
+    reported: set[Cell] = set()
 
     def tell() -> None:
         for share in shares:
             for cell in share.cells:
-                if cell not in told and (folder / f"{cell.slug}.json").is_file():
+                if cell not in reported and (folder / f"{cell.slug}.json").is_file():
                     record = read_cell(folder, cell)
                     if record is not None and "error" not in record:
-                        told.add(cell)
+                        reported.add(cell)
                         done(cell, record)
 
     with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
@@ -160,7 +160,7 @@ def _run_parallel(shares: Sequence[_Share], jobs: int, folder: Path, done: Done)
             raise
     for share in shares:
         for cell in share.cells:
-            if cell not in told:
+            if cell not in reported:
                 done(cell, read_cell(folder, cell) or {})
 
 

@@ -16,7 +16,7 @@ from dkgzsl.runs.training import train
 
 PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
 _FIGURES: Final = ("t1", "u", "s", "h")
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _own_table(preset: Preset) -> list[Published]:
     ]
 
 
-def reproduce(config: ReproduceConfig, *, say: Say = print) -> Reproduced:
+def reproduce(config: ReproduceConfig, *, log: Log = print) -> Reproduced:
     """Run every published line whose data is here, under both protocols; runs that are done are kept.
 
     Raises:
@@ -128,7 +128,7 @@ def reproduce(config: ReproduceConfig, *, say: Say = print) -> Reproduced:
         measured: dict[str, Mapping[str, Any]] = {}
         reason = None
         for protocol in PROTOCOLS:
-            say(f"{line.method} on {line.dataset}, {line.backbone}, {line.semantics}: protocol {protocol}")
+            log(f"{line.method} on {line.dataset}, {line.backbone}, {line.semantics}: protocol {protocol}")
             try:
                 run = _own if line.method == "paper" else _peer
                 measured[protocol] = run(config, line, protocol, folder)

@@ -32,14 +32,14 @@ class Benchmarked:
 
 
 def benchmark(
-    config: BenchmarkConfig, *, cells: Sequence[Cell] | None = None, told: Done | None = None
+    config: BenchmarkConfig, *, cells: Sequence[Cell] | None = None, on_cell: Done | None = None
 ) -> Benchmarked:
     """Do what is not done yet, write the table.
 
     Args:
         config: the settings; see `BenchmarkConfig`.
         cells: `cells_of(config)`, where they are at hand.
-        told: told of each cell.
+        on_cell: called with each cell.
 
     Raises:
         ConfigError: unknown methods, semantics or representations.
@@ -49,7 +49,7 @@ def benchmark(
     cells = cells_of(config) if cells is None else cells
     folder = Path(config.out) if config.out else _fresh()
     begin(folder, config)
-    records = run_cells(config, cells, folder / "cells", told or (lambda *_: None))
+    records = run_cells(config, cells, folder / "cells", on_cell or (lambda *_: None))
     rows, failed = rows_of(cells, records)
     write(folder, "table.json", json.dumps({"rows": rows, "failed": failed}, indent=1, ensure_ascii=False) + "\n")
     write(folder, "table.csv", as_csv(rows))

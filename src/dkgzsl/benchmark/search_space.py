@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-from dkgzsl.config import AdversarialConfig, ClassifierConfig, KnowledgeConfig, TrainConfig
-from dkgzsl.evaluation.held_out import Examination
-from dkgzsl.evaluation.selection import ValidationJudge
+from dkgzsl.config import AdversarialConfig, ClassifierConfig, ClosedFormSettings, TrainConfig
+from dkgzsl.evaluation.held_out import HeldOut
+from dkgzsl.evaluation.selection import ValidationSelector
 from dkgzsl.methods.base import Model, Setting, Task
-from dkgzsl.methods.closed_form.method import KnowledgeMethod
+from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.runs.plan import Plan
 from dkgzsl.runs.training import make_method
 
@@ -137,7 +137,7 @@ def settings_of(plan: Plan, values: Values) -> TrainConfig:
             sections[section][key] = (value,)
         elif section in sections:
             sections[section][key] = value
-    knowledge: KnowledgeConfig = replace(config.knowledge, **sections["knowledge"])
+    knowledge: ClosedFormSettings = replace(config.knowledge, **sections["knowledge"])
     adversarial: AdversarialConfig = replace(config.adversarial, **sections["adversarial"])
     softmax: ClassifierConfig = replace(config.softmax, **sections["softmax"])
     return replace(config, knowledge=knowledge, adversarial=adversarial, softmax=softmax)
@@ -148,30 +148,30 @@ def _value(config: TrainConfig, name: str) -> Any:
     return getattr(getattr(config, section), key)
 
 
-class Looker:
-    """Fits and judges trials of one plan on validation images; what trials share is kept.
+class TrialRunner:
+    """Fits and selectors trials of one plan on validation images; what trials share is kept.
 
     Args:
         plan: what is searched.
         seed: of what is learned.
-        cut: gives a representation's task and examination, the same each time.
+        cut: gives a representation's task and held_out, the same each time.
     """
 
-    def __init__(self, plan: Plan, seed: int, cut: Callable[[str], tuple[Task, Examination]]) -> None:
+    def __init__(self, plan: Plan, seed: int, cut: Callable[[str], tuple[Task, HeldOut]]) -> None:
         self.plan, self.seed, self.cut = plan, seed, cut
         self._fitters: dict[tuple[str, int], Callable[[Setting], Model]] = {}
 
-    def __call__(self, values: Values) -> ValidationJudge:
-        """The judge that saw all that `train` would show it under these settings."""
+    def __call__(self, values: Values) -> ValidationSelector:
+        """The selector that saw all that `train` would show it under these settings."""
         config = settings_of(self.plan, values)
         assert config.representation is not None, "the plan fills it"
         [representation] = config.representation
-        task, examination = self.cut(representation)
-        judge = ValidationJudge(examination, None, None, representation)
+        task, held_out = self.cut(representation)
+        selector = ValidationSelector(held_out, None, None, representation)
         method = make_method(replace(self.plan, config=config), self.seed)
-        if not isinstance(method, KnowledgeMethod):
-            method.explore(task, judge)
-            return judge
+        if not isinstance(method, ClosedForm):
+            method.explore(task, selector)
+            return selector
         knowledge = config.knowledge
         [components] = knowledge.components
         key = (representation, components)
@@ -189,5 +189,5 @@ class Looker:
             "episodes": knowledge.episodes,
             "fusion": False,
         }
-        judge(setting, self._fitters[key](setting))
-        return judge
+        selector(setting, self._fitters[key](setting))
+        return selector

@@ -1,4 +1,4 @@
-"""A search by Optuna for settings on a user's own data, judged on validation classes only.
+"""A search by Optuna for settings on a user's own data, scored on validation classes only.
 
 Each trial's sampler is seeded by the search's seed and the number of trials done, so that a search that was broken
 off goes on as if it had not been. The journal is a file of JSON lines.
@@ -21,10 +21,10 @@ import numpy as np
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dkgzsl.benchmark.run import write
-from dkgzsl.benchmark.search_space import Looker, Values, settings_of, space_of, start_of
+from dkgzsl.benchmark.search_space import TrialRunner, Values, settings_of, space_of, start_of
 from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.evaluation.held_out import Examination, validation_of
+from dkgzsl.evaluation.held_out import HeldOut, validation_of
 from dkgzsl.methods.base import Task
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.plan import Plan, make_plan
@@ -76,15 +76,15 @@ class Tuned:
 def tune(
     config: TuneConfig,
     *,
-    told: Callable[[TrialRecord, float | None], None] | None = None,
-    begun: Callable[[Plan, int], None] | None = None,
+    on_trial: Callable[[TrialRecord, float | None], None] | None = None,
+    on_begin: Callable[[Plan, int], None] | None = None,
 ) -> Tuned:
     """Search until `trials` are done or the minutes are over.
 
     Args:
         config: the settings; see `TuneConfig`.
-        told: told of each trial, and of the best score so far.
-        begun: told of the plan and of how many trials the folder holds, before the first one.
+        on_trial: called with each trial, and of the best score so far.
+        on_begin: called with the plan and of how many trials the folder holds, before the first one.
 
     Raises:
         ConfigError: Optuna is missing, settings that clash, or no trial could be fitted.
@@ -99,10 +99,10 @@ def tune(
     _begin(folder, plan, config.seed)
     study = _study(optuna, folder)
     space = space_of(plan)
-    looker = Looker(plan, config.seed, _cuts(plan, config.seed))
+    runner = TrialRunner(plan, config.seed, _cuts(plan, config.seed))
     done = _records(optuna, study)
-    if begun is not None:
-        begun(plan, len(done))
+    if on_begin is not None:
+        on_begin(plan, len(done))
     end = time.monotonic() + 60 * config.minutes if config.minutes else None
     while len(done) < config.trials and (end is None or time.monotonic() < end):
         study.sampler = _sampler(optuna, config.seed, len(done))
@@ -110,14 +110,14 @@ def tune(
             study.enqueue_trial(start_of(plan, space), skip_if_exists=False)
         trial = study.ask()
         values = {name: one.suggest(trial, name) for name, one in space.items()}
-        record = _look(looker, len(done), values)
+        record = _look(runner, len(done), values)
         trial.set_user_attr("record", json.loads(json.dumps(asdict(record))))
         study.tell(trial, record.score, state=None if record.score is not None else optuna.trial.TrialState.FAIL)
         done.append(record)
         best = _best(done)
         _write(folder, plan, done, best)
-        if told is not None:
-            told(record, None if best is None else best.score)
+        if on_trial is not None:
+            on_trial(record, None if best is None else best.score)
     best = _best(done)
     if best is None:
         why = next((one.error for one in done if one.error), "the time was over before the first one")
@@ -191,12 +191,12 @@ def _sampler(optuna: Any, seed: int, done: int) -> Any:
     return optuna.samplers.TPESampler(seed=drawn, n_startup_trials=_STARTUP)
 
 
-def _cuts(plan: Plan, seed: int) -> Callable[[str], tuple[Task, Examination]]:
-    """Task and examination by representation, each made once."""
+def _cuts(plan: Plan, seed: int) -> Callable[[str], tuple[Task, HeldOut]]:
+    """Task and held_out by representation, each made once."""
     ways = {one.name: one for one in plan.representations(seed)}
-    made: dict[str, tuple[Task, Examination]] = {}
+    made: dict[str, tuple[Task, HeldOut]] = {}
 
-    def cut(name: str) -> tuple[Task, Examination]:
+    def cut(name: str) -> tuple[Task, HeldOut]:
         if name not in made:
             made[name] = validation_of(plan.problem, seed, ways[name])
         return made[name]
@@ -204,18 +204,18 @@ def _cuts(plan: Plan, seed: int) -> Callable[[str], tuple[Task, Examination]]:
     return cut
 
 
-def _look(looker: Looker, number: int, values: Values) -> TrialRecord:
+def _look(runner: TrialRunner, number: int, values: Values) -> TrialRecord:
     start = time.monotonic()
     try:
-        judge = looker(values)
+        selector = runner(values)
     except (LinAlgError, RunError) as error:  # no solution, or the training diverged: a bad setting
         message = str(error).splitlines()[0]
         return TrialRecord(number, values, None, {}, time.monotonic() - start, message)
     seconds = time.monotonic() - start
-    if judge.best is None:
+    if selector.best is None:
         return TrialRecord(number, values, None, {}, seconds, "the scores are no numbers")
-    figures = {name: getattr(judge.best.figures, name) for name in _FIGURES}
-    return TrialRecord(number, values, judge.worth_of_best, figures, seconds, None)
+    figures = {name: getattr(selector.best.figures, name) for name in _FIGURES}
+    return TrialRecord(number, values, selector.worth_of_best, figures, seconds, None)
 
 
 def _records(optuna: Any, study: Any) -> list[TrialRecord]:

@@ -14,7 +14,7 @@ from dkgzsl.errors import ConfigError
 
 @dataclass(frozen=True)
 class Config:
-    """Draw where a run's refinement looks on photos: its strongest attributes by name, and saliency."""
+    """Draw where a run's refinement attends to on photos: its strongest attributes by name, and saliency."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, of a run on region features."""

@@ -28,18 +28,18 @@ def run(config: Config) -> None:
         return
     reporter = Reporter()
 
-    def told(cell: Cell, record: dict[str, Any]) -> None:
+    def on_cell(cell: Cell, record: dict[str, Any]) -> None:
         name = f"{cell.method} on {record.get('name', cell.dataset)} ({cell.semantics}, seed {cell.seed})"
         if "error" in record:
-            reporter.say(f"failed: {name}: {record['error']}")
+            reporter.log(f"failed: {name}: {record['error']}")
         reporter.advance(note=f"{name}, {record.get('seconds', 0):.0f} s")
 
     try:
         with reporter:
             reporter.stage("cells", len(cells))
-            found = benchmark(config, cells=cells, told=told)
+            found = benchmark(config, cells=cells, on_cell=on_cell)
     except KeyboardInterrupt:
-        reporter.say("what is done is kept: the same command with the same --out goes on")
+        reporter.log("what is done is kept: the same command with the same --out goes on")
         raise
     if config.json:
         print(json.dumps({"rows": found.rows, "failed": found.failed, "out": str(found.folder)}))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Look for leaks, off-by-ones, NaN and other traps in a data set; exit code 2 where there are errors."""
+    """Evaluation for leaks, off-by-ones, NaN and other traps in a data set; exit code 2 where there are errors."""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_FOLDER")]
     """Data set by name, a folder in the xlsa17 layout, a feature map file, or an imported problem."""
@@ -38,9 +38,9 @@ def run(config: Config) -> None:
         DataError: there is no such data set, a file cannot be read, or a finding is an error.
     """
     from dkgzsl.data.doctor import examine
-    from dkgzsl.data.load import read_without_judging
+    from dkgzsl.data.load import read_unchecked
 
-    raw = read_without_judging(
+    raw = read_unchecked(
         config.name, data_root=config.data_root, features=config.features, semantics=config.semantics
     )
     findings = examine(raw)

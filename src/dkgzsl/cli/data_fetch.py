@@ -34,7 +34,7 @@ class Config:
     json: bool = False
     """Print one JSON object on standard output."""
     dry_run: bool = False
-    """Say what would be fetched, with size and terms, and stop."""
+    """Log what would be fetched, with size and terms, and stop."""
 
 
 def run(config: Config) -> None:
@@ -51,10 +51,10 @@ def run(config: Config) -> None:
     source = find_source(config.name, config.what)
     plan = plan_fetch(source, data_root(config.data_root), address=config.source)
     origin = None
-    with _terminal() as (say, bar):
-        say(_description(plan))
+    with _terminal() as (log, bar):
+        log(_description(plan))
         if not config.dry_run:
-            origin = fetch(plan, downloading=bar("downloading"), unpacking=bar("unpacking"), say=say)
+            origin = fetch(plan, downloading=bar("downloading"), unpacking=bar("unpacking"), log=log)
     if config.json:
         print(_as_json(plan, origin, config.dry_run, time.perf_counter() - began))
     else:
@@ -143,7 +143,7 @@ def _terminal() -> Iterator[tuple[Callable[[str], None], Callable[[str], Progres
         disable=not console.is_terminal,
     )
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def bar(title: str) -> Progress:
@@ -157,4 +157,4 @@ def _terminal() -> Iterator[tuple[Callable[[str], None], Callable[[str], Progres
         return report
 
     with bars:
-        yield say, bar
+        yield log, bar

@@ -77,9 +77,9 @@ def _provenance(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[s
         f"{result['seconds']:.0f} s"
     ]
     if result["protocol"] == "paper":
-        looks = sum(seed["looks_at_test"] for seed in details["seeds_detail"])
+        evaluations = sum(seed["test_evaluations"] for seed in details["seeds_detail"])
         lines.append(
-            f"chosen on the test images, which were looked at {looks} times: only to compare with printed tables"
+            f"chosen on the test images, which were scored {evaluations} times: only to compare with printed tables"
         )
     if len(seeds) == 1:
         spread = details["seeds_detail"][0]["spread_over_classes"]

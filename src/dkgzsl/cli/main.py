@@ -16,7 +16,7 @@ VERBS = {
     "train": ("train on a data set and score it: the main job", "dkgzsl.cli.train"),
     "evaluate": ("compute a run's figures again from its folder", "dkgzsl.cli.evaluate"),
     "benchmark": ("methods side by side over data sets, semantics and seeds", "dkgzsl.cli.benchmark"),
-    "tune": ("search for settings on your own data, judged on validation classes", "dkgzsl.cli.tune"),
+    "tune": ("search for settings on your own data, scored on validation classes", "dkgzsl.cli.tune"),
     "report": ("the page of a run, or of several side by side", "dkgzsl.cli.report"),
     "compare": ("figures of several runs, with paired differences", "dkgzsl.cli.compare"),
     "reproduce": ("published settings under both protocols, beside the published figures", "dkgzsl.cli.reproduce"),

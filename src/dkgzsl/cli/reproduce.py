@@ -25,7 +25,7 @@ def run(config: Config) -> None:
         lines, notes = published_of(config.name, backbone=config.backbone)
         found = Reproduced([(line, {}, None) for line in lines], notes)
     else:
-        found = reproduce(config, say=Reporter().say)
+        found = reproduce(config, log=Reporter().log)
     if config.json:
         rows = [{**asdict(line), "measured": measured, "reason": why} for line, measured, why in found.lines]
         print(json.dumps({"rows": rows, "notes": list(found.notes)}))

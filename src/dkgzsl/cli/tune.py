@@ -18,23 +18,23 @@ def run(config: Config) -> None:
 
     reporter = Reporter()
 
-    def begun(plan: Plan, done: int) -> None:
+    def on_begin(plan: Plan, done: int) -> None:
         for note in plan.notes:
-            reporter.say(note)
+            reporter.log(note)
         if done:
-            reporter.say(f"{done} trials are done already")
+            reporter.log(f"{done} trials are done already")
         reporter.stage("trials", max(0, config.trials - done))
 
-    def told(record: TrialRecord, best: float | None) -> None:
+    def on_trial(record: TrialRecord, best: float | None) -> None:
         if record.error is not None:
-            reporter.say(f"trial {record.number} gave no score: {record.error}")
+            reporter.log(f"trial {record.number} gave no score: {record.error}")
         reporter.advance(note="" if best is None else f"best {best:.4f}")
 
     try:
         with reporter:
-            found = tune(config, told=told, begun=begun)
+            found = tune(config, on_trial=on_trial, on_begin=on_begin)
     except KeyboardInterrupt:
-        reporter.say("what is done is kept: the same command with the same --out goes on")
+        reporter.log("what is done is kept: the same command with the same --out goes on")
         raise
     best, plan = found.best, found.plan
     if config.json:

@@ -10,7 +10,7 @@ from dkgzsl.data.checks import refuse_errors
 from dkgzsl.data.problem import Parts, Problem
 from dkgzsl.data.raw import RawData, validation_classes
 from dkgzsl.errors import DataError, nearest
-from dkgzsl.features.multi_backbone import FeaturesBeside
+from dkgzsl.features.multi_backbone import MultiBackboneFeatures
 
 
 def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -> Problem:
@@ -50,7 +50,7 @@ def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -
     )
 
 
-def put_beside(problem: Problem, others: Mapping[str, Problem]) -> Problem:
+def with_extra_features(problem: Problem, others: Mapping[str, Problem]) -> Problem:
     """The problem with the features of others, which must be the same problem by another backbone.
 
     Raises:
@@ -70,6 +70,6 @@ def put_beside(problem: Problem, others: Mapping[str, Problem]) -> Problem:
     recorded = {name: dict(other.provenance) for name, other in others.items()}
     return replace(
         problem,
-        features=FeaturesBeside(problem.features, arrays),
-        provenance={**problem.provenance, "beside": recorded},
+        features=MultiBackboneFeatures(problem.features, arrays),
+        provenance={**problem.provenance, "extra": recorded},
     )

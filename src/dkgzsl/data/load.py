@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dkgzsl.data.assemble import problem_of, put_beside
+from dkgzsl.data.assemble import problem_of, with_extra_features
 from dkgzsl.data.catalog import ARCHIVE, ARCHIVE_PAGE, KNOWN, KnownDataset, known
 from dkgzsl.data.catalog import data_root as root_of
 from dkgzsl.data.formats.feature_maps import SUFFIXES, read_raw_map
@@ -65,7 +65,7 @@ def load_dataset(
     backbone: str | None = None,
     unseen: Sequence[int | str] | None = None,
     test_seed: int = 0,
-    beside: Sequence[str | Path] = (),
+    extra_features: Sequence[str | Path] = (),
 ) -> Problem:
     """Load a data set.
 
@@ -79,14 +79,14 @@ def load_dataset(
         semantics: source of class descriptions to use (default: `att`; numbers: `strokes`).
         backbone: what computed the features; recorded with every number (default: what the file name says).
         unseen: the unseen numbers of `numbers`; all others have theirs fixed.
-        beside: further feature files or stores of the same images, by other backbones.
+        extra_features: further feature files or stores of the same images, by other backbones.
         test_seed: redraws the seen test images of an imported problem; official splits have theirs fixed.
 
     Raises:
         DataError: the name is unknown; files are missing (the message says which, where to get them and where to
             put them); or something in them cannot be right.
     """
-    if beside:
+    if extra_features:
         load = partial(
             load_dataset,
             name_or_folder,
@@ -96,10 +96,10 @@ def load_dataset(
             test_seed=test_seed,
         )
         main = load(features=features, backbone=backbone)
-        others = {Path(other).stem: load(features=other) for other in beside}
-        if len(others) < len(beside):
+        others = {Path(other).stem: load(features=other) for other in extra_features}
+        if len(others) < len(extra_features):
             raise DataError("two of the features beside have the same name", fix="rename a file or store")
-        return put_beside(main, others)
+        return with_extra_features(main, others)
     if str(name_or_folder) == EMBEDDED:
         return _embedded(features=features, semantics=semantics, unseen=unseen)
     if unseen is not None:
@@ -125,7 +125,7 @@ def is_name(word: str) -> bool:
     return word == EMBEDDED or known(word) is not None
 
 
-def read_without_judging(
+def read_unchecked(
     name_or_folder: str | Path,
     *,
     data_root: str | Path | None = None,

@@ -15,7 +15,7 @@ from dkgzsl.features.multi_backbone import Features
 
 @dataclass(frozen=True)
 class RawData:
-    """The content of a data set's files; readers fill it, checks judge it, `assemble` makes a problem of it.
+    """The content of a data set's files; readers fill it, checks selector it, `assemble` makes a problem of it.
 
     Attributes:
         name: the data set's name, for people.

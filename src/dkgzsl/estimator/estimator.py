@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from dkgzsl.config import AdversarialConfig, ClassifierConfig, KnowledgeConfig, RefinementConfig
+from dkgzsl.config import AdversarialConfig, ClassifierConfig, ClosedFormSettings, RefinementConfig
 from dkgzsl.data.arrays import problem_from_arrays
 from dkgzsl.errors import InputError, nearest
 from dkgzsl.estimator.descriptions import Descriptions, Semantics, joined_classes, plain, vector_of
@@ -130,19 +130,19 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         variant: str = "dkgzsl",
         classifier: str | None = None,
         representation: str | Sequence[str] | None = None,
-        components: int | Sequence[int] = KnowledgeConfig.components,
+        components: int | Sequence[int] = ClosedFormSettings.components,
         shrinkage: float | Sequence[float] | None = None,
-        kernel_width: float | Sequence[float] = KnowledgeConfig.kernel_width,
-        feature_kernel_width: float | Sequence[float] = KnowledgeConfig.feature_kernel_width,
-        ridge: float | Sequence[float] = KnowledgeConfig.ridge,
-        seen_blend: float | Sequence[float] = KnowledgeConfig.seen_blend,
-        square_root: str = KnowledgeConfig.square_root,
-        description_root: str = KnowledgeConfig.description_root,
+        kernel_width: float | Sequence[float] = ClosedFormSettings.kernel_width,
+        feature_kernel_width: float | Sequence[float] = ClosedFormSettings.feature_kernel_width,
+        ridge: float | Sequence[float] = ClosedFormSettings.ridge,
+        seen_blend: float | Sequence[float] = ClosedFormSettings.seen_blend,
+        square_root: str = ClosedFormSettings.square_root,
+        description_root: str = ClosedFormSettings.description_root,
         unit_length: str = "auto",
-        uncertainty: str = KnowledgeConfig.uncertainty,
-        balance: str = KnowledgeConfig.balance,
-        episodes: str = KnowledgeConfig.episodes,
-        fusion: str = KnowledgeConfig.fusion,
+        uncertainty: str = ClosedFormSettings.uncertainty,
+        balance: str = ClosedFormSettings.balance,
+        episodes: str = ClosedFormSettings.episodes,
+        fusion: str = ClosedFormSettings.fusion,
         epochs: int | None = None,
         batch_size: int | None = None,
         refinement: RefinementConfig | None = None,
@@ -402,7 +402,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             setting=self.setting_,
             validation=self.validation_,
         )
-        self.recognizer_.save(Path(folder), beside={FILE: state.to_json()})
+        self.recognizer_.save(Path(folder), further={FILE: state.to_json()})
 
     @classmethod
     def load(cls, folder: str | Path, *, version: int | None = None) -> ZeroShotClassifier:

@@ -13,7 +13,7 @@ import numpy as np
 from dkgzsl.config import (
     AdversarialConfig,
     ClassifierConfig,
-    KnowledgeConfig,
+    ClosedFormSettings,
     RefinementConfig,
     TrainConfig,
     from_mapping,
@@ -130,7 +130,7 @@ def _of_run(folder: Path, record: RecognitionRecord) -> EstimatorState:
     backbone = record.images.get("backbone") or {}
     size = (record.images.get("preprocessing") or {}).get("image_size")
     params = {
-        **{field.name: getattr(config.knowledge, field.name) for field in fields(KnowledgeConfig)},
+        **{field.name: getattr(config.knowledge, field.name) for field in fields(ClosedFormSettings)},
         **{name: getattr(config, name) for name in ("variant", "classifier", "epochs", "batch_size", *_SECTIONS)},
         "representation": config.representation,
         "random_state": config.first_seed,

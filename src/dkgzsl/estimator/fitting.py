@@ -12,12 +12,12 @@ import torch
 from scipy.special import log_softmax
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from dkgzsl.config import KnowledgeConfig, TrainConfig
+from dkgzsl.config import ClosedFormSettings, TrainConfig
 from dkgzsl.data.problem import ImageIndices, Parts, Problem
 from dkgzsl.data.splits import HELD_SHARE, hold_out_seen, validation_cut
 from dkgzsl.errors import InputError
 from dkgzsl.evaluation.calibration import Calibration, calibrate
-from dkgzsl.evaluation.held_out import Examination, final_of
+from dkgzsl.evaluation.held_out import HeldOut, final_of
 from dkgzsl.evaluation.metrics import Scored, per_class_accuracy
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.inference.recognizer import Recognizer
@@ -96,30 +96,30 @@ def fit_seen(plan: Plan) -> Outcome:
     best: tuple[_HeldOut, Representation, Method] | None = None
     for width in knowledge.feature_kernel_width:
         found: tuple[_HeldOut, Representation, Method] | None = None
-        for way, task, examination in parted:
+        for way, task, held_out in parted:
             open_root = knowledge.square_root == "auto" and bool((task.features >= 0).all())
             # auto, not on: an image that was held out may have the only negative feature.
             for root in ("auto", "off") if open_root else (knowledge.square_root,):
                 tried = replace(knowledge, square_root=root, feature_kernel_width=(width,))
                 method = make_method(_with(plan, tried), seed)
-                judge = _HeldOut(examination)
-                _solved(lambda: method.explore(task, judge))  # noqa: B023 (called at once)
-                if found is None or judge.rank > found[0].rank:
-                    found = judge, way, method
+                selector = _HeldOut(held_out)
+                _solved(lambda: method.explore(task, selector))  # noqa: B023 (called at once)
+                if found is None or selector.rank > found[0].rank:
+                    found = selector, way, method
         assert found is not None, "a plan has a representation"
         # A kernel keeps features of images: it has to tell more images than chance would.
         if best is None or found[0].tells_more_than(best[0]):
             best = found
     assert best is not None, "a plan has a representation"
-    judge, way, method = best
-    if judge.scored is None:
+    selector, way, method = best
+    if selector.scored is None:
         raise unsolved("nothing finite came of any setting")
-    task, examination = final_of(problem, way)
-    model = _solved(lambda: method.fit(task, judge.setting))
-    return _outcome(examination, model, judge.setting, way, calibrate(judge.scored, 0.0))
+    task, held_out = final_of(problem, way)
+    model = _solved(lambda: method.fit(task, selector.setting))
+    return _outcome(held_out, model, selector.setting, way, calibrate(selector.scored, 0.0))
 
 
-def _with(plan: Plan, knowledge: KnowledgeConfig) -> Plan:
+def _with(plan: Plan, knowledge: ClosedFormSettings) -> Plan:
     return replace(plan, config=replace(plan.config, knowledge=knowledge))
 
 
@@ -141,10 +141,10 @@ def recognizer_of(problem: Problem, outcome: Outcome) -> Recognizer:
 
 
 class _HeldOut:
-    """Judges by held-out images of the same classes, and remembers the best setting."""
+    """Selects by held-out images of the same classes, and remembers the best setting."""
 
-    def __init__(self, examination: Examination) -> None:
-        self.examination = examination
+    def __init__(self, held_out: HeldOut) -> None:
+        self.held_out = held_out
         self.setting: Setting = {}
         self.scored: Scored | None = None
         self.rank = (-1.0, -np.inf)
@@ -158,7 +158,7 @@ class _HeldOut:
         return bool(gained.mean() > gained.std() / len(gained) ** 0.5)
 
     def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
-        scored = self.examination.score(model)
+        scored = self.held_out.score(model)
         classes = np.unique(scored.labels)
         accuracy = float(per_class_accuracy(scored.scores.argmax(1), scored.labels, classes).mean())
         shares = log_softmax(scored.scores.astype(np.float64), axis=1)
@@ -170,12 +170,12 @@ class _HeldOut:
 
 def _without_choice(plan: Plan, way: Representation) -> Outcome:
     """Middle values for what is open, no option that only validation could ask for, no calibration."""
-    task, examination = final_of(plan.problem, way)
+    task, held_out = final_of(plan.problem, way)
     middle = replace(plan, config=middle_values(plan.config, dimensions=task.features.shape[1]))
     keep = _Keep()
     make_method(middle, plan.seeds[0]).explore(task, keep)
     assert keep.model is not None, "a method shows at least one candidate"
-    return _outcome(examination, keep.model, keep.setting, way, Calibration())
+    return _outcome(held_out, keep.model, keep.setting, way, Calibration())
 
 
 def middle_values(config: TrainConfig, *, dimensions: int) -> TrainConfig:
@@ -201,7 +201,7 @@ def middle_values(config: TrainConfig, *, dimensions: int) -> TrainConfig:
 
 
 class _Keep:
-    """Judges nothing, and keeps the last candidate."""
+    """Selects nothing, and keeps the last candidate."""
 
     def __init__(self) -> None:
         self.setting: Setting = {}
@@ -217,9 +217,9 @@ _MANY_DIMENSIONS = 64
 
 
 def _outcome(
-    examination: Examination, model: Model, setting: Setting, way: Representation, calibration: Calibration
+    held_out: HeldOut, model: Model, setting: Setting, way: Representation, calibration: Calibration
 ) -> Outcome:
-    scored = examination.score(model)
+    scored = held_out.score(model)
     return Outcome(
         protocol="validated",
         figures=scored.figures(),
@@ -229,9 +229,9 @@ def _outcome(
         constant=calibration.constant,
         calibration=calibration,
         validation=None,
-        looks=0,
+        evaluations=0,
         representation=way.name,
-        fitted=examination.fitted,
+        fitted=held_out.fitted,
     )
 
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from dkgzsl.config import AdversarialConfig, ClassifierConfig, KnowledgeConfig, RefinementConfig, TrainConfig
+from dkgzsl.config import AdversarialConfig, ClassifierConfig, ClosedFormSettings, RefinementConfig, TrainConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.device import device_of
 from dkgzsl.errors import ConfigError
 from dkgzsl.methods.dkgzsl.presets import resolve_paper
 from dkgzsl.runs.plan import DEFAULT_REPRESENTATIONS, Plan
 
-SEEN_SHRINKAGE = tuple(sorted({0.2, *KnowledgeConfig.shrinkage}))
+SEEN_SHRINKAGE = tuple(sorted({0.2, *ClosedFormSettings.shrinkage}))
 """Tried where classes are not described: seen classes alone are told apart better with less."""
 
 
@@ -33,9 +33,9 @@ def plan_for(
         ConfigError: a value is unknown or out of range, or two clash.
     """
     variant = params["variant"]
-    knowledge = {field.name: params[field.name] for field in fields(KnowledgeConfig)}
+    knowledge = {field.name: params[field.name] for field in fields(ClosedFormSettings)}
     if knowledge["shrinkage"] is None:
-        knowledge["shrinkage"] = KnowledgeConfig.shrinkage if described else SEEN_SHRINKAGE
+        knowledge["shrinkage"] = ClosedFormSettings.shrinkage if described else SEEN_SHRINKAGE
     for name in ("components", "shrinkage", "kernel_width", "feature_kernel_width", "ridge", "seen_blend"):
         knowledge[name] = _several(knowledge[name], int if name == "components" else float)
     config = TrainConfig(
@@ -45,7 +45,7 @@ def plan_for(
         epochs=params["epochs"],
         batch_size=params["batch_size"],
         first_seed=seed,
-        knowledge=KnowledgeConfig(**knowledge),
+        knowledge=ClosedFormSettings(**knowledge),
         refinement=params["refinement"] or RefinementConfig(),
         adversarial=params["adversarial"] or AdversarialConfig(),
         softmax=params["softmax"] or ClassifierConfig(),

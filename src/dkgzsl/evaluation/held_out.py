@@ -1,4 +1,4 @@
-"""Tasks and examinations: what a method may learn from, and what alone knows the answers."""
+"""Tasks and held-out sets: what a method may learn from, and what alone knows the answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POOLED = Pooled()
 
 
 @dataclass(frozen=True)
-class Examination:
+class HeldOut:
     """Held-out images with their labels, which leave it only as figures.
 
     Attributes:
@@ -45,9 +45,7 @@ class Examination:
         )
 
 
-def validation_of(
-    problem: Problem, seed: int, representation: Representation = POOLED
-) -> tuple[Task, Examination]:
+def validation_of(problem: Problem, seed: int, representation: Representation = POOLED) -> tuple[Task, HeldOut]:
     """The training part divided once more: pseudo-unseen classes, and held-out images of the other seen ones."""
     cut = validation_cut(problem, seed)
     return _divide(
@@ -60,7 +58,7 @@ def validation_of(
     )
 
 
-def final_of(problem: Problem, representation: Representation = POOLED) -> tuple[Task, Examination]:
+def final_of(problem: Problem, representation: Representation = POOLED) -> tuple[Task, HeldOut]:
     """The whole training part, and the test images."""
     parts = problem.parts
     return _divide(
@@ -73,10 +71,12 @@ def final_of(problem: Problem, representation: Representation = POOLED) -> tuple
     )
 
 
-def images_for_test(problem: Problem, fitted: Fitted) -> Examination:
+def images_for_test(problem: Problem, fitted: Fitted) -> HeldOut:
     """The test images as a representation that is fitted already sees them."""
     parts = problem.parts
-    return _examine(problem, fitted, np.concatenate([parts.test_seen, parts.test_unseen]), problem.unseen_classes)
+    return _held_out_set(
+        problem, fitted, np.concatenate([parts.test_seen, parts.test_unseen]), problem.unseen_classes
+    )
 
 
 def _divide(
@@ -87,7 +87,7 @@ def _divide(
     held: ImageIndices,
     seen: ClassIndices,
     unseen: ClassIndices,
-) -> tuple[Task, Examination]:
+) -> tuple[Task, HeldOut]:
     fitted = representation.fit(problem, training)
     task = Task(
         features=fitted(problem.features, training),
@@ -97,13 +97,13 @@ def _divide(
         unseen=torch.from_numpy(unseen.astype(np.int64)),
         class_names=problem.class_names,
     )
-    return task, _examine(problem, fitted, held, unseen)
+    return task, _held_out_set(problem, fitted, held, unseen)
 
 
-def _examine(problem: Problem, fitted: Fitted, held: ImageIndices, unseen: ClassIndices) -> Examination:
+def _held_out_set(problem: Problem, fitted: Fitted, held: ImageIndices, unseen: ClassIndices) -> HeldOut:
     is_unseen = np.zeros(len(problem.class_names), dtype=bool)
     is_unseen[unseen] = True
-    return Examination(
+    return HeldOut(
         features=fitted(problem.features, held),
         labels=problem.labels[held].astype(np.int64),
         is_unseen=is_unseen,

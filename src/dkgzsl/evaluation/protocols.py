@@ -1,6 +1,6 @@
 """The two protocols: `validated`, which looks at the test images once, and `paper`, which chooses on them.
 
-Both are the same few lines, since a method does not know whom its judge looks at.
+Both are the same few lines, since a method does not know whom its selector looks at.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.calibration import Calibration, calibrate
 from dkgzsl.evaluation.held_out import POOLED, final_of, validation_of
 from dkgzsl.evaluation.metrics import Figures, Scored
-from dkgzsl.evaluation.selection import Look, TestJudge, ValidationJudge, Watch
+from dkgzsl.evaluation.selection import Evaluation, TestSelector, ValidationSelector, Watch
 from dkgzsl.methods.base import Method, Model
 from dkgzsl.representation.representation import Fitted, Representation
 
@@ -35,7 +35,7 @@ class Outcome:
         constant: calibration constant on unseen scores; None under `paper`, which has no validation.
         calibration: the same constant, with the temperature and the threshold that go with it; likewise.
         validation: figures of the choice on validation images; None under `paper`.
-        looks: how many models were judged, on validation images or, under `paper`, on the test images.
+        evaluations: how many models were scored, on validation images or, under `paper`, on the test images.
         representation: name of the chosen representation.
         fitted: the representation as fitted for the final model.
     """
@@ -48,7 +48,7 @@ class Outcome:
     constant: float | None
     calibration: Calibration | None
     validation: Figures | None
-    looks: int
+    evaluations: int
     representation: str
     fitted: Fitted
 
@@ -92,23 +92,23 @@ def validated(
     Settings are chosen by AUSUC, which needs no constant, and a little by raw H (`RAW_SHARE`); the constant is the
     one with the best H for the choice.
     """
-    chosen: tuple[float, Look, Scored, Representation] | None = None
-    looks = 0
+    chosen: tuple[float, Evaluation, Scored, Representation] | None = None
+    evaluations = 0
     for representation in representations:
-        task, examination = validation_of(problem, seed, representation)
-        judge = ValidationJudge(examination, watch, memory, representation.name)
-        method.explore(task, judge)
-        looks += judge.looks
-        if judge.best is not None and (chosen is None or judge.worth_of_best > chosen[0]):
-            assert judge.best_scored is not None, "kept with the look"
-            chosen = judge.worth_of_best, judge.best, judge.best_scored, representation
-        del task, examination  # before the next one is made
+        task, held_out = validation_of(problem, seed, representation)
+        selector = ValidationSelector(held_out, watch, memory, representation.name)
+        method.explore(task, selector)
+        evaluations += selector.evaluations
+        if selector.best is not None and (chosen is None or selector.worth_of_best > chosen[0]):
+            assert selector.best_scored is not None, "kept with the look"
+            chosen = selector.worth_of_best, selector.best, selector.best_scored, representation
+        del task, held_out  # before the next one is made
     if chosen is None:
-        raise _unjudged()
+        raise _nothing_scored()
     _, look, held, representation = chosen
-    task, examination = final_of(problem, representation)
+    task, held_out = final_of(problem, representation)
     model = method.fit(task, look.setting)
-    scored = examination.score(model)
+    scored = held_out.score(model)
     return Outcome(
         protocol="validated",
         figures=scored.figures(look.constant),
@@ -118,9 +118,9 @@ def validated(
         constant=look.constant,
         calibration=calibrate(held, look.constant),
         validation=look.figures,
-        looks=looks,
+        evaluations=evaluations,
         representation=representation.name,
-        fitted=examination.fitted,
+        fitted=held_out.fitted,
     )
 
 
@@ -135,42 +135,42 @@ def best_on_test(
 ) -> Outcome:
     """The best of everything on the test images, as published: T1 by its own best model, U, S and H by theirs.
 
-    Only to compare with printed tables: it chooses on test images, as often as `looks` says.
+    Only to compare with printed tables: it chooses on test images, as often as `evaluations` says.
     """
     del seed  # the methods hold it; this protocol draws nothing
-    best: tuple[TestJudge, Representation] | None = None
-    looks, conventional = 0, 0.0
+    best: tuple[TestSelector, Representation] | None = None
+    evaluations, conventional = 0, 0.0
     for representation in representations:
-        task, examination = final_of(problem, representation)
-        judge = TestJudge(examination, watch, memory, representation.name)
-        method.explore(task, judge)
-        looks += judge.looks
-        conventional = max(conventional, judge.best_conventional or 0.0)
-        if best is None or judge.worth_of_best > best[0].worth_of_best:
-            best = judge, representation
+        task, held_out = final_of(problem, representation)
+        selector = TestSelector(held_out, watch, memory, representation.name)
+        method.explore(task, selector)
+        evaluations += selector.evaluations
+        conventional = max(conventional, selector.best_conventional or 0.0)
+        if best is None or selector.worth_of_best > best[0].worth_of_best:
+            best = selector, representation
     if best is None or best[0].best is None or best[0].best_model is None:
-        raise _unjudged()
-    judge, representation = best
-    assert judge.best is not None, "told above"
-    assert judge.best_model is not None, "told above"
-    model, scored = judge.best_model
+        raise _nothing_scored()
+    selector, representation = best
+    assert selector.best is not None, "told above"
+    assert selector.best_model is not None, "told above"
+    model, scored = selector.best_model
     return Outcome(
         protocol="paper",
         figures=replace(scored.figures(), t1=conventional),
         scored=scored,
         model=model,
-        setting=judge.best.setting,
+        setting=selector.best.setting,
         constant=None,
         calibration=None,
         validation=None,
-        looks=looks,
+        evaluations=evaluations,
         representation=representation.name,
-        fitted=judge.examination.fitted,
+        fitted=selector.held_out.fitted,
     )
 
 
-def _unjudged() -> ConfigError:
+def _nothing_scored() -> ConfigError:
     return ConfigError(
-        "nothing could be judged: the held-out images have no seen class, or no unseen one",
+        "nothing could be scored: the held-out images have no seen class, or no unseen one",
         fix="give the problem held-out images of both kinds",
     )

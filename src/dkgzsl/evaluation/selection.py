@@ -1,4 +1,4 @@
-"""Who looks at held-out images: scores models, remembers the best, and keeps the looks where there is a memory."""
+"""Selection on held-out images: scores models, remembers the best, and keeps the evaluations where there is a memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dkgzsl.errors import RunError
-from dkgzsl.evaluation.held_out import Examination
+from dkgzsl.evaluation.held_out import HeldOut
 from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.methods.base import Model, Setting
@@ -28,13 +28,13 @@ of nearly equal AUSUC the better balanced one is taken.
 Watch = Callable[[Setting, Figures, str], None]
 """Told of each look at held-out images: the setting, what it gave, and the name of the representation."""
 
-_LOOKS = "looks.jsonl"
+_EVALUATIONS = "evaluations.jsonl"
 _BEST = "best.safetensors"
 _SCORES = "scores.safetensors"
 
 
 @dataclass(frozen=True)
-class Look:
+class Evaluation:
     """One model's figures on held-out images."""
 
     setting: Setting
@@ -42,23 +42,21 @@ class Look:
     constant: float
 
 
-class ValidationJudge:
+class ValidationSelector:
     """Scores models on held-out images and remembers the best by AUSUC and a little raw H.
 
     Looks are kept in a file where there is a memory; a look that a resumed method shows again counts once.
     """
 
-    def __init__(
-        self, examination: Examination, watch: Watch | None, memory: Path | None, representation: str
-    ) -> None:
-        self.examination, self.watch = examination, watch
+    def __init__(self, held_out: HeldOut, watch: Watch | None, memory: Path | None, representation: str) -> None:
+        self.held_out, self.watch = held_out, watch
         self.representation = representation
         self.memory = None if memory is None else memory / representation
-        self.best: Look | None = None
+        self.best: Evaluation | None = None
         self.best_scored: Scored | None = None
         self._seen: set[str] = set()
         for line in self._remembered():
-            look = Look(line["setting"], Figures(**line["figures"]), line["constant"])
+            look = Evaluation(line["setting"], Figures(**line["figures"]), line["constant"])
             self._seen.add(_key(look.setting))
             if line["candidate"]:
                 self._consider(look)
@@ -66,7 +64,7 @@ class ValidationJudge:
             self._recall()
 
     @property
-    def looks(self) -> int:
+    def evaluations(self) -> int:
         """How many models were looked at."""
         return len(self._seen)
 
@@ -77,9 +75,9 @@ class ValidationJudge:
 
     def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
         """AUSUC of the model and a little of its raw H; minus infinity where they are undefined."""
-        scored = self.examination.score(model)
+        scored = self.held_out.score(model)
         constant = scored.curve().best_constant()
-        look = Look(dict(setting), scored.figures(constant), constant)
+        look = Evaluation(dict(setting), scored.figures(constant), constant)
         if candidate and self._consider(look):
             self._keep(model, scored)  # before the look is remembered: a look on record has its model
         if _key(setting) not in self._seen:
@@ -89,7 +87,7 @@ class ValidationJudge:
                 self.watch(setting, look.figures, self.representation)
         return self._worth(look.figures)
 
-    def _consider(self, look: Look) -> bool:
+    def _consider(self, look: Evaluation) -> bool:
         """Whether this is the best so far."""
         better = self.best is None or self._worth(look.figures) > self._worth(self.best.figures)
         if better and self._worth(look.figures) > float("-inf"):
@@ -115,11 +113,11 @@ class ValidationJudge:
         found = None if self.memory is None else read_checkpoint(self.memory / _SCORES)
         if found is None:
             raise _unusable(Path(str(self.memory)) / _SCORES, FileNotFoundError("there is no such file"))
-        scores, examination = found[0]["scores"].numpy(), self.examination
-        self.best_scored = Scored(scores, scores, examination.labels, examination.is_unseen)
+        scores, held_out = found[0]["scores"].numpy(), self.held_out
+        self.best_scored = Scored(scores, scores, held_out.labels, held_out.is_unseen)
 
     def _remembered(self) -> list[dict[str, Any]]:
-        file = None if self.memory is None else self.memory / _LOOKS
+        file = None if self.memory is None else self.memory / _EVALUATIONS
         if file is None or not file.is_file():
             return []
         text = file.read_text(encoding="utf-8")
@@ -131,7 +129,7 @@ class ValidationJudge:
         except (OSError, ValueError) as error:
             raise _unusable(file, error) from error
 
-    def _remember(self, look: Look, candidate: bool) -> None:
+    def _remember(self, look: Evaluation, candidate: bool) -> None:
         if self.memory is None:
             return
         line = {
@@ -142,23 +140,21 @@ class ValidationJudge:
         }
         try:
             self.memory.mkdir(parents=True, exist_ok=True)
-            with (self.memory / _LOOKS).open("a", encoding="utf-8") as file:
+            with (self.memory / _EVALUATIONS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise _unusable(self.memory / _LOOKS, error) from error
+            raise _unusable(self.memory / _EVALUATIONS, error) from error
 
 
-class TestJudge(ValidationJudge):
+class TestSelector(ValidationSelector):
     """Remembers the best T1 and the best raw H, each with its own model, as published tables do."""
 
-    def __init__(
-        self, examination: Examination, watch: Watch | None, memory: Path | None, representation: str
-    ) -> None:
+    def __init__(self, held_out: HeldOut, watch: Watch | None, memory: Path | None, representation: str) -> None:
         self.best_conventional: float | None = None
         self.best_model: tuple[Model, Scored] | None = None
-        super().__init__(examination, watch, memory, representation)
+        super().__init__(held_out, watch, memory, representation)
 
-    def _consider(self, look: Look) -> bool:
+    def _consider(self, look: Evaluation) -> bool:
         if look.figures.t1 is not None:
             self.best_conventional = max(look.figures.t1, self.best_conventional or 0.0)
         return super()._consider(look)
@@ -172,9 +168,9 @@ class TestJudge(ValidationJudge):
             write_model(self.memory / _BEST, model.save())
 
     def _recall(self) -> None:
-        assert self.memory is not None, "looks are remembered there"
+        assert self.memory is not None, "evaluations are remembered there"
         model = load_model(read_model(self.memory / _BEST))
-        self.best_model = model, self.examination.score(model)
+        self.best_model = model, self.held_out.score(model)
 
 
 def _key(setting: Setting) -> str:
@@ -183,7 +179,7 @@ def _key(setting: Setting) -> str:
 
 def _unusable(file: Path, error: Exception) -> RunError:
     return RunError(
-        f"the looks so far cannot be kept or read: {error}",
+        f"the evaluations so far cannot be kept or read: {error}",
         where=str(file),
         fix="make room and --resume; where the file is damaged, start again with --overwrite",
     )

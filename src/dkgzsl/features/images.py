@@ -35,7 +35,7 @@ def read_image(path: Path) -> tuple[Image, str]:
     """Read an image file upright, in RGB with 8 bits a channel, with the sha256 of its bytes.
 
     The EXIF orientation is applied. Gray, palette and CMYK images are converted, 16-bit ones scaled to 8 bits,
-    transparent ones laid on white; of an animation the first frame counts. The size is judged before any pixel
+    transparent ones laid on white; of an animation the first frame counts. The size is scored before any pixel
     is decoded.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 from dkgzsl.features.hdf5_array import StoredArray
 
 
-class FeaturesBeside:
+class MultiBackboneFeatures:
     """The features of one backbone, and those of others for the same images.
 
     To whoever asks for shape or rows it is the first backbone's array; the others are asked for by name.
@@ -47,5 +47,5 @@ class FeaturesBeside:
         return np.asarray(self.main[key])
 
 
-Features = np.ndarray | StoredArray | FeaturesBeside
+Features = np.ndarray | StoredArray | MultiBackboneFeatures
 """An array, a memory map, an array that stays in its file, or several of these for the same images."""

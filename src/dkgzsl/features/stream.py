@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
-from dkgzsl.features.multi_backbone import Features, FeaturesBeside
+from dkgzsl.features.multi_backbone import Features, MultiBackboneFeatures
 
 TokenArray = Features
 """[images, 1 + regions, channels], the global token first; an array or a memory map of any float type."""
@@ -56,7 +56,7 @@ def _mapping_of(array: TokenArray) -> mmap.mmap | None:
 
     A writable map is left alone: pages not yet written would be dropped on a private one.
     """
-    base: object = array.main if isinstance(array, FeaturesBeside) else array
+    base: object = array.main if isinstance(array, MultiBackboneFeatures) else array
     while isinstance(base, np.ndarray):
         if isinstance(base, np.memmap) and base.mode != "r":
             return None

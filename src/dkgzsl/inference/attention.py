@@ -1,4 +1,4 @@
-"""Where a run's refinement looks on a photo: its strongest attributes by name, and its saliency."""
+"""Where a run's refinement attends to on a photo: its strongest attributes by name, and its saliency."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SAMPLE = 512  # training images that tell what score of an attribute is usual
 
 
 @dataclass(frozen=True)
-class Looked:
+class PhotoAttention:
     """What was drawn of one photo.
 
     Attributes:
@@ -50,8 +50,8 @@ class Looked:
 
 def look_at(
     run: Path, images: Sequence[Path], *, weights: Path | None = None, number: int = 4
-) -> Iterator[Looked]:
-    """Draw where the run's refinement looks on photos.
+) -> Iterator[PhotoAttention]:
+    """Draw where the run's refinement attends to on photos.
 
     Args:
         run: a run on region features of a store, whose representation uses SOVR.
@@ -85,7 +85,7 @@ def look_at(
             before, after = refiner.initial_saliency(tokens)[0], refiner.saliency(tokens)[0]
             maps = before.float().numpy(), after.float().numpy()
             pictures["saliency"] = saliency_panels(picture, *maps, backbone.grid)
-        yield Looked(path, tuple((names[s.attribute], s.strength) for s in strong), pictures)
+        yield PhotoAttention(path, tuple((names[s.attribute], s.strength) for s in strong), pictures)
 
 
 def _refiner(folder: RunFolder) -> Refiner:

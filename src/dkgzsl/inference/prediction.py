@@ -112,7 +112,7 @@ def answers(
 
 
 def evidence_picture(answer: Answer, pixels: UInt8[np.ndarray, "height width 3"], grid: tuple[int, int]) -> Image:
-    """The photo, and beside it where each attribute of the evidence looks.
+    """The photo, and beside it where each attribute of the evidence lies.
 
     Args:
         answer: with evidence of ARA.

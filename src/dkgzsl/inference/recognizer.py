@@ -17,7 +17,7 @@ from torch import Tensor
 from dkgzsl.errors import DataError, RunError, nearest
 from dkgzsl.evaluation.calibration import Calibration, fit
 from dkgzsl.files import read_checkpoint, write_checkpoint
-from dkgzsl.methods.base import Extendable, Model, Sharpenable
+from dkgzsl.methods.base import Extendable, FewShot, Model
 from dkgzsl.methods.registry import load_model, read_model, write_model
 from dkgzsl.representation.attribute_attention import Attended
 from dkgzsl.representation.blocks import VisualFeatures
@@ -104,12 +104,12 @@ class Recognizer:
         model = load_model(read_model(folder / MODEL))
         return cls(model, visual, record, AttributeEvidence.read(folder / EVIDENCE))
 
-    def save(self, folder: Path, *, beside: Mapping[str, str] | None = None) -> None:
+    def save(self, folder: Path, *, further: Mapping[str, str] | None = None) -> None:
         """Write everything into a new folder: all of it, or nothing.
 
         Args:
             folder: new, or empty.
-            beside: further text files by name, for who knows more than a recognizer does.
+            further: further text files by name, for who knows more than a recognizer does.
 
         Raises:
             RunError: the folder exists and is not empty, or cannot be written.
@@ -127,7 +127,7 @@ class Recognizer:
             if self.evidence is not None:
                 self.evidence.write(draft / EVIDENCE)
             text = json.dumps(self.record.to_json(), indent=2, ensure_ascii=False)
-            for name, content in {**(beside or {}), FILE: text + "\n"}.items():
+            for name, content in {**(further or {}), FILE: text + "\n"}.items():
                 (draft / name).write_text(content, encoding="utf-8")
             draft.replace(folder)
         except OSError as error:
@@ -290,7 +290,7 @@ class Recognizer:
             if name in self.known_names:
                 raise DataError(f"there is a class {name!r} already", fix="take another name, or remove it first")
             self._check_vector(name, vector)
-        if photos and not isinstance(self.model, Sharpenable):
+        if photos and not isinstance(self.model, FewShot):
             raise DataError(
                 "photos sharpen the prototypes of the default form; this model has none",
                 fix="describe the class alone, or train the default: class densities",
@@ -305,7 +305,7 @@ class Recognizer:
             torch.tensor([*described_before, *numbers]).to(self.model.unseen),
         )
         for name, features in (photos or {}).items():
-            assert isinstance(model, Sharpenable), "the same kind of model, told above"
+            assert isinstance(model, FewShot), "the same kind of model, told above"
             model = model.with_photos(numbers[list(described).index(name)], self.vectors(features))
         evidence = self.evidence
         if evidence is not None:

@@ -37,5 +37,5 @@ def save_version(run: Path, recognizer: Recognizer, *, parent: int, change: Mapp
         **change,
     }
     text = json.dumps(history, indent=2, ensure_ascii=False) + "\n"
-    recognizer.save(run / VERSIONS / str(number), beside={HISTORY: text})
+    recognizer.save(run / VERSIONS / str(number), further={HISTORY: text})
     return number

@@ -2,7 +2,7 @@
 
 A *method* knows how to fit a *task*; what it fits is a *model*, which scores features over all classes of the
 task and may synthesize features of any described class. A method that has settings to choose offers fitted models
-to a *judge*, who alone knows the held-out labels; whether the judge looks at validation images or, under the
+to a *selector*, who alone knows the held-out labels; whether the selector looks at validation images or, under the
 published protocol, at test images is the protocol's business.
 """
 
@@ -132,7 +132,7 @@ class Extendable(Protocol):
 
 
 @runtime_checkable
-class Sharpenable(Protocol):
+class FewShot(Protocol):
     """A model that takes a few photos of a class besides its description."""
 
     def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> Model:
@@ -141,7 +141,7 @@ class Sharpenable(Protocol):
 
 
 @runtime_checkable
-class Judge(Protocol):
+class Selector(Protocol):
     """Who alone knows the labels of held-out images."""
 
     def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
@@ -161,10 +161,10 @@ class Method(Protocol):
 
     name: str
 
-    def explore(self, task: Task, judge: Judge) -> None:
-        """Show the judge a model for every setting worth trying, sharing the work that settings share.
+    def explore(self, task: Task, selector: Selector) -> None:
+        """Show the selector a model for every setting worth trying, sharing the work that settings share.
 
-        The judge remembers them all; the protocol takes the best. What the judge answers may steer the order.
+        The selector remembers them all; the protocol takes the best. What the selector answers may steer the order.
         """
         ...
 

@@ -93,7 +93,7 @@ _OWN = {
         title="DKGZSL (closed form)",
         factory="dkgzsl.methods.closed_form.method:knowledge",
         models={
-            "dkgzsl": "dkgzsl.methods.closed_form.model:KnowledgeModel",
+            "dkgzsl": "dkgzsl.methods.closed_form.model:ClosedFormModel",
             "dkgzsl-softmax": "dkgzsl.methods.closed_form.softmax:SoftmaxModel",
         },
         authors="the default form of this package",
@@ -103,7 +103,7 @@ _OWN = {
     "paper": MethodInfo(
         title="DKGZSL as published",
         factory="dkgzsl.methods.dkgzsl.method:paper",
-        models={"paper": "dkgzsl.methods.dkgzsl.method:PaperModel"},
+        models={"paper": "dkgzsl.methods.dkgzsl.method:DKGZSLModel"},
         authors="DKGZSL",
         venue="IEEE TCSVT",
         year=2025,

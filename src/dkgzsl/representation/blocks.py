@@ -12,7 +12,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from dkgzsl.errors import DataError
-from dkgzsl.features.multi_backbone import FeaturesBeside
+from dkgzsl.features.multi_backbone import MultiBackboneFeatures
 from dkgzsl.features.stream import TokenArray, chunks, read_ahead
 from dkgzsl.representation.attribute_attention import Attended
 from dkgzsl.representation.sovr import FeatureKind, Refiner, SavedRefiner
@@ -56,7 +56,7 @@ Blocks = Mapping[str, Float[Tensor, "images _"]]
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class Concatenation:
     """Blocks of features, each centred and brought to one total variance, times its weight, then put in a row.
 
     What comes after (principal components, whitening) weighs directions by their variance, so a block's say is
@@ -78,7 +78,7 @@ class SideBySide:
     @classmethod
     def fit(
         cls, blocks: Blocks, weights: Mapping[str, float], training: Integer[Tensor, " training"]
-    ) -> SideBySide:
+    ) -> Concatenation:
         """Fit on the training images alone.
 
         Args:
@@ -107,7 +107,7 @@ class SideBySide:
         return torch.cat(parts, dim=1)
 
 
-Block = Literal["pooled", "mean", "maximum", "generalised", "refined", "scores", "beside"]
+Block = Literal["pooled", "mean", "maximum", "generalised", "refined", "scores", "extra"]
 """Poolings of the regions, SOVR's refined feature, its attribute scores, or the vectors of other backbones."""
 WEIGHTS: Final[Mapping[str, float]] = {
     "pooled": 1.0,
@@ -116,7 +116,7 @@ WEIGHTS: Final[Mapping[str, float]] = {
     "generalised": 1.0,
     "refined": 1.0,
     "scores": 0.5,
-    "beside": 1.0,
+    "extra": 1.0,
 }
 """A block's standard deviation beside others; chosen on validation classes of CUB100 (docs/lab-notes.md)."""
 _CHUNK = 64
@@ -133,7 +133,7 @@ class VisualFeatures:
     """
 
     blocks: tuple[Block, ...]
-    scaling: SideBySide
+    scaling: Concatenation
     refiner: Refiner | None
 
     def __call__(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch features"]:
@@ -173,7 +173,7 @@ class VisualFeatures:
         values, tensors = saved.values, saved.tensors
         blocks = tuple(values["blocks"])
         means = tuple(tensors[f"mean.{name}"] for name in blocks)
-        scaling = SideBySide(blocks, tuple(values["roots"]), means, tuple(values["scales"]))
+        scaling = Concatenation(blocks, tuple(values["roots"]), means, tuple(values["scales"]))
         refiner = None
         if values["refiner"] is not None:
             own = {k.removeprefix("refiner."): v for k, v in tensors.items() if k.startswith("refiner.")}
@@ -187,10 +187,10 @@ def read_blocks(
     """Each block of a batch."""
     poolings: list[Pooling] = [b for b in blocks if b in get_args(Pooling)]  # type: ignore[misc]
     refined: list[FeatureKind] = [b for b in blocks if b in get_args(FeatureKind)]  # type: ignore[misc]
-    if "beside" in blocks:
+    if "extra" in blocks:
         raise DataError(
             "one backbone's tokens are not enough: this representation has several backbones side by side",
-            fix="give the features of all of them, with --beside",
+            fix="give the features of all of them, with --extra-features",
         )
     found = pool(tokens, poolings)
     if refined:
@@ -207,10 +207,10 @@ def read_store(
     refiner: Refiner | None,
 ) -> dict[str, Float[Tensor, "images _"]]:
     """Each block of many images, in one streamed pass over a store; on the CPU."""
-    if "beside" in blocks:
-        other = [block for block in blocks if block != "beside"]
+    if "extra" in blocks:
+        other = [block for block in blocks if block != "extra"]
         found_here = read_store(tokens, positions, other, refiner) if other else {}
-        return {**found_here, "beside": _read_beside(tokens, positions)}
+        return {**found_here, "extra": _read_extra(tokens, positions)}
     if tokens.ndim == 2:  # one vector an image: its own pooled block, all that there is
         return {block: global_vectors(tokens, positions) for block in blocks}
     device = torch.device("cpu") if refiner is None else next(refiner.parameters(), torch.zeros(0)).device
@@ -239,14 +239,12 @@ def global_vectors(
     return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
 
 
-def _read_beside(
-    features: TokenArray, positions: Integer[np.ndarray, " images"]
-) -> Float[Tensor, "images visual"]:
+def _read_extra(features: TokenArray, positions: Integer[np.ndarray, " images"]) -> Float[Tensor, "images visual"]:
     """The vectors of all other backbones, each of unit length, so that each has the same say."""
-    if not isinstance(features, FeaturesBeside):
+    if not isinstance(features, MultiBackboneFeatures):
         raise DataError(
             "this representation needs the features of the other backbones, too",
-            fix="name them with --beside",
+            fix="name them with --extra-features",
         )
     vectors = [global_vectors(other, positions) for other in features.others.values()]
     return torch.cat([torch.nn.functional.normalize(one, dim=1) for one in vectors], dim=1)
@@ -268,6 +266,6 @@ def fit_visual(
         refiner: where they came from.
     """
     chosen: dict[str, Tensor] = {block: features[block] for block in blocks}
-    scaling = SideBySide.fit(chosen, WEIGHTS, torch.from_numpy(training.astype(np.int64)))
+    scaling = Concatenation.fit(chosen, WEIGHTS, torch.from_numpy(training.astype(np.int64)))
     needed = any(block in get_args(FeatureKind) for block in blocks)
     return VisualFeatures(tuple(blocks), scaling, refiner if needed else None)

@@ -97,7 +97,7 @@ def attribute_panels(
     names: Sequence[str],
     grid: tuple[int, int],
 ) -> Image:
-    """The photo, then where each of its strongest attributes looks, by name."""
+    """The photo, then where each of its strongest attributes lies, by name."""
     shown = [
         (f"{names[s.attribute]} ({s.strength:+.1f})", overlay(pixels, attention[s.attribute], grid))
         for s in strong

@@ -67,7 +67,7 @@ class Pooled:
 
 
 @dataclass
-class Shelf:
+class BlockCache:
     """Trains SOVR once for each set of training images, and reads each block once, whoever asks.
 
     Args:
@@ -119,16 +119,16 @@ class Shelf:
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class ConcatenatedBlocks:
     """Several blocks, each with its say.
 
     Args:
         names: the blocks.
-        shelf: where they come from.
+        cache: where they come from.
     """
 
     names: tuple[Block, ...]
-    shelf: Shelf
+    cache: BlockCache
 
     @property
     def name(self) -> str:
@@ -137,8 +137,8 @@ class SideBySide:
 
     def fit(self, problem: Problem, training: ImageIndices) -> FittedBlocks:
         """Train SOVR where it is needed; weigh the blocks by the training images."""
-        blocks = self.shelf.blocks(problem, training, self.names)
-        refiner = self.shelf.refiner(problem, training) if set(self.names) & set(_LEARNED) else None
+        blocks = self.cache.blocks(problem, training, self.names)
+        refiner = self.cache.refiner(problem, training) if set(self.names) & set(_LEARNED) else None
         visual = fit_visual(blocks, training, blocks=self.names, refiner=refiner)
         return FittedBlocks(visual, problem.features, blocks)
 
@@ -199,7 +199,7 @@ def representations(
     Raises:
         ConfigError: a block is unknown.
     """
-    shelf = Shelf(config, seed, device, progress)
+    cache = BlockCache(config, seed, device, progress)
     made: list[Representation] = []
     for name in names:
         blocks: list[Block] = []
@@ -214,5 +214,5 @@ def representations(
                     f"the representation {name!r} names the block {known!r} twice", fix="once is enough"
                 )
             blocks.append(known)
-        made.append(Pooled() if blocks == ["pooled"] else SideBySide(tuple(blocks), shelf))
+        made.append(Pooled() if blocks == ["pooled"] else ConcatenatedBlocks(tuple(blocks), cache))
     return made

@@ -147,7 +147,7 @@ class Refiner(nn.Module):
 
     @torch.inference_mode()
     def attend(self, tokens: Float[Tensor, "batch tokens channels"]) -> Attended:
-        """Refined features, attribute scores and where each attribute looks, from one pass.
+        """Refined features, attribute scores and where each attribute lies, from one pass.
 
         Raises:
             ConfigError: there is no ARA.
@@ -160,7 +160,7 @@ class Refiner(nn.Module):
     def attention(
         self, tokens: Float[Tensor, "batch tokens channels"]
     ) -> Float[Tensor, "batch attributes regions"]:
-        """Where each attribute looks: weights over the regions, summing to 1.
+        """Where each attribute lies: weights over the regions, summing to 1.
 
         Raises:
             ConfigError: there is no ARA.

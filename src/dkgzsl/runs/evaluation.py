@@ -33,7 +33,7 @@ def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
     """Scores of a version's model over its own class numbers.
 
     Classes of data and version are matched by name: a class that was removed has no images here, one that was
-    removed and described anew is judged by the new description.
+    removed and described anew is scored by the new description.
 
     Args:
         folder: the version's.
@@ -45,10 +45,10 @@ def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
     known = np.setdiff1d(torch.cat([model.seen, model.unseen]).numpy(), record.removed)
     place = {record.class_names[number]: int(number) for number in known}
     numbers = np.array([place.get(name, -1) for name in problem.class_names])
-    examination = images_for_test(problem, fitted)
-    labels = numbers[examination.labels]
+    held_out = images_for_test(problem, fitted)
+    labels = numbers[held_out.labels]
     kept = labels >= 0
-    features = examination.features[torch.from_numpy(kept)]
+    features = held_out.features[torch.from_numpy(kept)]
     is_unseen = np.zeros(len(record.class_names), dtype=bool)
     is_unseen[model.unseen.numpy()] = True
 
@@ -115,8 +115,8 @@ def evaluate(
             scored = score_version(later, problem, _fitted(later / "representation.safetensors"))
         else:
             model = load_model(read_model(folder.model_file(position)))
-            examination = images_for_test(problem, _fitted(folder.representation_file(position)))
-            scored = examination.score(model)
+            held_out = images_for_test(problem, _fitted(folder.representation_file(position)))
+            scored = held_out.score(model)
         constant = before["seeds_detail"][position]["constant"]
         figures.append(scored.figures(constant))
         detail = {**before["seeds_detail"][position], "spread_over_classes": deviations(scored, constant)}

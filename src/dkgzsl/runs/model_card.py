@@ -78,7 +78,7 @@ def _front_matter(
         "semantics": result["semantics"],
         "backbone": result["backbone"],
         "seeds": list(result["seeds"]),
-        "looks_at_test": _looks(details),
+        "test_evaluations": _evaluations(details),
         "split_sha256": environment["split_sha256"],
     }
     metrics = [
@@ -226,13 +226,15 @@ def _made_with(result: Mapping[str, Any], environment: Mapping[str, Any]) -> lis
     ]
 
 
-def _looks(details: Mapping[str, Any]) -> int:
+def _evaluations(details: Mapping[str, Any]) -> int:
     seeds: Sequence[Mapping[str, Any]] = details["seeds_detail"]
-    return sum(seed["looks_at_test"] for seed in seeds)
+    return sum(seed["test_evaluations"] for seed in seeds)
 
 
 def _warning(result: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     if result["protocol"] != "paper":
         return ", test images scored once"
-    looks = _looks(details)
-    return f" — chosen on the test images, which were looked at {looks} times; only to compare with printed tables"
+    evaluations = _evaluations(details)
+    return (
+        f" — chosen on the test images, which were scored {evaluations} times; only to compare with printed tables"
+    )

@@ -45,10 +45,10 @@ def estimate(plan: Plan) -> Estimate:
         # a critic step: critic and generator forward, critic's gradients; multiply-adds an image
         step = 2 * hidden * (6 * (visual + semantic) + 2 * (visual + 2 * semantic))
         epochs = (config.epochs or 1) * step * images * (2 * adversarial.critic_steps + 2)
-        looks = -(-(config.epochs or 1) // (adversarial.evaluate_every or 1))
+        evaluations = -(-(config.epochs or 1) // (adversarial.evaluate_every or 1))
         synthesized = (config.softmax.per_class or 1) * len(problem.unseen_classes)
         look = 25 * 2 * visual * classes * (3 * (images + synthesized) + held)
-        work = epochs + looks * look
+        work = epochs + evaluations * look
     else:
         components = min(max(config.knowledge.components), visual)
         work = 2 * visual * (visual * images + 6 * visual * components + components * (images + held))
@@ -164,7 +164,7 @@ def make_plan(config: TrainConfig) -> Plan:
         name=dataset if is_name(dataset) else _absolute(dataset),
         data_root=_absolute(config.data_root),
         features=_absolute(config.features),
-        beside=tuple(_absolute(other) or other for other in config.beside),
+        extra_features=tuple(_absolute(other) or other for other in config.extra_features),
         semantics=problem.semantics_name,
         variant=variant,
         device=str(device),
@@ -188,7 +188,7 @@ def _load(config: TrainConfig, *, test_seed: int) -> Problem:
         semantics=config.semantics,
         backbone=config.backbone,
         test_seed=test_seed,
-        beside=config.beside,
+        extra_features=config.extra_features,
     )
 
 
@@ -207,7 +207,7 @@ def _representation(config: TrainConfig, problem: Problem, variant: Variant) -> 
     """Pooled features stay as they are; of regions, the published form refines, and ours tries both."""
     if config.representation is not None:
         chosen = config.representation
-        learned = [name for name in chosen if set(name.split("+")) - {"pooled", "beside"}]
+        learned = [name for name in chosen if set(name.split("+")) - {"pooled", "extra"}]
         if learned and not problem.has_regions:
             raise ConfigError(
                 f"{problem.name} has pooled features: there are no regions for the representation {learned[0]!r}",
@@ -215,28 +215,28 @@ def _representation(config: TrainConfig, problem: Problem, variant: Variant) -> 
             )
         if variant == "paper" and len(chosen) > 1:
             raise ConfigError("the published form takes one representation", fix="name one with --representation")
-        if not config.beside and any("beside" in name.split("+") for name in chosen):
-            raise ConfigError("no features stand beside", fix="name them with --beside")
+        if not config.extra_features and any("extra" in name.split("+") for name in chosen):
+            raise ConfigError("no features stand beside", fix="name them with --extra-features")
         representations(chosen, config.refinement, seed=0, device="cpu")  # names only; raises where one is unknown
         return chosen
     if variant == "paper":
         return ("refined",) if problem.has_regions else ("pooled",)
     chosen = DEFAULT_REPRESENTATIONS if problem.has_regions and has_attributes(problem) else ("pooled",)
-    return (*chosen, *(f"{name}+beside" for name in chosen)) if config.beside else chosen
+    return (*chosen, *(f"{name}+extra" for name in chosen)) if config.extra_features else chosen
 
 
 def _check_division(problem: Problem, protocol: Protocol, variant: Variant, *, seed: int) -> None:
-    """That there is something to learn from and to judge by, before a run folder is made.
+    """That there is something to learn from and to selector by, before a run folder is made.
 
     Raises:
         DataError: there is not.
     """
     parts, learned_from = problem.parts, len(problem.seen_classes)
-    judged = {"seen": parts.test_seen, "unseen": parts.test_unseen}
+    scored = {"seen": parts.test_seen, "unseen": parts.test_unseen}
     if protocol == "validated":
         cut = validation_cut(problem, seed)
-        judged, learned_from = {"seen": cut.held_seen, "unseen": cut.held_unseen}, len(cut.seen_classes)
-    for kind, images in judged.items():
+        scored, learned_from = {"seen": cut.held_seen, "unseen": cut.held_unseen}, len(cut.seen_classes)
+    for kind, images in scored.items():
         if not len(images):
             raise DataError(
                 f"{problem.name} has no held-out images of {kind} classes to choose by (protocol {protocol})",

@@ -43,7 +43,7 @@ class Reporter:
     ) -> None:
         self._progress.stop()
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         """A message that users must see, bars or not."""
         self.console.print(message, markup=False, soft_wrap=True)
 

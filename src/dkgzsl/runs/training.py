@@ -19,8 +19,8 @@ from dkgzsl.evaluation.protocols import Outcome, run_protocol
 from dkgzsl.files import write_checkpoint
 from dkgzsl.methods.base import Method, Setting
 from dkgzsl.methods.closed_form.either_length import EitherLength
-from dkgzsl.methods.closed_form.method import KnowledgeMethod
-from dkgzsl.methods.closed_form.softmax import KnowledgeSoftmaxMethod
+from dkgzsl.methods.closed_form.method import ClosedForm
+from dkgzsl.methods.closed_form.softmax import ClosedFormSoftmax
 from dkgzsl.methods.dkgzsl.method import paper_of
 from dkgzsl.methods.peers.eszsl import ESZSL
 from dkgzsl.methods.registry import write_model
@@ -88,7 +88,7 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
             folder.discard()
             raise
     for note in plan.notes:
-        reporter.say(note)
+        reporter.log(note)
 
     seeds = []
     try:
@@ -99,7 +99,7 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
             baseline = folder.read_seed("baseline") or _run_baseline(plan, folder, reporter)
             default = folder.read_seed("default") or _run_default(plan, folder, reporter)
     except KeyboardInterrupt:
-        reporter.say(f"the run can be continued: the same command with --out {path} --resume")
+        reporter.log(f"the run can be continued: the same command with --out {path} --resume")
         _tell_replaced(folder, reporter)
         raise
     except (ConfigError, DataError, LinAlgError) as error:
@@ -144,7 +144,7 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
 
 def _tell_replaced(folder: RunFolder, reporter: Reporter) -> None:
     if folder.replaced is not None:
-        reporter.say(f"the run that this one was to replace lies in {folder.replaced}")
+        reporter.log(f"the run that this one was to replace lies in {folder.replaced}")
 
 
 def make_method(
@@ -158,10 +158,10 @@ def make_method(
     config, device = plan.config, str(plan.device)
     if plan.variant == "paper":
         return paper_of(config, seed=seed, device=device, checkpoints=checkpoints, on_epoch=on_epoch)
-    form = EitherLength if config.knowledge.unit_length == "auto" else KnowledgeMethod
+    form = EitherLength if config.knowledge.unit_length == "auto" else ClosedForm
     knowledge = form(config.knowledge, seed=seed, device=device, episodes=config.epochs, queries=config.batch_size)
     if config.classifier == "softmax":
-        return KnowledgeSoftmaxMethod(knowledge, config.softmax)
+        return ClosedFormSoftmax(knowledge, config.softmax)
     return knowledge
 
 
@@ -175,7 +175,7 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
 
     def watch(setting: Setting, figures: Figures, representation: str) -> None:
         folder.log(
-            "look", seed=seed, representation=representation, setting=dict(setting), figures=asdict(figures)
+            "evaluation", seed=seed, representation=representation, setting=dict(setting), figures=asdict(figures)
         )
         if plan.variant != "paper":
             reporter.advance(note=f"AUSUC {figures.ausuc:.3f}" if figures.ausuc is not None else "")
@@ -247,11 +247,11 @@ def _write_page(plan: Plan, folder: RunFolder, reporter: Reporter) -> None:
 
 def _say_failed(reporter: Reporter, folder: RunFolder, error: Exception) -> None:
     what = str(error).splitlines()[0] if str(error) else type(error).__name__
-    reporter.say(f"the report is not complete ({what}); the run itself is. Again: dkgzsl report {folder.path}")
+    reporter.log(f"the report is not complete ({what}); the run itself is. Again: dkgzsl report {folder.path}")
 
 
 def _steps(plan: Plan) -> int | None:
-    """Most steps of a seed's bar: epochs of exploring and, where validated, of fitting again; None for looks."""
+    """Most steps of a seed's bar: epochs of exploring and, where validated, of fitting again; None for evaluations."""
     if plan.variant == "paper":
         assert plan.config.epochs is not None, "the plan fills it"
         return plan.config.epochs * (2 if plan.config.protocol == "validated" else 1)
@@ -262,7 +262,7 @@ def _run_baseline(plan: Plan, folder: RunFolder, reporter: Reporter) -> dict[str
     if plan.config.baseline == "none":
         return None
     reporter.stage("ESZSL, for comparison", None)
-    return _run_beside(plan, folder, reporter, "baseline", ESZSL(device=str(plan.device)))
+    return _run_comparison(plan, folder, reporter, "baseline", ESZSL(device=str(plan.device)))
 
 
 def _run_default(plan: Plan, folder: RunFolder, reporter: Reporter) -> dict[str, Any] | None:
@@ -270,15 +270,17 @@ def _run_default(plan: Plan, folder: RunFolder, reporter: Reporter) -> dict[str,
     if plan.variant != "paper" or plan.config.baseline == "none":
         return None
     reporter.stage("the default form, for comparison", None)
-    method = KnowledgeMethod(plan.config.knowledge, seed=plan.seeds[0], device=str(plan.device))
+    method = ClosedForm(plan.config.knowledge, seed=plan.seeds[0], device=str(plan.device))
     try:
-        return _run_beside(plan, folder, reporter, "default", method)
+        return _run_comparison(plan, folder, reporter, "default", method)
     except (ConfigError, DataError, ValueError, LinAlgError) as error:  # one seen class only, for instance
-        reporter.say(f"without the default form's figures beside: {str(error).splitlines()[0]}")
+        reporter.log(f"without the default form's figures beside: {str(error).splitlines()[0]}")
         return None
 
 
-def _run_beside(plan: Plan, folder: RunFolder, reporter: Reporter, name: str, method: Method) -> dict[str, Any]:
+def _run_comparison(
+    plan: Plan, folder: RunFolder, reporter: Reporter, name: str, method: Method
+) -> dict[str, Any]:
     """Another method on the first seed's data, under the same protocol, to stand beside the run's figures."""
     problem, seed = plan.problem_for(plan.seeds[0]), plan.seeds[0]
     outcome = run_protocol(plan.config.protocol, method, problem, seed=seed, watch=lambda *_: reporter.advance())
@@ -301,8 +303,8 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "constant": outcome.constant,
         **_reliability(outcome),
         "validation": None if outcome.validation is None else asdict(outcome.validation),
-        "looks": outcome.looks,
-        "looks_at_test": outcome.looks if outcome.protocol == "paper" else 1,
+        "evaluations": outcome.evaluations,
+        "test_evaluations": outcome.evaluations if outcome.protocol == "paper" else 1,
     }
 
 

@@ -6,17 +6,17 @@ from itertools import product
 import pytest
 import torch
 
-from dkgzsl.config import KnowledgeConfig
+from dkgzsl.config import ClosedFormSettings
 from dkgzsl.data.numbers.dataset import numbers
 from dkgzsl.evaluation.held_out import final_of
 from dkgzsl.evaluation.protocols import validated
 from dkgzsl.methods.base import Task
-from dkgzsl.methods.closed_form.method import KnowledgeMethod
-from dkgzsl.methods.closed_form.model import KnowledgeModel
+from dkgzsl.methods.closed_form.method import ClosedForm
+from dkgzsl.methods.closed_form.model import ClosedFormModel
 from worlds import FEW, world
 
 
-class Judge:
+class Selector:
     """Prefers models whose setting has what it is told to like."""
 
     def __init__(self, likes) -> None:
@@ -41,10 +41,10 @@ def task():
 
 
 def test_left_to_validation_everything_is_offered_and_may_be_declined(task) -> None:
-    judge = Judge(lambda setting: setting["ridge"] == 0.1)
-    KnowledgeMethod(AUTO).explore(task, judge)
-    assert all(candidate for _, candidate in judge.shown)
-    offered = [setting for setting, _ in judge.shown]
+    selector = Selector(lambda setting: setting["ridge"] == 0.1)
+    ClosedForm(AUTO).explore(task, selector)
+    assert all(candidate for _, candidate in selector.shown)
+    offered = [setting for setting, _ in selector.shown]
     for name, value in (
         ("uncertainty", True),
         ("episodes", "weights"),
@@ -56,10 +56,10 @@ def test_left_to_validation_everything_is_offered_and_may_be_declined(task) -> N
 
 
 def test_what_helps_is_built_upon(task) -> None:
-    judge = Judge(lambda setting: setting["uncertainty"] + (setting["episodes"] == "weights"))
-    KnowledgeMethod(AUTO).explore(task, judge)
-    assert judge.shown[-1][0]["uncertainty"]
-    assert judge.shown[-1][0]["episodes"] == "weights"
+    selector = Selector(lambda setting: setting["uncertainty"] + (setting["episodes"] == "weights"))
+    ClosedForm(AUTO).explore(task, selector)
+    assert selector.shown[-1][0]["uncertainty"]
+    assert selector.shown[-1][0]["episodes"] == "weights"
 
 
 @pytest.mark.parametrize(
@@ -76,17 +76,19 @@ def test_what_helps_is_built_upon(task) -> None:
     ],
 )
 def test_what_is_demanded_is_in_every_candidate(task, changes, name, value) -> None:
-    judge = Judge(lambda setting: setting[name] != value)  # dislikes it, in vain
-    KnowledgeMethod(replace(AUTO, **changes)).explore(task, judge)
-    assert judge.candidates
-    assert {setting[name] for setting in judge.candidates} == {value}
+    selector = Selector(lambda setting: setting[name] != value)  # dislikes it, in vain
+    ClosedForm(replace(AUTO, **changes)).explore(task, selector)
+    assert selector.candidates
+    assert {setting[name] for setting in selector.candidates} == {value}
 
 
 def test_a_kernel_between_images_is_asked_for_its_constants_only_where_it_leads(task) -> None:
     def offered(likes):
-        judge = Judge(likes)
-        KnowledgeMethod(replace(AUTO, feature_kernel_width=(0.0, 2.0))).explore(task, judge)
-        return [setting for setting in judge.candidates if setting["feature_kernel_width"]], judge.candidates[-1]
+        selector = Selector(likes)
+        ClosedForm(replace(AUTO, feature_kernel_width=(0.0, 2.0))).explore(task, selector)
+        return [
+            setting for setting in selector.candidates if setting["feature_kernel_width"]
+        ], selector.candidates[-1]
 
     declined, last = offered(lambda setting: -setting["feature_kernel_width"])
     assert {setting["seen_blend"] for setting in declined} == {0.0, 0.5}
@@ -103,9 +105,9 @@ def test_a_kernel_between_images_is_saved_and_synthesizes(task) -> None:
     setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.5}
     setting |= {"uncertainty": False, "episodes": "off", "fusion": False, "feature_kernel_width": 2.0}
     features = final_of(world())[1].features
-    model = KnowledgeMethod(FEW).fit(task, setting)
-    plain = KnowledgeMethod(FEW).fit(task, {**setting, "feature_kernel_width": 0.0})
-    again = KnowledgeModel.load(model.save())
+    model = ClosedForm(FEW).fit(task, setting)
+    plain = ClosedForm(FEW).fit(task, {**setting, "feature_kernel_width": 0.0})
+    again = ClosedFormModel.load(model.save())
     torch.testing.assert_close(again.scores(features), model.scores(features))
     assert not torch.allclose(model.scores(features), plain.scores(features))
     made = model.synthesize(task.semantics[task.unseen], 50, torch.Generator().manual_seed(0))
@@ -116,10 +118,10 @@ def test_a_kernel_between_images_is_saved_and_synthesizes(task) -> None:
 
 @pytest.mark.parametrize("semantics", ["strokes", "names"])
 def test_numbers_take_the_kernel_and_err_less_by_it(semantics) -> None:
-    few = KnowledgeConfig(shrinkage=(0.1,), kernel_width=(0.0,), ridge=(0.03, 0.3), episodes="off")
+    few = ClosedFormSettings(shrinkage=(0.1,), kernel_width=(0.0,), ridge=(0.03, 0.3), episodes="off")
     problem = numbers().with_semantics(semantics)
-    taken = validated(KnowledgeMethod(few), problem, seed=0)
-    without = validated(KnowledgeMethod(replace(few, feature_kernel_width=(0.0,))), problem, seed=0)
+    taken = validated(ClosedForm(few), problem, seed=0)
+    without = validated(ClosedForm(replace(few, feature_kernel_width=(0.0,))), problem, seed=0)
     assert taken.setting["feature_kernel_width"] == 1
     assert taken.figures.t1 >= without.figures.t1
     assert taken.figures.ausuc > without.figures.ausuc
@@ -133,7 +135,7 @@ def test_learned_options_change_the_model_and_repeat_by_seed(task, option) -> No
     features = final_of(world())[1].features
 
     def scores(setting, seed):
-        return KnowledgeMethod(FEW, seed=seed).fit(task, setting).scores(features)
+        return ClosedForm(FEW, seed=seed).fit(task, setting).scores(features)
 
     assert not torch.allclose(scores(learned, 0), scores(plain, 0))
     assert torch.equal(scores(learned, 0), scores(learned, 0))
@@ -143,7 +145,7 @@ def test_learned_options_change_the_model_and_repeat_by_seed(task, option) -> No
 def test_uncertainty_widens_unseen_classes_alone(task) -> None:
     setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
     setting |= {"uncertainty": True, "episodes": "off", "fusion": False}
-    densities = KnowledgeMethod(FEW).fit(task, setting).densities
+    densities = ClosedForm(FEW).fit(task, setting).densities
     seen, unseen = densities.variances[:12], densities.variances[12:]
     assert (seen == seen[:, :1]).all()
     assert unseen.mean() > seen.mean()
@@ -153,8 +155,8 @@ def test_balance_moves_unseen_classes_together_and_alone(task) -> None:
     setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
     setting |= {"uncertainty": False, "episodes": "off", "fusion": False}
     features = final_of(world())[1].features
-    model = KnowledgeMethod(FEW).fit(task, {**setting, "balance": True})
-    plain = KnowledgeMethod(FEW).fit(task, {**setting, "balance": False})
+    model = ClosedForm(FEW).fit(task, {**setting, "balance": True})
+    plain = ClosedForm(FEW).fit(task, {**setting, "balance": False})
     moved = model.scores(features) - plain.scores(features)
     assert abs(model.balance) > 0.1
     torch.testing.assert_close(moved[:, task.unseen], torch.full_like(moved[:, task.unseen], model.balance))
@@ -168,16 +170,16 @@ def test_classes_are_added_without_fitting_again(task) -> None:
     setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.5}
     setting |= {"uncertainty": True, "episodes": "weights", "fusion": True}
     features = final_of(world())[1].features
-    whole = KnowledgeMethod(FEW).fit(task, setting)
-    fewer = KnowledgeMethod(FEW).fit(replace(task, unseen=task.unseen[:2]), setting)
+    whole = ClosedForm(FEW).fit(task, setting)
+    fewer = ClosedForm(FEW).fit(replace(task, unseen=task.unseen[:2]), setting)
     grown = fewer.with_classes(task.semantics, task.unseen)
     torch.testing.assert_close(grown.scores(features), whole.scores(features))
 
 
 def test_the_world_is_learned() -> None:
     """Far above chance (0.25 and 0.06), with every default option open."""
-    config = KnowledgeConfig(components=(20,), shrinkage=(0.3, 0.6))
-    figures = validated(KnowledgeMethod(config), world(), seed=0).figures
+    config = ClosedFormSettings(components=(20,), shrinkage=(0.3, 0.6))
+    figures = validated(ClosedForm(config), world(), seed=0).figures
     assert figures.t1 > 0.8
     assert figures.h_calibrated > 0.6
 
@@ -188,7 +190,7 @@ def test_epochs_and_batch_size_set_what_is_learned(task) -> None:
     features = final_of(world())[1].features
 
     def scores(**learning) -> torch.Tensor:
-        return KnowledgeMethod(FEW, **learning).fit(task, setting).scores(features)
+        return ClosedForm(FEW, **learning).fit(task, setting).scores(features)
 
     assert torch.equal(scores(), scores(episodes=50, queries=1024))
     assert not torch.equal(scores(), scores(episodes=5))
@@ -216,16 +218,16 @@ def _task_told_by(told) -> Task:
     [(torch.square, True), (lambda truth: truth, False), (lambda truth: -truth.square(), False)],
 )
 def test_descriptions_take_a_root_where_it_predicts_seen_classes_better(told, rooted) -> None:
-    judge = Judge(lambda setting: 0)
+    selector = Selector(lambda setting: 0)
     config = replace(FEW, unit_length="off", kernel_width=(0.0,), ridge=(0.003,))
-    KnowledgeMethod(config).explore(_task_told_by(told), judge)
-    assert {setting["description_root"] for setting in judge.candidates} == {rooted}
+    ClosedForm(config).explore(_task_told_by(told), selector)
+    assert {setting["description_root"] for setting in selector.candidates} == {rooted}
 
 
 def test_the_final_model_takes_the_root_that_its_setting_had() -> None:
     squares = _task_told_by(torch.square)
-    method, judge = KnowledgeMethod(FEW), Judge(lambda setting: 0)
-    method.explore(squares, judge)
-    chosen = judge.candidates[0]
+    method, selector = ClosedForm(FEW), Selector(lambda setting: 0)
+    method.explore(squares, selector)
+    chosen = selector.candidates[0]
     for root in (True, False):
         assert method.fit(squares, {**chosen, "description_root": root}).descriptions.root is root

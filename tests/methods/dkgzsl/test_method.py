@@ -1,4 +1,4 @@
-"""The published form as a method: looks, exact repetition, continuation, saving."""
+"""The published form as a method: evaluations, exact repetition, continuation, saving."""
 
 import json
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from torch import Tensor
 from dkgzsl.config import AdversarialConfig, ClassifierConfig
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.methods.base import Generator, Model, SavedModel, Task
-from dkgzsl.methods.dkgzsl.method import PaperMethod
-from dkgzsl.methods.dkgzsl.model import PaperModel
+from dkgzsl.methods.dkgzsl.method import DKGZSL
+from dkgzsl.methods.dkgzsl.model import DKGZSLModel
 from dkgzsl.methods.registry import load_model
 from dkgzsl.methods.shared.scaling import description_scale
 
@@ -35,12 +35,12 @@ def task() -> Task:
     return Task(features, labels, semantics, seen, torch.tensor([1, 6, 7]), tuple("abcdefghi"))
 
 
-def method(epochs: int = 5, **options: Any) -> PaperMethod:
-    return PaperMethod(ADVERSARIAL, SOFTMAX, epochs=epochs, batch_size=16, seed=2, **options)
+def method(epochs: int = 5, **options: Any) -> DKGZSL:
+    return DKGZSL(ADVERSARIAL, SOFTMAX, epochs=epochs, batch_size=16, seed=2, **options)
 
 
 class Recorder:
-    """A judge that keeps what it was shown, as scores; `stop_at` breaks off at that epoch's look."""
+    """A selector that keeps what it was shown, as scores; `stop_at` breaks off at that epoch's look."""
 
     def __init__(self, task: Task, stop_at: int | None = None) -> None:
         self.task, self.stop_at = task, stop_at
@@ -56,9 +56,9 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def explored(task: Task) -> Recorder:
-    judge = Recorder(task)
-    method().explore(task, judge)
-    return judge
+    selector = Recorder(task)
+    method().explore(task, selector)
+    return selector
 
 
 def test_every_classifier_epoch_of_every_look_is_shown(explored: Recorder) -> None:
@@ -71,7 +71,7 @@ def test_fit_gives_the_model_that_was_shown(task: Task, explored: Recorder) -> N
 
 
 def test_another_seed_gives_another_model(task: Task, explored: Recorder) -> None:
-    other = PaperMethod(ADVERSARIAL, SOFTMAX, epochs=5, batch_size=16, seed=3)
+    other = DKGZSL(ADVERSARIAL, SOFTMAX, epochs=5, batch_size=16, seed=3)
     assert not torch.equal(
         other.fit(task, {"epochs": 2, "classifier_epochs": 1}).scores(task.features), explored.shown[2, 1]
     )
@@ -88,7 +88,7 @@ def test_scores_are_over_the_classes_of_the_task(task: Task) -> None:
 
 
 def test_seen_classes_are_learned(task: Task) -> None:
-    model = PaperMethod(ADVERSARIAL, ClassifierConfig(20, 0.05, 20), epochs=2, batch_size=16).fit(
+    model = DKGZSL(ADVERSARIAL, ClassifierConfig(20, 0.05, 20), epochs=2, batch_size=16).fit(
         task, {"epochs": 2, "classifier_epochs": 20}
     )
     among_seen = task.seen[model.scores(task.features)[:, task.seen].argmax(dim=1)]
@@ -126,7 +126,7 @@ def test_saved_model_scores_and_synthesizes_the_same(task: Task) -> None:
     model = method().fit(task, {"epochs": 1, "classifier_epochs": 2})
     saved = model.save()
     values = json.loads(json.dumps(saved.values))
-    loaded = PaperModel.load(SavedModel(saved.method, {n: t.clone() for n, t in saved.tensors.items()}, values))
+    loaded = DKGZSLModel.load(SavedModel(saved.method, {n: t.clone() for n, t in saved.tensors.items()}, values))
     assert torch.equal(loaded.scores(task.features), model.scores(task.features))
     assert torch.equal(loaded.conventional_scores(task.features), model.conventional_scores(task.features))
     made = [m.synthesize(task.semantics, 3, torch.Generator().manual_seed(0)) for m in (model, loaded)]
@@ -134,10 +134,10 @@ def test_saved_model_scores_and_synthesizes_the_same(task: Task) -> None:
     assert loaded.class_names == task.class_names
 
 
-def reopened(model: PaperModel) -> PaperModel:
+def reopened(model: DKGZSLModel) -> DKGZSLModel:
     """As a file would give it back."""
     saved = model.save()
-    return PaperModel.load(SavedModel(saved.method, dict(saved.tensors), json.loads(json.dumps(saved.values))))
+    return DKGZSLModel.load(SavedModel(saved.method, dict(saved.tensors), json.loads(json.dumps(saved.values))))
 
 
 def test_classes_added_later_are_as_if_trained_with(task: Task) -> None:
@@ -205,7 +205,7 @@ def test_figures_are_told_after_each_epoch(task: Task) -> None:
 
 
 def test_settings_left_out_come_from_the_default_preset() -> None:
-    plain = PaperMethod(AdversarialConfig(), ClassifierConfig(), epochs=40, batch_size=8)
+    plain = DKGZSL(AdversarialConfig(), ClassifierConfig(), epochs=40, batch_size=8)
     assert plain.settings.hidden_size == 1024
     assert plain.evaluate_every == 4
 
@@ -219,18 +219,18 @@ def test_numbers_out_of_range_are_refused(epochs: int) -> None:
 def test_a_training_that_diverges_is_told(task: Task) -> None:
     wild = AdversarialConfig(hidden_size=32, learning_rate=1e30, fusion_learning_rate=1e-3, gamma=10.0)
     with pytest.raises(RunError, match="diverged"):
-        PaperMethod(wild, SOFTMAX, epochs=3, batch_size=16).fit(task, {"epochs": 3, "classifier_epochs": 1})
+        DKGZSL(wild, SOFTMAX, epochs=3, batch_size=16).fit(task, {"epochs": 3, "classifier_epochs": 1})
 
 
 def test_a_cap_of_time_ends_exploration_with_a_look_at_the_epoch_it_came_to(task: Task) -> None:
-    judge = Recorder(task)
-    method(minutes=1e-9).explore(task, judge)
-    assert list(judge.shown) == [(1, 1), (1, 2), (1, 3)]
+    selector = Recorder(task)
+    method(minutes=1e-9).explore(task, selector)
+    assert list(selector.shown) == [(1, 1), (1, 2), (1, 3)]
     again = method().fit(task, {"epochs": 1, "classifier_epochs": 3})
-    assert torch.equal(again.scores(task.features), judge.shown[1, 3])
+    assert torch.equal(again.scores(task.features), selector.shown[1, 3])
 
 
 def test_a_cap_of_time_looks_where_models_change(task: Task) -> None:
-    judge = Recorder(task)
-    method(epochs=13, minutes=60.0).explore(task, judge)
-    assert sorted({epoch for epoch, _ in judge.shown}) == [4, 6, 8, 12, 13]
+    selector = Recorder(task)
+    method(epochs=13, minutes=60.0).explore(task, selector)
+    assert sorted({epoch for epoch, _ in selector.shown}) == [4, 6, 8, 12, 13]

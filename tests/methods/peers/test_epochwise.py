@@ -1,4 +1,4 @@
-"""Peers that train for epochs: looks, the cap on the minutes, exact repetition."""
+"""Peers that train for epochs: evaluations, the cap on the minutes, exact repetition."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.methods.base import Model, Setting, Task
 from dkgzsl.methods.peers import epochwise
 from dkgzsl.methods.peers.epochwise import EpochwiseMethod
-from dkgzsl.methods.shared.training import is_look
+from dkgzsl.methods.shared.training import is_evaluation_epoch
 
 
 class Recorder:
@@ -31,20 +31,32 @@ class Recorder:
 
 
 def explored(method: EpochwiseMethod, task: Task) -> Recorder:
-    judge = Recorder(task)
-    method.explore(task, judge)
-    return judge
+    selector = Recorder(task)
+    method.explore(task, selector)
+    return selector
 
 
 def test_looks_come_at_powers_of_two_and_between() -> None:
-    assert [epoch for epoch in range(1, 50) if is_look(epoch)] == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48]
+    assert [epoch for epoch in range(1, 50) if is_evaluation_epoch(epoch)] == [
+        1,
+        2,
+        3,
+        4,
+        6,
+        8,
+        12,
+        16,
+        24,
+        32,
+        48,
+    ]
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_fit_gives_what_was_shown(task: Task, name: str) -> None:
-    judge = explored(MAKERS[name](epochs=3, seed=2), task)
-    assert [s["classifier_epochs"] for s, _ in judge.shown if s["epochs"] == 3] == [1, 2, 3]
-    for setting, scores in (judge.shown[0], judge.shown[-1]):
+    selector = explored(MAKERS[name](epochs=3, seed=2), task)
+    assert [s["classifier_epochs"] for s, _ in selector.shown if s["epochs"] == 3] == [1, 2, 3]
+    for setting, scores in (selector.shown[0], selector.shown[-1]):
         again = MAKERS[name](epochs=9, seed=2).fit(task, setting)
         assert torch.equal(again.scores(task.features), scores)
 
@@ -59,7 +71,7 @@ def test_the_seed_decides(task: Task, name: str) -> None:
 
 def test_looks_leave_the_training_as_it_is(task: Task) -> None:
     seen, unseen = explored(MAKERS["f-vaegan"](epochs=4), task), MAKERS["f-vaegan"](epochs=4)
-    unseen.first_look = 4
+    unseen.first_evaluation = 4
     assert torch.equal(seen.shown[-1][1], explored(unseen, task).shown[-1][1])
 
 
@@ -72,8 +84,8 @@ def test_the_clock_ends_exploration_after_the_epoch_in_progress(
 ) -> None:
     ticks = iter(range(0, 10_000, 20))  # 20 seconds an epoch
     monkeypatch.setattr(epochwise.time, "monotonic", lambda: next(ticks))
-    judge = explored(MAKERS["f-clswgan"](epochs=50, minutes=1.6), task)
-    assert judge.epochs == [2, 3, 4, 5]
+    selector = explored(MAKERS["f-clswgan"](epochs=50, minutes=1.6), task)
+    assert selector.epochs == [2, 3, 4, 5]
 
 
 def test_an_unknown_setting_is_refused(task: Task) -> None:

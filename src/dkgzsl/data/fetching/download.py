@@ -157,7 +157,7 @@ def download(
     sha256_from: str = "known",
     patience: Patience | None = None,
     progress: Progress | None = None,
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Downloaded:
     """Fetch `url` to `path`, going on where an earlier try or an earlier command broke off.
 
@@ -173,7 +173,7 @@ def download(
         sha256_from: who says so, for the message.
         patience: time-out and tries.
         progress: told the bytes here and the bytes in all.
-        say: told, in a sentence, of each new try.
+        log: called with in a sentence, of each new try.
 
     Raises:
         DataError: offline, refused, missing (404), broken off too often, another sha256, disk full, folder not
@@ -204,8 +204,8 @@ def download(
                         fix=f"{again}, or {_ELSEWHERE}",
                     ) from broken
                 pause = min(broken.pause or patience.pause * 2 ** max(failures - 1, 0), LONGEST_PAUSE)
-                if say:
-                    say(f"{broken}; next try in {pause:.0f} s")
+                if log:
+                    log(f"{broken}; next try in {pause:.0f} s")
                 time.sleep(pause)
         got = file_sha256(part.file)
         size = part.size

@@ -85,7 +85,7 @@ class Origin:
 
 
 def plan_fetch(source: Source, root: Path, *, address: str | None = None) -> Plan:
-    """Look at what is here; changes nothing.
+    """Evaluation at what is here; changes nothing.
 
     Args:
         source: the archive.
@@ -125,7 +125,7 @@ def fetch(
     patience: Patience | None = None,
     downloading: Progress | None = None,
     unpacking: Progress | None = None,
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Origin | None:
     """Bring the data here: download, check, unpack; the data appears under its final names whole or not at all.
 
@@ -145,7 +145,7 @@ def fetch(
         plan.folder.mkdir(exist_ok=True)
         with _lock(downloads / f"{source.archive}.lock"):
             earlier = None if plan.local else _earlier(root, plan.address)
-            got, checked = _archive(plan, earlier, patience, downloading, say)
+            got, checked = _archive(plan, earlier, patience, downloading, log)
             try:
                 _unpack_into_place(source, plan.archive, plan.folder, unpacking)
             except BadArchiveError:
@@ -177,7 +177,7 @@ def _archive(
     earlier: Origin | None,
     patience: Patience | None,
     progress: Progress | None,
-    say: Callable[[str], None] | None,
+    log: Callable[[str], None] | None,
 ) -> tuple[Downloaded, Checked]:
     """Have the archive on disk, checked against the sha256 that is known or was recorded at an earlier fetch."""
     source = plan.source
@@ -194,8 +194,8 @@ def _archive(
                 where=str(plan.archive),
                 fix=f"get it from its official source, {source.url}",
             )
-        if say:
-            say(f"{plan.archive} is no longer what was fetched: fetching it again")
+        if log:
+            log(f"{plan.archive} is no longer what was fetched: fetching it again")
         plan.archive.unlink()
     said_by = "known" if source.sha256 else f"recorded at an earlier fetch in {plan.folder.parent}/*/{RECORD}"
     got = download(
@@ -207,7 +207,7 @@ def _archive(
         sha256_from=said_by,
         patience=patience,
         progress=progress,
-        say=say,
+        log=log,
     )
     return got, checked
 

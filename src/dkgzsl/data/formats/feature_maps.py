@@ -43,7 +43,7 @@ def read_feature_map(path: Path, *, semantics: str | None = None, backbone: str 
 
 
 def read_raw_map(path: Path) -> tuple[RawData, dict[str, Any]]:
-    """Read the file without judging it.
+    """Read the file without scoring it.
 
     Raises:
         DataError: a data set is missing, fits no orientation, or the file is not HDF5.

@@ -156,7 +156,7 @@ def read_problem_folder(folder: Path) -> ProblemFolder:
 
 
 def read_raw_folder(folder: Path, *, features: Path, test_seed: int = 0) -> tuple[RawData, dict[str, Any]]:
-    """Read an imported problem, with the features of a store, without judging them, and their provenance.
+    """Read an imported problem, with the features of a store, without scoring them, and their provenance.
 
     Store and problem are matched by the images' paths. The features stay a memory map where both list the same
     images in the same order; otherwise the rows are copied. Images that the extraction could not read are in no

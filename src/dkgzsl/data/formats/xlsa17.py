@@ -103,7 +103,7 @@ def feature_file(folder: Path, features: str) -> Path:
 def read_raw(
     folder: Path, *, features: Path | None, semantics: str | None = None
 ) -> tuple[RawData, dict[str, Any]]:
-    """Read the files without judging them; features may be left out.
+    """Read the files without scoring them; features may be left out.
 
     Returns:
         What the files hold, and its provenance (JSON values).

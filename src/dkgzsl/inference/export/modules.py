@@ -22,9 +22,9 @@ from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Model
 from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace
 from dkgzsl.methods.closed_form.kernel_ridge import kernel
-from dkgzsl.methods.closed_form.model import KnowledgeModel
+from dkgzsl.methods.closed_form.model import ClosedFormModel
 from dkgzsl.methods.closed_form.softmax import SoftmaxModel
-from dkgzsl.methods.dkgzsl.model import PaperModel
+from dkgzsl.methods.dkgzsl.model import DKGZSLModel
 from dkgzsl.methods.shared.softmax import LinearClassifier
 from dkgzsl.representation.blocks import POWER, VisualFeatures
 from dkgzsl.representation.feature_denoising import FeatureDenoising, keep_largest
@@ -186,7 +186,7 @@ class DensityScores(nn.Module):
     constant: Tensor
     square: Tensor | None
 
-    def __init__(self, model: KnowledgeModel) -> None:
+    def __init__(self, model: ClosedFormModel) -> None:
         super().__init__()
         self.whitened = WhitenedFeatures(model)
         turn = model.space.axes.double()
@@ -225,7 +225,7 @@ class WhitenedFeatures(nn.Module):
     mean: Tensor
     centre: Tensor
 
-    def __init__(self, model: KnowledgeModel) -> None:
+    def __init__(self, model: ClosedFormModel) -> None:
         super().__init__()
         space, principal = model.space.whitened, model.space.whitened.principal
         basis = principal.basis[:, : len(space.whitener)].double() @ space.whitener.double()
@@ -272,12 +272,12 @@ def scores_module(model: Model) -> nn.Module:
     Raises:
         RunError: models of this kind are not exported.
     """
-    if isinstance(model, KnowledgeModel):
+    if isinstance(model, ClosedFormModel):
         return DensityScores(model)
     if isinstance(model, SoftmaxModel):
         classifier = model.generalized
         return nn.Sequential(WhitenedFeatures(model.knowledge), LinearScores(classifier.weight, classifier.bias))
-    if isinstance(model, PaperModel):
+    if isinstance(model, DKGZSLModel):
         return _after_scaling(model.classifiers.generalized, model.scaler.minimum, model.scaler.range)
     raise RunError(f"models of the kind {type(model).__name__} cannot be exported yet")
 
@@ -329,7 +329,7 @@ def recognition_module(recognizer: Recognizer, first: nn.Module | None) -> nn.Mo
         RunError: its model or representation cannot be exported.
     """
     visual = recognizer.visual
-    if visual is not None and "beside" in visual.blocks:
+    if visual is not None and "extra" in visual.blocks:
         raise RunError(
             "features of several backbones side by side are not exported",
             fix="train on one backbone's features to export",

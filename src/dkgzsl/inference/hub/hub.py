@@ -108,7 +108,7 @@ def push(
             _put(packed, folder, overwrite=overwrite)
         else:
             hub = client or _client(token_from_env)
-            with _told(target):
+            with _hub_errors(target):
                 hub.create_repo(target, private=private, exist_ok=True)
                 hub.upload_folder(
                     repo_id=target,
@@ -139,10 +139,10 @@ def pull(source: str, out: Path, *, token_from_env: bool = False, client: HubCli
     with TemporaryDirectory(prefix="dkgzsl-") as temporary:
 
         def fetch(name: str) -> Path:
-            with _told(source):
+            with _hub_errors(source):
                 return Path(hub.hf_hub_download(source, name, revision=revision, local_dir=temporary))
 
-        with _told(source):
+        with _hub_errors(source):
             info = hub.repo_info(source, files_metadata=True)
         revision = info.sha  # one state of the repository, whatever is pushed meanwhile
         there = {one.rfilename: one.size for one in info.siblings}
@@ -231,7 +231,7 @@ def _client(token_from_env: bool) -> HubClient:
 
 
 @contextmanager
-def _told(repository: str) -> Iterator[None]:
+def _hub_errors(repository: str) -> Iterator[None]:
     """What goes wrong at the hub in a sentence; its errors are of many kinds and libraries."""
     try:
         yield

@@ -107,7 +107,7 @@ def _travelling(run: Path) -> Iterator[str]:
 
 
 def read_manifest(content: bytes, *, where: str) -> Manifest:
-    """The manifest, every name and size judged.
+    """The manifest, every name and size scored.
 
     Raises:
         RunError: it is damaged, or names what does not travel.
@@ -155,7 +155,7 @@ def receive(manifest: Manifest, fetch: Callable[[str], Path], out: Path, *, wher
     """Copy the manifest's files into a new run folder, each verified; the folder is there whole, or not at all.
 
     Args:
-        manifest: judged already.
+        manifest: scored already.
         fetch: where a named file lies on this machine.
         out: the run folder, new or empty.
         where: the source, for messages.

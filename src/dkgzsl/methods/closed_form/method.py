@@ -1,7 +1,7 @@
 """The default method: knowledge in closed form, its few constants chosen on held-out classes.
 
-Steps 1 to 3 are solved. What is learned on top (episodes, fusion) is offered to the judge after the best constants
-are known, and stays only where the judge prefers it.
+Steps 1 to 3 are solved. What is learned on top (episodes, fusion) is offered to the selector after the best constants
+are known, and stays only where the selector prefers it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dkgzsl.config import KnowledgeConfig
+from dkgzsl.config import ClosedFormSettings
 from dkgzsl.errors import ConfigError
-from dkgzsl.methods.base import Judge, Setting, Task
+from dkgzsl.methods.base import Selector, Setting, Task
 from dkgzsl.methods.closed_form.balance import seen_unseen_balance
 from dkgzsl.methods.closed_form.episodes import (
     DescriptionResidual,
@@ -29,8 +29,8 @@ from dkgzsl.methods.closed_form.episodes import (
 from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace
 from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidge
 from dkgzsl.methods.closed_form.model import (
+    ClosedFormModel,
     DescriptionMap,
-    KnowledgeModel,
     MeansSpace,
     SeenStatistics,
     seen_statistics,
@@ -38,10 +38,10 @@ from dkgzsl.methods.closed_form.model import (
 from dkgzsl.methods.closed_form.whitening import PrincipalSpace, WhitenedSpace, WithinClassSpectrum
 
 
-def knowledge(*, seed: int, device: str, minutes: float | None) -> KnowledgeMethod:
+def knowledge(*, seed: int, device: str, minutes: float | None) -> ClosedForm:
     """The default form. It takes seconds: `minutes` caps nothing."""
     del minutes
-    return KnowledgeMethod(KnowledgeConfig(), seed=seed, device=device)
+    return ClosedForm(ClosedFormSettings(), seed=seed, device=device)
 
 
 # Step 4 of the closed form; the residual's numbers are the middle of the range that worked.
@@ -55,8 +55,8 @@ _PLANS = {
 _SPACES_KEPT = 8  # a search over continuous constants asks for a new one each time
 
 
-class KnowledgeMethod:
-    """Solve the knowledge for every combination of constants, let the judge choose.
+class ClosedForm:
+    """Solve the knowledge for every combination of constants, let the selector choose.
 
     Args:
         config: which constants to try and which options are open.
@@ -70,7 +70,7 @@ class KnowledgeMethod:
 
     def __init__(
         self,
-        config: KnowledgeConfig,
+        config: ClosedFormSettings,
         *,
         seed: int = 0,
         device: str = "cpu",
@@ -81,13 +81,13 @@ class KnowledgeMethod:
         given = {name: value for name, value in (("episodes", episodes), ("queries", queries)) if value}
         self.plans = {name: replace(plan, **given) for name, plan in _PLANS.items()}
 
-    def explore(self, task: Task, judge: Judge) -> None:
+    def explore(self, task: Task, selector: Selector) -> None:
         """Constants first, then each option on top of the best so far.
 
         An option that is set, not left to validation, is in every model that may be chosen.
         """
         fitting = _Fitting(task, self.config, self.seed, self.device, self.plans)
-        best = _Best(judge, fitting, self._demanded())
+        best = _Best(selector, fitting, self._demanded())
         uncertain = self.config.uncertainty == "on"
         balanced = self.config.balance == "on" and not uncertain
         plain = {
@@ -155,33 +155,33 @@ class KnowledgeMethod:
         if config.fusion != "off":
             yield {"fusion": True}
 
-    def fit(self, task: Task, setting: Setting) -> KnowledgeModel:
+    def fit(self, task: Task, setting: Setting) -> ClosedFormModel:
         """Solve the task with given constants; learned options are learned again on all of its classes."""
         return self.fitter(task)(setting)
 
-    def fitter(self, task: Task) -> Callable[[Setting], KnowledgeModel]:
+    def fitter(self, task: Task) -> Callable[[Setting], ClosedFormModel]:
         """Fits one task under setting after setting, keeping what they share."""
         return _Fitting(task, self.config, self.seed, self.device, self.plans).model
 
 
 class _Best:
-    """Offers models to the judge and remembers the best setting.
+    """Offers models to the selector and remembers the best setting.
 
     Args:
-        judge: who scores them.
+        selector: who scores them.
         fitting: who fits them.
         demanded: values that a setting must have to be chosen, by name. The first setting that has one more of
             them takes the lead, whatever its score.
     """
 
-    def __init__(self, judge: Judge, fitting: _Fitting, demanded: Mapping[str, Sequence[Any]]) -> None:
-        self.judge, self.fitting, self.demanded = judge, fitting, demanded
+    def __init__(self, selector: Selector, fitting: _Fitting, demanded: Mapping[str, Sequence[Any]]) -> None:
+        self.selector, self.fitting, self.demanded = selector, fitting, demanded
         self.setting: dict[str, Any] = {}
         self._rank = (-1, float("-inf"))
 
     def offer(self, setting: dict[str, Any]) -> None:
         met = sum(setting[name] in values for name, values in self.demanded.items())
-        score = self.judge(setting, self.fitting.model(setting), candidate=met == len(self.demanded))
+        score = self.selector(setting, self.fitting.model(setting), candidate=met == len(self.demanded))
         if (met, score) > self._rank:
             self.setting, self._rank = setting, (met, score)
 
@@ -192,7 +192,7 @@ class _Fitting:
     def __init__(
         self,
         task: Task,
-        config: KnowledgeConfig,
+        config: ClosedFormSettings,
         seed: int,
         device: torch.device,
         plans: Mapping[str, EpisodePlan],
@@ -218,7 +218,7 @@ class _Fitting:
             descriptions = DescriptionSpace.fit(described, root=root)
             self.described[root] = descriptions, descriptions(described)
 
-    def model(self, setting: Mapping[str, Any]) -> KnowledgeModel:
+    def model(self, setting: Mapping[str, Any]) -> ClosedFormModel:
         space, statistics = self._space(setting)
         width, ridge = setting["kernel_width"], setting["ridge"]
         root = setting["description_root"] if "description_root" in setting else self.root_for(setting)
@@ -227,7 +227,7 @@ class _Fitting:
         described = prepared if description_map is None else description_map(prepared)
         regression = KernelRidge.fit(described.detach(), statistics.means, width=width, ridge=ridge)
         fusion = self._fusion(setting, space, statistics, prepared, description_map)
-        return KnowledgeModel(
+        return ClosedFormModel(
             space=space,
             statistics=statistics,
             seen=self.seen,

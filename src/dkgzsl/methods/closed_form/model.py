@@ -109,7 +109,7 @@ class SeenStatistics:
     within: Float[Tensor, "dim dim"]
 
 
-class KnowledgeModel:
+class ClosedFormModel:
     """Class densities over seen and described classes; classes are added by their description alone.
 
     Attributes:
@@ -294,7 +294,7 @@ class KnowledgeModel:
 
     def with_classes(
         self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
-    ) -> KnowledgeModel:
+    ) -> ClosedFormModel:
         """The same knowledge over other described classes; nothing is fitted again.
 
         Photos of classes that stay described are kept.
@@ -305,10 +305,10 @@ class KnowledgeModel:
             photos = PhotoMeans(photos.classes[kept], photos.means[kept], photos.counts[kept])
             photos = photos if len(photos.classes) else None
         changed = {"semantics": semantics.to(self.semantics), "unseen": unseen, "photos": photos}
-        return KnowledgeModel(**{**self._parts(), **changed})
+        return ClosedFormModel(**{**self._parts(), **changed})
 
     @torch.no_grad()
-    def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> KnowledgeModel:
+    def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> ClosedFormModel:
         """The same knowledge, a described class sharpened by a few photos (`model/sharpening.py`).
 
         Args:
@@ -322,7 +322,7 @@ class KnowledgeModel:
             others = old.classes != number
             classes = torch.cat([old.classes[others], classes])
             point, count = torch.cat([old.means[others], point]), torch.cat([old.counts[others], count])
-        return KnowledgeModel(**{**self._parts(), "photos": PhotoMeans(classes, point, count)})
+        return ClosedFormModel(**{**self._parts(), "photos": PhotoMeans(classes, point, count)})
 
     def _parts(self) -> dict[str, Any]:
         names = "space statistics seen unseen semantics descriptions description_map fusion regression setting"
@@ -375,7 +375,7 @@ class KnowledgeModel:
         return SavedModel("dkgzsl", tensors, values)
 
     @classmethod
-    def load(cls, saved: SavedModel) -> KnowledgeModel:
+    def load(cls, saved: SavedModel) -> ClosedFormModel:
         """The model that `saved` was made from."""
         tensors, values = saved.tensors, saved.values
         whitened = WhitenedSpace(_principal_space(tensors, values), tensors["whitener"], values["unit_length"])

@@ -16,9 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dkgzsl.config import ClassifierConfig
-from dkgzsl.methods.base import Judge, Model, SavedModel, Setting, Task
-from dkgzsl.methods.closed_form.method import KnowledgeMethod
-from dkgzsl.methods.closed_form.model import KnowledgeModel
+from dkgzsl.methods.base import Model, SavedModel, Selector, Setting, Task
+from dkgzsl.methods.closed_form.method import ClosedForm
+from dkgzsl.methods.closed_form.model import ClosedFormModel
 from dkgzsl.methods.shared.softmax import BETAS, LinearClassifier, train_softmax
 
 
@@ -115,7 +115,7 @@ class SoftmaxModel:
         recipe: how the classifiers were trained.
     """
 
-    knowledge: KnowledgeModel
+    knowledge: ClosedFormModel
     generalized: LinearClassifier
     conventional: LinearClassifier
     recipe: SoftmaxRecipe
@@ -166,7 +166,7 @@ class SoftmaxModel:
         knowledge = self.knowledge.with_photos(number, features)
         return self._over(knowledge, learned=self.unseen[self.unseen != number])
 
-    def _over(self, knowledge: KnowledgeModel, *, learned: Int[Tensor, " learned"]) -> SoftmaxModel:
+    def _over(self, knowledge: ClosedFormModel, *, learned: Int[Tensor, " learned"]) -> SoftmaxModel:
         """With other knowledge; the rows of the seen classes and of `learned` ones stay as they are."""
         random, recipe = torch.Generator().manual_seed(knowledge.classes), self.recipe
         unseen = knowledge.unseen.sort().values
@@ -218,11 +218,11 @@ class SoftmaxModel:
             return LinearClassifier(**parts)
 
         recipe = SoftmaxRecipe.from_json(saved.values["recipe"])
-        return cls(KnowledgeModel.load(saved), classifier("generalized"), classifier("conventional"), recipe)
+        return cls(ClosedFormModel.load(saved), classifier("generalized"), classifier("conventional"), recipe)
 
 
-class KnowledgeSoftmaxMethod:
-    """Choose constants by density, then train the softmax that is judged.
+class ClosedFormSoftmax:
+    """Choose constants by density, then train the softmax that is scored.
 
     Args:
         knowledge: the method that solves and chooses.
@@ -231,22 +231,22 @@ class KnowledgeSoftmaxMethod:
 
     name = "dkgzsl-softmax"
 
-    def __init__(self, knowledge: KnowledgeMethod, config: ClassifierConfig) -> None:
+    def __init__(self, knowledge: ClosedForm, config: ClassifierConfig) -> None:
         self.knowledge, self.config = knowledge, config
 
-    def explore(self, task: Task, judge: Judge) -> None:
+    def explore(self, task: Task, selector: Selector) -> None:
         """One candidate: the softmax on features of the best densities."""
-        looks: list[tuple[float, Setting]] = []
+        evaluations: list[tuple[float, Setting]] = []
 
         def on_the_way(setting: Setting, model: Model, *, candidate: bool = True) -> float:
-            score = judge(setting, model, candidate=False)
+            score = selector(setting, model, candidate=False)
             if candidate:
-                looks.append((score, setting))
+                evaluations.append((score, setting))
             return score
 
         self.knowledge.explore(task, on_the_way)
-        setting = max(looks, key=lambda look: look[0])[1]
-        judge({**setting, "classifier": "softmax"}, self.fit(task, setting))  # a look of its own
+        setting = max(evaluations, key=lambda one: one[0])[1]
+        selector({**setting, "classifier": "softmax"}, self.fit(task, setting))  # a look of its own
 
     def fit(self, task: Task, setting: Setting) -> SoftmaxModel:
         """Solve, synthesize unseen classes, train both classifiers."""

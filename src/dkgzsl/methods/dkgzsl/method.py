@@ -16,8 +16,8 @@ from torch import Tensor
 from dkgzsl.config import AdversarialConfig, ClassifierConfig, TrainConfig
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.files import read_checkpoint, write_checkpoint
-from dkgzsl.methods.base import Judge, Setting, Task
-from dkgzsl.methods.dkgzsl.model import ClassifierTraining, PaperModel
+from dkgzsl.methods.base import Selector, Setting, Task
+from dkgzsl.methods.dkgzsl.model import ClassifierTraining, DKGZSLModel
 from dkgzsl.methods.dkgzsl.presets import (
     preset_of,
     resolve_adversarial,
@@ -26,10 +26,10 @@ from dkgzsl.methods.dkgzsl.presets import (
 )
 from dkgzsl.methods.dkgzsl.training import AdversarialSettings, AdversarialTraining
 from dkgzsl.methods.shared.scaling import MinMax, description_scale
-from dkgzsl.methods.shared.training import is_look
+from dkgzsl.methods.shared.training import is_evaluation_epoch
 
 
-def paper(*, seed: int, device: str, minutes: float | None, dataset: str | None) -> PaperMethod:
+def paper(*, seed: int, device: str, minutes: float | None, dataset: str | None) -> DKGZSL:
     """The published form with the data set's preset.
 
     Under a cap of minutes the networks are narrower, matrix products are in bfloat16 and the classifier is
@@ -54,11 +54,11 @@ def paper_of(
     minutes: float | None = None,
     checkpoints: Path | None = None,
     on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
-) -> PaperMethod:
-    """The published form with filled settings; the other arguments are those of `PaperMethod`."""
+) -> DKGZSL:
+    """The published form with filled settings; the other arguments are those of `DKGZSL`."""
     assert config.epochs is not None, "presets fill it"
     assert config.batch_size is not None, "presets fill it"
-    return PaperMethod(
+    return DKGZSL(
         config.adversarial,
         config.softmax,
         epochs=config.epochs,
@@ -77,10 +77,10 @@ OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
-_FIRST_LOOK = 4  # under a cap of minutes; a look costs as much as some epochs
+_FIRST_EVALUATION = 4  # under a cap of minutes; a look costs as much as some epochs
 
 
-class PaperMethod:
+class DKGZSL:
     """DKGZSL as published: METHOD sections 2 and 3.
 
     Order, noise and first weights depend on the seed and the epoch's number alone, so that a fit of so many epochs
@@ -94,7 +94,7 @@ class PaperMethod:
         seed: 0 or more.
         device: where to compute.
         minutes: wall-clock cap of one explore, which then looks at the epochs 4, 6, 8, 12, 16 ... and at the one
-            it came to; None: none, and looks every `evaluate_every` epochs.
+            it came to; None: none, and evaluations come every `evaluate_every` epochs.
         checkpoints: folder to keep the state in, and to continue from where it holds one; None keeps none. A fresh
             run takes an empty folder.
         on_epoch: told of every epoch.
@@ -150,27 +150,27 @@ class PaperMethod:
         if not self.classifier_rate > 0:
             raise ConfigError(f"the classifier's learning_rate must be above 0, not {self.classifier_rate}")
 
-    def explore(self, task: Task, judge: Judge) -> None:
-        """Train, and at every look show the judge a model for each classifier epoch.
+    def explore(self, task: Task, selector: Selector) -> None:
+        """Train, and at every look show the selector a model for each classifier epoch.
 
         Settings are {"epochs": e, "classifier_epochs": j}; the generalized and the conventional classifier have
-        both had j epochs. A look comes every `evaluate_every` epochs and at the end. Where training continues
-        from a checkpoint, looks that were finished before it are not repeated: what came of them is the judge's to
+        both had j epochs. An evaluation comes every `evaluate_every` epochs and at the end. Where training continues
+        from a checkpoint, evaluations that were finished before it are not repeated: what came of them is the selector's to
         keep. One that was broken off is shown again as a whole.
         """
         prepared = _Prepared.of(task, self.device)
         training = self._training(prepared)
         end = math.inf if self.minutes is None else time.monotonic() + 60 * self.minutes
-        looks = {e for e in range(1, self.epochs + 1) if self._is_look(e)}
-        for epoch in self._train(training, prepared, self.epochs, looks, "explore"):
+        evaluations = {e for e in range(1, self.epochs + 1) if self._is_evaluation_epoch(e)}
+        for epoch in self._train(training, prepared, self.epochs, evaluations, "explore"):
             out_of_time = time.monotonic() > end
-            if epoch in looks or out_of_time:
+            if epoch in evaluations or out_of_time:
                 for number, model in enumerate(self._models(prepared, training, self.classifier_epochs), 1):
-                    judge({"epochs": epoch, "classifier_epochs": number}, model)
+                    selector({"epochs": epoch, "classifier_epochs": number}, model)
             if out_of_time:
                 break
 
-    def fit(self, task: Task, setting: Setting) -> PaperModel:
+    def fit(self, task: Task, setting: Setting) -> DKGZSLModel:
         """Train for exactly the setting's epochs."""
         epochs, classifier_epochs = int(setting["epochs"]), int(setting["classifier_epochs"])
         prepared = _Prepared.of(task, self.device)
@@ -180,12 +180,14 @@ class PaperMethod:
         *_, model = self._models(prepared, training, classifier_epochs)
         return model
 
-    def _is_look(self, epoch: int) -> bool:
+    def _is_evaluation_epoch(self, epoch: int) -> bool:
         if epoch == self.epochs:
             return True
         if self.minutes is None:
             return epoch % self.evaluate_every == 0
-        return epoch >= _FIRST_LOOK and is_look(epoch)  # how far the minutes reach is not known beforehand
+        return epoch >= _FIRST_EVALUATION and is_evaluation_epoch(
+            epoch
+        )  # how far the minutes reach is not known beforehand
 
     def _training(self, prepared: _Prepared) -> AdversarialTraining:
         return AdversarialTraining(
@@ -193,18 +195,18 @@ class PaperMethod:
         )
 
     def _train(
-        self, training: AdversarialTraining, prepared: _Prepared, epochs: int, looks: set[int], name: str
+        self, training: AdversarialTraining, prepared: _Prepared, epochs: int, evaluations: set[int], name: str
     ) -> Iterator[int]:
         """Train up to `epochs`, from a checkpoint where there is one; yields after each epoch.
 
-        The state is kept once a minute, and when the caller has done with an epoch of `looks`.
+        The state is kept once a minute, and when the caller has done with an epoch of `evaluations`.
         """
         path = None if self.checkpoints is None else self.checkpoints / f"{name}.safetensors"
         key = {
             "settings": asdict(self.settings),
             "seed": self.seed,
             "epochs": epochs,
-            "looks": sorted(looks),
+            "evaluations": sorted(evaluations),
             "task": prepared.fingerprint(),
         }
         if path is not None and (found := read_checkpoint(path)) is not None:
@@ -227,14 +229,14 @@ class PaperMethod:
             if self.on_epoch is not None:
                 self.on_epoch(training.epoch, figures)
             yield training.epoch
-            due = training.epoch in looks or time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS
+            due = training.epoch in evaluations or time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS
             if path is not None and due:
                 write_checkpoint(path, training.state(), {"key": key, "epoch": training.epoch})
                 kept = time.monotonic()
 
     def _models(
         self, prepared: _Prepared, training: AdversarialTraining, classifier_epochs: int
-    ) -> Iterator[PaperModel]:
+    ) -> Iterator[DKGZSLModel]:
         """Synthesize unseen features with the generator as it is; a model for each epoch of the classifiers."""
         generator = training.networks.snapshot()
         last_step = ClassifierTraining(
@@ -253,7 +255,7 @@ class PaperMethod:
             epochs=classifier_epochs,
         )
         for epochs, classifiers in enumerate(trained, 1):
-            yield PaperModel(
+            yield DKGZSLModel(
                 generator=generator,
                 fusion_weight=self.settings.fusion_weight,
                 description_scale=prepared.description_scale,

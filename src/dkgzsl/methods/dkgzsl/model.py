@@ -117,7 +117,7 @@ _VALUES = ("per_class", "learning_rate", "seed", "generator_epoch")
 
 
 @dataclass(frozen=True)
-class PaperModel:
+class DKGZSLModel:
     """A generator, and the classifiers trained on real seen and synthesized unseen features.
 
     Attributes:
@@ -176,7 +176,7 @@ class PaperModel:
 
     def with_classes(
         self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
-    ) -> PaperModel:
+    ) -> DKGZSLModel:
         """The same generator over other described classes, both classifiers trained again.
 
         The same numbers and the same descriptions give the same model, on the same kind of device: it does not
@@ -221,7 +221,7 @@ class PaperModel:
         )
 
     @classmethod
-    def load(cls, saved: SavedModel) -> PaperModel:
+    def load(cls, saved: SavedModel) -> DKGZSLModel:
         """The model that `saved` was made from, on the CPU."""
         tensors = {name: tensor.cpu() for name, tensor in saved.tensors.items()}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dkgzsl.config import AdversarialConfig, ClassifierConfig, TrainConfig
 
 
-LOOKS = 10
+EVALUATIONS = 10
 """Looks at held-out images where `evaluate_every` does not say otherwise."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -125,7 +125,7 @@ def resolve_adversarial(config: AdversarialConfig, preset: Preset, *, epochs: in
         learning_rate=_or(config.learning_rate, chosen.learning_rate),
         fusion_learning_rate=_or(config.fusion_learning_rate, chosen.fusion_learning_rate),
         gamma=_or(config.gamma, chosen.gamma),
-        evaluate_every=_or(config.evaluate_every, ceil(epochs / LOOKS)),
+        evaluate_every=_or(config.evaluate_every, ceil(epochs / EVALUATIONS)),
     )
 
 

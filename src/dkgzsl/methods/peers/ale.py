@@ -2,7 +2,7 @@
 
 Compatibility F(x, c) = x^T W a_c, trained by the weighted approximate ranking objective (eq. 8): sum over
 images of beta_r / r * sum over classes c of max(0, 1 + F(x, c) - F(x, y)), c != y, where r counts the classes
-that violate the margin and beta_r = 1 + 1/2 + ... + 1/r. Nothing but early stopping regularises; the judge
+that violate the margin and beta_r = 1 + 1/2 + ... + 1/r. Nothing but early stopping regularises; the selector
 chooses the epoch.
 
 W starts at 0 and each step adds x times a combination of seen descriptions, so W = C A with C [visual, seen]
@@ -53,7 +53,7 @@ def ranking_gradient(
 
 
 class ALE(EpochwiseMethod):
-    """Scale, learning rate and epoch are chosen by the judge.
+    """Scale, learning rate and epoch are chosen by the selector.
 
     Args:
         epochs: most epochs to train.

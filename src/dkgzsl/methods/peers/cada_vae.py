@@ -18,7 +18,7 @@ Published: latent 64; feature encoder 1560 and decoder 1660 wide, description en
 AMSGrad, the softmax 23 epochs (CUB) of batches of 32 at 1e-3, first weights Xavier uniform with gain 0.5.
 Deviations: descriptions are scaled to unit length, as the xlsa17 `att` rows are; batches come from
 permutations; the softmax for conventional figures is trained on the same 400 latents a class; its epoch is
-chosen by the judge instead of on test; means over a batch instead of sums, which changes Adam's steps only
+chosen by the selector instead of on test; means over a batch instead of sums, which changes Adam's steps only
 through its epsilon.
 """
 
@@ -74,7 +74,7 @@ DISTRIBUTION_ALIGNMENT = WarmUp(6, 22, 0.54)
 
 
 class CADAVAE(EpochwiseMethod):
-    """CADA-VAE; the epochs of training and last softmax are chosen by the judge.
+    """CADA-VAE; the epochs of training and last softmax are chosen by the selector.
 
     Args:
         epochs: most epochs; the losses' weights grow until the 90th.
@@ -96,7 +96,7 @@ class CADAVAE(EpochwiseMethod):
     """
 
     name = "cada-vae"
-    first_look = 16  # nothing is aligned before
+    first_evaluation = 16  # nothing is aligned before
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ Sizes, rates and epochs are those of the authors' release: hidden 1024, 50 epoch
 with weight decay 1e-4, a tenth of the rate after 25 epochs, factor 0.95 (CUB: 1).
 
 Deviations: S divides by the deviation as in eq. 9, where the release divides by the variance. Scale of the
-features (lengths are 1 anyway, so `unit` is `none`), epoch and factor are chosen by the judge.
+features (lengths are 1 anyway, so `unit` is `none`), epoch and factor are chosen by the selector.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def prototype_network(semantic: int, hidden: int, visual: int) -> nn.Sequential:
 
 
 class ClassNorm(EpochwiseMethod):
-    """Scale, epoch and factor of the seen logits are chosen by the judge.
+    """Scale, epoch and factor of the seen logits are chosen by the selector.
 
     Args:
         epochs: passes over the training images.

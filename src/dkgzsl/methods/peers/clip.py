@@ -14,7 +14,7 @@ from __future__ import annotations
 from torch.nn.functional import normalize
 
 from dkgzsl.errors import ConfigError
-from dkgzsl.methods.base import Judge, Setting, Task
+from dkgzsl.methods.base import Selector, Setting, Task
 from dkgzsl.methods.peers.linear_model import LinearModel, View
 from dkgzsl.methods.shared.scaling import Scaling
 
@@ -34,9 +34,9 @@ class CLIP:
         del seed, minutes
         self.device = device
 
-    def explore(self, task: Task, judge: Judge) -> None:
+    def explore(self, task: Task, selector: Selector) -> None:
         """There is one setting, and nothing in it."""
-        judge({}, self.fit(task, {}))
+        selector({}, self.fit(task, {}))
 
     def fit(self, task: Task, setting: Setting) -> LinearModel:
         """Nothing is fitted.

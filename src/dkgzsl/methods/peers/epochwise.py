@@ -1,4 +1,4 @@
-"""What peers share that train for epochs: which of them the judge sees, a cap on the minutes, exact repetition."""
+"""What peers share that train for epochs: which of them the selector sees, a cap on the minutes, exact repetition."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.methods.base import Judge, Model, Setting, Task
-from dkgzsl.methods.shared.training import is_look
+from dkgzsl.methods.base import Model, Selector, Setting, Task
+from dkgzsl.methods.shared.training import is_evaluation_epoch
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class Training(Protocol):
 
 
 class EpochwiseMethod(ABC):
-    """Train epoch by epoch, and show the judge a model now and then.
+    """Train epoch by epoch, and show the selector a model now and then.
 
     The epoch of a model is its setting, so that `fit` trains to the same state again: the clock only decides after
     which epoch exploration ends.
@@ -47,7 +47,7 @@ class EpochwiseMethod(ABC):
     """
 
     name: str
-    first_look: int = 2
+    first_evaluation: int = 2
     """No look comes before this epoch, but for one at the end."""
 
     def __init__(
@@ -76,8 +76,8 @@ class EpochwiseMethod(ABC):
         del task
         return self.options
 
-    def explore(self, task: Task, judge: Judge) -> None:
-        """Show the judge the models of the epochs 2, 3, 4, 6, 8 ... from the first look on, and of the end."""
+    def explore(self, task: Task, selector: Selector) -> None:
+        """Show the selector the models of the epochs 2, 3, 4, 6, 8 ... from the first look on, and of the end."""
         options = self.options_for(task)
         seconds = math.inf if self.minutes is None else 60 * self.minutes / len(options)
         for option in options:
@@ -86,9 +86,9 @@ class EpochwiseMethod(ABC):
             for epoch in range(1, self.epochs + 1):
                 self._train(training, epoch)
                 last = epoch == self.epochs or time.monotonic() - started >= seconds
-                if last or (epoch >= self.first_look and is_look(epoch)):
+                if last or (epoch >= self.first_evaluation and is_evaluation_epoch(epoch)):
                     for further, model in training.models():
-                        judge({**option, "epochs": epoch, **further}, model)
+                        selector({**option, "epochs": epoch, **further}, model)
                 if last:
                     break
 

@@ -4,7 +4,7 @@ V = (X^T X + gamma I)^-1 X^T Y A (A^T A + lambda I)^-1, score x V a_c. Y is +1 f
 every other seen class. The scores see an image as its regression on Y alone, [images, seen].
 
 Deviations: class descriptions are scaled to unit length, as the xlsa17 `att` rows are. The paper's features
-are those of its data sets; which scale they get is chosen by the judge.
+are those of its data sets; which scale they get is chosen by the selector.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.methods.base import Judge, Setting, Task
+from dkgzsl.methods.base import Selector, Setting, Task
 from dkgzsl.methods.peers.linear_model import FeatureRegression, LinearModel, View
 from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
 
@@ -24,7 +24,7 @@ POWERS = tuple(range(-5, 4))
 
 
 class ESZSL:
-    """Scale of the features and both penalties, gamma and lambda, are chosen by the judge.
+    """Scale of the features and both penalties, gamma and lambda, are chosen by the selector.
 
     Args:
         powers: exponents of ten to try for each penalty, relative to the mean diagonal of X^T X and of A^T A, so
@@ -49,7 +49,7 @@ class ESZSL:
         del seed, minutes
         self.powers, self.scalings, self.device = tuple(powers), tuple(scalings), torch.device(device)
 
-    def explore(self, task: Task, judge: Judge) -> None:
+    def explore(self, task: Task, selector: Selector) -> None:
         """Every pair of penalties on every scale; one factorisation for each scale, one for each lambda."""
         weights = {lambda_: _description_weights(task, lambda_, self.device) for lambda_ in self.powers}
         for scaling in fitting_scalings(self.scalings, task.features):
@@ -58,7 +58,7 @@ class ESZSL:
                 view = fitting.view(gamma)
                 for lambda_ in self.powers:
                     setting = {"scaling": scaling, "gamma": gamma, "lambda": lambda_}
-                    judge(setting, fitting.model(view, weights[lambda_]))
+                    selector(setting, fitting.model(view, weights[lambda_]))
 
     def fit(self, task: Task, setting: Setting) -> LinearModel:
         """Fit with one scale and one pair of penalties (powers of ten)."""

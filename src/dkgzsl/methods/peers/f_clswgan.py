@@ -7,7 +7,7 @@ ReLU; features are scaled to [0, 1] by minimum and maximum.
 
 Published: hidden layers of 4096, lambda 10, beta 0.01, five critic steps. From the released code: Adam 1e-4
 with betas 0.5 and 0.999, batches of 64; the kept softmax 50 epochs of batches of 100 at 1e-3; the last softmax
-25 epochs at 1e-3 on CUB. Deviations: those of `wasserstein`; the epochs of both are chosen by the judge, not on
+25 epochs at 1e-3 on CUB. Deviations: those of `wasserstein`; the epochs of both are chosen by the selector, not on
 test.
 """
 
@@ -31,7 +31,7 @@ _KEPT_EPOCHS, _KEPT_BATCH, _KEPT_RATE = 50, 100, 1e-3
 
 
 class FCLSWGAN(EpochwiseMethod):
-    """f-CLSWGAN; the epochs of training and last softmax are chosen by the judge.
+    """f-CLSWGAN; the epochs of training and last softmax are chosen by the selector.
 
     Args:
         epochs: most epochs.

@@ -10,7 +10,7 @@ Published: hidden layers of 4096, z as long as a description, lambda 10, five cr
 VAE loss whose reduction is not said. Here it is summed over a feature's entries, mean over images, and gamma is
 10, as in the released code of TF-VAEGAN (Narayan et al., ECCV 2020), which builds on this method; from there,
 too: Adam 1e-4 with betas 0.5 and 0.999, batches of 64, 300 features a class for CUB. Further deviations: those
-of `wasserstein`; the epochs of training and softmax are chosen by the judge, not on test.
+of `wasserstein`; the epochs of training and softmax are chosen by the selector, not on test.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dkgzsl.methods.peers.wasserstein import Batch, Precision, WassersteinSettin
 
 
 class FVAEGAN(EpochwiseMethod):
-    """f-VAEGAN-D2, inductive; the epochs of training and last softmax are chosen by the judge.
+    """f-VAEGAN-D2, inductive; the epochs of training and last softmax are chosen by the selector.
 
     Args:
         epochs: most epochs.

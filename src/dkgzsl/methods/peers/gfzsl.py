@@ -7,7 +7,7 @@ linear or Gaussian k. Score: the log density of the image.
 Deviations: descriptions have length 1. The Gaussian kernel's width is measured by the median distance of the
 seen descriptions, the penalties by the mean diagonal of K. How variances are regularised is not in the paper:
 each gets a share of the mean variance within classes added. A seen class has its own estimates or predicted
-ones; the judge chooses. Constants are tried in two rounds, not all combined.
+ones; the selector chooses. Constants are tried in two rounds, not all combined.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from dkgzsl.cache import LastResults
-from dkgzsl.methods.base import Judge, SavedModel, Setting, Task
+from dkgzsl.methods.base import SavedModel, Selector, Setting, Task
 from dkgzsl.methods.shared.class_statistics import class_means, class_variances
 from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
 
@@ -84,7 +84,7 @@ class GaussianModel:
 
 
 class GFZSL:
-    """Kernel, penalties, scale, regularisation, and what stands for seen classes are chosen by the judge.
+    """Kernel, penalties, scale, regularisation, and what stands for seen classes are chosen by the selector.
 
     Args:
         powers: exponents of ten to try for both penalties, relative to the mean diagonal of K.
@@ -116,19 +116,19 @@ class GFZSL:
         self.floors, self.further_floors = tuple(floors), tuple(further_floors)
         self.device = torch.device(device)
 
-    def explore(self, task: Task, judge: Judge) -> None:
+    def explore(self, task: Task, selector: Selector) -> None:
         """One penalty for both regressions, seen classes by their own estimates; then what the best lacks."""
         best: tuple[float, dict[str, Any]] = (float("-inf"), {})
         for scaling in fitting_scalings(self.scalings, task.features):
             fitting = _Fitting(task, scaling, self.device)
             for setting in self._first_round(scaling):
-                score = judge(setting, fitting.model(setting))
+                score = selector(setting, fitting.model(setting))
                 if not best[1] or score > best[0]:
                     best = score, setting
         fitting = _Fitting(task, best[1]["scaling"], self.device)
         for changes in self._second_round(best[1]):
             setting = {**best[1], **changes}
-            score = judge(setting, fitting.model(setting))
+            score = selector(setting, fitting.model(setting))
             if score > best[0]:
                 best = score, setting
 

@@ -59,7 +59,7 @@ Unit = Literal["never", "before", "after"]
 class View:
     """What a peer sees of an image: scaled features, projected where it has a projection.
 
-    Models that share a view compute it once for the images that a judge shows them.
+    Models that share a view compute it once for the images that a selector shows them.
 
     Attributes:
         scaling: of the features.

@@ -5,7 +5,7 @@ class means m of the seen classes, both about their means, p(a) = m_0 + (M - m_0
 image goes to the nearest prototype by Euclidean distance or by cosine.
 
 Deviations: the paper regresses principal components by kernel support vectors and divides each dimension by
-its within-class deviation. A seen class is scored by its own mean or by its predicted prototype; the judge
+its within-class deviation. A seen class is scored by its own mean or by its predicted prototype; the selector
 chooses.
 """
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.methods.base import Judge, Setting, Task
+from dkgzsl.methods.base import Selector, Setting, Task
 from dkgzsl.methods.peers.linear_model import LinearModel, View
 from dkgzsl.methods.shared.class_statistics import class_means
 from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
@@ -30,7 +30,7 @@ SEEN: Final = ("own", "predicted")
 
 
 class RidgePrototype:
-    """Penalty, scale, distance, and what stands for seen classes are chosen by the judge.
+    """Penalty, scale, distance, and what stands for seen classes are chosen by the selector.
 
     Args:
         powers: exponents of ten to try for l, relative to the mean diagonal of A A^T.
@@ -54,7 +54,7 @@ class RidgePrototype:
         del seed, minutes
         self.powers, self.scalings, self.device = tuple(powers), tuple(scalings), torch.device(device)
 
-    def explore(self, task: Task, judge: Judge) -> None:
+    def explore(self, task: Task, selector: Selector) -> None:
         """Every combination; images are projected once for each scale and distance."""
         for scaling in fitting_scalings(self.scalings, task.features):
             fitting = _Fitting(task, scaling, self.device)
@@ -63,7 +63,7 @@ class RidgePrototype:
                 for power in self.powers:
                     for seen in SEEN:
                         setting = {"scaling": scaling, "metric": metric, "power": power, "seen": seen}
-                        judge(setting, fitting.model(view, metric, power, seen))
+                        selector(setting, fitting.model(view, metric, power, seen))
 
     def fit(self, task: Task, setting: Setting) -> LinearModel:
         """Fit with one setting."""

@@ -12,7 +12,7 @@ rows of the right-hand side lie in their span) the equation falls apart into one
 
 Deviations: l is measured by the ratio of the traces of S S^T and X X^T, so that its powers do not depend on
 scales; the paper's own are absolute, one a data set. How descriptions and features are scaled is not in the
-paper; both are chosen by the judge (its release scales each feature over all images, standardises some
+paper; both are chosen by the selector (its release scales each feature over all images, standardises some
 descriptions).
 """
 
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.methods.base import Judge, Setting, Task
+from dkgzsl.methods.base import Selector, Setting, Task
 from dkgzsl.methods.peers.linear_model import FeatureRegression, LinearModel, View
 from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
 
@@ -37,7 +37,7 @@ _SMALL = 1e-6  # eigenvalues of S S^T below this share of the largest are roundi
 
 
 class SAE:
-    """Penalty, scales and direction are chosen by the judge.
+    """Penalty, scales and direction are chosen by the selector.
 
     Args:
         powers: exponents of ten to try for l, relative to trace(S S^T) / trace(X X^T).
@@ -64,7 +64,7 @@ class SAE:
         self.powers, self.scalings, self.device = tuple(powers), tuple(scalings), torch.device(device)
         self.descriptions = tuple(descriptions)
 
-    def explore(self, task: Task, judge: Judge) -> None:
+    def explore(self, task: Task, selector: Selector) -> None:
         """Every combination; one factorisation for each scale of the features."""
         for scaling in fitting_scalings(self.scalings, task.features):
             fitting = _Fitting(task, scaling, self.device)
@@ -79,7 +79,7 @@ class SAE:
                             "power": power,
                             "direction": direction,
                         }
-                        judge(setting, fitting.model(solution, direction))
+                        selector(setting, fitting.model(solution, direction))
 
     def fit(self, task: Task, setting: Setting) -> LinearModel:
         """Fit with one setting."""

@@ -1,4 +1,4 @@
-"""Scales of the features that peers try: each fitted on training images only, the judge chooses."""
+"""Scales of the features that peers try: each fitted on training images only, the selector chooses."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ def seeded(seed: int, *place: int, device: torch.device | str = "cpu") -> torch.
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 
-def is_look(epoch: int) -> bool:
-    """Whether an epoch is 2^k or 3 * 2^k: looks are dense where models change, and few."""
+def is_evaluation_epoch(epoch: int) -> bool:
+    """Whether an epoch is 2^k or 3 * 2^k: evaluations are dense where models change, and few."""
     power: int = epoch & -epoch
     return epoch // power in (1, 3)
 

@@ -15,39 +15,37 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-Look = Mapping[str, Any]
+Evaluation = Mapping[str, Any]
 """A line of the log: `setting`, `figures`, `representation`."""
 _PANEL = 112
 _BEST_SHOWN = 15
 _LINES_SHOWN = 40
 
 
-def settings_chart(name: str, looks: Sequence[Look], chosen: Mapping[str, Any]) -> Chart | None:
+def settings_chart(name: str, evaluations: Sequence[Evaluation], chosen: Mapping[str, Any]) -> Chart | None:
     """What each setting did for the figure that settings are chosen by, one small panel a setting.
 
-    A dot is a model that was judged; the line joins the best with each value, whatever the other settings were.
+    A dot is a model that was scored; the line joins the best with each value, whatever the other settings were.
 
     Args:
         name: of the chart.
-        looks: at validation images (or test images, under the protocol `paper`).
+        evaluations: at validation images (or test images, under the protocol `paper`).
         chosen: the setting that was taken.
 
     Returns:
         None where nothing was tried.
     """
-    usable = [look for look in looks if look["figures"]["ausuc"] is not None]
-    varied = [key for key in _keys(usable) if len({_text(look, key) for look in usable}) > 1]
+    usable = [one for one in evaluations if one["figures"]["ausuc"] is not None]
+    varied = [key for key in _keys(usable) if len({_text(one, key) for one in usable}) > 1]
     if not varied:
         return None
     rows = -(-len(varied) // 2)
 
     def paint(figure: Figure) -> None:
         panels = figure.subplots(rows, 2, squeeze=False, sharey=True).ravel()
-        best = max(look["figures"]["ausuc"] for look in usable)
-        worst = min(look["figures"]["ausuc"] for look in usable)
-        low = max(
-            worst, best - 3 * (best - float(np.median([look["figures"]["ausuc"] for look in usable]))) - 0.01
-        )
+        best = max(one["figures"]["ausuc"] for one in usable)
+        worst = min(one["figures"]["ausuc"] for one in usable)
+        low = max(worst, best - 3 * (best - float(np.median([one["figures"]["ausuc"] for one in usable]))) - 0.01)
         for axes, key in zip(panels, varied, strict=False):
             _setting_panel(plain(axes), usable, key, value_text(chosen.get(key)))
             axes.set_ylim(100 * low - 0.3, 100 * best + 0.15 * 100 * (best - low) + 0.2)
@@ -66,21 +64,21 @@ def settings_chart(name: str, looks: Sequence[Look], chosen: Mapping[str, Any]) 
         ("AUSUC, %", "H raw, %", "T1, %", *map(_spoken, varied)),
         tuple(
             (
-                *(percent(look["figures"][figure]) for figure in ("ausuc", "h", "t1")),
-                *(_text(look, key) for key in varied),
+                *(percent(one["figures"][figure]) for figure in ("ausuc", "h", "t1")),
+                *(_text(one, key) for key in varied),
             )
-            for look in sorted(usable, key=lambda look: -look["figures"]["ausuc"])[:_BEST_SHOWN]
+            for one in sorted(usable, key=lambda one: -one["figures"]["ausuc"])[:_BEST_SHOWN]
         ),
     )
 
 
-def _keys(looks: Sequence[Look]) -> list[str]:
-    keys = list(dict.fromkeys(key for look in looks for key in look["setting"]))
-    return keys + (["representation"] if any("representation" in look for look in looks) else [])
+def _keys(evaluations: Sequence[Evaluation]) -> list[str]:
+    keys = list(dict.fromkeys(key for one in evaluations for key in one["setting"]))
+    return keys + (["representation"] if any("representation" in one for one in evaluations) else [])
 
 
-def _text(look: Look, key: str) -> str:
-    value = look.get("representation") if key == "representation" else look["setting"].get(key)
+def _text(one: Evaluation, key: str) -> str:
+    value = one.get("representation") if key == "representation" else one["setting"].get(key)
     return value_text(value)
 
 
@@ -88,28 +86,28 @@ def _spoken(key: str) -> str:
     return key.replace("_", " ")
 
 
-def _best_by_value(looks: Sequence[Look], key: str) -> dict[str, float]:
+def _best_by_value(evaluations: Sequence[Evaluation], key: str) -> dict[str, float]:
     best: dict[str, float] = {}
     values = {}
-    for look in looks:
-        text = _text(look, key)
-        values[text] = look["setting"].get(key)
-        best[text] = max(best.get(text, 0.0), look["figures"]["ausuc"])
+    for one in evaluations:
+        text = _text(one, key)
+        values[text] = one["setting"].get(key)
+        best[text] = max(best.get(text, 0.0), one["figures"]["ausuc"])
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values.values())
     order = sorted(best, key=lambda text: values[text]) if numeric else list(best)
     return {text: best[text] for text in order}
 
 
-def _best_values(looks: Sequence[Look], key: str) -> str:
-    return ", ".join(f"{value} {percent(best)} %" for value, best in _best_by_value(looks, key).items())
+def _best_values(evaluations: Sequence[Evaluation], key: str) -> str:
+    return ", ".join(f"{value} {percent(best)} %" for value, best in _best_by_value(evaluations, key).items())
 
 
-def _setting_panel(axes: Axes, looks: Sequence[Look], key: str, chosen: str) -> None:
-    best = _best_by_value(looks, key)
+def _setting_panel(axes: Axes, evaluations: Sequence[Evaluation], key: str, chosen: str) -> None:
+    best = _best_by_value(evaluations, key)
     place = {text: number for number, text in enumerate(best)}
-    spread = np.random.default_rng(0).uniform(-0.16, 0.16, len(looks))
-    x = [place[_text(look, key)] for look in looks] + spread
-    y = [100 * look["figures"]["ausuc"] for look in looks]
+    spread = np.random.default_rng(0).uniform(-0.16, 0.16, len(evaluations))
+    x = [place[_text(one, key)] for one in evaluations] + spread
+    y = [100 * one["figures"]["ausuc"] for one in evaluations]
     axes.plot(x, y, "o", color=COLOUR["muted"], markersize=2.2, alpha=0.3, markeredgewidth=0)
     axes.plot(
         list(place.values()), [100 * value for value in best.values()], "-o", color=COLOUR["ours"], markersize=4
@@ -127,19 +125,21 @@ def _setting_panel(axes: Axes, looks: Sequence[Look], key: str, chosen: str) -> 
     axes.set_title(_spoken(key), loc="left", color=COLOUR["ink"], pad=4)
 
 
-def training_chart(name: str, looks: Sequence[Look], epochs: Sequence[Mapping[str, Any]]) -> Chart | None:
+def training_chart(
+    name: str, evaluations: Sequence[Evaluation], epochs: Sequence[Mapping[str, Any]]
+) -> Chart | None:
     """Figures and losses over the epochs of an adversarial training; None where no epoch was logged.
 
     Args:
         name: of the chart.
-        looks: with `epochs` in their settings; of several looks at an epoch the best by AUSUC is drawn.
+        evaluations: with `epochs` in their settings; of several evaluations at an epoch the best by AUSUC is drawn.
         epochs: `epoch` and what was logged of it, in order; where the count starts again, the model was fitted
             again, on all training images.
     """
     runs = in_runs(epochs, "epoch")
     by_epoch: dict[int, Mapping[str, float | None]] = {}
-    for look in looks:
-        epoch, figures = look["setting"].get("epochs"), look["figures"]
+    for one in evaluations:
+        epoch, figures = one["setting"].get("epochs"), one["figures"]
         if epoch is not None and (figures["ausuc"] or 0) >= (by_epoch.get(epoch, {}).get("ausuc") or 0):
             by_epoch[epoch] = figures
     if not runs:

@@ -84,15 +84,15 @@ def tested(content: RunContent) -> str | None:
     )
 
 
-def looks_at_test(content: RunContent) -> str:
-    """Whether and how often the test images were looked at to choose."""
+def test_evaluations(content: RunContent) -> str:
+    """Whether and how often the test images were scored to choose."""
     details = content.result["seeds_detail"]
-    looks = [detail["looks"] for detail in details]
+    evaluations = [detail["evaluations"] for detail in details]
     if content.on_test:
-        count = sum(detail["looks_at_test"] for detail in details)
-        return f"chosen on the test images, which were looked at {count:,} times"
+        count = sum(detail["test_evaluations"] for detail in details)
+        return f"chosen on the test images, which were scored {count:,} times"
     each = "" if len(details) == 1 else " for each seed"
-    tried = counted(sum(looks), "model was", "models were")
+    tried = counted(sum(evaluations), "model was", "models were")
     return f"{tried} compared on validation images; the test images were scored once{each}, after the choice"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dkgzsl.report.pages.content import RunContent
-from dkgzsl.report.pages.headline import looks_at_test
+from dkgzsl.report.pages.headline import test_evaluations
 from dkgzsl.report.wording import name, printable, value_text
 
 _PROTOCOLS = {
@@ -29,7 +29,7 @@ def provenance(content: RunContent) -> list[tuple[str, str]]:
     rows = [
         ("data set", result["dataset"]),
         ("protocol", _PROTOCOLS[result["protocol"]]),
-        ("test images", looks_at_test(content)),
+        ("test images", test_evaluations(content)),
         ("semantics", _semantics(content)),
         ("backbone", backbone),
         ("features", _features(data, content)),

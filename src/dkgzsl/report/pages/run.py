@@ -57,7 +57,7 @@ def _context(content: RunContent, images: bool) -> dict[str, Any]:
     known = [] if record is None else classes.known_classes(record)
     confusions = [] if record is None else classes.shown_confusions(record, pictures)
     gallery = [] if record is None else classes.gallery(record, pictures)
-    looks = content.events("look")
+    evaluations = content.events("evaluation")
     charts: dict[str, Chart | None] = {
         "curve": _curve(content),
         "destinations": _destinations(content),
@@ -66,8 +66,8 @@ def _context(content: RunContent, images: bool) -> dict[str, Any]:
         if record is None or record.feature_map is None
         else map_chart("map", record.feature_map, record.class_names),
         "classes": class_chart("classes", values, is_unseen) if (values == values).any() else None,
-        "settings": None if _epochwise(looks) else settings_chart("settings", looks, _chosen(content)),
-        "training": training_chart("training", looks, content.events("epoch")),
+        "settings": None if _epochwise(evaluations) else settings_chart("settings", evaluations, _chosen(content)),
+        "training": training_chart("training", evaluations, content.events("epoch")),
         "refinement": refinement_chart("refinement", content.events("refinement")),
     }
     return {
@@ -81,7 +81,7 @@ def _context(content: RunContent, images: bool) -> dict[str, Any]:
         "in_words": headline.in_words(content),
         "tiles": headline.tiles(content),
         "baseline": headline.BASELINE if result.get("baseline") else None,
-        "looks_at_test": headline.looks_at_test(content),
+        "test_evaluations": headline.test_evaluations(content),
         "default": bool(result.get("default")),
         "reliability": content.detail.get("reliability"),
         "seeds_table": _seeds_table(content),
@@ -98,7 +98,7 @@ def _context(content: RunContent, images: bool) -> dict[str, Any]:
         "known": known,
         "acquaintance": None if record is None else record.acquaintance,
         "attention": [] if record is None else attention_rows(record, pictures),
-        "looks": len(looks),
+        "evaluations": len(evaluations),
         "settings": provenance.settings(content),
         "provenance": provenance.provenance(content),
         "hashes": provenance.file_hashes(content),
@@ -149,8 +149,8 @@ def _destinations(content: RunContent) -> Chart | None:
     return destinations_chart("destinations", found, kinds=kinds) if found else None
 
 
-def _epochwise(looks: list[Any]) -> bool:
-    return any("epochs" in look["setting"] for look in looks)
+def _epochwise(evaluations: list[Any]) -> bool:
+    return any("epochs" in one["setting"] for one in evaluations)
 
 
 def _chosen(content: RunContent) -> dict[str, Any]:
