@@ -15,8 +15,6 @@ pytest.importorskip("timm", reason="the extra `images` is not installed")
 pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
-from inference.photo_runs import FEW, PhotoRun, photo_run
-
 from dkgzsl.cli.main import main
 from dkgzsl.data.load import load_dataset
 from dkgzsl.data.numbers.dataset import number_images
@@ -26,6 +24,7 @@ from dkgzsl.inference.export import export
 from dkgzsl.inference.export.onnx_file import read_metadata, run_onnx
 from dkgzsl.inference.photos import BackboneReader
 from dkgzsl.inference.recognizer import Recognizer
+from inference.photo_runs import FEW, PhotoRun, photo_run
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "run_onnx.py"
 

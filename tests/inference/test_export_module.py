@@ -9,8 +9,6 @@ import torch
 
 pytest.importorskip("timm", reason="the extra `images` is not installed")
 
-from inference.worlds_of_photos import ATTRIBUTES, KINDS, expected, fitted, photos, recognizer, stored_tokens
-
 from dkgzsl.data.numbers.dataset import number_images, numbers
 from dkgzsl.data.numbers.features import image_features
 from dkgzsl.errors import RunError
@@ -23,6 +21,7 @@ from dkgzsl.inference.export.modules import (
 )
 from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.feature_denoising import FeatureDenoising
+from inference.worlds_of_photos import ATTRIBUTES, KINDS, expected, fitted, photos, recognizer, stored_tokens
 
 BLOCKS = [
     ("pooled",), ("mean",), ("maximum",), ("generalised",), ("refined",), ("scores",),

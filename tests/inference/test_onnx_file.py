@@ -10,12 +10,11 @@ pytest.importorskip("timm", reason="the extra `images` is not installed")
 pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
-from inference.worlds_of_photos import expected, fitted, photos, recognizer
-
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.inference.export import onnx_file
 from dkgzsl.inference.export.modules import PixelTokens, recognition_module
 from dkgzsl.inference.export.onnx_file import read_metadata, run_onnx, write_onnx
+from inference.worlds_of_photos import expected, fitted, photos, recognizer
 
 
 def written(module: torch.nn.Module, path: Path, opset: int = 18) -> None:

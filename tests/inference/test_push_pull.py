@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from safetensors import safe_open
-from inference.photo_runs import PhotoRun, photo_run
 
 from dkgzsl.cli.main import main
 from dkgzsl.errors import ConfigError, RunError
@@ -20,6 +19,7 @@ from dkgzsl.inference.hub import hub
 from dkgzsl.inference.hub.hub import pull, push
 from dkgzsl.inference.hub.redaction import scrubbed, scrubbed_values
 from dkgzsl.inference.recognizer import Recognizer
+from inference.photo_runs import PhotoRun, photo_run
 
 pytest.importorskip("timm", reason="the extra `images` is not installed")
 
