@@ -1,20 +1,27 @@
 """What a zero-shot method is to the rest of the package: an interface of two nouns, `Method` and `Model`.
 
-A *method* knows how to fit a *task*; what it fits is a *model*, which scores features over all classes of the
-task and may synthesize features of any described class. A method that has settings to choose offers fitted models
-to a *selector*, who alone knows the held-out labels; whether the selector looks at validation images or, under the
-published protocol, at test images is the protocol's business.
+A *method* fits a *task*; what it fits is a *model*, which scores features over all classes of the task. A method that
+has settings to choose offers fitted models to a *selector*, which holds the held-out labels: a method never sees them.
+Whether the selector scores validation images or, under the protocol `oracle`, test images, is the protocol's decision.
+
+What a model can do besides scoring is a *capability*: `Generator`, `Extendable`, `FewShot`, `Exportable`. A model has
+a capability when it has its methods; nobody asks for a class by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from dkgzsl.config import TrainConfig
+    from dkgzsl.methods.search import Space
 
 Setting = Mapping[str, Any]
 """What a method chose among: JSON values by name, enough to fit the same model again."""
@@ -50,9 +57,15 @@ class Task:
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model as it lies in a run folder: tensors and JSON values, nothing that can run code."""
+    """A model as it lies in a run folder: tensors and JSON values, nothing that can run code.
 
-    method: str
+    Attributes:
+        kind: name of the kind of model, as `MethodInfo.models` has it.
+        tensors: by name.
+        values: JSON values by name.
+    """
+
+    kind: str
     tensors: Mapping[str, Tensor]
     values: Mapping[str, Any]
 
@@ -61,8 +74,8 @@ class SavedModel:
 class Model(Protocol):
     """A fitted classifier over the classes of a task.
 
-    Scores are comparable between classes, seen and unseen, up to one constant on the unseen ones, which is the
-    protocol's to choose (calibrated stacking).
+    Scores are comparable between classes, seen and unseen, up to one constant on the unseen ones, which the protocol
+    chooses (calibrated stacking).
     """
 
     @property
@@ -75,12 +88,17 @@ class Model(Protocol):
         """Numbers of the unseen classes."""
         ...
 
+    @property
+    def semantics(self) -> Float[Tensor, "classes semantic"]:
+        """Description of every class, as the task gave it."""
+        ...
+
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
         """Generalized scores of unscaled features over all K classes; -inf for a class outside the task."""
         ...
 
     def conventional_scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
-        """Scores for telling unseen classes from each other (CZSL); -inf for every other class."""
+        """Scores among the unseen classes (CZSL); -inf for every other class."""
         ...
 
     def save(self) -> SavedModel:
@@ -89,18 +107,17 @@ class Model(Protocol):
 
     @classmethod
     def load(cls, saved: SavedModel) -> Model:
-        """The model that `saved` was made from, on the CPU."""
+        """The model that `saved` was made from, on the CPU.
+
+        Raises:
+            RunError: a version of this package made the file that this one does not read.
+        """
         ...
 
 
 @runtime_checkable
 class Generator(Protocol):
-    """A model that can synthesize features, too."""
-
-    @property
-    def semantics(self) -> Float[Tensor, "classes semantic"]:
-        """Description of every class, as the task gave it."""
-        ...
+    """Capability: the model synthesizes features of a described class."""
 
     def synthesize(
         self,
@@ -114,12 +131,7 @@ class Generator(Protocol):
 
 @runtime_checkable
 class Extendable(Protocol):
-    """A model whose classes may change after training."""
-
-    @property
-    def semantics(self) -> Float[Tensor, "classes semantic"]:
-        """Description of every class, as the task gave it."""
-        ...
+    """Capability: the model's classes may change after training."""
 
     def with_classes(self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]) -> Model:
         """The same model over other described classes; what was learned of the seen ones' images stays.
@@ -133,16 +145,54 @@ class Extendable(Protocol):
 
 @runtime_checkable
 class FewShot(Protocol):
-    """A model that takes a few photos of a class besides its description."""
+    """Capability: a few photos of a class improve what its description says."""
 
     def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> Model:
-        """The same model, a described class sharpened by the features of its photos."""
+        """The same model, the mean of a described class moved towards the features of its photos.
+
+        Args:
+            number: of the described class; photos that it had before are replaced.
+            features: of the photos, unscaled.
+        """
         ...
 
 
 @runtime_checkable
+class Exportable(Protocol):
+    """Capability: the model can be written as a graph of tensor operations, as ONNX takes it."""
+
+    def scores_module(self) -> nn.Module:
+        """Unscaled features [batch, visual] -> scores over the task's classes in ascending order [batch, classes].
+
+        Scores may differ from `scores` by one constant an image. The module has no branches and keeps no state.
+        """
+        ...
+
+
+CAPABILITIES: Final[Mapping[str, type]] = {
+    "generator": Generator,
+    "extendable": Extendable,
+    "few-shot": FewShot,
+    "exportable": Exportable,
+}
+"""Capabilities by name."""
+
+_METHOD_OF: Final = {
+    "generator": "synthesize",
+    "extendable": "with_classes",
+    "few-shot": "with_photos",
+    "exportable": "scores_module",
+}
+
+
+def capabilities_of(model: type | Model) -> tuple[str, ...]:
+    """Names of the capabilities that a model, or a class of models, has."""
+    return tuple(name for name, method in _METHOD_OF.items() if callable(getattr(model, method, None)))
+
+
+@runtime_checkable
 class Selector(Protocol):
-    """Who alone knows the labels of held-out images."""
+    """Scores models on held-out images, whose labels it alone holds."""
 
     def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
         """Score of a model on held-out images, higher is better.
@@ -150,7 +200,7 @@ class Selector(Protocol):
         Args:
             setting: what the model was fitted with.
             model: fitted on the explored task.
-            candidate: whether this model may be the choice; otherwise it is a step on the way to one.
+            candidate: whether this model may be chosen; otherwise it is a step on the way to one.
         """
         ...
 
@@ -164,13 +214,80 @@ class Method(Protocol):
     def explore(self, task: Task, selector: Selector) -> None:
         """Show the selector a model for every setting worth trying, sharing the work that settings share.
 
-        The selector remembers them all; the protocol takes the best. What the selector answers may steer the order.
+        The selector remembers the best; the protocol takes it. A score that the selector returns may steer what is
+        tried next.
         """
         ...
 
     def fit(self, task: Task, setting: Setting) -> Model:
         """Fit the task with a setting that `explore` has shown."""
         ...
+
+
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+"""Called with the number of epochs done and the last epoch's figures."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a method is made with, besides its settings.
+
+    Attributes:
+        seed: decides all that is drawn, 0 or more.
+        device: where to compute.
+        minutes: wall-clock cap of one exploration; None: none. Closed forms need none.
+        checkpoints: folder to keep a training's state in, and to continue from; None keeps none.
+        on_epoch: called after every epoch, where there are epochs.
+        shared: results that several methods made for one task may share, by key; None shares nothing.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    minutes: float | None = None
+    checkpoints: Path | None = None
+    on_epoch: OnEpoch | None = None
+    shared: dict[Any, Any] | None = None
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A method as the registry knows it; a method's module calls it `INFO`.
+
+    Attributes:
+        name: on the command line, in YAML, in Python.
+        title: as a table prints it.
+        paper: authors, title, venue and year.
+        settings: dataclass of the method's settings; every field has a default and a docstring.
+        make: (settings, setup) -> the method.
+        models: class of the fitted model, by the kind that its model file names.
+        iterative: whether the method trains by epochs, and so within a budget of minutes.
+        on_request: whether a benchmark runs it only when it is named: it does not fit every kind of description.
+        fill: (configuration, data set) -> the configuration with published settings of the data set where it leaves
+            them open; None: nothing is published by data set.
+        search: (settings, training images) -> what `tune` tries; None: one value of each setting that lists several.
+    """
+
+    name: str
+    title: str
+    paper: str
+    settings: type[Any]
+    make: Callable[[Any, Setup], Method]
+    models: Mapping[str, type[Any]]
+    iterative: bool = False
+    on_request: bool = False
+    fill: Callable[[TrainConfig, str | None], TrainConfig] | None = None
+    search: Callable[[Any, int], Space] | None = None
+
+    @property
+    def section(self) -> str:
+        """The name of the method's section in YAML."""
+        return self.name.replace("-", "_")
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What every model of the method can do besides scoring."""
+        each = [set(capabilities_of(model)) for model in self.models.values()]
+        return tuple(name for name in CAPABILITIES if all(name in one for one in each))
 
 
 def columns_of(

@@ -1,4 +1,4 @@
-"""Episodes: seen classes play unseen ones, so that what acts on descriptions is trained on its own task.
+"""Episodes: seen classes play unseen ones, so that weights of descriptions are learned for the task they serve.
 
 Step 4 of the closed form. Each episode hides some of the seen classes, predicts their prototypes from the
 others by kernel ridge regression (differentiable), and lowers the cross-entropy of held-back images over the joint
@@ -7,7 +7,6 @@ label space. Class means come from one half of a class's images and queries from
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,31 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dkgzsl.methods.closed_form.kernel_ridge import KernelRidge
-from dkgzsl.methods.closed_form.whitening import class_means
-from dkgzsl.methods.dkgzsl.networks import FusionUnit
-
-
-class PrototypeFusion(nn.Module):
-    """m_c -> m_c + MLP(m_c) + normalize(W a_c + b) * scale, the identity at the start.
-
-    Args:
-        size: length of a prototype.
-        semantic_size: length of a class description.
-        inner_size: width of the unit's inner layer.
-    """
-
-    def __init__(self, size: int, semantic_size: int, inner_size: int = 256) -> None:
-        super().__init__()
-        self.unit = FusionUnit(semantic_size, inner_size, size)
-        for parameter in self.unit.knowledge[2].parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(
-        self, prototypes: Float[Tensor, "classes dim"], descriptions: Float[Tensor, "classes semantic"]
-    ) -> Float[Tensor, "classes dim"]:
-        """Corrected prototypes of prepared descriptions."""
-        residual: Tensor = self.unit(prototypes, self.unit.semantic_term(descriptions))
-        return prototypes + residual
+from dkgzsl.methods.shared.class_statistics import class_means
 
 
 class DescriptionWeights(nn.Module):
@@ -54,23 +29,6 @@ class DescriptionWeights(nn.Module):
         return nn.functional.normalize(descriptions * self.log_weight.exp(), dim=1)
 
 
-class DescriptionResidual(nn.Module):
-    """a -> normalize(a + W2 relu(W1 a)), the identity at the start (W2 = 0)."""
-
-    def __init__(self, semantic: int, hidden: int = 256, dropout: float = 0.3) -> None:
-        super().__init__()
-        self.inward = nn.Linear(semantic, hidden)
-        self.dropout = nn.Dropout(dropout)
-        self.outward = nn.Linear(hidden, semantic)
-        nn.init.zeros_(self.outward.weight)
-        nn.init.zeros_(self.outward.bias)
-
-    def forward(self, descriptions: Float[Tensor, "classes semantic"]) -> Float[Tensor, "classes semantic"]:
-        """Shifted descriptions of unit length."""
-        shift = self.outward(self.dropout(self.inward(descriptions).relu()))
-        return nn.functional.normalize(descriptions + shift, dim=1)
-
-
 @dataclass(frozen=True)
 class EpisodePlan:
     """How long and how hard to learn.
@@ -83,22 +41,16 @@ class EpisodePlan:
         weight_decay: AdamW's.
     """
 
-    episodes: int
-    learning_rate: float
+    episodes: int = 50
+    learning_rate: float = 0.01
     hidden_share: float = 0.3
     queries: int = 1024
     weight_decay: float = 0.01
 
 
-Prototypes = Callable[[KernelRidge, Tensor], Tensor]
-"""(the regression from the episode's support classes, raw prepared descriptions) -> prototypes."""
-
-
 def learn_by_episodes(
-    module: nn.Module,
+    weights: DescriptionWeights,
     *,
-    describe: Callable[[Tensor], Tensor],
-    prototypes: Prototypes,
     points: Float[Tensor, "images dim"],
     positions: Int[Tensor, " images"],
     descriptions: Float[Tensor, "seen semantic"],
@@ -108,12 +60,10 @@ def learn_by_episodes(
     plan: EpisodePlan,
     seed: int,
 ) -> None:
-    """Train `module` in place.
+    """Train the weights in place.
 
     Args:
-        module: what is trained; `describe` or `prototypes` apply it.
-        describe: prepared descriptions -> the descriptions that the kernel takes.
-        prototypes: an episode's regression and prepared descriptions -> prototypes of the hidden classes.
+        weights: of the descriptions.
         points: training images in the space of the prototypes.
         positions: their classes, counted from 0 among the seen ones.
         descriptions: prepared descriptions of the seen classes.
@@ -121,33 +71,30 @@ def learn_by_episodes(
         width: of the kernel.
         ridge: of the regression.
         plan: how long and how hard.
-        seed: decides splits, queries and dropout.
+        seed: decides splits and queries.
     """
     classes = len(descriptions)
     hidden_number = max(1, round(plan.hidden_share * classes))
-    # One stream for all choices, on the CPU, so that devices agree; dropout draws from the forked global state.
+    # One stream for all choices, on the CPU, so that devices agree.
     stream = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    optimiser = torch.optim.AdamW(weights.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     device = points.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        module.train()
-        for _ in range(plan.episodes):
-            order = torch.randperm(classes, generator=stream)
-            hidden, support = order[:hidden_number].to(device), order[hidden_number:].to(device)
-            support_half, query_half = _halves(positions, stream)
-            means = class_means(points[support_half], positions[support_half], classes)
-            queries = query_half[torch.randperm(len(query_half), generator=stream)[: plan.queries].to(device)]
+    for _ in range(plan.episodes):
+        order = torch.randperm(classes, generator=stream)
+        hidden, support = order[:hidden_number].to(device), order[hidden_number:].to(device)
+        support_half, query_half = _halves(positions, stream)
+        means = class_means(points[support_half], positions[support_half], classes)
+        queries = query_half[torch.randperm(len(query_half), generator=stream)[: plan.queries].to(device)]
 
-            regression = KernelRidge.fit(describe(descriptions[support]), means[support], width=width, ridge=ridge)
-            joint = means.clone()
-            joint[hidden] = prototypes(regression, descriptions[hidden])
-            logits = (points[queries] @ joint.T - joint.square().sum(1) / 2) / variance
-            loss = nn.functional.cross_entropy(logits, positions[queries])
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            optimiser.step()
-        module.eval()
+        described = weights(descriptions[support])
+        regression = KernelRidge.fit(described, means[support], width=width, ridge=ridge)
+        joint = means.clone()
+        joint[hidden] = regression(weights(descriptions[hidden]))
+        logits = (points[queries] @ joint.T - joint.square().sum(1) / 2) / variance
+        loss = nn.functional.cross_entropy(logits, positions[queries])
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
 
 
 def _halves(positions: Tensor, stream: torch.Generator) -> tuple[Tensor, Tensor]:

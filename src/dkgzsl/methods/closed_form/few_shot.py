@@ -36,32 +36,19 @@ class PhotoMeans:
         counts: photos of each class, at least 1.
     """
 
-    classes: Int[Tensor, " sharpened"]
-    means: Float[Tensor, "sharpened dim"]
-    counts: Int[Tensor, " sharpened"]
+    classes: Int[Tensor, " few_shot"]
+    means: Float[Tensor, "few_shot dim"]
+    counts: Int[Tensor, " few_shot"]
 
 
-@dataclass(frozen=True)
-class Posterior:
-    """Prototypes after the photos.
-
-    Attributes:
-        means: posterior means.
-        covariances: posterior covariances of the prototypes.
-    """
-
-    means: Float[Tensor, "sharpened dim"]
-    covariances: Float[Tensor, "sharpened dim dim"]
-
-
-def posterior(
-    prior: Float[Tensor, "sharpened dim"],
-    unknown: Float[Tensor, " sharpened"],
+def posterior_means(
+    prior: Float[Tensor, "few_shot dim"],
+    unknown: Float[Tensor, " few_shot"],
     error: Float[Tensor, "dim dim"],
     photos: PhotoMeans,
     within: Float[Tensor, "dim dim"],
-) -> Posterior:
-    """The posterior of each class's prototype.
+) -> Float[Tensor, "few_shot dim"]:
+    """The posterior mean of each class's prototype.
 
     Args:
         prior: m_c.
@@ -73,5 +60,4 @@ def posterior(
     open_ = unknown[:, None, None] * error
     noise = SPREAD * within / photos.counts[:, None, None]
     gain = torch.linalg.solve(open_ + noise, open_).mT  # both are symmetric
-    means = prior + (gain @ (photos.means - prior)[..., None])[..., 0]
-    return Posterior(means, open_ - gain @ open_)
+    return prior + (gain @ (photos.means - prior)[..., None])[..., 0]

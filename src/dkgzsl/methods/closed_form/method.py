@@ -1,7 +1,11 @@
-"""The default method: knowledge in closed form, its few constants chosen on held-out classes.
+"""The closed form: class densities whose unseen prototypes are solved for, constants chosen on held-out classes.
 
-Steps 1 to 3 are solved. What is learned on top (episodes, fusion) is offered to the selector after the best constants
-are known, and stays only where the selector prefers it.
+Whitening, prototypes and balance are solved (`whitening`, `kernel_ridge`, `balance`). What is learned on top (episodes)
+is offered to the selector after the best constants are known, and stays only where the selector prefers it.
+
+Source: GFZSL (Verma and Rai, ECML 2017, arXiv 1707.08040), see also Bayesian ZSL (Badirli et al. 2020, arXiv
+1907.09624). Deviations: one full covariance shared by all classes; features of unit length after whitening; kernels
+between descriptions and between images; the balance and the episodes are ours.
 """
 
 from __future__ import annotations
@@ -15,161 +19,146 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dkgzsl.config import ClosedFormSettings
 from dkgzsl.errors import ConfigError
-from dkgzsl.methods.base import Selector, Setting, Task
+from dkgzsl.methods.base import Method, MethodInfo, Selector, Setting, Setup, Task
 from dkgzsl.methods.closed_form.balance import seen_unseen_balance
-from dkgzsl.methods.closed_form.episodes import (
-    DescriptionResidual,
-    DescriptionWeights,
-    EpisodePlan,
-    PrototypeFusion,
-    learn_by_episodes,
-)
+from dkgzsl.methods.closed_form.episodes import DescriptionWeights, EpisodePlan, learn_by_episodes
 from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace
 from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidge
-from dkgzsl.methods.closed_form.model import (
-    ClosedFormModel,
-    DescriptionMap,
+from dkgzsl.methods.closed_form.model import ClosedFormModel
+from dkgzsl.methods.closed_form.settings import ClosedFormSettings
+from dkgzsl.methods.closed_form.softmax import ClosedFormSoftmax, SoftmaxModel
+from dkgzsl.methods.closed_form.whitening import (
     MeansSpace,
+    PrincipalSpace,
     SeenStatistics,
+    WhitenedSpace,
+    WithinClassSpectrum,
     seen_statistics,
 )
-from dkgzsl.methods.closed_form.whitening import PrincipalSpace, WhitenedSpace, WithinClassSpectrum
+from dkgzsl.methods.search import Choice, Range, Space
 
-
-def knowledge(*, seed: int, device: str, minutes: float | None) -> ClosedForm:
-    """The default form. It takes seconds: `minutes` caps nothing."""
-    del minutes
-    return ClosedForm(ClosedFormSettings(), seed=seed, device=device)
-
-
-# Step 4 of the closed form; the residual's numbers are the middle of the range that worked.
-_PLANS = {
-    "weights": EpisodePlan(episodes=50, learning_rate=0.01),
-    "residual": EpisodePlan(episodes=100, learning_rate=3e-4),
-    "fusion": EpisodePlan(episodes=100, learning_rate=3e-4),
-}
-
-
+FEW_DIMENSIONS = 64
+"""Up to so many channels validation chooses whether features are scaled to unit length. With hundreds of dimensions
+unit length is the better choice; with a handful a class may lie in the middle of the others, and has no direction."""
 _SPACES_KEPT = 8  # a search over continuous constants asks for a new one each time
 
 
 class ClosedForm:
-    """Solve the knowledge for every combination of constants, let the selector choose.
+    """Solve for every combination of constants, let the selector choose.
 
     Args:
-        config: which constants to try and which options are open.
-        seed: decides what is learned by episodes; the closed form has nothing to draw.
-        device: where to compute.
-        episodes: episodes of each learned option (default: what worked for it).
-        queries: images scored an episode (default: likewise).
+        settings: which constants to try and which options are open; `classifier` is not read here.
+        setup: the seed decides what is learned by episodes; the closed form has nothing to draw.
+        plan: of the episodes.
     """
 
-    name = "dkgzsl"
+    name = "closed-form"
 
     def __init__(
         self,
-        config: ClosedFormSettings,
+        settings: ClosedFormSettings | None = None,
+        setup: Setup | None = None,
         *,
-        seed: int = 0,
-        device: str = "cpu",
-        episodes: int | None = None,
-        queries: int | None = None,
+        plan: EpisodePlan | None = None,
     ) -> None:
-        self.config, self.seed, self.device = config, seed, torch.device(device)
-        given = {name: value for name, value in (("episodes", episodes), ("queries", queries)) if value}
-        self.plans = {name: replace(plan, **given) for name, plan in _PLANS.items()}
+        self.settings, self.setup = settings or ClosedFormSettings(), setup or Setup()
+        self.seed, self.device = self.setup.seed, torch.device(self.setup.device)
+        self.plan = plan or EpisodePlan()
 
     def explore(self, task: Task, selector: Selector) -> None:
-        """Constants first, then each option on top of the best so far.
+        """Constants first, then each option on top of the best so far, for every way of scaling lengths.
 
         An option that is set, not left to validation, is in every model that may be chosen.
         """
-        fitting = _Fitting(task, self.config, self.seed, self.device, self.plans)
-        best = _Best(selector, fitting, self._demanded())
-        uncertain = self.config.uncertainty == "on"
-        balanced = self.config.balance == "on" and not uncertain
+        for unit_length in self._lengths(task):
+            best = _Best(selector, self._fitting(task, unit_length), self._demanded())
+            self._explore(best, unit_length)
+
+    def _explore(self, best: _Best, unit_length: bool) -> None:
+        settings, fitting = self.settings, best.fitting
         plain = {
-            "feature_kernel_width": self.config.feature_kernel_width[0],
+            "unit_length": unit_length,
+            "feature_kernel_width": settings.feature_kernel_width[0],
             "seen_blend": 0.0,
-            "uncertainty": uncertain,
-            "balance": balanced,
+            "balance": settings.balance == "on",
             "episodes": "off",
-            "fusion": False,
         }
         for setting in self._constants(fitting):
             best.offer({**setting, "description_root": fitting.root_for(setting), **plain})
         for changes in self._blends():
             best.offer({**best.setting, **changes})
-        self._explore_kernels(best, fitting)
-        for changes in self._options():
-            best.offer({**best.setting, **changes})
+        self._explore_kernels(best)
+        if settings.episodes != "off":
+            best.offer({**best.setting, "episodes": "weights"})
 
-    def _explore_kernels(self, best: _Best, fitting: _Fitting) -> None:
+    def _explore_kernels(self, best: _Best) -> None:
         """Offer the space of each kernel between images; where one leads, ask again what is solved in it."""
-        config = self.config
-        for width in config.feature_kernel_width[1:]:
+        settings, fitting = self.settings, best.fitting
+        for width in settings.feature_kernel_width[1:]:
             sizes = fitting.sizes(width)
-            for components, shrinkage, blend in product(sizes, config.shrinkage, config.seen_blend):
+            for components, shrinkage, blend in product(sizes, settings.shrinkage, settings.seen_blend):
                 changes = {"components": components, "shrinkage": shrinkage, "seen_blend": blend}
                 best.offer({**best.setting, "feature_kernel_width": width, **changes})
             if best.setting["feature_kernel_width"] != width:
                 continue
             found = best.setting
-            for kernel_width, ridge in product(config.kernel_width, config.ridge):
+            for kernel_width, ridge in product(settings.kernel_width, settings.ridge):
                 setting = {**found, "kernel_width": kernel_width, "ridge": ridge}
                 best.offer({**setting, "description_root": fitting.root_for(setting)})
 
+    def _lengths(self, task: Task) -> tuple[bool, ...]:
+        if self.settings.unit_length != "auto":
+            return (self.settings.unit_length == "on",)
+        return (True, False) if task.features.shape[1] <= FEW_DIMENSIONS else (True,)
+
     def _demanded(self) -> dict[str, Any]:
-        config = self.config
         demanded: dict[str, Any] = {}
-        if 0.0 not in config.seen_blend:
-            demanded["seen_blend"] = config.seen_blend
-        if config.episodes not in ("auto", "off"):
-            demanded["episodes"] = (config.episodes,)
-        if config.fusion == "on":
-            demanded["fusion"] = (True,)
+        if 0.0 not in self.settings.seen_blend:
+            demanded["seen_blend"] = self.settings.seen_blend
+        if self.settings.episodes == "weights":
+            demanded["episodes"] = ("weights",)
         return demanded
 
     def _constants(self, fitting: _Fitting) -> Iterator[dict[str, Any]]:
-        config = self.config
-        sizes = fitting.sizes(config.feature_kernel_width[0])
+        settings = self.settings
+        sizes = fitting.sizes(settings.feature_kernel_width[0])
         names = ("components", "shrinkage", "kernel_width", "ridge")
-        for values in product(sizes, config.shrinkage, config.kernel_width, config.ridge):
+        for values in product(sizes, settings.shrinkage, settings.kernel_width, settings.ridge):
             yield dict(zip(names, values, strict=True))
 
     def _blends(self) -> Iterator[dict[str, Any]]:
-        config = self.config
-        for blend in config.seen_blend:
+        for blend in self.settings.seen_blend:
             if blend:  # a predicted prototype of a seen class depends on the ridge, its own mean does not
-                for ridge in config.ridge:
+                for ridge in self.settings.ridge:
                     yield {"seen_blend": blend, "ridge": ridge}
 
-    def _options(self) -> Iterator[dict[str, Any]]:
-        config = self.config
-        if config.uncertainty == "auto":
-            yield {"uncertainty": True, "balance": False}  # it widens the densities to the same end
-        if config.episodes != "off":
-            yield {"episodes": "weights" if config.episodes == "auto" else config.episodes}
-        if config.fusion != "off":
-            yield {"fusion": True}
-
     def fit(self, task: Task, setting: Setting) -> ClosedFormModel:
-        """Solve the task with given constants; learned options are learned again on all of its classes."""
-        return self.fitter(task)(setting)
+        """Solve the task with given constants; what is learned by episodes is learned again on all of its classes."""
+        return self.fitter(task, unit_length=setting["unit_length"])(setting)
 
-    def fitter(self, task: Task) -> Callable[[Setting], ClosedFormModel]:
+    def fitter(self, task: Task, *, unit_length: bool) -> Callable[[Setting], ClosedFormModel]:
         """Fits one task under setting after setting, keeping what they share."""
-        return _Fitting(task, self.config, self.seed, self.device, self.plans).model
+        return self._fitting(task, unit_length).model
+
+    def _fitting(self, task: Task, unit_length: bool) -> _Fitting:
+        settings, shared = self.settings, self.setup.shared
+        made = lambda: _Fitting(task, settings, self.seed, self.device, self.plan, unit_length)  # noqa: E731
+        if shared is None:
+            return made()
+        key = (id(task), settings.components, settings.square_root, settings.description_root, unit_length)
+        kept = shared.get(key)
+        if kept is None or kept.task is not task:
+            kept = shared[key] = made()
+        return kept  # type: ignore[no-any-return]
 
 
 class _Best:
     """Offers models to the selector and remembers the best setting.
 
     Args:
-        selector: who scores them.
-        fitting: who fits them.
+        selector: scores them.
+        fitting: fits them.
         demanded: values that a setting must have to be chosen, by name. The first setting that has one more of
             them takes the lead, whatever its score.
     """
@@ -192,27 +181,27 @@ class _Fitting:
     def __init__(
         self,
         task: Task,
-        config: ClosedFormSettings,
+        settings: ClosedFormSettings,
         seed: int,
         device: torch.device,
-        plans: Mapping[str, EpisodePlan],
+        plan: EpisodePlan,
+        unit_length: bool,
     ) -> None:
-        self.task, self.seed, self.device, self.plans = task, seed, device, plans
-        self.unit_length = config.unit_length != "off"
+        self.task, self.seed, self.device, self.plan, self.unit_length = task, seed, device, plan, unit_length
         self.features = task.features.to(device)
         self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
         self.semantics = task.semantics.to(device)
         self.positions: Int[Tensor, " images"] = torch.searchsorted(self.seen, task.labels.to(device))
-        positive = config.square_root != "off" and bool((self.features >= 0).all())
-        if config.square_root == "on" and not positive:
-            raise ConfigError("negative features have no square root", fix="leave --knowledge.square-root out")
-        self.square_root, self.components = positive, config.components
+        positive = settings.square_root != "off" and bool((self.features >= 0).all())
+        if settings.square_root == "on" and not positive:
+            raise ConfigError("negative features have no square root", fix="leave closed_form.square_root out")
+        self.square_root, self.components = positive, settings.components
         self._principal: dict[float, PrincipalSpace] = {}
         self._spectra: dict[tuple[float, int], WithinClassSpectrum] = {}
         self._spaces: dict[tuple[float, int, float], tuple[MeansSpace, SeenStatistics]] = {}
         described = self.semantics[self.seen]
-        open_root = config.description_root == "auto" and bool((described >= 0).all())
-        self.roots = (True, False) if open_root else (config.description_root == "on",)
+        open_root = settings.description_root == "auto" and bool((described >= 0).all())
+        self.roots = (True, False) if open_root else (settings.description_root == "on",)
         self.described: dict[bool, tuple[DescriptionSpace, Float[Tensor, "seen semantic"]]] = {}
         for root in self.roots:
             descriptions = DescriptionSpace.fit(described, root=root)
@@ -223,10 +212,9 @@ class _Fitting:
         width, ridge = setting["kernel_width"], setting["ridge"]
         root = setting["description_root"] if "description_root" in setting else self.root_for(setting)
         descriptions, prepared = self.described[root]
-        description_map = self._description_map(setting, space, statistics, prepared)
-        described = prepared if description_map is None else description_map(prepared)
+        weights = self._weights(setting, space, statistics, prepared)
+        described = prepared if weights is None else weights(prepared)
         regression = KernelRidge.fit(described.detach(), statistics.means, width=width, ridge=ridge)
-        fusion = self._fusion(setting, space, statistics, prepared, description_map)
         return ClosedFormModel(
             space=space,
             statistics=statistics,
@@ -234,8 +222,7 @@ class _Fitting:
             unseen=self.unseen,
             semantics=self.semantics,
             descriptions=descriptions,
-            description_map=description_map,
-            fusion=fusion,
+            weights=weights,
             regression=regression,
             setting=setting,
             balance=self._balance(setting, statistics, prepared) if setting.get("balance") else 0.0,
@@ -289,89 +276,97 @@ class _Fitting:
 
     def _principal_space(self, kernel_width: float) -> PrincipalSpace:
         if kernel_width not in self._principal:
-            most = max(self.components)
+            most, root = max(self.components), self.square_root
             self._principal[kernel_width] = (
-                KernelPrincipalSpace.of_training(
-                    self.features, most, square_root=self.square_root, width=kernel_width
-                )
+                KernelPrincipalSpace.of_training(self.features, most, square_root=root, width=kernel_width)
                 if kernel_width
-                else PrincipalSpace.fit(self.features, most, square_root=self.square_root)
+                else PrincipalSpace.fit(self.features, most, square_root=root)
             )
         return self._principal[kernel_width]
 
-    def _description_map(
+    def _weights(
         self, setting: Mapping[str, Any], space: MeansSpace, statistics: SeenStatistics, prepared: Tensor
-    ) -> DescriptionMap | None:
-        form = setting["episodes"]
-        if form == "off":
+    ) -> DescriptionWeights | None:
+        if setting["episodes"] == "off":
             return None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            semantic = prepared.shape[1]
-            learned: DescriptionMap = (
-                DescriptionWeights(semantic) if form == "weights" else DescriptionResidual(semantic)
-            )
-        learned.to(self.device)
-        self._learn(
-            learned,
-            setting,
-            space,
-            statistics,
-            prepared,
-            form,
-            describe=learned,
-            prototypes=lambda regression, raw: regression(learned(raw)),
-        )
-        return learned
-
-    def _fusion(
-        self,
-        setting: Mapping[str, Any],
-        space: MeansSpace,
-        statistics: SeenStatistics,
-        prepared: Tensor,
-        description_map: DescriptionMap | None,
-    ) -> PrototypeFusion | None:
-        if not setting["fusion"]:
-            return None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed + 1)
-            fusion = PrototypeFusion(statistics.means.shape[1], prepared.shape[1]).to(self.device)
-
-        def describe(raw: Tensor) -> Tensor:
-            return raw if description_map is None else description_map(raw).detach()
-
-        self._learn(
-            fusion,
-            setting,
-            space,
-            statistics,
-            prepared,
-            "fusion",
-            describe=describe,
-            prototypes=lambda regression, raw: fusion(regression(describe(raw)), raw),
-        )
-        return fusion
-
-    def _learn(
-        self,
-        module: torch.nn.Module,
-        setting: Mapping[str, Any],
-        space: MeansSpace,
-        statistics: SeenStatistics,
-        prepared: Tensor,
-        plan: str,
-        **how: Any,
-    ) -> None:
+        weights = DescriptionWeights(prepared.shape[1]).to(self.device)
         learn_by_episodes(
-            module,
+            weights,
             points=space(self.features),
             positions=self.positions,
             descriptions=prepared,
             variance=statistics.variance,
             width=setting["kernel_width"],
             ridge=setting["ridge"],
-            plan=self.plans[plan],
+            plan=self.plan,
             seed=self.seed,
-            **how,
         )
+        return weights
+
+
+# Components are halved from step to step: what was computed for a step serves every trial on it.
+_COMPONENTS = (32, 64, 128, 256, 512, 1024, 2048)
+
+
+def search(settings: ClosedFormSettings, images: int) -> Space:
+    """What `tune` tries: continuous ranges where the exploration has a grid.
+
+    Args:
+        settings: of the search.
+        images: training images; with a kernel between images there may be more components than channels.
+    """
+    del settings
+    within = tuple(step for step in _COMPONENTS if step <= images)
+    return {
+        "components": Choice(within or (images,), start=512),
+        "shrinkage": Range(0.05, 0.95, start=0.6),
+        "kernel_width": Range(0.0, 8.0, start=2.0),
+        "feature_kernel_width": Choice((0.0, 0.5, 1.0, 2.0, 4.0), start=0.0),
+        "ridge": Range(1e-3, 1.0, start=0.03, log=True),
+        "seen_blend": Range(0.0, 1.0, start=0.5),
+        "episodes": Choice(("off", "weights"), start="weights"),
+    }
+
+
+def make(settings: ClosedFormSettings, setup: Setup) -> Method:
+    """The closed form with the classifier that the settings name."""
+    densities = ClosedForm(settings, setup)
+    return densities if settings.classifier == "density" else ClosedFormSoftmax(densities, settings.softmax)
+
+
+def middle_of(settings: ClosedFormSettings, *, dimensions: int) -> ClosedFormSettings:
+    """Settings with one value each, the offered one that is nearest to the middle: where nothing can be chosen.
+
+    Args:
+        settings: with several values, and options left to validation.
+        dimensions: of the features.
+    """
+    nearest: dict[str, Any] = {
+        name: (min(getattr(settings, name), key=lambda value, middle=middle: abs(value - middle)),)
+        for name, middle in MIDDLE.items()
+    }
+    unit = "on" if dimensions > FEW_DIMENSIONS else "off"
+    options: dict[str, Any] = {"episodes": "off", "unit_length": unit}
+    settled = {name: to for name, to in options.items() if getattr(settings, name) == "auto"}
+    return replace(settings, **nearest, **settled)
+
+
+MIDDLE = {
+    "components": 512,
+    "shrinkage": 0.6,
+    "kernel_width": 0.0,
+    "feature_kernel_width": 0.0,
+    "ridge": 0.1,
+    "seen_blend": 0.0,
+}
+"""What serves where nothing can be chosen."""
+
+INFO = MethodInfo(
+    name="closed-form",
+    title="Closed form",
+    paper="this package, after Verma and Rai, A simple exponential family framework for zero-shot learning, ECML 2017",
+    settings=ClosedFormSettings,
+    make=make,
+    models={"closed-form": ClosedFormModel, "closed-form-softmax": SoftmaxModel},
+    search=search,
+)

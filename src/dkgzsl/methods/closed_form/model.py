@@ -8,105 +8,46 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from dkgzsl.cache import LastResults
 from dkgzsl.methods.base import SavedModel, columns_of
-from dkgzsl.methods.closed_form.episodes import DescriptionResidual, DescriptionWeights, PrototypeFusion
-from dkgzsl.methods.closed_form.few_shot import PhotoMeans, posterior
+from dkgzsl.methods.closed_form.episodes import DescriptionWeights
+from dkgzsl.methods.closed_form.export import DensityScores
+from dkgzsl.methods.closed_form.few_shot import PhotoMeans, posterior_means
 from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace
 from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidge
-from dkgzsl.methods.closed_form.whitening import PrincipalSpace, WhitenedSpace, class_means
+from dkgzsl.methods.closed_form.whitening import MeansSpace, PrincipalSpace, SeenStatistics, WhitenedSpace
 
 
 @dataclass(frozen=True)
 class ClassDensities:
-    """x | c ~ N(mean_c, diag(variance_c)), one row a class.
+    """x | c ~ N(mean_c, variance I), one row a class; every class spreads alike.
 
     Attributes:
         means: class means.
-        variances: one for each class, or one for each class and axis.
+        variance: of an axis, above 0.
     """
 
     means: Float[Tensor, "classes dim"]
-    variances: Float[Tensor, "classes dim"] | Float[Tensor, "classes 1"]
+    variance: float
 
     def scores(self, points: Float[Tensor, "images dim"]) -> Float[Tensor, "images classes"]:
         """Log density of every point in every class, less log(2 pi) dim / 2.
 
-        -1/2 sum_j ((x_j - m_cj)^2 / v_cj + log v_cj), expanded so that it is matrix products.
+        -1/2 sum_j ((x_j - m_cj)^2 / s2 + log s2), expanded so that it is a matrix product.
         """
-        dim = self.means.shape[1]
-        precision = 1 / self.variances
-        if self.variances.shape[1] == 1:  # the same on every axis: a point counts by its squared length alone
-            logs = dim * self.variances[:, 0].log()
-            own = points.square().sum(1, keepdim=True) @ precision.T
-        else:
-            logs = self.variances.log().sum(1)
-            own = points.square() @ precision.T
-        constant = (self.means.square() * precision).sum(1) + logs
+        variances = self.means.new_full((len(self.means), 1), self.variance)
+        precision = 1 / variances
+        own = points.square().sum(1, keepdim=True) @ precision.T
+        constant = (self.means.square() * precision).sum(1) + self.means.shape[1] * variances[:, 0].log()
         return points @ (self.means * precision).T - (own + constant) / 2
 
     def draw(self, number: int, generator: torch.Generator) -> Float[Tensor, "classes number dim"]:
         """`number` points from each class; the generator is on the CPU, so that devices agree."""
         shape = (len(self.means), number, self.means.shape[1])
         noise = torch.randn(shape, generator=generator, dtype=self.means.dtype).to(self.means.device)
-        return self.means[:, None] + self.variances.sqrt()[:, None] * noise
-
-
-DescriptionMap = DescriptionWeights | DescriptionResidual
-
-
-class MeansSpace:
-    """Whitened coordinates within the span of the seen class means, from their mean.
-
-    Prototypes are affine combinations of seen means, so all that tells classes apart lies in this span of at most
-    K_seen - 1 axes: what is orthogonal to it adds the same to every class's density. An exact saving, from
-    thousands of axes to a hundred.
-
-    Attributes:
-        whitened: the space that the span lies in.
-        origin: m_0, the mean of the seen class means.
-        axes: orthonormal basis of the span.
-    """
-
-    def __init__(
-        self, whitened: WhitenedSpace, origin: Float[Tensor, " components"], axes: Float[Tensor, "components dim"]
-    ) -> None:
-        self.whitened, self.origin, self.axes = whitened, origin, axes
-        self._last = LastResults()
-
-    @classmethod
-    def fit(cls, whitened: WhitenedSpace, means: Float[Tensor, "seen components"]) -> MeansSpace:
-        """The span of the given class means."""
-        origin = means.mean(0)
-        directions = torch.linalg.svd(means - origin, full_matrices=False)
-        smallest = directions.S[0] * torch.finfo(means.dtype).eps * max(means.shape)
-        kept = directions.S.gt(smallest)
-        return cls(whitened, origin, directions.Vh[kept].T.contiguous())
-
-    def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images dim"]:
-        """Coordinates of unscaled features."""
-        return self._last(features, lambda x: (self.whitened(x) - self.origin) @ self.axes)
-
-
-@dataclass(frozen=True)
-class SeenStatistics:
-    """What the training images say of the seen classes, in a `MeansSpace`.
-
-    Attributes:
-        means: seen class means.
-        counts: training images of each seen class.
-        variance: s2, the pooled within-class variance an axis of the whitened space.
-        length: mean length of whitened features before any scaling to unit length.
-        within: W, the pooled covariance within classes in this space.
-    """
-
-    means: Float[Tensor, "seen dim"]
-    counts: Int[Tensor, " seen"]
-    variance: float
-    length: float
-    within: Float[Tensor, "dim dim"]
+        return self.means[:, None] + self.variance**0.5 * noise
 
 
 class ClosedFormModel:
@@ -119,8 +60,7 @@ class ClosedFormModel:
         unseen: class numbers of the described classes.
         semantics: description of every class, unprepared.
         descriptions: how descriptions are prepared.
-        description_map: what episodes learned on them, if anything.
-        fusion: learned residual of the prototypes, if any.
+        weights: of the descriptions, where episodes learned them.
         regression: the solved knowledge.
         setting: the chosen constants.
         balance: added to the log densities of the described classes among all; 0 adds nothing.
@@ -137,8 +77,7 @@ class ClosedFormModel:
         unseen: Int[Tensor, " unseen"],
         semantics: Float[Tensor, "classes semantic"],
         descriptions: DescriptionSpace,
-        description_map: DescriptionMap | None,
-        fusion: PrototypeFusion | None,
+        weights: DescriptionWeights | None,
         regression: KernelRidge,
         setting: Mapping[str, Any],
         balance: float = 0.0,
@@ -147,83 +86,54 @@ class ClosedFormModel:
         self.space, self.statistics = space, statistics
         self.seen, self.unseen = seen, unseen
         self.semantics, self.descriptions = semantics, descriptions
-        self.description_map, self.fusion = description_map, fusion
-        self.regression, self.setting, self.balance = regression, dict(setting), balance
-        self.photos = photos
+        self.weights, self.regression = weights, regression
+        self.setting, self.balance, self.photos = dict(setting), balance, photos
         self.classes = len(semantics)
-        self._rotation: Tensor | None = None
-        self._spread: Tensor | None = None
-        if self.setting["uncertainty"]:
-            # On the axes of the error covariance every class density is diagonal.
-            self._spread, self._rotation = self._error_axes()
         self.densities = self._densities()
         self._last = LastResults()
 
+    @property
+    def means(self) -> Float[Tensor, "known dim"]:
+        """Means of the seen classes, then of the unseen ones."""
+        return self.densities.means
+
+    @property
+    def variance(self) -> float:
+        """Variance of an axis, of every class."""
+        return self.densities.variance
+
     def prototypes(self, semantics: Float[Tensor, "classes semantic"]) -> Float[Tensor, "classes dim"]:
         """Prototypes that the knowledge predicts for unprepared descriptions."""
-        prepared = self.descriptions(semantics)
-        solved = self.regression(self._mapped(prepared))
-        return solved if self.fusion is None else self.fusion(solved, prepared)
+        return self.regression(self._prepared(semantics))
 
-    def _mapped(self, prepared: Tensor) -> Tensor:
-        return prepared if self.description_map is None else self.description_map(prepared)
+    def _prepared(self, semantics: Tensor) -> Tensor:
+        prepared = self.descriptions(semantics)
+        return prepared if self.weights is None else self.weights(prepared)
 
     def described_densities(self, semantics: Float[Tensor, "classes semantic"]) -> ClassDensities:
         """Densities of classes known by their description alone."""
-        means = self.prototypes(semantics)
-        variances = means.new_full((len(means), 1), self.statistics.variance)
-        if self._spread is not None:
-            unknown = self.regression.predictive_variance(self._mapped(self.descriptions(semantics)))
-            variances = variances + unknown[:, None] * self._spread
-        return ClassDensities(self._rotated(means), variances)
-
-    @property
-    def rotation(self) -> Float[Tensor, "dim dim"] | None:
-        """Axes of the error covariance, where unseen classes spread by what is not known of them."""
-        return self._rotation
-
-    def _error_axes(self) -> tuple[Float[Tensor, " dim"], Float[Tensor, "dim dim"]]:
-        """Eigenvalues and eigenvectors of the error covariance."""
-        values, vectors = torch.linalg.eigh(self.regression.error_covariance())
-        return values.clamp(min=0), vectors
-
-    def _rotated(self, points: Tensor) -> Tensor:
-        return points if self._rotation is None else points @ self._rotation
+        return ClassDensities(self.prototypes(semantics), self.statistics.variance)
 
     @torch.no_grad()
     def _densities(self) -> ClassDensities:
         """Of all classes of the task: seen ones first, then unseen ones."""
-        statistics, blend = self.statistics, self.setting["seen_blend"]
-        means = statistics.means
+        means, blend = self.statistics.means, self.setting["seen_blend"]
         if blend:
             means = torch.lerp(means, self.prototypes(self.semantics[self.seen]), blend)
-        variances = means.new_full((len(means), 1), statistics.variance)
-        if self._spread is not None:
-            variances = variances * (1 + 1 / statistics.counts[:, None])
-        described = self._sharpened(self.described_densities(self.semantics[self.unseen]))
-        variances = variances.expand(-1, described.variances.shape[1])
-        return ClassDensities(
-            torch.cat([self._rotated(means), described.means]), torch.cat([variances, described.variances])
-        )
+        described = self._with_photos(self.prototypes(self.semantics[self.unseen]))
+        return ClassDensities(torch.cat([means, described]), self.statistics.variance)
 
-    def _sharpened(self, described: ClassDensities) -> ClassDensities:
-        """Densities of the unseen classes after the photos; what is left unknown counts where uncertainty does."""
+    def _with_photos(self, prototypes: Float[Tensor, "unseen dim"]) -> Float[Tensor, "unseen dim"]:
+        """Prototypes of the unseen classes after the photos."""
         if self.photos is None:
-            return described
-        photos, axes = self.photos, self._rotation
+            return prototypes
+        photos = self.photos
         rows = (self.unseen[None] == photos.classes[:, None]).int().argmax(1)
-        unknown = self.regression.predictive_variance(
-            self._mapped(self.descriptions(self.semantics[photos.classes]))
-        )
-        prior = described.means[rows] if axes is None else described.means[rows] @ axes.T
+        unknown = self.regression.predictive_variance(self._prepared(self.semantics[photos.classes]))
         error = self.regression.error_covariance()
-        found = posterior(prior, unknown, error, photos, self.statistics.within)
-        means, variances = described.means.clone(), described.variances.clone()
-        means[rows] = self._rotated(found.means)
-        if axes is not None:
-            left = torch.einsum("ij,kil,lj->kj", axes, found.covariances, axes)
-            variances[rows] = self.statistics.variance + left.clamp(min=0)
-        return ClassDensities(means, variances)
+        means = prototypes.clone()
+        means[rows] = posterior_means(prototypes[rows], unknown, error, photos, self.statistics.within)
+        return means
 
     @torch.no_grad()
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
@@ -231,7 +141,7 @@ class ClosedFormModel:
         return self._last(features, self._scores)
 
     def _scores(self, features: Tensor) -> Tensor:
-        known = self.densities.scores(self._rotated(self.space(features)))
+        known = self.densities.scores(self.space(features))
         known[:, len(self.seen) :] += self.balance
         scores = known.new_full((len(known), self.classes), -torch.inf)
         scores[:, torch.cat([self.seen, self.unseen])] = known
@@ -248,7 +158,7 @@ class ClosedFormModel:
         number: int,
         generator: torch.Generator,
     ) -> Float[Tensor, "classes number visual"]:
-        """Draw m_c + L_c z with L_c L_c^T = s2 I (+ v_c E), brought back to the scale of the features.
+        """Draw from N(m_c, s2 I), brought back to the scale of the features.
 
         What whitening cut off (components beyond the chosen ones, length where features are scaled to unit
         length) is set to its mean.
@@ -279,18 +189,20 @@ class ClosedFormModel:
             generator: of the noise, on the CPU.
         """
         rows = (torch.cat([self.seen, self.unseen])[None] == classes[:, None]).int().argmax(1)
-        densities = ClassDensities(self.densities.means[rows], self.densities.variances[rows])
+        densities = ClassDensities(self.densities.means[rows], self.densities.variance)
         return self._drawn(densities, number, generator)
 
     def _drawn(self, densities: ClassDensities, number: int, generator: torch.Generator) -> Tensor:
         within = densities.draw(number, generator)
-        if self._rotation is not None:
-            within = within @ self._rotation.T
         axes = self.space.axes
         noise = torch.randn((*within.shape[:2], len(axes)), generator=generator).to(within)
         outside = noise - (noise @ axes) @ axes.T
         drawn: Tensor = self.space.origin + within @ axes.T + self.statistics.variance**0.5 * outside
         return drawn
+
+    def scores_module(self) -> nn.Module:
+        """Features to log densities, the balance included, without the spread that all classes share."""
+        return DensityScores(self)
 
     def with_classes(
         self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
@@ -309,7 +221,7 @@ class ClosedFormModel:
 
     @torch.no_grad()
     def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> ClosedFormModel:
-        """The same knowledge, a described class sharpened by a few photos (`model/sharpening.py`).
+        """The same knowledge, a described class's prototype moved by a few photos (see `few_shot`).
 
         Args:
             number: of the described class; photos that it had before are replaced.
@@ -325,7 +237,7 @@ class ClosedFormModel:
         return ClosedFormModel(**{**self._parts(), "photos": PhotoMeans(classes, point, count)})
 
     def _parts(self) -> dict[str, Any]:
-        names = "space statistics seen unseen semantics descriptions description_map fusion regression setting"
+        names = "space statistics seen unseen semantics descriptions weights regression setting"
         return {name: getattr(self, name) for name in (*names.split(), "balance", "photos")}
 
     def save(self) -> SavedModel:
@@ -357,9 +269,8 @@ class ClosedFormModel:
             }
         if self.photos is not None:
             tensors |= {f"photos.{name}": getattr(self.photos, name) for name in _PHOTOS}
-        for name, module in (("description_map", self.description_map), ("fusion", self.fusion)):
-            if module is not None:
-                tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+        if self.weights is not None:
+            tensors["description_map.log_weight"] = self.weights.log_weight
         values = {
             "setting": self.setting,
             "square_root": principal.square_root,
@@ -372,7 +283,7 @@ class ClosedFormModel:
             "noise": self.regression.noise,
             "balance": self.balance,
         }
-        return SavedModel("dkgzsl", tensors, values)
+        return SavedModel("closed-form", tensors, values)
 
     @classmethod
     def load(cls, saved: SavedModel) -> ClosedFormModel:
@@ -380,22 +291,11 @@ class ClosedFormModel:
         tensors, values = saved.tensors, saved.values
         whitened = WhitenedSpace(_principal_space(tensors, values), tensors["whitener"], values["unit_length"])
         setting = values["setting"]
-        description_map: DescriptionMap | None = None
-        semantic = tensors["semantics"].shape[1]
+        weights = None
         if setting["episodes"] == "weights":
-            description_map = DescriptionWeights(semantic)
-        elif setting["episodes"] == "residual":
-            description_map = DescriptionResidual(semantic)
-        fusion = None
-        if setting["fusion"]:
-            fusion = PrototypeFusion(tensors["means.axes"].shape[1], semantic)
-        for name, module in (("description_map", description_map), ("fusion", fusion)):
-            if module is not None:
-                prefix = f"{name}."
-                module.load_state_dict(
-                    {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-                )
-                module.eval().to(tensors["semantics"].device)
+            weights = DescriptionWeights(tensors["semantics"].shape[1])
+            weights.load_state_dict({"log_weight": tensors["description_map.log_weight"]})
+            weights.to(tensors["semantics"].device)
         return cls(
             space=MeansSpace(whitened, tensors["means.origin"], tensors["means.axes"]),
             statistics=SeenStatistics(
@@ -409,8 +309,7 @@ class ClosedFormModel:
             unseen=tensors["unseen.classes"],
             semantics=tensors["semantics"],
             descriptions=DescriptionSpace(tensors["descriptions.centre"], values.get("description_root", False)),
-            description_map=description_map,
-            fusion=fusion,
+            weights=weights,
             regression=KernelRidge(
                 tensors["regression.seen"],
                 values["width"],
@@ -442,40 +341,3 @@ def _principal_space(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -
         back=tensors["principal.back"],
         centre=tensors["principal.centre"],
     )
-
-
-def seen_statistics(
-    space: WhitenedSpace, features: Float[Tensor, "images visual"], positions: Int[Tensor, " images"], seen: int
-) -> tuple[MeansSpace, SeenStatistics]:
-    """Fit the span of the means, and the statistics in it, to training images.
-
-    Args:
-        space: the whitened space.
-        features: unscaled training features.
-        positions: their classes, counted from 0 among the seen ones.
-        seen: number of seen classes.
-    """
-    whitened = space(features)
-    means = class_means(whitened, positions, seen)
-    span = MeansSpace.fit(space, means)
-    deviations = whitened - means[positions]
-    spread = deviations @ span.axes
-    unscaled = whitened if not space.unit_length else _without_scaling(space)(features)
-    return span, SeenStatistics(
-        means=(means - span.origin) @ span.axes,
-        counts=torch.bincount(positions, minlength=seen),
-        variance=float(deviations.square().mean()),
-        within=_covariance(spread, degrees=len(spread) - seen),
-        length=float(unscaled.norm(dim=1).mean()),
-    )
-
-
-def _covariance(deviations: Float[Tensor, "images dim"], *, degrees: int) -> Float[Tensor, "dim dim"]:
-    """Of deviations from their class means, a little regular where images are few."""
-    covariance = deviations.T @ deviations / max(1, degrees)
-    covariance.diagonal().add_(1e-6 * covariance.diagonal().mean() + torch.finfo(covariance.dtype).tiny)
-    return covariance
-
-
-def _without_scaling(space: WhitenedSpace) -> WhitenedSpace:
-    return WhitenedSpace(space.principal, space.whitener, unit_length=False)

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from dkgzsl.config import ClassifierConfig
+from dkgzsl.config import SoftmaxConfig
 from dkgzsl.methods.base import Model, SavedModel, Selector, Setting, Task
-from dkgzsl.methods.closed_form.method import ClosedForm
+from dkgzsl.methods.closed_form.export import WhitenedFeatures
 from dkgzsl.methods.closed_form.model import ClosedFormModel
-from dkgzsl.methods.shared.softmax import BETAS, LinearClassifier, train_softmax
+from dkgzsl.methods.shared.softmax import BETAS, LinearClassifier, LinearScores, train_softmax
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,16 @@ LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class SoftmaxModel:
-    """Knowledge that synthesizes, and two softmax classifiers trained on what it gives.
+    """Class densities that synthesize, and two softmax classifiers trained on what they give.
 
     Attributes:
-        knowledge: the generator and the space.
+        densities: the generator and the space.
         generalized: over all classes of the task.
         conventional: over the unseen ones.
         recipe: how the classifiers were trained.
     """
 
-    knowledge: ClosedFormModel
+    densities: ClosedFormModel
     generalized: LinearClassifier
     conventional: LinearClassifier
     recipe: SoftmaxRecipe
@@ -123,17 +123,17 @@ class SoftmaxModel:
     @property
     def seen(self) -> Int[Tensor, " seen"]:
         """Numbers of the seen classes."""
-        return self.knowledge.seen
+        return self.densities.seen
 
     @property
     def unseen(self) -> Int[Tensor, " unseen"]:
         """Numbers of the unseen classes."""
-        return self.knowledge.unseen
+        return self.densities.unseen
 
     @property
     def semantics(self) -> Float[Tensor, "classes semantic"]:
         """Descriptions of all classes, as they were given."""
-        return self.knowledge.semantics
+        return self.densities.semantics
 
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
         """Log probabilities over all classes of the task; -inf for others."""
@@ -144,8 +144,8 @@ class SoftmaxModel:
         return self._columns(self.conventional, features)
 
     def _columns(self, classifier: LinearClassifier, features: Tensor) -> Tensor:
-        known = classifier.log_probabilities(self.knowledge.space.whitened(features))
-        scores = known.new_full((len(known), self.knowledge.classes), -torch.inf)
+        known = classifier.log_probabilities(self.densities.space.whitened(features))
+        scores = known.new_full((len(known), self.densities.classes), -torch.inf)
         scores[:, classifier.classes] = known
         return scores
 
@@ -153,17 +153,24 @@ class SoftmaxModel:
         self, semantics: Float[Tensor, "classes semantic"], number: int, generator: torch.Generator
     ) -> Float[Tensor, "classes number visual"]:
         """As the knowledge does."""
-        return self.knowledge.synthesize(semantics, number, generator)
+        return self.densities.synthesize(semantics, number, generator)
+
+    def scores_module(self) -> nn.Module:
+        """Features to the generalized classifier's logits."""
+        classifier = self.generalized
+        return nn.Sequential(
+            WhitenedFeatures(self.densities.space.whitened), LinearScores(classifier.weight, classifier.bias)
+        )
 
     def with_classes(
         self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
     ) -> SoftmaxModel:
         """The same knowledge over other described classes, whose rows of both classifiers are trained."""
-        return self._over(self.knowledge.with_classes(semantics, unseen), learned=self.unseen)
+        return self._over(self.densities.with_classes(semantics, unseen), learned=self.unseen)
 
     def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> SoftmaxModel:
         """The same knowledge, a described class sharpened by features of photos, its rows trained again."""
-        knowledge = self.knowledge.with_photos(number, features)
+        knowledge = self.densities.with_photos(number, features)
         return self._over(knowledge, learned=self.unseen[self.unseen != number])
 
     def _over(self, knowledge: ClosedFormModel, *, learned: Int[Tensor, " learned"]) -> SoftmaxModel:
@@ -196,7 +203,7 @@ class SoftmaxModel:
 
     def save(self) -> SavedModel:
         """The knowledge, and both classifiers."""
-        inner = self.knowledge.save()
+        inner = self.densities.save()
         tensors = dict(inner.tensors)
         for name in ("generalized", "conventional"):
             classifier: LinearClassifier = getattr(self, name)
@@ -205,7 +212,7 @@ class SoftmaxModel:
                 f"{name}.bias": classifier.bias,
                 f"{name}.classes": classifier.classes,
             }
-        return SavedModel("dkgzsl-softmax", tensors, {**inner.values, "recipe": self.recipe.to_json()})
+        return SavedModel("closed-form-softmax", tensors, {**inner.values, "recipe": self.recipe.to_json()})
 
     @classmethod
     def load(cls, saved: SavedModel) -> SoftmaxModel:
@@ -221,18 +228,33 @@ class SoftmaxModel:
         return cls(ClosedFormModel.load(saved), classifier("generalized"), classifier("conventional"), recipe)
 
 
+@runtime_checkable
+class Densities(Protocol):
+    """The method whose densities are chosen and drawn from: the part of `ClosedForm` that is used here."""
+
+    seed: int
+
+    def explore(self, task: Task, selector: Selector) -> None:
+        """Show the selector a model for every setting."""
+        ...
+
+    def fit(self, task: Task, setting: Setting) -> ClosedFormModel:
+        """Fit one setting."""
+        ...
+
+
 class ClosedFormSoftmax:
     """Choose constants by density, then train the softmax that is scored.
 
     Args:
-        knowledge: the method that solves and chooses.
+        densities: the method that solves and chooses.
         config: of the classifier; what it leaves open takes this module's defaults.
     """
 
-    name = "dkgzsl-softmax"
+    name = "closed-form"
 
-    def __init__(self, knowledge: ClosedForm, config: ClassifierConfig) -> None:
-        self.knowledge, self.config = knowledge, config
+    def __init__(self, densities: Densities, config: SoftmaxConfig) -> None:
+        self.densities, self.config = densities, config
 
     def explore(self, task: Task, selector: Selector) -> None:
         """One candidate: the softmax on features of the best densities."""
@@ -244,17 +266,17 @@ class ClosedFormSoftmax:
                 evaluations.append((score, setting))
             return score
 
-        self.knowledge.explore(task, on_the_way)
+        self.densities.explore(task, on_the_way)
         setting = max(evaluations, key=lambda one: one[0])[1]
         selector({**setting, "classifier": "softmax"}, self.fit(task, setting))  # a look of its own
 
     def fit(self, task: Task, setting: Setting) -> SoftmaxModel:
         """Solve, synthesize unseen classes, train both classifiers."""
-        knowledge = self.knowledge.fit(task, setting)
+        knowledge = self.densities.fit(task, setting)
         per_class = self.config.per_class or PER_CLASS
-        stream = torch.Generator().manual_seed(self.knowledge.seed)  # draws on the CPU, so that devices agree
+        stream = torch.Generator().manual_seed(self.densities.seed)  # draws on the CPU, so that devices agree
         drawn = knowledge.synthesize_whitened(knowledge.semantics[knowledge.unseen], per_class, stream)
-        order = torch.Generator(drawn.device).manual_seed(self.knowledge.seed)
+        order = torch.Generator(drawn.device).manual_seed(self.densities.seed)
         drawn_labels = knowledge.unseen.repeat_interleave(per_class)
         real = knowledge.space.whitened(task.features)
         labels = task.labels.to(drawn_labels.device)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 BETAS = (0.5, 0.999)
 """Adam's decay rates, in all of the method's training."""
@@ -76,3 +76,27 @@ def train_softmax(
             weight.grad, bias.grad = (error.to(low).T @ batch).to(full), error.sum(dim=0)
             optimizer.step()
         yield LinearClassifier(weight.clone(), bias.clone(), classes)
+
+
+class LinearScores(nn.Module):
+    """A linear classifier's logits as a module; its log normaliser is the same for every class and left out."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Float[Tensor, "classes features"], bias: Float[Tensor, " classes"]) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.T.contiguous().float())
+        self.register_buffer("bias", bias.float())
+
+    @classmethod
+    def after_scaling(
+        cls, classifier: LinearClassifier, shift: Float[Tensor, " features"], divisor: Float[Tensor, " features"]
+    ) -> LinearScores:
+        """The classifier of features (x - shift) / divisor as one of x, folded in float64."""
+        weight = classifier.weight.double() / divisor.double()
+        return cls(weight, classifier.bias.double() - weight @ shift.double())
+
+    def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch classes"]:
+        """Logits."""
+        return features @ self.weight + self.bias

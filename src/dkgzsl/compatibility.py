@@ -1,0 +1,158 @@
+"""Saved things of older versions: read as what they were, or refused in one line that names the version.
+
+Format 1 is that of dkgzsl 0.1: `variant` names the method, `dkgzsl` the closed form and `paper` the published method;
+the protocol `oracle` is called `paper`; settings lie in the sections `knowledge`, `adversarial` and `softmax`. Format 2
+names methods as the registry does. Everything that is saved says its format; what says none is of format 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from dkgzsl.errors import ConfigError, RunError
+
+FORMAT: Final = 2
+"""Of what is saved now: configurations, results, models, benchmark cells, estimators."""
+
+_METHODS: Final = {"dkgzsl": "closed-form", "paper": "dkgzsl", "f-vaegan": "f-vaegan-d2"}
+_KINDS: Final = {**_METHODS, "dkgzsl-softmax": "closed-form-softmax"}
+_OLD_KEYS: Final = ("variant", "classifier", "beside", "knowledge", "adversarial", "softmax")
+_OLD_BLOCK, _BLOCK = "beside", "extra"
+_GONE: Final = {"uncertainty": ("on", "auto", True), "fusion": ("on", "auto", True), "episodes": ("residual",)}
+"""Options of the closed form that went with format 1, and their values that changed a model."""
+
+
+def name_of_method(old: str) -> str:
+    """Today's name of a method by its name in format 1."""
+    return {"paper": "dkgzsl", "f-vaegan": "f-vaegan-d2"}.get(old, old)
+
+
+def model_kind(values: Mapping[str, Any], *, where: str) -> str:
+    """The kind of model that a model file's values name.
+
+    Raises:
+        RunError: the model uses an option that went with format 1, or a later version wrote the file.
+    """
+    check_format(values, where=where)
+    if "kind" in values:
+        return str(values["kind"])
+    setting = values["values"].get("setting", {})
+    gone = [name for name, used in _GONE.items() if setting.get(name) in used]
+    if gone:
+        raise RunError(
+            f"the model was made by dkgzsl 0.1 with the option {gone[0]!r}, which there is no more",
+            where=where,
+            fix="use it with dkgzsl 0.1, or train again",
+        )
+    return _KINDS.get(values["method"], values["method"])
+
+
+def check_format(content: Mapping[str, Any], *, where: str) -> int:
+    """The format of saved content, 1 where it says none.
+
+    Raises:
+        RunError: a later version wrote it.
+    """
+    found = content.get("format", 1)
+    if not isinstance(found, int) or found > FORMAT:
+        raise RunError(
+            f"a later dkgzsl wrote this (format {found!r}, this version reads up to {FORMAT})",
+            where=where,
+            fix="update dkgzsl",
+        )
+    return found
+
+
+def is_old_config(content: Any) -> bool:
+    """Whether a configuration, read from YAML, has the names of format 1."""
+    if not isinstance(content, dict) or "format" in content:
+        return False
+    return any(key in content for key in _OLD_KEYS) or content.get("protocol") == "paper"
+
+
+def upgraded_config(content: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """A configuration of format 1 in the names of format 2.
+
+    Args:
+        content: what a YAML file, or the `config.yaml` of a run, holds.
+        where: the file, for the message.
+
+    Raises:
+        ConfigError: it sets an option that there is no more.
+    """
+    new = {key: value for key, value in content.items() if key not in _OLD_KEYS}
+    variant, classifier = content.get("variant"), content.get("classifier")
+    epochs = any(content.get(name) is not None for name in ("epochs", "batch_size"))
+    if variant is not None or not epochs:
+        new["method"] = _METHODS.get(variant or "dkgzsl", variant)
+    published = new.get("method", "dkgzsl") == "dkgzsl"
+    closed_form = _without_gone(dict(content.get("knowledge") or {}), where)
+    adversarial = dict(content.get("adversarial") or {})
+    softmax = dict(content.get("softmax") or {})
+    if published:
+        new |= {"dkgzsl": {**adversarial, **({"softmax": softmax} if softmax else {})}}
+    else:
+        for name in ("epochs", "batch_size"):
+            new.pop(name, None)
+        if classifier:
+            closed_form["classifier"] = classifier
+        new |= {"closed_form": {**closed_form, **({"softmax": softmax} if softmax else {})}}
+    if content.get("protocol") == "paper":
+        new["protocol"] = "oracle"
+    if content.get("beside"):
+        new["extra_features"] = content["beside"]
+    if content.get("representation"):
+        given = content["representation"]
+        new["representation"] = upgraded_blocks(given) if isinstance(given, str) else [*map(upgraded_blocks, given)]
+    return new
+
+
+def upgraded_blocks(name: str) -> str:
+    """The name of a representation, its blocks as they are called now."""
+    return "+".join(_BLOCK if part.strip() == _OLD_BLOCK else part for part in name.split("+"))
+
+
+def upgraded_result(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A `result.json` of format 1 in the names of format 2."""
+    new = {key: value for key, value in content.items() if key != "variant"}
+    if "variant" in content:
+        new["method"] = _METHODS.get(content["variant"], content["variant"])
+    if content.get("protocol") == "paper":
+        new["protocol"] = "oracle"
+    for name in ("baseline", "default"):
+        if content.get(name):
+            new[name] = upgraded_seed(content[name])
+    if "seeds_detail" in content:
+        new["seeds_detail"] = [upgraded_seed(one) for one in content["seeds_detail"]]
+    return new
+
+
+def upgraded_seed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a seed, or a method that was run for comparison, has left."""
+    renamed = {"looks": "evaluations", "looks_at_test": "test_evaluations"}
+    new = {renamed.get(key, key): value for key, value in content.items()}
+    if "method" in new:
+        new["method"] = _METHODS.get(new["method"], new["method"])
+    if "representation" in new:
+        new["representation"] = upgraded_blocks(new["representation"])
+    return new
+
+
+def upgraded_event(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of `metrics.jsonl`."""
+    return {**content, "event": "evaluation"} if content.get("event") == "look" else dict(content)
+
+
+def _without_gone(section: dict[str, Any], where: str) -> dict[str, Any]:
+    for name, used in _GONE.items():
+        value = section.get(name)
+        if value in used:
+            raise ConfigError(
+                f"knowledge.{name}: {value} is an option of dkgzsl 0.1 that there is no more",
+                where=where,
+                fix="leave it out; docs/lab-notes.md says what it did",
+            )
+        if name != "episodes":
+            section.pop(name, None)
+    return section
