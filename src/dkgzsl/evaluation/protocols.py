@@ -1,4 +1,4 @@
-"""The two protocols: `validated`, which looks at the test images once, and `paper`, which chooses on them.
+"""The two protocols: `validated`, which looks at the test images once, and `oracle`, which chooses on them.
 
 Both are the same few lines, since a method does not know whom its selector looks at.
 """
@@ -19,7 +19,7 @@ from dkgzsl.evaluation.selection import Evaluation, TestSelector, ValidationSele
 from dkgzsl.methods.base import Method, Model
 from dkgzsl.representation.representation import Fitted, Representation
 
-ProtocolName = Literal["validated", "paper"]
+ProtocolName = Literal["validated", "oracle"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Outcome:
     Attributes:
         protocol: which one.
         figures: on the test images.
-        scored: the final model's scores behind them; under `paper`, T1 may come from another model.
+        scored: the final model's scores behind them; under `oracle`, T1 may come from another model.
         model: the final model.
         setting: what was chosen.
-        constant: calibration constant on unseen scores; None under `paper`, which has no validation.
+        constant: calibration constant on unseen scores; None under `oracle`, which has no validation.
         calibration: the same constant, with the temperature and the threshold that go with it; likewise.
-        validation: figures of the choice on validation images; None under `paper`.
-        evaluations: how many models were scored, on validation images or, under `paper`, on the test images.
+        validation: figures of the choice on validation images; None under `oracle`.
+        evaluations: how many models were scored, on validation images or, under `oracle`, on the test images.
         representation: name of the chosen representation.
         fitted: the representation as fitted for the final model.
     """
@@ -74,7 +74,7 @@ def run_protocol(
         watch: told of each look at held-out images.
         memory: folder that keeps what was looked at, so that an interrupted run goes on; None keeps nothing.
     """
-    protocol = {"validated": validated, "paper": best_on_test}[name]
+    protocol = {"validated": validated, "oracle": oracle}[name]
     return protocol(method, problem, seed=seed, representations=representations, watch=watch, memory=memory)
 
 
@@ -124,7 +124,7 @@ def validated(
     )
 
 
-def best_on_test(
+def oracle(
     method: Method,
     problem: Problem,
     *,
@@ -155,7 +155,7 @@ def best_on_test(
     assert selector.best_model is not None, "told above"
     model, scored = selector.best_model
     return Outcome(
-        protocol="paper",
+        protocol="oracle",
         figures=replace(scored.figures(), t1=conventional),
         scored=scored,
         model=model,

@@ -121,7 +121,7 @@ def evaluate(
         figures.append(scored.figures(constant))
         detail = {**before["seeds_detail"][position], "spread_over_classes": deviations(scored, constant)}
         seeds.append(detail)
-    if config.protocol == "paper":  # T1 came from a model of its own, which is not kept
+    if config.protocol == "oracle":  # T1 came from a model of its own, which is not kept
         figures = [replace(one, t1=seed["figures"]["t1"]) for one, seed in zip(figures, seeds, strict=True)]
     result = result_object(
         run=str(path),
