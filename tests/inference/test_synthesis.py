@@ -12,7 +12,7 @@ from scipy.io import loadmat
 from dkgzsl.cli.main import main
 from dkgzsl.data.formats.matfile import read_mat
 from dkgzsl.data.problem import Problem
-from dkgzsl.evaluation.held_out import final_of
+from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.inference.synthesis import Synthesized, synthesize
 from dkgzsl.methods.base import Method
@@ -25,7 +25,7 @@ from worlds import FEW, world
 def run_of(method: Method, folder: Path, problem: Problem) -> Path:
     """What a training leaves of a model, as far as using it takes."""
     shown = []
-    task, _ = final_of(problem)
+    task, _ = final_task(problem)
     method.explore(task, lambda setting, model, candidate=True: shown.append(model) or 0.0)
     Recognizer(shown[-1], None, RecognitionRecord.of(problem, None)).save(folder)
     return folder

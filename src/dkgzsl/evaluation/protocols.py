@@ -13,7 +13,7 @@ from typing import Any, Literal
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.calibration import Calibration, calibrate
-from dkgzsl.evaluation.held_out import POOLED, final_of, validation_of
+from dkgzsl.evaluation.held_out import POOLED, final_task, validation_task
 from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.evaluation.selection import Evaluation, TestSelector, ValidationSelector, Watch
 from dkgzsl.methods.base import Method, Model
@@ -95,7 +95,7 @@ def validated(
     chosen: tuple[float, Evaluation, Scored, Representation] | None = None
     evaluations = 0
     for representation in representations:
-        task, held_out = validation_of(problem, seed, representation)
+        task, held_out = validation_task(problem, seed, representation)
         selector = ValidationSelector(held_out, watch, memory, representation.name)
         method.explore(task, selector)
         evaluations += selector.evaluations
@@ -106,7 +106,7 @@ def validated(
     if chosen is None:
         raise _nothing_scored()
     _, look, held, representation = chosen
-    task, held_out = final_of(problem, representation)
+    task, held_out = final_task(problem, representation)
     model = method.fit(task, look.setting)
     scored = held_out.score(model)
     return Outcome(
@@ -141,7 +141,7 @@ def oracle(
     best: tuple[TestSelector, Representation] | None = None
     evaluations, conventional = 0, 0.0
     for representation in representations:
-        task, held_out = final_of(problem, representation)
+        task, held_out = final_task(problem, representation)
         selector = TestSelector(held_out, watch, memory, representation.name)
         method.explore(task, selector)
         evaluations += selector.evaluations

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dkgzsl.cache import LastResults
+from dkgzsl.cache import InputCache
 from dkgzsl.methods.base import SavedModel, columns_of
 from dkgzsl.methods.closed_form.episodes import DescriptionResidual, DescriptionWeights, PrototypeFusion
 from dkgzsl.methods.closed_form.few_shot import PhotoMeans, posterior
@@ -74,7 +74,7 @@ class MeansSpace:
         self, whitened: WhitenedSpace, origin: Float[Tensor, " components"], axes: Float[Tensor, "components dim"]
     ) -> None:
         self.whitened, self.origin, self.axes = whitened, origin, axes
-        self._last = LastResults()
+        self._last = InputCache()
 
     @classmethod
     def fit(cls, whitened: WhitenedSpace, means: Float[Tensor, "seen components"]) -> MeansSpace:
@@ -157,7 +157,7 @@ class ClosedFormModel:
             # On the axes of the error covariance every class density is diagonal.
             self._spread, self._rotation = self._error_axes()
         self.densities = self._densities()
-        self._last = LastResults()
+        self._last = InputCache()
 
     def prototypes(self, semantics: Float[Tensor, "classes semantic"]) -> Float[Tensor, "classes dim"]:
         """Prototypes that the knowledge predicts for unprepared descriptions."""
