@@ -23,7 +23,7 @@ import torch
 
 from dkgzsl import load_dataset
 from dkgzsl.config import ClosedFormSettings
-from dkgzsl.evaluation.held_out import final_of, validation_of
+from dkgzsl.evaluation.held_out import final_task, validation_task
 from dkgzsl.evaluation.protocols import validated
 from dkgzsl.evaluation.selection import ValidationSelector
 from dkgzsl.methods.closed_form.method import ClosedForm
@@ -188,10 +188,10 @@ class _Residual(torch.nn.Module):
 def descended(problem, setting, form, seed):
     """Figures of a learned form, its step chosen on validation classes."""
     method = _Descended(setting, form, seed)
-    task, held_out = validation_of(problem, seed)
+    task, held_out = validation_task(problem, seed)
     selector = ValidationSelector(held_out, None, None, "pooled")
     method.explore(task, selector)
-    task, held_out = final_of(problem)
+    task, held_out = final_task(problem)
     scored = held_out.score(method.fit(task, selector.best.setting))
     return scored.figures(selector.best.constant), selector.best.setting
 

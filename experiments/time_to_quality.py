@@ -19,7 +19,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from dkgzsl import load_dataset
-from dkgzsl.evaluation.held_out import validation_of
+from dkgzsl.evaluation.held_out import validation_task
 from dkgzsl.evaluation.selection import ValidationSelector
 from dkgzsl.methods.registry import make_method, method_info
 
@@ -63,7 +63,7 @@ def main() -> None:
         semantics=arguments.semantics,
         test_seed=arguments.seed,
     )
-    task, held_out = validation_of(problem, arguments.seed)
+    task, held_out = validation_task(problem, arguments.seed)
     curves = {}
     for name in arguments.methods:
         method = make_method(name, seed=arguments.seed, minutes=arguments.minutes)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from dkgzsl.cache import KeptResult
+from dkgzsl.cache import WeightCache
 from dkgzsl.device import resolved
 from dkgzsl.representation import feature_denoising as low_linear
 from dkgzsl.representation.feature_denoising import FeatureDenoising
@@ -58,25 +58,25 @@ def test_changed_weights_are_cast_anew(encoder: FeatureDenoising, change: str) -
 
 def test_weights_made_where_others_lay_are_not_taken_for_them() -> None:
     """Memory that one tensor gives back is often the next one's: equal address, equal version."""
-    memory, kept = np.zeros(4, np.float32), KeptResult[float]()
+    memory, cache = np.zeros(4, np.float32), WeightCache[float]()
     addresses = set()
     with torch.no_grad():
         for value in range(3):
             memory[:] = value
             weight = torch.from_numpy(memory)
             addresses.add((weight.data_ptr(), weight._version))
-            assert kept.of([weight], None, lambda: float(memory[0])) == value
+            assert cache.get([weight], None, lambda: float(memory[0])) == value
     assert len(addresses) == 1, "otherwise nothing was tested"
 
 
-def test_what_is_kept_does_not_travel() -> None:
-    kept: KeptResult[int] = KeptResult()
+def test_copies_begin_with_an_empty_cache() -> None:
+    cache: WeightCache[int] = WeightCache()
     weights = [torch.ones(3)]
-    kept.of(weights, None, lambda: 1)
-    assert kept.of(weights, None, lambda: 2) == 1
-    assert kept.of(weights, "otherwise", lambda: 2) == 2
-    for copied in (pickle.loads(pickle.dumps(kept)), copy.deepcopy(kept)):
-        assert copied.of(weights, "otherwise", lambda: 3) == 3
+    cache.get(weights, None, lambda: 1)
+    assert cache.get(weights, None, lambda: 2) == 1
+    assert cache.get(weights, "otherwise", lambda: 2) == 2
+    for copied in (pickle.loads(pickle.dumps(cache)), copy.deepcopy(cache)):
+        assert copied.get(weights, "otherwise", lambda: 3) == 3
 
 
 def test_where_bfloat16_is_emulated_the_product_is_rounded_alike(encoder, monkeypatch: pytest.MonkeyPatch) -> None:

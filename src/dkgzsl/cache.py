@@ -1,4 +1,4 @@
-"""Results kept while what they were computed from stays the same: of the last inputs, and of weights."""
+"""Two caches of results: one by the tensor that went in, one by the weights that were used."""
 
 from __future__ import annotations
 
@@ -9,41 +9,50 @@ import torch
 from torch import Tensor
 
 
-class LastResults:
-    """Remembers what a function gave for the last few tensors, told apart by identity, not by value.
+class InputCache:
+    """Keeps the results of a function for its last few input tensors, compared by identity, not by value.
 
-    A selector scores hundreds of models on the same two held-out tensors; what the models share is then computed
-    once. The inputs are kept alive, so that an identity cannot be used again; they must not be changed in place.
+    A selector scores hundreds of models on the same two held-out tensors; the part of the computation that the
+    models share then runs once. The cache holds on to the inputs, so that no other tensor can take over their
+    identity; they must not be changed in place.
+
+    Args:
+        size: number of inputs whose results are kept, 1 or more.
     """
 
-    def __init__(self, keep: int = 2) -> None:
-        self._keep = keep
+    def __init__(self, size: int = 2) -> None:
+        self._size = size
         self._pairs: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, value: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """`function(value)`, remembered."""
+        """`function(value)`, from the cache where it holds the result.
+
+        Args:
+            value: the input.
+            function: called with `value` where the cache does not hold the result; always the same function.
+        """
         for known, result in self._pairs:
             if known is value:
                 return result
         result = function(value)
-        self._pairs = [*self._pairs[-self._keep + 1 :], (value, result)]
+        self._pairs = [*self._pairs[-self._size + 1 :], (value, result)]
         return result
 
     def __getstate__(self) -> dict[str, object]:
-        """Copies and pickles begin with an empty memory: they are of the model, not of what it saw."""
+        """The state of a copy or a pickle, whose cache is empty."""
         return {**self.__dict__, "_pairs": []}
 
 
 R = TypeVar("R")
 
 
-def keeps_nothing() -> bool:
-    """Whether results have to be computed anew: under gradients, and where a graph is being recorded."""
-    return torch.is_grad_enabled() or records_a_graph()
+def must_recompute() -> bool:
+    """Whether cached results may not be used: gradients are wanted, or a graph is being recorded."""
+    return torch.is_grad_enabled() or is_recording_graph()
 
 
-def records_a_graph() -> bool:
-    """Whether operations are being recorded to be run elsewhere."""
+def is_recording_graph() -> bool:
+    """Whether torch records the operations, to run them elsewhere (tracing, compiling, export)."""
     return torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore
 
 
@@ -53,27 +62,27 @@ class _Entry(NamedTuple, Generic[R]):
     result: R
 
     def is_of(self, weights: Sequence[Tensor]) -> bool:
-        return all(kept is given for kept, given in zip(self.weights, weights, strict=True))
+        return all(known is given for known, given in zip(self.weights, weights, strict=True))
 
 
-class KeptResult(Generic[R]):
-    """The last result for some weights; neither copied nor pickled along.
+class WeightCache(Generic[R]):
+    """Keeps the last result that was computed from some weights.
 
-    A result is used again for the very same tensors, unchanged: neither written to in place nor given other data.
-    They are kept alive, so that an identity cannot be used again. Weights made in inference mode count no
-    versions; they must not be written to.
+    The result is used again for the same tensors as long as they are unchanged: not written to in place, and not
+    pointed at other data. The cache holds on to the tensors, so that no other tensor can take over their identity.
+    Tensors that were made in inference mode count no versions: nobody may write to them.
     """
 
     def __init__(self) -> None:
         self._entry: _Entry[R] | None = None
 
-    def of(self, weights: Sequence[Tensor], how: object, compute: Callable[[], R]) -> R:
-        """`compute()`, or its last result.
+    def get(self, weights: Sequence[Tensor], how: object, compute: Callable[[], R]) -> R:
+        """`compute()`, from the cache where it holds the result.
 
         Args:
-            weights: all that it depends on, but for `how`.
-            how: what else decides the result, to be compared.
-            compute: the function.
+            weights: all tensors that the result depends on.
+            how: what else the result depends on, such as a precision; compared by value.
+            compute: called where the cache does not hold the result.
         """
         state = (how, *((w.data_ptr(), None if w.is_inference() else w._version) for w in weights))
         entry = self._entry
@@ -82,4 +91,5 @@ class KeptResult(Generic[R]):
         return entry.result
 
     def __getstate__(self) -> dict[str, Any]:
+        """The state of a copy or a pickle, whose cache is empty."""
         return {"_entry": None}

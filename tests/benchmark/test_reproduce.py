@@ -46,7 +46,7 @@ def test_both_protocols_are_run_where_the_data_is_and_the_rest_says_why(monkeypa
 
     monkeypatch.setattr(module, "_own", own)
     found = reproduce(ReproduceConfig("CUB", out=str(tmp_path)), log=lambda _: None)
-    assert asked == [("resnet101", "validated"), ("resnet101", "paper")]
+    assert asked == [("resnet101", "validated"), ("resnet101", "oracle")]
     reasons = {line.backbone: why for line, _, why in found.lines}
     assert reasons["resnet101"] is None
     assert "vit_b16" in reasons["vit-b/16"]

@@ -91,18 +91,18 @@ def test_epochs_select_the_published_form_and_say_so(capsys, data, tmp_path) -> 
 
 def test_the_paper_protocol_is_labelled_wherever_its_numbers_appear(capsys, data, tmp_path) -> None:
     out = tmp_path / "run"
-    assert main(["train", data, *PAPER, "--protocol", "paper", "--baseline", "none", "--out", str(out)]) == 0
+    assert main(["train", data, *PAPER, "--protocol", "oracle", "--baseline", "none", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "chosen on the test images" in printed
     assert "chosen on the test images" in (out / "card.md").read_text()
     result = json.loads((out / "result.json").read_text())
-    assert result["protocol"] == "paper"
+    assert result["protocol"] == "oracle"
     assert result["metrics"]["h_calibrated"] is None
     assert main(["evaluate", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["h"] == result["metrics"]["h"]
 
 
-@pytest.mark.parametrize("protocol", ["validated", "paper"])
+@pytest.mark.parametrize("protocol", ["validated", "oracle"])
 @pytest.mark.parametrize("stop_at", [3, 9])
 def test_an_interrupted_run_resumes_to_the_same_figures(
     capsys, data, tmp_path, monkeypatch, protocol, stop_at

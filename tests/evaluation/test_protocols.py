@@ -8,8 +8,8 @@ import torch
 
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
-from dkgzsl.evaluation.held_out import final_of, validation_of
-from dkgzsl.evaluation.protocols import best_on_test, validated
+from dkgzsl.evaluation.held_out import final_task, validation_task
+from dkgzsl.evaluation.protocols import oracle, validated
 from dkgzsl.methods.base import Selector, Setting, Task
 from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.methods.peers.eszsl import ESZSL
@@ -75,8 +75,8 @@ def test_the_test_above_would_catch_a_scaler_fitted_on_test_features() -> None:
 
 def test_a_method_sees_no_test_image_and_validation_no_unseen_class() -> None:
     problem = replace(world(), features=np.arange(16 * 24, dtype=np.float32)[:, None].repeat(20, 1))
-    final, test = final_of(problem)
-    task, validation = validation_of(problem, seed=0)
+    final, test = final_task(problem)
+    task, validation = validation_task(problem, seed=0)
     held_back = set(_test_images(problem).tolist())
     numbers = [set(t[:, 0].int().tolist()) for t in (final.features, task.features, validation.features)]
     assert not (numbers[0] | numbers[1] | numbers[2]) & held_back
@@ -89,7 +89,7 @@ def test_a_method_sees_no_test_image_and_validation_no_unseen_class() -> None:
 def test_the_test_images_are_scored_once_after_everything_is_chosen(monkeypatch) -> None:
     problem = world()
     scored: list[bool] = []
-    test = final_of(problem)[1].features
+    test = final_task(problem)[1].features
 
     def watch(name: str) -> None:
         original = getattr(LinearModel, name)
@@ -111,7 +111,7 @@ def test_the_test_images_are_scored_once_after_everything_is_chosen(monkeypatch)
 def test_the_paper_protocol_takes_the_best_of_all_looks_at_the_test_images() -> None:
     problem, method = world(), ESZSL(powers=(-2, -1, 0, 1), scalings=PLAIN)
     figures = []
-    outcome = best_on_test(method, problem, seed=0, watch=lambda _, seen, __: figures.append(seen))
+    outcome = oracle(method, problem, seed=0, watch=lambda _, seen, __: figures.append(seen))
     assert outcome.evaluations == len(figures) == 16
     assert outcome.figures.t1 == max(one.t1 for one in figures)
     assert outcome.figures.h == max(one.h for one in figures)
@@ -134,7 +134,7 @@ def test_looks_are_remembered_across_an_interruption(tmp_path) -> None:
         if evaluations == 3:
             raise Interrupted
 
-    for protocol in (validated, best_on_test):
+    for protocol in (validated, oracle):
         evaluations, memory = 0, tmp_path / protocol.__name__
         with pytest.raises(Interrupted):
             protocol(method, problem, seed=0, watch=interrupt, memory=memory)

@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, calinski_harabasz_score, si
 from sklearn.neighbors import KNeighborsClassifier
 
 from dkgzsl.errors import DataError
-from dkgzsl.evaluation.held_out import final_of
+from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.methods.base import Task
 from synthesis_measures import (
     Cloud,
@@ -130,13 +130,13 @@ def copier() -> Copier:
 
 
 def test_a_generator_of_the_true_classes_is_found_to_be_one(copier: Copier) -> None:
-    measures = measure_synthesis(copier, *final_of(world()), per_class=40)
+    measures = measure_synthesis(copier, *final_task(world()), per_class=40)
     for group in (measures.seen, measures.unseen):
         assert group.nearest > 0.9
         assert group.mean_distance < 0.3
         assert group.compactness == pytest.approx(1, abs=0.35)
     worse = measure_synthesis(
-        Copier(copier.means.flip(0), copier.semantics, 0.5), *final_of(world()), per_class=40
+        Copier(copier.means.flip(0), copier.semantics, 0.5), *final_task(world()), per_class=40
     )
     assert worse.unseen.nearest < 0.3
     assert worse.unseen.mean_distance > 1
@@ -144,12 +144,12 @@ def test_a_generator_of_the_true_classes_is_found_to_be_one(copier: Copier) -> N
 
 
 def test_nothing_of_the_training_features_but_their_components_is_used(copier: Copier) -> None:
-    task, held_out = final_of(world())
+    task, held_out = final_task(world())
     turned = Task(**{**vars(task), "labels": task.labels.flip(0)})
     assert measure_synthesis(copier, turned, held_out) == measure_synthesis(copier, task, held_out)
 
 
 def test_one_class_cannot_be_measured(copier: Copier) -> None:
-    task, held_out = final_of(world())
+    task, held_out = final_task(world())
     with pytest.raises(DataError, match="fewer than two unseen"):
         measure_synthesis(copier, Task(**{**vars(task), "unseen": task.unseen[:1]}), held_out)

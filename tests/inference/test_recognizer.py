@@ -11,7 +11,7 @@ from dkgzsl.data.load import load_dataset
 from dkgzsl.data.problem import Parts, Problem
 from dkgzsl.errors import DataError, RunError
 from dkgzsl.evaluation.calibration import Calibration
-from dkgzsl.evaluation.held_out import final_of
+from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.inference.versions import save_version
 from dkgzsl.methods.base import Method
@@ -54,7 +54,7 @@ def without_last(problem: Problem, number: int) -> Problem:
 
 
 def recognizer(problem: Problem, method: Method, setting: dict) -> Recognizer:
-    task, _ = final_of(problem)
+    task, _ = final_task(problem)
     calibration = Calibration(constant=0.5, temperature=2.0)
     return Recognizer(method.fit(task, setting), None, RecognitionRecord.of(problem, calibration))
 

@@ -12,7 +12,7 @@ from scipy.io import loadmat
 from dkgzsl.cli.main import main
 from dkgzsl.data.formats.matfile import read_mat
 from dkgzsl.data.problem import Problem
-from dkgzsl.evaluation.held_out import final_of
+from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.inference.synthesis import Synthesized, synthesize
 from dkgzsl.methods.base import Method
@@ -25,7 +25,7 @@ from worlds import FEW, world
 def run_of(method: Method, folder: Path, problem: Problem) -> Path:
     """What a training leaves of a model, as far as using it takes."""
     shown = []
-    task, _ = final_of(problem)
+    task, _ = final_task(problem)
     method.explore(task, lambda setting, model, candidate=True: shown.append(model) or 0.0)
     Recognizer(shown[-1], None, RecognitionRecord.of(problem, None)).save(folder)
     return folder
@@ -168,7 +168,7 @@ def test_the_run_of_a_training_will_do(capsys, tmp_path: Path) -> None:
         "64",
     ]
     words += ["--adversarial.hidden-size", "8", "--softmax.per-class", "2", "--softmax.epochs", "1"]
-    assert main(["train", *words, "--protocol", "paper", "--json"]) == 0
+    assert main(["train", *words, "--protocol", "oracle", "--json"]) == 0
     capsys.readouterr()
     assert verb(capsys, tmp_path / "run", "--classes", "25", "--number", "2", "--out", tmp_path / "x.npz")[
         "shape"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dkgzsl.data.problem import Problem
-from dkgzsl.evaluation.held_out import final_of
+from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.methods import registry
 from dkgzsl.methods.base import Generator, Method, Model, Setting
@@ -80,7 +80,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.shown: list[tuple[Setting, torch.Tensor]] = []
-        self.features = final_of(world())[1].features
+        self.features = final_task(world())[1].features
 
     def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
         if candidate:
@@ -103,7 +103,7 @@ def test_beats_chance_and_keeps_the_contract(method: Method, outcome: Outcome, t
     assert outcome.figures.t1 is not None
     assert outcome.figures.t1 > 1.5 / len(problem.unseen_classes)
 
-    model, (_, held_out) = outcome.model, final_of(problem)
+    model, (_, held_out) = outcome.model, final_task(problem)
     scores = model.scores(held_out.features)
     assert scores.shape == (len(held_out.labels), len(problem.class_names))
     assert scores.isfinite().all()
@@ -121,7 +121,7 @@ def test_beats_chance_and_keeps_the_contract(method: Method, outcome: Outcome, t
 
 
 def test_classes_outside_the_task_score_minus_infinity(method: Method) -> None:
-    task, _ = final_of(world_of(method))
+    task, _ = final_task(world_of(method))
     outside = int(task.unseen[-1])
     smaller = type(task)(**{**vars(task), "unseen": task.unseen[:-1]})
     notes = Notes()
@@ -130,7 +130,7 @@ def test_classes_outside_the_task_score_minus_infinity(method: Method) -> None:
 
 
 def test_fit_repeats_what_explore_has_shown(method: Method) -> None:
-    task, _ = final_of(world_of(method))
+    task, _ = final_task(world_of(method))
     notes = Notes()
     method.explore(task, notes)
     setting, scores = notes.shown[-1]

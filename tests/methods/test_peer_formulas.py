@@ -11,7 +11,7 @@ import torch
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
-from dkgzsl.evaluation.held_out import final_of
+from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.methods.base import Task
 from dkgzsl.methods.peers import ale, class_norm
 from dkgzsl.methods.peers.ale import ALE
@@ -27,13 +27,13 @@ from worlds import world
 @pytest.fixture(scope="module")
 def task() -> Task:
     """Features and descriptions in 64 bits."""
-    single = final_of(world())[0]
+    single = final_task(world())[0]
     return Task(single.features.double(), single.labels, single.semantics.double(), single.seen, single.unseen)
 
 
 @pytest.fixture(scope="module")
 def held() -> torch.Tensor:
-    return final_of(world())[1].features.double()
+    return final_task(world())[1].features.double()
 
 
 def unit(array: np.ndarray) -> np.ndarray:
@@ -225,7 +225,7 @@ def test_class_norm_starts_as_its_paper_says_and_scores_by_scaled_cosine() -> No
     last = network[6].weight.detach()
     assert float(last.var()) == pytest.approx(1 / (64 * 50), rel=0.1)
     assert float(last.abs().max()) <= (3 / (64 * 50)) ** 0.5
-    task, held_out = final_of(world())
+    task, held_out = final_task(world())
     method = ClassNorm(epochs=2, hidden=32, batch_size=64, factors=(1.0, 0.9))
     model = method.fit(task, {"scaling": "none", "epochs": 2, "factor": 0.9})
     full = method.fit(task, {"scaling": "none", "epochs": 2, "factor": 1.0})
@@ -239,7 +239,7 @@ def test_class_norm_starts_as_its_paper_says_and_scores_by_scaled_cosine() -> No
 
 @pytest.mark.parametrize("name", ["eszsl", "sae", "ridge", "gfzsl", "ale", "class-norm"])
 def test_signed_features_are_explored_without_their_square_root(name: str) -> None:
-    signed = final_of(world())[0]
+    signed = final_task(world())[0]
     signed = replace(signed, features=signed.features - 4)
     quick = {"epochs": 2} if name == "ale" else {"epochs": 2, "hidden": 8} if name == "class-norm" else {}
     makers = {m.name: m for m in (ESZSL, SAE, RidgePrototype, GFZSL, ALE, ClassNorm)}

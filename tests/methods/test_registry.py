@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.evaluation.held_out import final_of
+from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.methods import registry
 from dkgzsl.methods.base import Method, SavedModel, Task
 from dkgzsl.methods.dkgzsl.method import DKGZSL
@@ -18,7 +18,7 @@ from worlds import world
 
 
 def _task_and_setting() -> tuple[Task, dict[str, object]]:
-    return final_of(world())[0], {"scaling": "unit", "gamma": 0, "lambda": 0}
+    return final_task(world())[0], {"scaling": "unit", "gamma": 0, "lambda": 0}
 
 
 class Guess(ESZSL):

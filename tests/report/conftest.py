@@ -35,7 +35,7 @@ def seeds_run(data, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def paper_run(data, tmp_path_factory) -> Path:
-    return _train(tmp_path_factory.mktemp("runs") / "paper", data, *PAPER, "--protocol", "paper")
+    return _train(tmp_path_factory.mktemp("runs") / "paper", data, *PAPER, "--protocol", "oracle")
 
 
 @pytest.fixture(scope="session")

@@ -147,7 +147,7 @@ def test_every_number_has_its_provenance(run) -> None:
     ):
         assert expected in said
     evaluations = sum(detail["evaluations"] for detail in result["seeds_detail"])
-    if result["protocol"] == "paper":
+    if result["protocol"] == "oracle":
         assert f"scored {evaluations} times" in said
         assert "Not a forecast." in said
     else:

@@ -265,7 +265,7 @@ def test_the_bar_of_the_paper_protocol_ends_full(monkeypatch, tmp_path) -> None:
     from dkgzsl.runs.training import _steps
 
     loaded(monkeypatch, world())
-    for protocol, trainings in (("validated", 2), ("paper", 1)):
+    for protocol, trainings in (("validated", 2), ("oracle", 1)):
         config = run(tmp_path, variant="paper", epochs=7, protocol=protocol)
         assert _steps(planning.make_plan(config)) == 7 * trainings
 

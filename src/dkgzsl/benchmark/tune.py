@@ -24,7 +24,7 @@ from dkgzsl.benchmark.run import write
 from dkgzsl.benchmark.search_space import TrialRunner, Values, settings_of, space_of, start_of
 from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.evaluation.held_out import HeldOut, validation_of
+from dkgzsl.evaluation.held_out import HeldOut, validation_task
 from dkgzsl.methods.base import Task
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.plan import Plan, make_plan
@@ -198,7 +198,7 @@ def _cuts(plan: Plan, seed: int) -> Callable[[str], tuple[Task, HeldOut]]:
 
     def cut(name: str) -> tuple[Task, HeldOut]:
         if name not in made:
-            made[name] = validation_of(plan.problem, seed, ways[name])
+            made[name] = validation_task(plan.problem, seed, ways[name])
         return made[name]
 
     return cut

@@ -76,7 +76,7 @@ def _provenance(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[s
         f"protocol {result['protocol']}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; "
         f"{result['seconds']:.0f} s"
     ]
-    if result["protocol"] == "paper":
+    if result["protocol"] == "oracle":
         evaluations = sum(seed["test_evaluations"] for seed in details["seeds_detail"])
         lines.append(
             f"chosen on the test images, which were scored {evaluations} times: only to compare with printed tables"

@@ -40,7 +40,7 @@ def run(config: Config) -> None:
         for protocol in PROTOCOLS:
             if protocol in measured:
                 values = (measured[protocol].get(key) for key in _HEADS)
-                shown = f"  here, {protocol}" + (" (chosen on test)" if protocol == "paper" else "")
+                shown = f"  here, {protocol}" + (" (chosen on test)" if protocol == "oracle" else "")
                 table.add_row(shown, *(_percent(value and value["mean"]) for value in values))
         if why:
             table.add_row(f"  not run: {why}")

@@ -17,7 +17,7 @@ from dkgzsl.data.problem import ImageIndices, Parts, Problem
 from dkgzsl.data.splits import HELD_SHARE, hold_out_seen, validation_cut
 from dkgzsl.errors import InputError
 from dkgzsl.evaluation.calibration import Calibration, calibrate
-from dkgzsl.evaluation.held_out import HeldOut, final_of
+from dkgzsl.evaluation.held_out import HeldOut, final_task
 from dkgzsl.evaluation.metrics import Scored, per_class_accuracy
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.inference.recognizer import Recognizer
@@ -92,7 +92,7 @@ def fit_seen(plan: Plan) -> Outcome:
         _tell("the classes have too few images to choose settings by holding some out")
         return _solved(lambda: _without_choice(_with(plan, knowledge), ways[0]))
     divided = replace(problem, parts=Parts(training, held, images[:0]))
-    parted = [(way, *final_of(divided, way)) for way in ways]
+    parted = [(way, *final_task(divided, way)) for way in ways]
     best: tuple[_HeldOut, Representation, Method] | None = None
     for width in knowledge.feature_kernel_width:
         found: tuple[_HeldOut, Representation, Method] | None = None
@@ -114,7 +114,7 @@ def fit_seen(plan: Plan) -> Outcome:
     selector, way, method = best
     if selector.scored is None:
         raise unsolved("nothing finite came of any setting")
-    task, held_out = final_of(problem, way)
+    task, held_out = final_task(problem, way)
     model = _solved(lambda: method.fit(task, selector.setting))
     return _outcome(held_out, model, selector.setting, way, calibrate(selector.scored, 0.0))
 
@@ -170,7 +170,7 @@ class _HeldOut:
 
 def _without_choice(plan: Plan, way: Representation) -> Outcome:
     """Middle values for what is open, no option that only validation could ask for, no calibration."""
-    task, held_out = final_of(plan.problem, way)
+    task, held_out = final_task(plan.problem, way)
     middle = replace(plan, config=middle_values(plan.config, dimensions=task.features.shape[1]))
     keep = _Keep()
     make_method(middle, plan.seeds[0]).explore(task, keep)

@@ -70,9 +70,9 @@ class Calibration:
         shares = np.exp(scaled.astype(np.float64))
         return np.asarray(shares / shares.sum(1, keepdims=True))
 
-    def fits(self, scores: Scores) -> Bool[np.ndarray, " images"]:
+    def accepts(self, scores: Scores) -> Bool[np.ndarray, " images"]:
         """Which images are any of the classes, by scores that hold the constant already."""
-        return np.asarray(fit(scores) >= (-np.inf if self.threshold is None else self.threshold))
+        return np.asarray(in_distribution_score(scores) >= (-np.inf if self.threshold is None else self.threshold))
 
     def reliability(self, scored: Scored) -> Reliability | None:
         """Reliability on held-out images; None where there are none."""
@@ -89,7 +89,7 @@ class Calibration:
         filled = share > 0
         mean_confidence = np.bincount(bins, weights * confidence, minlength=_BINS)[filled] / share[filled]
         accuracy = np.bincount(bins, weights * right, minlength=_BINS)[filled] / share[filled]
-        keeps, unseen = self.fits(scores), scored.is_unseen[scored.labels]
+        keeps, unseen = self.accepts(scores), scored.is_unseen[scored.labels]
 
         def kept(kind: Bool[np.ndarray, " images"]) -> float | None:
             known = self.threshold is not None and kind.any()
@@ -139,7 +139,7 @@ def calibrate(scored: Scored, constant: float) -> Calibration:
         sharpness = high
     else:
         sharpness = float(np.exp(brentq(lambda log: slope(np.exp(log)), np.log(low), np.log(high), xtol=1e-4)))
-    values = fit(scores)
+    values = in_distribution_score(scores)
     order = np.argsort(values, kind="stable")
     below = np.searchsorted(np.cumsum(weights[order]), 1 - KEPT, side="left")
     threshold = float(values[order][min(int(below), len(order) - 1)])
@@ -147,7 +147,7 @@ def calibrate(scored: Scored, constant: float) -> Calibration:
     return Calibration(constant, 1 / sharpness, threshold, found.reliability(scored))
 
 
-def fit(scores: Scores) -> Float[np.ndarray, " images"]:
+def in_distribution_score(scores: Scores) -> Float[np.ndarray, " images"]:
     """How well an image fits: its best score above the mean of its scores over all classes of the task.
 
     The difference does not hold what an image's scores have in common. For the default it is the log likelihood

@@ -45,7 +45,7 @@ class HeldOut:
         )
 
 
-def validation_of(problem: Problem, seed: int, representation: Representation = POOLED) -> tuple[Task, HeldOut]:
+def validation_task(problem: Problem, seed: int, representation: Representation = POOLED) -> tuple[Task, HeldOut]:
     """The training part divided once more: pseudo-unseen classes, and held-out images of the other seen ones."""
     cut = validation_cut(problem, seed)
     return _divide(
@@ -58,7 +58,7 @@ def validation_of(problem: Problem, seed: int, representation: Representation = 
     )
 
 
-def final_of(problem: Problem, representation: Representation = POOLED) -> tuple[Task, HeldOut]:
+def final_task(problem: Problem, representation: Representation = POOLED) -> tuple[Task, HeldOut]:
     """The whole training part, and the test images."""
     parts = problem.parts
     return _divide(
@@ -71,7 +71,7 @@ def final_of(problem: Problem, representation: Representation = POOLED) -> tuple
     )
 
 
-def images_for_test(problem: Problem, fitted: Fitted) -> HeldOut:
+def test_images(problem: Problem, fitted: Fitted) -> HeldOut:
     """The test images as a representation that is fitted already sees them."""
     parts = problem.parts
     return _held_out_set(

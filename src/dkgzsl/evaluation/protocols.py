@@ -1,4 +1,4 @@
-"""The two protocols: `validated`, which looks at the test images once, and `paper`, which chooses on them.
+"""The two protocols: `validated`, which looks at the test images once, and `oracle`, which chooses on them.
 
 Both are the same few lines, since a method does not know whom its selector looks at.
 """
@@ -13,13 +13,13 @@ from typing import Any, Literal
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.calibration import Calibration, calibrate
-from dkgzsl.evaluation.held_out import POOLED, final_of, validation_of
+from dkgzsl.evaluation.held_out import POOLED, final_task, validation_task
 from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.evaluation.selection import Evaluation, TestSelector, ValidationSelector, Watch
 from dkgzsl.methods.base import Method, Model
 from dkgzsl.representation.representation import Fitted, Representation
 
-ProtocolName = Literal["validated", "paper"]
+ProtocolName = Literal["validated", "oracle"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Outcome:
     Attributes:
         protocol: which one.
         figures: on the test images.
-        scored: the final model's scores behind them; under `paper`, T1 may come from another model.
+        scored: the final model's scores behind them; under `oracle`, T1 may come from another model.
         model: the final model.
         setting: what was chosen.
-        constant: calibration constant on unseen scores; None under `paper`, which has no validation.
+        constant: calibration constant on unseen scores; None under `oracle`, which has no validation.
         calibration: the same constant, with the temperature and the threshold that go with it; likewise.
-        validation: figures of the choice on validation images; None under `paper`.
-        evaluations: how many models were scored, on validation images or, under `paper`, on the test images.
+        validation: figures of the choice on validation images; None under `oracle`.
+        evaluations: how many models were scored, on validation images or, under `oracle`, on the test images.
         representation: name of the chosen representation.
         fitted: the representation as fitted for the final model.
     """
@@ -74,7 +74,7 @@ def run_protocol(
         watch: told of each look at held-out images.
         memory: folder that keeps what was looked at, so that an interrupted run goes on; None keeps nothing.
     """
-    protocol = {"validated": validated, "paper": best_on_test}[name]
+    protocol = {"validated": validated, "oracle": oracle}[name]
     return protocol(method, problem, seed=seed, representations=representations, watch=watch, memory=memory)
 
 
@@ -95,7 +95,7 @@ def validated(
     chosen: tuple[float, Evaluation, Scored, Representation] | None = None
     evaluations = 0
     for representation in representations:
-        task, held_out = validation_of(problem, seed, representation)
+        task, held_out = validation_task(problem, seed, representation)
         selector = ValidationSelector(held_out, watch, memory, representation.name)
         method.explore(task, selector)
         evaluations += selector.evaluations
@@ -106,7 +106,7 @@ def validated(
     if chosen is None:
         raise _nothing_scored()
     _, look, held, representation = chosen
-    task, held_out = final_of(problem, representation)
+    task, held_out = final_task(problem, representation)
     model = method.fit(task, look.setting)
     scored = held_out.score(model)
     return Outcome(
@@ -124,7 +124,7 @@ def validated(
     )
 
 
-def best_on_test(
+def oracle(
     method: Method,
     problem: Problem,
     *,
@@ -141,7 +141,7 @@ def best_on_test(
     best: tuple[TestSelector, Representation] | None = None
     evaluations, conventional = 0, 0.0
     for representation in representations:
-        task, held_out = final_of(problem, representation)
+        task, held_out = final_task(problem, representation)
         selector = TestSelector(held_out, watch, memory, representation.name)
         method.explore(task, selector)
         evaluations += selector.evaluations
@@ -155,7 +155,7 @@ def best_on_test(
     assert selector.best_model is not None, "told above"
     model, scored = selector.best_model
     return Outcome(
-        protocol="paper",
+        protocol="oracle",
         figures=replace(scored.figures(), t1=conventional),
         scored=scored,
         model=model,

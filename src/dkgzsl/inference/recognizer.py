@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dkgzsl.errors import DataError, RunError, nearest
-from dkgzsl.evaluation.calibration import Calibration, fit
+from dkgzsl.evaluation.calibration import Calibration, in_distribution_score
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.methods.base import Extendable, FewShot, Model
 from dkgzsl.methods.registry import load_model, read_model, write_model
@@ -53,7 +53,7 @@ class Prediction:
     Attributes:
         name: the most probable class, or None where the image is none of the classes.
         ranked: the most probable classes, the best first, whether or not the image is any of them.
-        fit: how well it fits the best of them (`evaluation.calibration.fit`).
+        fit: how well it fits the best of them (`evaluation.calibration.in_distribution_score`).
     """
 
     name: str | None
@@ -242,8 +242,12 @@ class Recognizer:
         """What each image is, from what `scores` gave."""
         if not len(scores):
             return []
-        probabilities, fits, seen = self.calibration.probabilities(scores), fit(scores), self.is_seen
-        accepted = self.calibration.fits(scores)
+        probabilities, fits, seen = (
+            self.calibration.probabilities(scores),
+            in_distribution_score(scores),
+            self.is_seen,
+        )
+        accepted = self.calibration.accepts(scores)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top, int(self.is_known.sum()))]
         found = []
         for row, best in enumerate(order):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dkgzsl.cache import KeptResult, keeps_nothing
+from dkgzsl.cache import WeightCache, must_recompute
 
 _PUBLISHED_REGIONS = 196
 _PUBLISHED_KEPT = 80
@@ -51,7 +51,7 @@ class AttributeAttention(nn.Module):
         self.vectors = nn.Parameter(nn.functional.normalize(vectors.float(), dim=1))
         self.score_weight = nn.Parameter(torch.randn(vectors.shape[1], channels, generator=generator))
         self.attention_weight = nn.Parameter(torch.zeros(vectors.shape[1], channels))
-        self._kept: KeptResult[Tensor] = KeptResult()
+        self._cache: WeightCache[Tensor] = WeightCache()
 
     def forward(self, regions: Float[Tensor, "batch regions channels"]) -> Attended:
         """Attention, scores and refined feature of raw or denoised regions."""
@@ -67,10 +67,10 @@ class AttributeAttention(nn.Module):
         They do not depend on the image. For one image they are most of the work, so they are kept while the
         weights stay as they are.
         """
-        if keeps_nothing():
+        if must_recompute():
             return self._multiplied()
         weights = (self.vectors, self.attention_weight, self.score_weight)
-        return self._kept.of(weights, torch.is_autocast_enabled(self.vectors.device.type), self._multiplied)
+        return self._cache.get(weights, torch.is_autocast_enabled(self.vectors.device.type), self._multiplied)
 
     def _multiplied(self) -> Tensor:
         return torch.cat([self.vectors @ self.attention_weight, self.vectors @ self.score_weight])

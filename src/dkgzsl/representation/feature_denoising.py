@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from torch import Tensor, nn
 
-from dkgzsl.cache import KeptResult, records_a_graph
+from dkgzsl.cache import WeightCache, is_recording_graph
 from dkgzsl.device import multiplies_in_bfloat16
 
 
@@ -30,11 +30,11 @@ class LowLinear(nn.Linear):
     def __init__(self, inputs: int, outputs: int, *, reads_in: torch.dtype) -> None:
         super().__init__(inputs, outputs)
         self.reads_in = reads_in
-        self._kept: KeptResult[list[Tensor]] = KeptResult()
+        self._cache: WeightCache[list[Tensor]] = WeightCache()
 
     def forward(self, values: Tensor) -> Tensor:
         """Rows of any shape in front."""
-        recording = records_a_graph()
+        recording = is_recording_graph()
         if self.reads_in == torch.float32 or (torch.is_grad_enabled() and not recording):
             return super().forward(values)
         rounded = values.to(self.reads_in)
@@ -50,7 +50,7 @@ class LowLinear(nn.Linear):
         return nn.functional.linear(rounded.float(), weight, bias).to(self.reads_in).float()
 
     def _cast_once(self, dtype: torch.dtype) -> list[Tensor]:
-        return self._kept.of((self.weight, self.bias), dtype, lambda: self._cast(dtype))
+        return self._cache.get((self.weight, self.bias), dtype, lambda: self._cast(dtype))
 
     def _cast(self, dtype: torch.dtype) -> list[Tensor]:
         """The rounded weights, held in `dtype`."""

@@ -14,7 +14,7 @@ from dkgzsl.config import TrainConfig, read_yaml
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
-from dkgzsl.evaluation.held_out import images_for_test
+from dkgzsl.evaluation.held_out import test_images
 from dkgzsl.evaluation.metrics import Scored
 from dkgzsl.files import read_checkpoint
 from dkgzsl.methods.registry import load_model, read_model
@@ -45,7 +45,7 @@ def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
     known = np.setdiff1d(torch.cat([model.seen, model.unseen]).numpy(), record.removed)
     place = {record.class_names[number]: int(number) for number in known}
     numbers = np.array([place.get(name, -1) for name in problem.class_names])
-    held_out = images_for_test(problem, fitted)
+    held_out = test_images(problem, fitted)
     labels = numbers[held_out.labels]
     kept = labels >= 0
     features = held_out.features[torch.from_numpy(kept)]
@@ -115,13 +115,13 @@ def evaluate(
             scored = score_version(later, problem, _fitted(later / "representation.safetensors"))
         else:
             model = load_model(read_model(folder.model_file(position)))
-            held_out = images_for_test(problem, _fitted(folder.representation_file(position)))
+            held_out = test_images(problem, _fitted(folder.representation_file(position)))
             scored = held_out.score(model)
         constant = before["seeds_detail"][position]["constant"]
         figures.append(scored.figures(constant))
         detail = {**before["seeds_detail"][position], "spread_over_classes": deviations(scored, constant)}
         seeds.append(detail)
-    if config.protocol == "paper":  # T1 came from a model of its own, which is not kept
+    if config.protocol == "oracle":  # T1 came from a model of its own, which is not kept
         figures = [replace(one, t1=seed["figures"]["t1"]) for one, seed in zip(figures, seeds, strict=True)]
     result = result_object(
         run=str(path),

@@ -232,7 +232,7 @@ def _evaluations(details: Mapping[str, Any]) -> int:
 
 
 def _warning(result: Mapping[str, Any], details: Mapping[str, Any]) -> str:
-    if result["protocol"] != "paper":
+    if result["protocol"] != "oracle":
         return ", test images scored once"
     evaluations = _evaluations(details)
     return (

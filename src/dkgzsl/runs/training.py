@@ -304,7 +304,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         **_reliability(outcome),
         "validation": None if outcome.validation is None else asdict(outcome.validation),
         "evaluations": outcome.evaluations,
-        "test_evaluations": outcome.evaluations if outcome.protocol == "paper" else 1,
+        "test_evaluations": outcome.evaluations if outcome.protocol == "oracle" else 1,
     }
 
 

@@ -8,7 +8,7 @@ import torch
 
 from dkgzsl.config import ClosedFormSettings
 from dkgzsl.data.numbers.dataset import numbers
-from dkgzsl.evaluation.held_out import final_of
+from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.evaluation.protocols import validated
 from dkgzsl.methods.base import Task
 from dkgzsl.methods.closed_form.method import ClosedForm
@@ -37,7 +37,7 @@ AUTO = replace(FEW, uncertainty="auto", episodes="auto", fusion="auto", seen_ble
 
 @pytest.fixture(scope="module")
 def task():
-    return final_of(world())[0]
+    return final_task(world())[0]
 
 
 def test_left_to_validation_everything_is_offered_and_may_be_declined(task) -> None:
@@ -104,7 +104,7 @@ def test_a_kernel_between_images_is_asked_for_its_constants_only_where_it_leads(
 def test_a_kernel_between_images_is_saved_and_synthesizes(task) -> None:
     setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.5}
     setting |= {"uncertainty": False, "episodes": "off", "fusion": False, "feature_kernel_width": 2.0}
-    features = final_of(world())[1].features
+    features = final_task(world())[1].features
     model = ClosedForm(FEW).fit(task, setting)
     plain = ClosedForm(FEW).fit(task, {**setting, "feature_kernel_width": 0.0})
     again = ClosedFormModel.load(model.save())
@@ -132,7 +132,7 @@ def test_learned_options_change_the_model_and_repeat_by_seed(task, option) -> No
     plain = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
     plain |= {"uncertainty": False, "episodes": "off", "fusion": False}
     learned = plain | ({"fusion": True} if "fusion" in option else option)
-    features = final_of(world())[1].features
+    features = final_task(world())[1].features
 
     def scores(setting, seed):
         return ClosedForm(FEW, seed=seed).fit(task, setting).scores(features)
@@ -154,7 +154,7 @@ def test_uncertainty_widens_unseen_classes_alone(task) -> None:
 def test_balance_moves_unseen_classes_together_and_alone(task) -> None:
     setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
     setting |= {"uncertainty": False, "episodes": "off", "fusion": False}
-    features = final_of(world())[1].features
+    features = final_task(world())[1].features
     model = ClosedForm(FEW).fit(task, {**setting, "balance": True})
     plain = ClosedForm(FEW).fit(task, {**setting, "balance": False})
     moved = model.scores(features) - plain.scores(features)
@@ -169,7 +169,7 @@ def test_classes_are_added_without_fitting_again(task) -> None:
     """A model of 2 unseen classes with 2 more is the model of all four."""
     setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.5}
     setting |= {"uncertainty": True, "episodes": "weights", "fusion": True}
-    features = final_of(world())[1].features
+    features = final_task(world())[1].features
     whole = ClosedForm(FEW).fit(task, setting)
     fewer = ClosedForm(FEW).fit(replace(task, unseen=task.unseen[:2]), setting)
     grown = fewer.with_classes(task.semantics, task.unseen)
@@ -187,7 +187,7 @@ def test_the_world_is_learned() -> None:
 def test_epochs_and_batch_size_set_what_is_learned(task) -> None:
     setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
     setting |= {"uncertainty": False, "episodes": "weights", "fusion": False}
-    features = final_of(world())[1].features
+    features = final_task(world())[1].features
 
     def scores(**learning) -> torch.Tensor:
         return ClosedForm(FEW, **learning).fit(task, setting).scores(features)

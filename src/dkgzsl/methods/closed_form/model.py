@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dkgzsl.cache import LastResults
+from dkgzsl.cache import InputCache
 from dkgzsl.methods.base import SavedModel, columns_of
 from dkgzsl.methods.closed_form.episodes import DescriptionWeights
 from dkgzsl.methods.closed_form.export import DensityScores
@@ -90,7 +90,7 @@ class ClosedFormModel:
         self.setting, self.balance, self.photos = dict(setting), balance, photos
         self.classes = len(semantics)
         self.densities = self._densities()
-        self._last = LastResults()
+        self._last = InputCache()
 
     @property
     def means(self) -> Float[Tensor, "known dim"]:

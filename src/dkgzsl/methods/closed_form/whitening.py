@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dkgzsl.cache import LastResults
+from dkgzsl.cache import InputCache
 from dkgzsl.methods.shared.class_statistics import class_means
 
 
@@ -28,7 +28,7 @@ class PrincipalSpace:
         self, mean: Float[Tensor, " visual"], basis: Float[Tensor, "visual components"], square_root: bool
     ) -> None:
         self.mean, self.basis, self.square_root = mean, basis, square_root
-        self._last = LastResults()
+        self._last = InputCache()
 
     @classmethod
     def fit(
@@ -131,7 +131,7 @@ class WhitenedSpace:
         self, principal: PrincipalSpace, whitener: Float[Tensor, "components components"], unit_length: bool
     ) -> None:
         self.principal, self.whitener, self.unit_length = principal, whitener, unit_length
-        self._last = LastResults()
+        self._last = InputCache()
 
     def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images components"]:
         """Whitened coordinates of unscaled features."""
@@ -176,7 +176,7 @@ class MeansSpace:
         self, whitened: WhitenedSpace, origin: Float[Tensor, " components"], axes: Float[Tensor, "components dim"]
     ) -> None:
         self.whitened, self.origin, self.axes = whitened, origin, axes
-        self._last = LastResults()
+        self._last = InputCache()
 
     @classmethod
     def fit(cls, whitened: WhitenedSpace, means: Float[Tensor, "seen components"]) -> MeansSpace:

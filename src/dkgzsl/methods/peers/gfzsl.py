@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.cache import LastResults
+from dkgzsl.cache import InputCache
 from dkgzsl.methods.base import SavedModel, Selector, Setting, Task
 from dkgzsl.methods.shared.class_statistics import class_means, class_variances
 from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
@@ -51,7 +51,7 @@ class GaussianModel:
     variances: Float[Tensor, "classes visual"]
     seen: Int[Tensor, " seen"]
     unseen: Int[Tensor, " unseen"]
-    scaled: LastResults = field(default_factory=LastResults, repr=False, compare=False, kw_only=True)
+    scaled: InputCache = field(default_factory=InputCache, repr=False, compare=False, kw_only=True)
 
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
         """Log densities under every class of the task, but for a constant; -inf for others."""
@@ -160,7 +160,7 @@ class _Fitting:
     def __init__(self, task: Task, scaling: str, device: torch.device) -> None:
         features = task.features.to(device)
         self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
-        self.scaling, self.scaled = Scaling.fit(scaling, features), LastResults()
+        self.scaling, self.scaled = Scaling.fit(scaling, features), InputCache()
         scaled = self.scaling(features)
         positions = torch.searchsorted(self.seen, task.labels.to(device))
         self.means = class_means(scaled, positions, len(self.seen))

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.cache import LastResults
+from dkgzsl.cache import InputCache
 from dkgzsl.methods.base import SavedModel
 from dkgzsl.methods.shared.scaling import Scaling
 
@@ -70,7 +70,7 @@ class View:
     scaling: Scaling
     projection: Float[Tensor, "visual inner"] | None = None
     unit: Unit = "never"
-    _results: LastResults = field(default_factory=LastResults, repr=False, compare=False)
+    _results: InputCache = field(default_factory=InputCache, repr=False, compare=False)
 
     def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images inner"]:
         """The view of unscaled features."""

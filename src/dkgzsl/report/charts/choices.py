@@ -29,7 +29,7 @@ def settings_chart(name: str, evaluations: Sequence[Evaluation], chosen: Mapping
 
     Args:
         name: of the chart.
-        evaluations: at validation images (or test images, under the protocol `paper`).
+        evaluations: at validation images (or test images, under the protocol `oracle`).
         chosen: the setting that was taken.
 
     Returns:

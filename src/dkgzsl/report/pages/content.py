@@ -66,7 +66,7 @@ class RunContent:
     @property
     def on_test(self) -> bool:
         """Whether the run was chosen on the test images."""
-        return bool(self.result["protocol"] == "paper")
+        return bool(self.result["protocol"] == "oracle")
 
     def events(self, kind: str) -> list[Mapping[str, Any]]:
         """Log lines of a kind of the first seed."""
