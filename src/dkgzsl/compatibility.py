@@ -104,7 +104,9 @@ def upgraded_config(content: Mapping[str, Any], *, where: str) -> dict[str, Any]
         new["extra_features"] = content["beside"]
     if content.get("representation"):
         given = content["representation"]
-        new["representation"] = upgraded_blocks(given) if isinstance(given, str) else [*map(upgraded_blocks, given)]
+        new["representation"] = (
+            upgraded_blocks(given) if isinstance(given, str) else [*map(upgraded_blocks, given)]
+        )
     return new
 
 

@@ -1,7 +1,7 @@
 """The one vocabulary: the dataclasses behind the command line, the YAML files and the Python functions.
 
-A field left at None is filled from the preset of the data set and backbone, or else from the value that its
-docstring names; `config.yaml` in a run folder holds the filled form.
+A field left at None is filled from the published settings of the data set, or else from the value that its docstring
+names; `config.yaml` in a run folder holds the filled form. A method's own settings lie in the method's module.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dkgzsl.errors import ConfigError, nearest
 C = TypeVar("C")
 
 
-def read_yaml(config: type[C], path: Path) -> C:
-    """Read a YAML file into the dataclass `config`.
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, an empty mapping where it is empty.
 
     Raises:
-        ConfigError: the file cannot be read, or has a key or a value that does not fit.
+        ConfigError: the file cannot be read.
     """
     import yaml
 
@@ -32,7 +32,7 @@ def read_yaml(config: type[C], path: Path) -> C:
         raise ConfigError(f"cannot read the configuration: {error.strerror}", where=str(path)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not a YAML file: {error}", where=str(path)) from error
-    return from_mapping(config, {} if content is None else content, where=str(path))
+    return {} if content is None else content
 
 
 def _load(text: str) -> Any:
@@ -93,7 +93,7 @@ def _takes_several(kind: Any) -> bool:
 def _check_keys(config: Any, content: Any, where: str, prefix: str = "") -> None:
     if not isinstance(content, dict):
         raise ConfigError(f"{prefix or 'the file'} must hold names and values, not {content!r}", where=where)
-    known = {f.name: f for f in fields(config)}
+    known = {f.name: f for f in fields(config) if not f.metadata.get("hidden")}
     for key, value in content.items():
         if key not in known:
             raise ConfigError(
@@ -106,13 +106,15 @@ def _check_keys(config: Any, content: Any, where: str, prefix: str = "") -> None
             _check_keys(section, value, where, f"{prefix}{key}.")
 
 
-Variant = Literal["dkgzsl", "paper"]
 Protocol = Literal["validated", "oracle"]
 Switch = Literal["auto", "on", "off"]
+Hidden = Annotated[Any, tyro.conf.Suppress, tyro.conf.Fixed]
+"""A field that neither the command line nor YAML sets; sections of methods take its place there."""
+HIDDEN: Mapping[str, Any] = {"hidden": True}
 _SEEDS = 2**63 - 1  # what random streams take, with one to spare for a second stream
 
 
-def _check(
+def check_ranges(
     config: object,
     section: str,
     *,
@@ -145,99 +147,18 @@ def _check(
 
 
 @dataclass(frozen=True)
-class ClosedFormSettings:
-    """The default form: knowledge in closed form. Lists are tried on validation classes, one value is taken."""
-
-    components: tuple[int, ...] = (512, 1024)
-    """Principal components kept before whitening, never above what the features have."""
-    shrinkage: tuple[float, ...] = (0.1, 0.4, 0.6, 0.8)
-    """Share of the within-class covariance that is replaced by its mean variance, 0 to 1."""
-    kernel_width: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
-    """Variance of the Gaussian kernel between class descriptions; 0 stands for the linear kernel."""
-    feature_kernel_width: tuple[float, ...] = (0.0, 1.0)
-    """Variance of a Gaussian kernel between images, in median squared distances; 0: the features themselves."""
-    ridge: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
-    """Ridge of the kernel regression, as a share of the kernel's mean diagonal."""
-    seen_blend: tuple[float, ...] = (0.0, 0.5, 1.0)
-    """How far seen prototypes move from their own means to what the other classes predict, 0 to 1."""
-    square_root: Switch = "auto"
-    """Square root of the features first; auto: where none is negative."""
-    description_root: Switch = "auto"
-    """Square root of the class descriptions; auto: where none is negative and it predicts seen classes better."""
-    unit_length: Switch = "on"
-    """Scale whitened features to unit length; auto: where validation prefers it."""
-    uncertainty: Switch = "off"
-    """Let unseen classes spread by what their prototypes do not know; auto: where validation prefers it."""
-    balance: Literal["on", "off"] = "on"
-    """Even out seen and unseen classes by what leave-one-class-out predictions err; no held-out image is used."""
-    episodes: Literal["auto", "off", "weights", "residual"] = "auto"
-    """Learn on class descriptions by episodes: weights or a residual; auto: weights if validation prefers them."""
-    fusion: Switch = "off"
-    """Learn a residual of the prototypes through meta-fusion units; auto: where validation prefers it."""
-
-    def __post_init__(self) -> None:
-        _check(
-            self,
-            "knowledge.",
-            at_least={"components": 1, "kernel_width": 0, "feature_kernel_width": 0},
-            above_zero=("ridge",),
-            shares=("shrinkage", "seen_blend"),
-        )
-
-
-@dataclass(frozen=True)
-class AdversarialConfig:
-    """The published form: the adversarially trained generator (variant `paper`)."""
-
-    hidden_size: int | None = None
-    """Width of the hidden layers (published: 4096)."""
-    learning_rate: float | None = None
-    """Adam's learning rate of generator, critic and knowledge transfer network."""
-    fusion_learning_rate: float | None = None
-    """Adam's learning rate of the meta-fusion units."""
-    gamma: float | None = None
-    """Weight of the adversarial objective."""
-    penalty_weight: float = 10.0
-    """Initial weight of the gradient penalty; it adapts from there."""
-    critic_steps: int = 5
-    """Critic steps a generator step."""
-    knowledge_weight: float = 0.1
-    """Weight of the knowledge transfer network's reconstruction loss."""
-    fusion_weight: float = 0.1
-    """Length of the guidance that is added at each generator layer."""
-    evaluate_every: int | None = None
-    """Epochs between evaluations on held-out images (default: 10 in all, and always at the end)."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the matrix products; bfloat16 is about three times as fast on recent processors."""
-
-    def __post_init__(self) -> None:
-        _check(
-            self,
-            "adversarial.",
-            at_least={
-                "hidden_size": 2,
-                "critic_steps": 1,
-                "evaluate_every": 1,
-                "knowledge_weight": 0,
-                "fusion_weight": 0,
-            },
-            above_zero=("learning_rate", "fusion_learning_rate", "gamma", "penalty_weight"),
-        )
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
+class SoftmaxConfig:
     """The softmax classifier on real seen and synthesized unseen features."""
 
     per_class: int | None = None
     """Features synthesized for each unseen class."""
     learning_rate: float | None = None
     """Adam's learning rate."""
-    epochs: int = 25
-    """Passes over real and synthesized features."""
+    epochs: int | None = None
+    """Passes over real and synthesized features (default: 25)."""
 
     def __post_init__(self) -> None:
-        _check(self, "softmax.", at_least={"per_class": 1, "epochs": 1}, above_zero=("learning_rate",))
+        check_ranges(self, "softmax.", at_least={"per_class": 1, "epochs": 1}, above_zero=("learning_rate",))
 
 
 @dataclass(frozen=True)
@@ -251,7 +172,7 @@ class RefinementConfig:
     vectors: str | None = None
     """Vectors of attribute names: a .npy file, encoder:NAME, or random (default: the data set's, or random)."""
     steps: int | None = None
-    """Training steps (default: 600, or as published for the variant paper: 1101, SUN 1501)."""
+    """Training steps (default: 600, or as published for the method dkgzsl: 1101, SUN 1501)."""
     batch_size: int = 50
     """Images a step, drawn so that every class comes equally often."""
     learning_rate: float = 1e-4
@@ -261,10 +182,10 @@ class RefinementConfig:
     momentum: float = 0.9
     """RMSprop's momentum."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the matrix products; auto: bfloat16 where the device has it (variant paper: float32)."""
+    """Precision of the matrix products; auto: bfloat16 where the device has it (method dkgzsl: float32)."""
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
             "refinement.",
             at_least={"steps": 0, "batch_size": 1, "weight_decay": 0, "momentum": 0},
@@ -299,8 +220,8 @@ class DataConfig:
 class TrainConfig(DataConfig):
     """Train on a data set, score it, leave a run folder."""
 
-    variant: Variant | None = None
-    """dkgzsl: knowledge in closed form (default); paper: the published, adversarial form."""
+    method: str | None = None
+    """Method by name (default: closed-form; with --epochs or --batch-size dkgzsl, the published method)."""
     protocol: Protocol = "validated"
     """validated: choices on validation classes, test scored once; oracle: choices on the test set."""
     config: str | None = None
@@ -308,17 +229,15 @@ class TrainConfig(DataConfig):
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None
-    """Images a training step; without --variant this selects paper."""
+    """Images a training step, where the method trains by epochs; without --method this selects dkgzsl."""
     epochs: int | None = None
-    """Passes over the training images; without --variant this selects paper."""
+    """Passes over the training images, where the method trains by epochs; without --method it selects dkgzsl."""
     seeds: int = 1
     """How many seeds to run; figures come with mean and deviation over them."""
     first_seed: int | None = None
     """The first of the consecutive seeds (default: from the preset, or 0)."""
-    classifier: Literal["density", "softmax"] | None = None
-    """Score by class densities (default of dkgzsl) or by a softmax on synthesized features (paper)."""
-    baseline: Literal["eszsl", "none"] = "eszsl"
-    """Method to print beside ours, chosen alike; beside the published form stands the default, too."""
+    baseline: str = "eszsl"
+    """Method to compare with, under the same protocol, or none; dkgzsl is compared with closed-form, too."""
     report: Literal["on", "without-images", "off"] = "on"
     """Make report.html at the end, with test images where they are known, without them, or not at all."""
     out: str | None = None
@@ -332,12 +251,11 @@ class TrainConfig(DataConfig):
     dry_run: bool = False
     """Print the plan, with sizes and times, and stop."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
-    knowledge: ClosedFormSettings = field(default_factory=ClosedFormSettings)
-    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
-    softmax: ClassifierConfig = field(default_factory=ClassifierConfig)
+    settings: Hidden = field(default=None, metadata=HIDDEN)
+    """Settings of the method, of its settings class (default: the class's defaults)."""
 
     def __post_init__(self) -> None:
-        _check(self, "", at_least={"batch_size": 1, "epochs": 1, "seeds": 1, "first_seed": 0})
+        check_ranges(self, "", at_least={"batch_size": 1, "epochs": 1, "seeds": 1, "first_seed": 0})
         if (self.first_seed or 0) + self.seeds > _SEEDS:
             raise ConfigError(f"first_seed must be below {_SEEDS - self.seeds + 1}, not {self.first_seed}")
         if self.representation == ():
@@ -368,7 +286,7 @@ class ReproduceConfig:
     """Print published settings, figures and notes, and stop."""
 
     def __post_init__(self) -> None:
-        _check(self, "", at_least={"epochs": 1}, above_zero=("minutes",))
+        check_ranges(self, "", at_least={"epochs": 1}, above_zero=("minutes",))
 
 
 @dataclass(frozen=True)
@@ -393,10 +311,11 @@ class BenchmarkConfig:
     """Seeds of methods that are trained by epochs (default: as many as all others)."""
     first_seed: int = 0
     """The first of the consecutive seeds."""
-    minutes: float = 1.0
-    """Cap of one exploration of a method that is trained by epochs; its epoch is chosen on validation."""
+    minutes: float | None = 1.0
+    """Cap of one exploration of a method that trains by epochs; its epoch is chosen on validation. In Python and
+    YAML null sets none."""
     jobs: int = 1
-    """Processes side by side; they share the processor's cores."""
+    """Processes that run at once; they share the processor's cores."""
     device: str = "cpu"
     """cpu, cuda, ..."""
     out: str | None = None
@@ -408,9 +327,11 @@ class BenchmarkConfig:
     dry_run: bool = False
     """Print the cells, and stop."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
+    settings: Hidden = field(default=None, metadata=HIDDEN)
+    """{method: its settings}, of the methods that shall not run with their defaults."""
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
             "",
             at_least={"seeds": 1, "iterative_seeds": 1, "first_seed": 0, "jobs": 1},
@@ -428,14 +349,14 @@ class TuneConfig(DataConfig):
     What the search leaves in --out: best.yaml for `dkgzsl train`, trials.csv, and the journal it continues from.
     """
 
-    variant: Variant | None = None
-    """dkgzsl: knowledge in closed form (default); paper: the published, adversarial form."""
+    method: str | None = None
+    """Method by name (default: closed-form; with --epochs or --batch-size dkgzsl, the published method)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None
-    """Images a training step; without --variant this selects paper."""
+    """Images a training step, where the method trains by epochs; without --method this selects dkgzsl."""
     epochs: int | None = None
-    """Passes over the training images, the same in every trial; without --variant this selects paper."""
+    """Passes over the training images, the same in every trial; without --method this selects dkgzsl."""
     trials: int = 60
     """Trials in all; those that --out holds count."""
     minutes: float | None = None
@@ -449,9 +370,11 @@ class TuneConfig(DataConfig):
     json: bool = False
     """Print one JSON object on standard output."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
+    settings: Hidden = field(default=None, metadata=HIDDEN)
+    """Settings of the method, of its settings class; those that are searched are replaced."""
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
             "",
             at_least={"batch_size": 1, "epochs": 1, "trials": 1, "seed": 0},

@@ -20,7 +20,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from dkgzsl.config import TrainConfig
     from dkgzsl.methods.search import Space
 
 Setting = Mapping[str, Any]
@@ -250,6 +249,23 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Published:
+    """What a method's authors published for a data set, and what stands in where a configuration is open.
+
+    Attributes:
+        settings: the method's settings with nothing left open.
+        semantics: class descriptions; None: the data set's own default.
+        seed: of the training.
+        refinement_steps: steps of SOVR's training.
+    """
+
+    settings: Any
+    semantics: str | None = None
+    seed: int | None = None
+    refinement_steps: int | None = None
+
+
+@dataclass(frozen=True)
 class MethodInfo:
     """A method as the registry knows it; a method's module calls it `INFO`.
 
@@ -262,8 +278,8 @@ class MethodInfo:
         models: class of the fitted model, by the kind that its model file names.
         iterative: whether the method trains by epochs, and so within a budget of minutes.
         on_request: whether a benchmark runs it only when it is named: it does not fit every kind of description.
-        fill: (configuration, data set) -> the configuration with published settings of the data set where it leaves
-            them open; None: nothing is published by data set.
+        published: (settings, data set, whether minutes cap the training) -> what is published for the data set;
+            None: nothing is published by data set.
         search: (settings, training images) -> what `tune` tries; None: one value of each setting that lists several.
     """
 
@@ -275,7 +291,7 @@ class MethodInfo:
     models: Mapping[str, type[Any]]
     iterative: bool = False
     on_request: bool = False
-    fill: Callable[[TrainConfig, str | None], TrainConfig] | None = None
+    published: Callable[[Any, str | None, bool], Published] | None = None
     search: Callable[[Any, int], Space] | None = None
 
     @property

@@ -84,7 +84,9 @@ Space = Mapping[str, Range | Choice]
 def grid_of(settings: Any) -> dict[str, Range | Choice]:
     """One value of each setting that lists several: what a method's own exploration tries, one at a time."""
     listed = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    return {name: Choice(values) for name, values in listed.items() if isinstance(values, tuple) and len(values) > 1}
+    return {
+        name: Choice(values) for name, values in listed.items() if isinstance(values, tuple) and len(values) > 1
+    }
 
 
 def start_of(space: Space, settings: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The default form with the classical last step: a softmax on real seen and synthesized unseen features.
+"""The closed form with another last step: a softmax on real seen and synthesized unseen features.
 
-As DKGZSL (IEEE TCSVT 2025) ends, but on draws from the solved densities instead of an adversarial generator, and
-in the whitened space. Constants are chosen with the densities themselves, which is quick; the softmax is trained
+DKGZSL (IEEE TCSVT 2025) ends so, too. Here the features are drawn from the solved densities instead of an adversarial
+generator, in the whitened space. Constants are chosen with the densities themselves, which is quick; the softmax is trained
 for the choice alone.
 """
 
@@ -102,6 +102,7 @@ def with_rows(
 PER_CLASS = 100
 """Features synthesized for each unseen class, where neither settings nor preset say."""
 LEARNING_RATE = 1e-3
+EPOCHS = 25
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class SoftmaxModel:
     def synthesize(
         self, semantics: Float[Tensor, "classes semantic"], number: int, generator: torch.Generator
     ) -> Float[Tensor, "classes number visual"]:
-        """As the knowledge does."""
+        """Draws from the class densities."""
         return self.densities.synthesize(semantics, number, generator)
 
     def scores_module(self) -> nn.Module:
@@ -165,44 +166,44 @@ class SoftmaxModel:
     def with_classes(
         self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
     ) -> SoftmaxModel:
-        """The same knowledge over other described classes, whose rows of both classifiers are trained."""
+        """The same densities over other described classes, whose rows of both classifiers are trained."""
         return self._over(self.densities.with_classes(semantics, unseen), learned=self.unseen)
 
     def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> SoftmaxModel:
-        """The same knowledge, a described class sharpened by features of photos, its rows trained again."""
-        knowledge = self.densities.with_photos(number, features)
-        return self._over(knowledge, learned=self.unseen[self.unseen != number])
+        """The same densities, a described class moved by features of photos, its rows trained again."""
+        densities = self.densities.with_photos(number, features)
+        return self._over(densities, learned=self.unseen[self.unseen != number])
 
-    def _over(self, knowledge: ClosedFormModel, *, learned: Int[Tensor, " learned"]) -> SoftmaxModel:
-        """With other knowledge; the rows of the seen classes and of `learned` ones stay as they are."""
-        random, recipe = torch.Generator().manual_seed(knowledge.classes), self.recipe
-        unseen = knowledge.unseen.sort().values
+    def _over(self, densities: ClosedFormModel, *, learned: Int[Tensor, " learned"]) -> SoftmaxModel:
+        """With other densities; the rows of the seen classes and of `learned` ones stay as they are."""
+        random, recipe = torch.Generator().manual_seed(densities.classes), self.recipe
+        unseen = densities.unseen.sort().values
 
         def drawn(classes: Tensor, number: int) -> tuple[Tensor, Tensor]:
-            made = knowledge.draw_whitened(classes, number, random)
+            made = densities.draw_whitened(classes, number, random)
             return made.flatten(0, 1), classes.repeat_interleave(number)
 
-        described, seen = drawn(unseen, recipe.per_class), drawn(knowledge.seen, recipe.seen_per_class)
+        described, seen = drawn(unseen, recipe.per_class), drawn(densities.seen, recipe.seen_per_class)
 
-        order = torch.Generator(seen[0].device).manual_seed(knowledge.classes)
+        order = torch.Generator(seen[0].device).manual_seed(densities.classes)
 
         def trained(
             before: LinearClassifier, features: Tensor, labels: Tensor, classes: Tensor
         ) -> LinearClassifier:
-            kept = torch.isin(before.classes, torch.cat([knowledge.seen, learned]))
+            kept = torch.isin(before.classes, torch.cat([densities.seen, learned]))
             stays = LinearClassifier(before.weight[kept], before.bias[kept], before.classes[kept])
             return with_rows(stays, features, labels, classes, like=learned, recipe=recipe, generator=order)
 
         both = torch.cat([described[0], seen[0]]), torch.cat([described[1], seen[1]])
         return SoftmaxModel(
-            knowledge,
-            trained(self.generalized, *both, torch.cat([knowledge.seen, unseen]).sort().values),
+            densities,
+            trained(self.generalized, *both, torch.cat([densities.seen, unseen]).sort().values),
             trained(self.conventional, *described, unseen),
             recipe,
         )
 
     def save(self) -> SavedModel:
-        """The knowledge, and both classifiers."""
+        """The densities, and both classifiers."""
         inner = self.densities.save()
         tensors = dict(inner.tensors)
         for name in ("generalized", "conventional"):
@@ -268,27 +269,27 @@ class ClosedFormSoftmax:
 
         self.densities.explore(task, on_the_way)
         setting = max(evaluations, key=lambda one: one[0])[1]
-        selector({**setting, "classifier": "softmax"}, self.fit(task, setting))  # a look of its own
+        selector({**setting, "classifier": "softmax"}, self.fit(task, setting))  # an evaluation of its own
 
     def fit(self, task: Task, setting: Setting) -> SoftmaxModel:
         """Solve, synthesize unseen classes, train both classifiers."""
-        knowledge = self.densities.fit(task, setting)
+        densities = self.densities.fit(task, setting)
         per_class = self.config.per_class or PER_CLASS
         stream = torch.Generator().manual_seed(self.densities.seed)  # draws on the CPU, so that devices agree
-        drawn = knowledge.synthesize_whitened(knowledge.semantics[knowledge.unseen], per_class, stream)
+        drawn = densities.synthesize_whitened(densities.semantics[densities.unseen], per_class, stream)
         order = torch.Generator(drawn.device).manual_seed(self.densities.seed)
-        drawn_labels = knowledge.unseen.repeat_interleave(per_class)
-        real = knowledge.space.whitened(task.features)
+        drawn_labels = densities.unseen.repeat_interleave(per_class)
+        real = densities.space.whitened(task.features)
         labels = task.labels.to(drawn_labels.device)
         both = torch.cat([real, drawn.flatten(0, 1)]), torch.cat([labels, drawn_labels])
         return SoftmaxModel(
-            knowledge,
+            densities,
             self._last(both, task.classes.to(drawn.device), order),
-            self._last((drawn.flatten(0, 1), drawn_labels), knowledge.unseen, order),
+            self._last((drawn.flatten(0, 1), drawn_labels), densities.unseen, order),
             SoftmaxRecipe(
                 per_class=per_class,
                 seen_per_class=max(1, round(len(task.labels) / len(task.seen))),
-                epochs=self.config.epochs,
+                epochs=self.config.epochs or EPOCHS,
                 learning_rate=self.config.learning_rate or LEARNING_RATE,
             ),
         )
@@ -297,7 +298,7 @@ class ClosedFormSoftmax:
         passes = train_softmax(
             *data,
             classes,
-            epochs=self.config.epochs,
+            epochs=self.config.epochs or EPOCHS,
             batch_size=self.config.per_class or PER_CLASS,
             learning_rate=self.config.learning_rate or LEARNING_RATE,
             generator=order,

@@ -1,162 +1,79 @@
-"""The published form: an adversarially trained generator, then a softmax on real and synthesized features."""
+"""DKGZSL as published: an adversarially trained generator, then a softmax on real and synthesized features."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from dkgzsl.config import AdversarialConfig, ClassifierConfig, TrainConfig
-from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.errors import RunError
 from dkgzsl.files import read_checkpoint, write_checkpoint
-from dkgzsl.methods.base import Selector, Setting, Task
+from dkgzsl.methods.base import MethodInfo, Published, Selector, Setting, Setup, Task
 from dkgzsl.methods.dkgzsl.model import ClassifierTraining, DKGZSLModel
-from dkgzsl.methods.dkgzsl.presets import (
-    preset_of,
-    resolve_adversarial,
-    resolve_paper,
-    resolve_softmax,
-)
+from dkgzsl.methods.dkgzsl.settings import DKGZSLSettings, filled, preset_of
 from dkgzsl.methods.dkgzsl.training import AdversarialSettings, AdversarialTraining
+from dkgzsl.methods.search import Range, Space
 from dkgzsl.methods.shared.scaling import MinMax, description_scale
 from dkgzsl.methods.shared.training import is_evaluation_epoch
 
-
-def paper(*, seed: int, device: str, minutes: float | None, dataset: str | None) -> DKGZSL:
-    """The published form with the data set's preset.
-
-    Under a cap of minutes the networks are narrower, matrix products are in bfloat16 and the classifier is
-    shorter: as published, minutes end long before anything is learned. Such figures are not the publication's.
-    """
-    config = TrainConfig(variant="paper")
-    if minutes is not None:
-        config = replace(
-            config,
-            adversarial=AdversarialConfig(hidden_size=1024, precision="bfloat16"),
-            softmax=ClassifierConfig(per_class=200, epochs=5),
-        )
-    config = resolve_paper(config, dataset)
-    return paper_of(config, seed=seed, device=device, minutes=minutes)
-
-
-def paper_of(
-    config: TrainConfig,
-    *,
-    seed: int,
-    device: str,
-    minutes: float | None = None,
-    checkpoints: Path | None = None,
-    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
-) -> DKGZSL:
-    """The published form with filled settings; the other arguments are those of `DKGZSL`."""
-    assert config.epochs is not None, "presets fill it"
-    assert config.batch_size is not None, "presets fill it"
-    return DKGZSL(
-        config.adversarial,
-        config.softmax,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        seed=seed,
-        device=device,
-        minutes=minutes,
-        checkpoints=checkpoints,
-        on_epoch=on_epoch,
-    )
-
-
 T = TypeVar("T")
-OnEpoch = Callable[[int, Mapping[str, float]], None]
-"""Told the number of epochs done and the last one's figures (`AdversarialTraining.train_epoch`)."""
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
-_FIRST_EVALUATION = 4  # under a cap of minutes; a look costs as much as some epochs
+_FIRST_EVALUATION = 4  # under a cap of minutes; an evaluation costs as much as some epochs
 
 
 class DKGZSL:
-    """DKGZSL as published: METHOD sections 2 and 3.
+    """DKGZSL (IEEE TCSVT 2025): KTN's knowledge guides the generator of a WGAN-GP through MFUs; then a softmax.
 
     Order, noise and first weights depend on the seed and the epoch's number alone, so that a fit of so many epochs
     is the model that was shown after so many, on the same task.
 
     Args:
-        adversarial: the training; what is None comes from the default preset.
-        softmax: the classifier; likewise.
-        epochs: how many to explore.
-        batch_size: images a step.
-        seed: 0 or more.
-        device: where to compute.
-        minutes: wall-clock cap of one explore, which then looks at the epochs 4, 6, 8, 12, 16 ... and at the one
-            it came to; None: none, and evaluations come every `evaluate_every` epochs.
-        checkpoints: folder to keep the state in, and to continue from where it holds one; None keeps none. A fresh
-            run takes an empty folder.
-        on_epoch: told of every epoch.
-
-    Raises:
-        ConfigError: a setting is out of its range.
+        settings: what is open comes from the default preset.
+        setup: `minutes` caps one exploration, which then evaluates after the epochs 4, 6, 8, 12, 16 ... and after the
+            last one it came to; without it evaluations come every `evaluate_every` epochs. In `checkpoints` the
+            state is kept, and continued from where it holds one; a fresh run takes an empty folder.
     """
 
-    name = "paper"
+    name = "dkgzsl"
 
-    def __init__(
-        self,
-        adversarial: AdversarialConfig,
-        softmax: ClassifierConfig,
-        *,
-        epochs: int,
-        batch_size: int,
-        seed: int = 0,
-        device: str = "cpu",
-        minutes: float | None = None,
-        checkpoints: Path | None = None,
-        on_epoch: OnEpoch | None = None,
-    ) -> None:
-        default = preset_of(None)
-        filled = resolve_adversarial(adversarial, default, epochs=epochs)
-        classifier = resolve_softmax(softmax, default)
-        self.evaluate_every = _known(filled.evaluate_every)
+    def __init__(self, settings: DKGZSLSettings | None = None, setup: Setup | None = None) -> None:
+        self.setup = setup or Setup()
+        whole = filled(settings or DKGZSLSettings(), preset_of(None), capped=self.setup.minutes is not None)
+        self.epochs, self.evaluate_every = _known(whole.epochs), _known(whole.evaluate_every)
         self.settings = AdversarialSettings(
-            hidden_size=_known(filled.hidden_size),
-            batch_size=batch_size,
-            learning_rate=_known(filled.learning_rate),
-            fusion_learning_rate=_known(filled.fusion_learning_rate),
-            gamma=_known(filled.gamma),
-            penalty_weight=filled.penalty_weight,
-            critic_steps=filled.critic_steps,
-            knowledge_weight=filled.knowledge_weight,
-            fusion_weight=filled.fusion_weight,
-            precision=filled.precision,
+            hidden_size=_known(whole.hidden_size),
+            batch_size=_known(whole.batch_size),
+            learning_rate=_known(whole.learning_rate),
+            fusion_learning_rate=_known(whole.fusion_learning_rate),
+            gamma=_known(whole.gamma),
+            penalty_weight=whole.penalty_weight,
+            critic_steps=whole.critic_steps,
+            knowledge_weight=whole.knowledge_weight,
+            fusion_weight=whole.fusion_weight,
+            precision=_known(whole.precision),
         )
-        self.per_class = _known(classifier.per_class)
-        self.classifier_rate = _known(classifier.learning_rate)
-        self.classifier_epochs = classifier.epochs
-        self.epochs, self.seed, self.device = epochs, seed, torch.device(device)
-        self.minutes, self.checkpoints, self.on_epoch = minutes, checkpoints, on_epoch
-        for name, value in (
-            ("epochs", epochs),
-            ("evaluate_every", self.evaluate_every),
-            ("per_class", self.per_class),
-            ("the classifier's epochs", self.classifier_epochs),
-        ):
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}")
-        if not self.classifier_rate > 0:
-            raise ConfigError(f"the classifier's learning_rate must be above 0, not {self.classifier_rate}")
+        self.per_class = _known(whole.softmax.per_class)
+        self.classifier_rate = _known(whole.softmax.learning_rate)
+        self.classifier_epochs = _known(whole.softmax.epochs)
+        self.seed, self.device = self.setup.seed, torch.device(self.setup.device)
+        self.minutes, self.checkpoints = self.setup.minutes, self.setup.checkpoints
+        self.on_epoch = self.setup.on_epoch
 
     def explore(self, task: Task, selector: Selector) -> None:
-        """Train, and at every look show the selector a model for each classifier epoch.
+        """Train, and at every evaluation show the selector a model for each classifier epoch.
 
         Settings are {"epochs": e, "classifier_epochs": j}; the generalized and the conventional classifier have
         both had j epochs. An evaluation comes every `evaluate_every` epochs and at the end. Where training continues
-        from a checkpoint, evaluations that were finished before it are not repeated: what came of them is the selector's to
-        keep. One that was broken off is shown again as a whole.
+        from a checkpoint, evaluations that were finished before it are not repeated: the selector has kept what came
+        of them. One that was broken off is shown again as a whole.
         """
         prepared = _Prepared.of(task, self.device)
         training = self._training(prepared)
@@ -224,7 +141,7 @@ class DKGZSL:
             if not all(math.isfinite(value) for value in figures.values()):
                 raise RunError(
                     f"the training diverged in epoch {training.epoch}: {dict(figures)}",
-                    fix="lower adversarial.learning_rate, and start again with --overwrite",
+                    fix="lower dkgzsl.learning_rate, and start again with --overwrite",
                 )
             if self.on_epoch is not None:
                 self.on_epoch(training.epoch, figures)
@@ -318,3 +235,37 @@ class _Prepared:
 def _known(value: T | None) -> T:
     assert value is not None, "presets fill every setting"
     return value
+
+
+def published(settings: DKGZSLSettings, dataset: str | None, capped: bool) -> Published:
+    """What was published for a data set, under the settings that are given; see `filled`."""
+    preset = preset_of(dataset)
+    return Published(
+        filled(settings, preset, capped=capped), preset.semantics, preset.training.seed, preset.refinement_steps
+    )
+
+
+def search(settings: DKGZSLSettings, images: int) -> Space:
+    """What `tune` tries, from the settings that are given on."""
+    del settings, images
+    return {
+        "learning_rate": Range(1e-5, 1e-2, log=True),
+        "fusion_learning_rate": Range(1e-6, 1e-2, log=True),
+        "gamma": Range(0.1, 100.0, log=True),
+        "hidden_size": Range(128, 4096, log=True, whole=True),
+        "fusion_weight": Range(0.01, 1.0, log=True),
+        "softmax.learning_rate": Range(1e-4, 1e-2, log=True),
+    }
+
+
+INFO = MethodInfo(
+    name="dkgzsl",
+    title="DKGZSL",
+    paper="DKGZSL: dynamic knowledge-guided generative zero-shot learning, IEEE TCSVT 2025",
+    settings=DKGZSLSettings,
+    make=DKGZSL,
+    models={"dkgzsl": DKGZSLModel},
+    iterative=True,
+    published=published,
+    search=search,
+)

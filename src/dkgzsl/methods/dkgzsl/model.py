@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from dkgzsl.methods.base import SavedModel
 from dkgzsl.methods.dkgzsl.networks import GuidedGenerator, with_weights
 from dkgzsl.methods.shared.scaling import MinMax
-from dkgzsl.methods.shared.softmax import LinearClassifier, train_softmax
+from dkgzsl.methods.shared.softmax import LinearClassifier, LinearScores, train_softmax
 from dkgzsl.methods.shared.training import seeded
 
 _SYNTHESIS, _GENERALIZED, _CONVENTIONAL = 2, 3, 4  # places of random streams; the adversarial training has 0 and 1
@@ -174,6 +174,10 @@ class DKGZSLModel:
         made = self.generator.synthesize(scaled, number, generator, fusion_weight=self.fusion_weight)
         return self.scaler.unscale(made)
 
+    def scores_module(self) -> nn.Module:
+        """Unscaled features to the generalized classifier's logits."""
+        return LinearScores.after_scaling(self.classifiers.generalized, self.scaler.minimum, self.scaler.range)
+
     def with_classes(
         self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
     ) -> DKGZSLModel:
@@ -208,7 +212,7 @@ class DKGZSLModel:
             "semantics": self.semantics,
         }
         return SavedModel(
-            method="paper",
+            kind="dkgzsl",
             tensors=tensors,
             values={
                 "sizes": list(self.generator.sizes),

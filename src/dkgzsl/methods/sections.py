@@ -1,0 +1,124 @@
+"""Settings by method: one section of YAML and of the command line a method, beside what all methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import field, fields, make_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dkgzsl.compatibility import check_format, is_old_config, upgraded_config
+from dkgzsl.config import TrainConfig, from_mapping, read_yaml
+from dkgzsl.errors import ConfigError
+from dkgzsl.methods.registry import DEFAULT, PUBLISHED, method_info, method_names
+
+C = TypeVar("C")
+
+SCHEDULE = ("epochs", "batch_size")
+"""Settings of methods that train by epochs, which every configuration may set at the top level."""
+
+
+def selected_method(method: str | None, schedule: Mapping[str, Any]) -> str:
+    """The method that a configuration asks for: whoever types the published command wants the published method.
+
+    Args:
+        method: by name, or None.
+        schedule: `epochs` and `batch_size`, None where they are not set.
+    """
+    if method is not None:
+        return method
+    return PUBLISHED if any(schedule.get(name) is not None for name in SCHEDULE) else DEFAULT
+
+
+def with_sections(config: type[C], methods: Iterable[str]) -> type[C]:
+    """The configuration's class with one more field for each method: its section.
+
+    Args:
+        config: a dataclass with a hidden field `settings`.
+        methods: by name.
+
+    Raises:
+        ConfigError: a method is unknown.
+    """
+    infos = [method_info(name) for name in dict.fromkeys(methods)]
+    added = [(info.section, info.settings, field(default_factory=info.settings)) for info in infos]
+    made = make_dataclass(
+        config.__name__, added, bases=(config,), frozen=True, namespace={"__doc__": config.__doc__}
+    )
+    made.__module__ = config.__module__
+    return made  # type: ignore[return-value]
+
+
+def section_of(parsed: Any, method: str) -> Any:
+    """The section of a method, of a configuration whose class `with_sections` made."""
+    return getattr(parsed, method_info(method).section)
+
+
+def without_sections(config: type[C], parsed: Any, settings: Any) -> C:
+    """The plain configuration, with the sections' content as its `settings`."""
+    values = {one.name: getattr(parsed, one.name) for one in fields(config) if one.init}  # type: ignore[arg-type]
+    return config(**{**values, "settings": settings})
+
+
+def sections_in(content: Mapping[str, Any]) -> list[str]:
+    """Methods that have a section in a mapping read from YAML."""
+    return [name for name in method_names() if name.replace("-", "_") in content]
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """The content of a YAML file of settings, in today's names, without its format number.
+
+    Raises:
+        ConfigError: the file cannot be read, or sets an option that there is no more.
+        RunError: a later version wrote it.
+    """
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        return content  # type: ignore[no-any-return]  (whoever checks the keys says what is wrong)
+    if check_format(content, where=str(path)) == 1 and is_old_config(content):
+        content = upgraded_config(content, where=str(path))
+    return {key: value for key, value in content.items() if key != "format"}
+
+
+def read_train_config(path: Path) -> TrainConfig:
+    """The configuration that `config.yaml` of a run, or a YAML file of a user, holds.
+
+    Raises:
+        ConfigError: the file cannot be read, or has a key or a value that does not fit.
+        RunError: a later version wrote it.
+    """
+    content = read_settings_file(path)
+    known = content if isinstance(content, dict) else {}
+    method = selected_method(known.get("method"), known)
+    parsed = from_mapping(with_sections(TrainConfig, [method, *sections_in(known)]), content, where=str(path))
+    return without_sections(TrainConfig, parsed, section_of(parsed, method))
+
+
+def with_schedule(method: str, settings: Any, schedule: Mapping[str, Any]) -> Any:
+    """The method's settings with the `epochs` and `batch_size` that were given at the top level.
+
+    Args:
+        method: by name.
+        settings: of its settings class; None: its defaults.
+        schedule: `epochs` and `batch_size`, None where they are not set.
+
+    Raises:
+        ConfigError: the method does not train by epochs, or the settings are of another class.
+    """
+    info = method_info(method)
+    chosen = info.settings() if settings is None else settings
+    if not isinstance(chosen, info.settings):
+        raise ConfigError(
+            f"settings of the class {type(chosen).__name__} are not those of the method {method}",
+            fix=f"give a {info.settings.__name__}, or leave settings out",
+        )
+    known = {one.name for one in fields(info.settings)}
+    given = {name: schedule[name] for name in SCHEDULE if schedule.get(name) is not None}
+    for name in given:
+        if name not in known:
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(
+                f"{method} does not train by epochs, so {flag} has no meaning for it",
+                fix=f"leave {flag} out, or name a method that does, such as --method {PUBLISHED}",
+            )
+    return replace(chosen, **given)
