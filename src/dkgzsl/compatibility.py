@@ -1,8 +1,9 @@
 """Saved things of older versions: read as what they were, or refused in one line that names the version.
 
-Format 1 is that of dkgzsl 0.1: `variant` names the method, `dkgzsl` the closed form and `paper` the published method;
-the protocol `oracle` is called `paper`; settings lie in the sections `knowledge`, `adversarial` and `softmax`. Format 2
-names methods as the registry does. Everything that is saved says its format; what says none is of format 1.
+Format 1 is that of dkgzsl 0.1: `variant` names the method, `dkgzsl` the closed form and `paper` the published
+method; the protocol `oracle` is called `paper`; settings lie in the sections `knowledge`, `adversarial` and
+`softmax`. Format 2 names methods as the registry does. Everything that is saved says its format; what says none is
+of format 1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The one vocabulary: the dataclasses behind the command line, the YAML files and the Python functions.
 
-A field left at None is filled from the published settings of the data set, or else from the value that its docstring
-names; `config.yaml` in a run folder holds the filled form. A method's own settings lie in the method's module.
+A field left at None is filled from the published settings of the data set, or else from the value that its
+docstring names; `config.yaml` in a run folder holds the filled form. A method's own settings lie in the method's
+module.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Selection on held-out images: scores models, remembers the best, and keeps the evaluations where there is a memory."""
+"""Selection on held-out images: scores models, remembers the best, and keeps the evaluations where there is a
+memory.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """What a zero-shot method is to the rest of the package: an interface of two nouns, `Method` and `Model`.
 
-A *method* fits a *task*; what it fits is a *model*, which scores features over all classes of the task. A method that
-has settings to choose offers fitted models to a *selector*, which holds the held-out labels: a method never sees them.
-Whether the selector scores validation images or, under the protocol `oracle`, test images, is the protocol's decision.
+A *method* fits a *task*; what it fits is a *model*, which scores features over all classes of the task. A method
+that has settings to choose offers fitted models to a *selector*, which holds the held-out labels: a method never
+sees them. Whether the selector scores validation images or, under the protocol `oracle`, test images, is the
+protocol's decision.
 
-What a model can do besides scoring is a *capability*: `Generator`, `Extendable`, `FewShot`, `Exportable`. A model has
-a capability when it has its methods; nobody asks for a class by name.
+What a model can do besides scoring is a *capability*: `Generator`, `Extendable`, `FewShot`, `Exportable`. A model
+has a capability when it has its methods; nobody asks for a class by name.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class SavedModel:
 class Model(Protocol):
     """A fitted classifier over the classes of a task.
 
-    Scores are comparable between classes, seen and unseen, up to one constant on the unseen ones, which the protocol
-    chooses (calibrated stacking).
+    Scores are comparable between classes, seen and unseen, up to one constant on the unseen ones, which the
+    protocol chooses (calibrated stacking).
     """
 
     @property
@@ -280,7 +281,8 @@ class MethodInfo:
         on_request: whether a benchmark runs it only when it is named: it does not fit every kind of description.
         published: (settings, data set, whether minutes cap the training) -> what is published for the data set;
             None: nothing is published by data set.
-        search: (settings, training images) -> what `tune` tries; None: one value of each setting that lists several.
+        search: (settings, training images) -> what `tune` tries; None: one value of each setting that lists
+            several.
     """
 
     name: str

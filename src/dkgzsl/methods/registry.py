@@ -1,8 +1,8 @@
 """Which methods there are, by name; and how a saved model finds the method that made it.
 
-A method is one line of `BUILT_IN`: its name, and where its `MethodInfo` lies. Nothing is imported until it is asked
-for. A method from outside the package joins by an entry point of the group `dkgzsl.methods`: the entry point's name is
-the method's name, its value a `MethodInfo`.
+A method is one line of `BUILT_IN`: its name, and where its `MethodInfo` lies. Nothing is imported until it is
+asked for. A method from outside the package joins by an entry point of the group `dkgzsl.methods`: the entry
+point's name is the method's name, its value a `MethodInfo`.
 
     [project.entry-points."dkgzsl.methods"]
     my-method = "my_package.my_method:INFO"

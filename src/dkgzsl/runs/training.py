@@ -251,7 +251,9 @@ def _say_failed(reporter: Reporter, folder: RunFolder, error: Exception) -> None
 
 
 def _steps(plan: Plan) -> int | None:
-    """Most steps of a seed's bar: epochs of exploring and, where validated, of fitting again; None for evaluations."""
+    """Most steps of a seed's bar: epochs of exploring and, where validated, of fitting again; None for
+    evaluations.
+    """
     if plan.variant == "paper":
         assert plan.config.epochs is not None, "the plan fills it"
         return plan.config.epochs * (2 if plan.config.protocol == "validated" else 1)

@@ -1,7 +1,7 @@
 """The closed form as modules of fixed tensor operations, as ONNX takes them.
 
-Caches and branches are left out, and what can be folded into one matrix is, in float64. What adds the same to every
-class of an image is left out, too: the softmax over classes cancels it.
+Caches and branches are left out, and what can be folded into one matrix is, in float64. What adds the same to
+every class of an image is left out, too: the softmax over classes cancels it.
 """
 
 from __future__ import annotations

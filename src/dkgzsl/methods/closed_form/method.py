@@ -1,11 +1,12 @@
 """The closed form: class densities whose unseen prototypes are solved for, constants chosen on held-out classes.
 
-Whitening, prototypes and balance are solved (`whitening`, `kernel_ridge`, `balance`). What is learned on top (episodes)
-is offered to the selector after the best constants are known, and stays only where the selector prefers it.
+Whitening, prototypes and balance are solved (`whitening`, `kernel_ridge`, `balance`). What is learned on top
+(episodes) is offered to the selector after the best constants are known, and stays only where the selector prefers
+it.
 
 Source: GFZSL (Verma and Rai, ECML 2017, arXiv 1707.08040), see also Bayesian ZSL (Badirli et al. 2020, arXiv
-1907.09624). Deviations: one full covariance shared by all classes; features of unit length after whitening; kernels
-between descriptions and between images; the balance and the episodes are ours.
+1907.09624). Deviations: one full covariance shared by all classes; features of unit length after whitening;
+kernels between descriptions and between images; the balance and the episodes are ours.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ from dkgzsl.methods.closed_form.whitening import (
 from dkgzsl.methods.search import Choice, Range, Space
 
 FEW_DIMENSIONS = 64
-"""Up to so many channels validation chooses whether features are scaled to unit length. With hundreds of dimensions
-unit length is the better choice; with a handful a class may lie in the middle of the others, and has no direction."""
+"""Up to so many channels validation chooses whether features are scaled to unit length. With hundreds of
+dimensions unit length is the better choice; with a handful a class may lie in the middle of the others, and has no
+direction."""
 _SPACES_KEPT = 8  # a search over continuous constants asks for a new one each time
 
 
@@ -134,7 +136,8 @@ class ClosedForm:
                     yield {"seen_blend": blend, "ridge": ridge}
 
     def fit(self, task: Task, setting: Setting) -> ClosedFormModel:
-        """Solve the task with given constants; what is learned by episodes is learned again on all of its classes."""
+        """Solve the task with given constants; what is learned by episodes is learned again on all of its classes.
+        """
         return self.fitter(task, unit_length=setting["unit_length"])(setting)
 
     def fitter(self, task: Task, *, unit_length: bool) -> Callable[[Setting], ClosedFormModel]:
@@ -364,7 +367,7 @@ MIDDLE = {
 INFO = MethodInfo(
     name="closed-form",
     title="Closed form",
-    paper="this package, after Verma and Rai, A simple exponential family framework for zero-shot learning, ECML 2017",
+    paper="this package, after Verma and Rai, ECML 2017",
     settings=ClosedFormSettings,
     make=make,
     models={"closed-form": ClosedFormModel, "closed-form-softmax": SoftmaxModel},

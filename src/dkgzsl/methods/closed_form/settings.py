@@ -10,7 +10,8 @@ from dkgzsl.config import SoftmaxConfig, Switch, check_ranges
 
 @dataclass(frozen=True)
 class ClosedFormSettings:
-    """The closed form: class densities whose unseen prototypes are solved for. Lists are tried on validation classes.
+    """The closed form: class densities whose unseen prototypes are solved for. Lists are tried on validation
+    classes.
 
     Raises:
         ConfigError: a value is out of its range.

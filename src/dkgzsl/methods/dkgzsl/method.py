@@ -37,9 +37,9 @@ class DKGZSL:
 
     Args:
         settings: what is open comes from the default preset.
-        setup: `minutes` caps one exploration, which then evaluates after the epochs 4, 6, 8, 12, 16 ... and after the
-            last one it came to; without it evaluations come every `evaluate_every` epochs. In `checkpoints` the
-            state is kept, and continued from where it holds one; a fresh run takes an empty folder.
+        setup: `minutes` caps one exploration, which then evaluates after the epochs 4, 6, 8, 12, 16 ... and after
+            the last one it came to; without it evaluations come every `evaluate_every` epochs. In `checkpoints`
+            the state is kept, and continued from where it holds one; a fresh run takes an empty folder.
     """
 
     name = "dkgzsl"
@@ -71,9 +71,9 @@ class DKGZSL:
         """Train, and at every evaluation show the selector a model for each classifier epoch.
 
         Settings are {"epochs": e, "classifier_epochs": j}; the generalized and the conventional classifier have
-        both had j epochs. An evaluation comes every `evaluate_every` epochs and at the end. Where training continues
-        from a checkpoint, evaluations that were finished before it are not repeated: the selector has kept what came
-        of them. One that was broken off is shown again as a whole.
+        both had j epochs. An evaluation comes every `evaluate_every` epochs and at the end. Where training
+        continues from a checkpoint, evaluations that were finished before it are not repeated: the selector has
+        kept what came of them. One that was broken off is shown again as a whole.
         """
         prepared = _Prepared.of(task, self.device)
         training = self._training(prepared)

@@ -1,7 +1,7 @@
 """Settings of DKGZSL, and what was published of them: settings and results by data set.
 
-One YAML file a data set in `published/`, checked when it is read; `default.yaml` serves every other data set. Notes say
-what the publication leaves out, and what was chosen instead. This module imports no torch.
+One YAML file a data set in `published/`, checked when it is read; `default.yaml` serves every other data set.
+Notes say what the publication leaves out, and what was chosen instead. This module imports no torch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DKGZSLSettings:
-    """DKGZSL as published: the adversarially trained generator. What is open comes from the data set's publication.
+    """DKGZSL as published: the adversarially trained generator. What is open comes from the data set's
+    publication.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -58,7 +59,9 @@ class DKGZSLSettings:
     evaluate_every: int | None = None
     """Epochs between evaluations on held-out images (default: 10 in all, and always at the end)."""
     precision: Literal["float32", "bfloat16"] | None = None
-    """Precision of the matrix products (default: float32; within a benchmark's minutes bfloat16, three times as fast)."""
+    """Precision of the matrix products (default: float32; within a benchmark's minutes bfloat16, three times as
+    fast).
+    """
     softmax: SoftmaxConfig = field(default_factory=SoftmaxConfig)
 
     def __post_init__(self) -> None:

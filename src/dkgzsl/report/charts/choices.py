@@ -132,7 +132,8 @@ def training_chart(
 
     Args:
         name: of the chart.
-        evaluations: with `epochs` in their settings; of several evaluations at an epoch the best by AUSUC is drawn.
+        evaluations: with `epochs` in their settings; of several evaluations at an epoch the best by AUSUC is
+            drawn.
         epochs: `epoch` and what was logged of it, in order; where the count starts again, the model was fitted
             again, on all training images.
     """
