@@ -46,7 +46,7 @@ def model_kind(values: Mapping[str, Any], *, where: str) -> str:
             where=where,
             fix="use it with dkgzsl 0.1, or train again",
         )
-    return _KINDS.get(values["method"], values["method"])
+    return str(_KINDS.get(values["method"], values["method"]))
 
 
 def check_format(content: Mapping[str, Any], *, where: str) -> int:
@@ -140,6 +140,31 @@ def upgraded_seed(content: Mapping[str, Any]) -> dict[str, Any]:
     if "representation" in new:
         new["representation"] = upgraded_blocks(new["representation"])
     return new
+
+
+def upgraded_estimator(params: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Parameters of an estimator of format 1, where every setting of the closed form was one of its own.
+
+    Raises:
+        ConfigError: it sets an option that there is no more.
+    """
+    kept = ("representation", "refinement", "validation_classes", "backbone", "weights", "image_size", "device")
+    new: dict[str, Any] = {name: params[name] for name in (*kept, "random_state")}
+    new["method"] = _METHODS.get(params["variant"], params["variant"])
+    softmax = {"softmax": params["softmax"]} if params.get("softmax") else {}
+    if new["method"] == "dkgzsl":
+        schedule = {name: params[name] for name in ("epochs", "batch_size") if params.get(name) is not None}
+        return {**new, "settings": {**(params.get("adversarial") or {}), **schedule, **softmax}}
+    own = {name: params[name] for name in _CLOSED_FORM if params.get(name) is not None}
+    if params.get("classifier"):
+        own["classifier"] = params["classifier"]
+    return {**new, "settings": _without_gone({**own, **softmax}, where)}
+
+
+_CLOSED_FORM: Final = (
+    *("components", "shrinkage", "kernel_width", "feature_kernel_width", "ridge", "seen_blend", "square_root"),
+    *("description_root", "unit_length", "balance", "episodes", *_GONE),
+)
 
 
 def upgraded_event(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -267,8 +267,10 @@ class TrainConfig(DataConfig):
 class ReproduceConfig:
     """Published settings run under both protocols, beside the published figures."""
 
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET_OR_METHOD")]
-    """A data set of the method's own table (AWA2, CUB, SUN), or a peer (eszsl, class-norm, ...)."""
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")] = None
+    """Data set of the published table, AWA2, CUB, SUN, ... (default: all), or a method by name."""
+    method: str | None = None
+    """Method by name (default: dkgzsl)."""
     backbone: str | None = None
     """One backbone of the table (default: all)."""
     data_root: str | None = None

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from dkgzsl.compatibility import FORMAT
 from dkgzsl.config import Protocol, RefinementConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import resampled
 from dkgzsl.evaluation.protocols import run_protocol
 from dkgzsl.files import write_whole
+from dkgzsl.methods.base import Method, Setup
 from dkgzsl.methods.registry import make_method, method_info
 from dkgzsl.representation.representation import Representation
 from dkgzsl.runs.environment import split_hash
@@ -42,6 +44,7 @@ class Cell:
         protocol: how choices are made.
         minutes: cap of one exploration; None where the method is not trained by epochs.
         refinement: SOVR's training, where the representation needs it.
+        settings: of the method; None: its defaults, or what was published for the data set.
     """
 
     dataset: str
@@ -53,6 +56,7 @@ class Cell:
     protocol: Protocol
     minutes: float | None
     refinement: RefinementConfig
+    settings: Any = None
 
     @property
     def column(self) -> tuple[str, str | None, str, str]:
@@ -64,25 +68,25 @@ class Cell:
         """File name: readable, and different for cells that differ in anything."""
         words = [Path(self.dataset).name, self.semantics, self.representation, self.method, f"seed{self.seed}"]
         plain = "-".join(re.sub(r"[^A-Za-z0-9+]+", "_", word) for word in words)
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        content = {"format": FORMAT, **asdict(self)}
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return f"{plain}-{digest[:10]}"
 
 
 def run_cell(cell: Cell, problem: Problem, representation: Representation, *, device: str) -> dict[str, Any]:
     """Explore, choose, fit, score: the record of a cell, JSON values but for `draws` (arrays by figure)."""
     start = perf_counter()
-    method = make_method(
-        cell.method, seed=cell.seed, device=device, minutes=cell.minutes, dataset=Path(cell.dataset).name
-    )
+    method = _method_of(cell, device)
     outcome = run_protocol(cell.protocol, method, problem, seed=cell.seed, representations=[representation])
     seconds = perf_counter() - start
     drawn = resampled(outcome.scored, outcome.constant)
     return {
+        "format": FORMAT,
         "cell": asdict(cell),
         "name": problem.name,
         "backbone": backbone_of(problem),
         "title": method_info(cell.method).title,
-        "citation": method_info(cell.method).citation,
+        "paper": method_info(cell.method).paper,
         "figures": asdict(outcome.figures),
         "validation": None if outcome.validation is None else asdict(outcome.validation),
         "setting": dict(outcome.setting),
@@ -92,6 +96,14 @@ def run_cell(cell: Cell, problem: Problem, representation: Representation, *, de
         "seconds": round(seconds, 2),
         "draws": {name: drawn[name] for name in DRAWN if name in drawn},
     }
+
+
+def _method_of(cell: Cell, device: str) -> Method:
+    info = method_info(cell.method)
+    settings = info.settings() if cell.settings is None else cell.settings
+    if info.published is not None:
+        settings = info.published(settings, Path(cell.dataset).name, cell.minutes is not None).settings
+    return make_method(cell.method, settings, Setup(cell.seed, device, minutes=cell.minutes))
 
 
 def write_cell(folder: Path, cell: Cell, record: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from dkgzsl.benchmark.cells import Cell, read_cell, run_cell, write_cell
 from dkgzsl.config import BenchmarkConfig, RefinementConfig
 from dkgzsl.data.load import load_dataset
 from dkgzsl.errors import ConfigError, DkgzslError, nearest
-from dkgzsl.methods.registry import method_info, method_names
+from dkgzsl.methods.registry import check_name, method_info, method_names
 from dkgzsl.representation.representation import learns, representations
 
 Done = Callable[[Cell, dict[str, Any]], None]
@@ -31,12 +31,10 @@ def cells_of(config: BenchmarkConfig) -> list[Cell]:
         ConfigError: an unknown method or representation, or semantics that no data set has.
         DataError: a data set that is missing or unfit.
     """
-    known = method_names()
     for method in config.methods or ():
-        if method not in known:
-            raise ConfigError(f"unknown method {method!r}", fix=nearest(method, known, of="methods"))
+        check_name(method)
     representations(config.representations, config.refinement, seed=0)  # raises where one is unknown
-    methods = config.methods or tuple(name for name in known if not method_info(name).on_request)
+    methods = config.methods or tuple(name for name in method_names() if not method_info(name).on_request)
     cells = []
     used: set[str] = set()
     for dataset, features in map(_named, config.datasets):
@@ -68,6 +66,7 @@ def cells_of(config: BenchmarkConfig) -> list[Cell]:
                                 protocol=config.protocol,
                                 minutes=config.minutes if iterative else None,
                                 refinement=config.refinement if learns(representation) else RefinementConfig(),
+                                settings=(config.settings or {}).get(method),
                             )
                         )
     unused = [name for name in config.semantics or () if name not in used]

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from dkgzsl.errors import ConfigError, nearest
-from dkgzsl.methods.dkgzsl.presets import Checked, Share
+from dkgzsl.methods.dkgzsl.settings import Checked, Share
 
 Value = int | float | str | tuple[int | float | str, ...]
 

@@ -11,7 +11,8 @@ from dkgzsl.benchmark.published import peer_names, peer_preset
 from dkgzsl.benchmark.run import benchmark
 from dkgzsl.config import BenchmarkConfig, Protocol, ReproduceConfig, TrainConfig
 from dkgzsl.errors import ConfigError, DataError, nearest
-from dkgzsl.methods.dkgzsl.presets import Preset, preset_names, preset_of
+from dkgzsl.methods.dkgzsl.settings import Preset, preset_names, preset_of
+from dkgzsl.methods.registry import PUBLISHED
 from dkgzsl.runs.training import train
 
 PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
@@ -57,49 +58,69 @@ class Reproduced:
     notes: tuple[str, ...]
 
 
-def published_of(name: str, *, backbone: str | None = None) -> tuple[list[Published], tuple[str, ...]]:
-    """Published lines and notes of a data set of the method's own table, or of a peer.
+def published_of(
+    name: str | None, *, method: str | None = None, backbone: str | None = None
+) -> tuple[list[Published], tuple[str, ...]]:
+    """Published lines and notes of a method.
+
+    Args:
+        name: a data set, or a method instead of `method`; None: all data sets.
+        method: by name (default: the published method).
+        backbone: keeps the lines of one backbone.
 
     Raises:
-        ConfigError: neither is known by that name, or the table has no such backbone.
+        ConfigError: nothing published has that name, or the table has no such backbone.
     """
-    datasets = {one.casefold(): one for one in preset_names() if preset_of(one).published}
-    if name.casefold() in datasets:
-        preset = preset_of(datasets[name.casefold()])
-        lines, notes = _own_table(preset), preset.notes
-    elif name in peer_names():
-        peer = peer_preset(name)
-        lines = [
-            Published(
-                name,
-                one.dataset,
-                one.backbone,
-                one.semantics,
-                {figure: getattr(one, figure) for figure in _FIGURES},
-                one.chosen_on,
-                one.source,
-                one.checked,
-            )
-            for one in peer.results
-        ]
-        notes = peer.notes
-    else:
-        known = [*datasets.values(), *peer_names()]
-        raise ConfigError(f"nothing published is known of {name!r}", fix=nearest(name, known, of="names"))
-    if backbone is not None:
-        here = list(dict.fromkeys(line.backbone for line in lines))
-        lines = [line for line in lines if line.backbone == backbone]
-        if not lines:
-            raise ConfigError(
-                f"nothing was published with {backbone!r}", fix=nearest(backbone, here, of="backbones")
-            )
-    return lines, notes
+    if name is not None and name in (*peer_names(), PUBLISHED) and method is None:
+        name, method = None, name
+    lines, notes = _published_by(method or PUBLISHED, name)
+    return _with_backbone(lines, backbone), notes
+
+
+def _published_by(method: str, name: str | None) -> tuple[list[Published], tuple[str, ...]]:
+    if method == PUBLISHED:
+        own = {one.casefold(): one for one in preset_names() if preset_of(one).published}
+        if name is not None and name.casefold() not in own:
+            known = [*own.values(), *peer_names()]
+            raise ConfigError(f"nothing published is known of {name!r}", fix=nearest(name, known, of="names"))
+        presets = [preset_of(one) for one in ([own[name.casefold()]] if name is not None else own.values())]
+        lines = [line for preset in presets for line in _own_table(preset)]
+        return lines, tuple(dict.fromkeys(note for preset in presets for note in preset.notes))
+    peer = peer_preset(method)
+    lines = [
+        Published(
+            method,
+            one.dataset,
+            one.backbone,
+            one.semantics,
+            {figure: getattr(one, figure) for figure in _FIGURES},
+            one.chosen_on,
+            one.source,
+            one.checked,
+        )
+        for one in peer.results
+        if name is None or one.dataset.casefold() == name.casefold()
+    ]
+    if name is not None and not lines:
+        here = list(dict.fromkeys(one.dataset for one in peer.results))
+        raise ConfigError(f"nothing is known to be published of {method} on {name!r}", fix=nearest(name, here))
+    return lines, peer.notes
+
+
+def _with_backbone(lines: list[Published], backbone: str | None) -> list[Published]:
+    if backbone is None:
+        return lines
+    here = list(dict.fromkeys(line.backbone for line in lines))
+    kept = [line for line in lines if line.backbone == backbone]
+    if not kept:
+        raise ConfigError(f"nothing was published with {backbone!r}", fix=nearest(backbone, here, of="backbones"))
+    return kept
 
 
 def _own_table(preset: Preset) -> list[Published]:
     return [
         Published(
-            "paper",
+            PUBLISHED,
             preset.dataset,
             backbone,
             preset.semantics or "att",
@@ -120,8 +141,8 @@ def reproduce(config: ReproduceConfig, *, log: Log = print) -> Reproduced:
         DataError: no line's data is here; the message is that of the first.
         RunError: a folder that cannot be written or continued.
     """
-    published, notes = published_of(config.name, backbone=config.backbone)
-    folder = Path(config.out or f"runs/reproduce-{config.name}")
+    published, notes = published_of(config.name, method=config.method, backbone=config.backbone)
+    folder = Path(config.out or f"runs/reproduce-{config.name or config.method or PUBLISHED}")
     lines: list[tuple[Published, dict[str, Mapping[str, Any]], str | None]] = []
     first: DataError | None = None
     for line in published:
@@ -130,7 +151,7 @@ def reproduce(config: ReproduceConfig, *, log: Log = print) -> Reproduced:
         for protocol in PROTOCOLS:
             log(f"{line.method} on {line.dataset}, {line.backbone}, {line.semantics}: protocol {protocol}")
             try:
-                run = _own if line.method == "paper" else _peer
+                run = _own if line.method == PUBLISHED else _peer
                 measured[protocol] = run(config, line, protocol, folder)
             except DataError as error:
                 first, reason = first or error, str(error).splitlines()[0]
@@ -149,7 +170,7 @@ def _own(config: ReproduceConfig, line: Published, protocol: Protocol, folder: P
             data_root=config.data_root,
             backbone=line.backbone,
             semantics=line.semantics,
-            variant="paper",
+            method=PUBLISHED,
             protocol=protocol,
             epochs=config.epochs,
             baseline="none",
@@ -171,7 +192,7 @@ def _peer(config: ReproduceConfig, line: Published, protocol: Protocol, folder: 
             data_root=config.data_root,
             protocol=protocol,
             seeds=1,
-            minutes=config.minutes or 600.0,
+            minutes=config.minutes,
             device=config.device or "cpu",
             out=str(folder / f"{line.dataset}-{line.semantics}-{protocol}"),
         )

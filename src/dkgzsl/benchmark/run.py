@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from dkgzsl.benchmark.cells import Cell
 from dkgzsl.benchmark.grid import Done, cells_of, run_cells
 from dkgzsl.benchmark.table import Row, as_csv, as_markdown, rows_of
-from dkgzsl.config import BenchmarkConfig
+from dkgzsl.compatibility import FORMAT, check_format
+from dkgzsl.config import BenchmarkConfig, read_yaml
 from dkgzsl.errors import RunError
 from dkgzsl.files import write_whole
+from dkgzsl.methods.registry import method_info
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,29 @@ def begin(folder: Path, config: BenchmarkConfig) -> None:
         raise RunError("the folder holds something else", where=str(folder), fix="name another --out")
     if (folder / "environment.json").is_file():
         raise RunError("the folder is a training run", where=str(folder), fix="name another --out")
-    content = {
+    _check_format(folder)
+    content: dict[str, Any] = {"format": FORMAT}
+    content |= {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(config).items()
-        if name not in ("out", "config", "json", "dry_run")
+        if name not in ("out", "config", "json", "dry_run", "settings")
     }
+    content |= {method_info(name).section: asdict(one) for name, one in (config.settings or {}).items()}
     write(folder, "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _check_format(folder: Path) -> None:
+    """That cells of one format never stand among those of another."""
+    file = folder / "config.yaml"
+    if not file.is_file():
+        return
+    found = read_yaml(file)
+    if check_format(found if isinstance(found, dict) else {}, where=str(file)) != FORMAT:
+        raise RunError(
+            "dkgzsl 0.1 (format 1) made this benchmark, and its cells are not mixed with new ones",
+            where=str(folder),
+            fix="name another --out; table.md and table.csv there stay as they are",
+        )
 
 
 def write(folder: Path, name: str, text: str) -> None:

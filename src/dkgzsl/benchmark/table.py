@@ -13,7 +13,8 @@ from dkgzsl.benchmark.cells import DRAWN, Cell
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.runs.summary import METRICS, over_seeds
 
-OURS = "dkgzsl"
+OURS = "closed-form"
+"""The method that all others are compared with."""
 _HEADS = {"t1": "T1", "u": "U", "s": "S", "h": "H", "h_calibrated": "H calibrated", "ausuc": "AUSUC"}
 _INTERVAL = (0.025, 0.975)
 
@@ -60,7 +61,7 @@ def _row(found: Sequence[tuple[Cell, Record]]) -> Row:
     return {
         "method": cell.method,
         "title": record["title"],
-        "citation": record["citation"],
+        "paper": record["paper"],
         "dataset": record["name"],
         "features": cell.features,
         "backbone": record["backbone"],

@@ -12,7 +12,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,21 @@ import numpy as np
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dkgzsl.benchmark.run import write
-from dkgzsl.benchmark.search_space import TrialRunner, Values, settings_of, space_of, start_of
 from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.held_out import HeldOut, validation_task
+from dkgzsl.evaluation.selection import ValidationSelector
 from dkgzsl.methods.base import Task
+from dkgzsl.methods.search import Choice, Space, grid_of, start_of, with_values
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.plan import Plan, make_plan
 
 _JOURNAL, _SEARCH = "journal.jsonl", "search.json"
 _STARTUP = 10
 """Trials at random before the estimator has something to go by."""
+Values = Mapping[str, Any]
+"""A trial's settings, by the names that `train` has for them; numbers and words."""
+_REPRESENTATION = "representation"
 _FIGURES = ("ausuc", "h", "u", "s", "h_calibrated")
 
 
@@ -99,7 +103,7 @@ def tune(
     _begin(folder, plan, config.seed)
     study = _study(optuna, folder)
     space = space_of(plan)
-    runner = TrialRunner(plan, config.seed, _cuts(plan, config.seed))
+    runner = TrialRunner(plan, config.seed)
     done = _records(optuna, study)
     if on_begin is not None:
         on_begin(plan, len(done))
@@ -107,10 +111,10 @@ def tune(
     while len(done) < config.trials and (end is None or time.monotonic() < end):
         study.sampler = _sampler(optuna, config.seed, len(done))
         if not done:
-            study.enqueue_trial(start_of(plan, space), skip_if_exists=False)
+            study.enqueue_trial(first_trial(plan, space), skip_if_exists=False)
         trial = study.ask()
         values = {name: one.suggest(trial, name) for name, one in space.items()}
-        record = _look(runner, len(done), values)
+        record = _record(runner, len(done), values)
         trial.set_user_attr("record", json.loads(json.dumps(asdict(record))))
         study.tell(trial, record.score, state=None if record.score is not None else optuna.trial.TrialState.FAIL)
         done.append(record)
@@ -191,20 +195,74 @@ def _sampler(optuna: Any, seed: int, done: int) -> Any:
     return optuna.samplers.TPESampler(seed=drawn, n_startup_trials=_STARTUP)
 
 
-def _cuts(plan: Plan, seed: int) -> Callable[[str], tuple[Task, HeldOut]]:
-    """Task and held_out by representation, each made once."""
-    ways = {one.name: one for one in plan.representations(seed)}
-    made: dict[str, tuple[Task, HeldOut]] = {}
+def space_of(plan: Plan) -> Space:
+    """What is searched: the method's ranges under the names of its section, and the representation where several
+    are named.
+    """
+    assert plan.config.representation is not None, "the plan fills it"
+    info, settings = plan.info, plan.config.settings
+    images = len(plan.problem.parts.trainval)
+    within = grid_of(settings) if info.search is None else info.search(settings, images)
+    if not within and len(plan.config.representation) < 2:
+        raise ConfigError(
+            f"{plan.method} has no setting to search for", fix="train it: dkgzsl train ... --method " + plan.method
+        )
+    chosen: dict[str, Any] = {}
+    if len(plan.config.representation) > 1:
+        chosen[_REPRESENTATION] = Choice(plan.config.representation)
+    return chosen | {f"{info.section}.{name}": part for name, part in within.items()}
 
-    def cut(name: str) -> tuple[Task, HeldOut]:
-        if name not in made:
-            made[name] = validation_task(plan.problem, seed, ways[name])
-        return made[name]
 
-    return cut
+def first_trial(plan: Plan, space: Space) -> dict[str, Any]:
+    """Where the search begins: the first representation, and what the method says or its settings have."""
+    prefix = f"{plan.info.section}."
+    within = {name.removeprefix(prefix): part for name, part in space.items() if name.startswith(prefix)}
+    begin = {prefix + name: value for name, value in start_of(within, plan.config.settings).items()}
+    if _REPRESENTATION in space:
+        assert plan.config.representation is not None, "the plan fills it"
+        begin[_REPRESENTATION] = plan.config.representation[0]
+    return begin
 
 
-def _look(runner: TrialRunner, number: int, values: Values) -> TrialRecord:
+def settings_of(plan: Plan, values: Values) -> TrainConfig:
+    """The settings of `train` that a trial stands for: each list of things to try has one entry."""
+    config, prefix = plan.config, f"{plan.info.section}."
+    if _REPRESENTATION in values:
+        config = replace(config, representation=(values[_REPRESENTATION],))
+    own = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+    return replace(config, settings=with_values(config.settings, own))
+
+
+class TrialRunner:
+    """Fits and scores trials of one plan on validation images; what trials share is computed once.
+
+    Args:
+        plan: what is searched.
+        seed: of what is learned.
+    """
+
+    def __init__(self, plan: Plan, seed: int) -> None:
+        self.plan, self.seed = plan, seed
+        self._ways = {one.name: one for one in plan.representations(seed)}
+        self._tasks: dict[str, tuple[Task, HeldOut]] = {}
+        self._shared: dict[Any, Any] = {}
+
+    def __call__(self, values: Values) -> ValidationSelector:
+        """The selector that saw all that `train` would show it under these settings."""
+        config = settings_of(self.plan, values)
+        assert config.representation is not None, "the plan fills it"
+        [representation] = config.representation
+        if representation not in self._tasks:
+            way = self._ways[representation]
+            self._tasks[representation] = validation_task(self.plan.problem, self.seed, way)
+        task, held_out = self._tasks[representation]
+        selector = ValidationSelector(held_out, None, None, representation)
+        method = replace(self.plan, config=config).make_method(self.seed, shared=self._shared)
+        method.explore(task, selector)
+        return selector
+
+
+def _record(runner: TrialRunner, number: int, values: Values) -> TrialRecord:
     start = time.monotonic()
     try:
         selector = runner(values)

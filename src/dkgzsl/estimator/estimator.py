@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, no_type_check
 
@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from dkgzsl.config import AdversarialConfig, ClassifierConfig, ClosedFormSettings, RefinementConfig
+from dkgzsl.config import RefinementConfig
 from dkgzsl.data.arrays import problem_from_arrays
 from dkgzsl.errors import InputError, nearest
 from dkgzsl.estimator.descriptions import Descriptions, Semantics, joined_classes, plain, vector_of
@@ -32,7 +32,8 @@ from dkgzsl.estimator.input import (
 from dkgzsl.estimator.plan import plan_for
 from dkgzsl.inference.photos import photo_reader
 from dkgzsl.inference.recognizer import Recognizer
-from dkgzsl.methods.base import Extendable, Generator
+from dkgzsl.methods.base import Generator
+from dkgzsl.methods.registry import unable
 from dkgzsl.runs.model_record import UNDESCRIBED
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,56 +44,38 @@ _only_stores: Callable[[F], F] = no_type_check
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Recognise classes with images, and classes that are only described.
 
-    Fitted on images of *seen* classes and on one vector for every class, seen or not, it tells all of them apart.
+    Fitted on images of *seen* classes and on one vector for every class, seen or not, it recognises all of them.
     A class that is described later joins by `add_class`, at once and without another fit.
 
     Images are feature vectors [N, C]; region tokens [N, 1 + R, C], the global token first, in memory or not
     (`dkgzsl extract` makes them); or image files, which `backbone` turns into region tokens.
 
-    By default the class densities of the closed form decide: features are whitened by the within-class covariance,
-    and prototypes of described classes come by kernel ridge regression. Settings that are given as several values
-    are chosen on validation classes cut from the training classes, a third of them, and on a fifth of the other
-    classes' images; so is the constant that is added to the scores of unseen classes. Then everything is fitted on
-    all images. With fewer than five classes, or one image a class, nothing can be chosen: then values in the
-    middle serve (512 components, shrinkage 0.6, linear kernels, ridge 0.1, or what is offered nearest to that),
-    there is no constant, and a UserWarning says so.
+    Any method of the package serves, by `method`. By default the class densities of the closed form decide:
+    features are whitened by the within-class covariance, and prototypes of described classes come by kernel ridge
+    regression. Settings with several values are chosen on validation classes cut from the training classes, a
+    third of them, and on a fifth of the other classes' images; so is the constant that is added to the scores of
+    unseen classes. Then everything is fitted on all images. With fewer than five classes, or one image a class,
+    nothing can be chosen: then values in the middle serve (of the closed form 512 components, shrinkage 0.6,
+    linear kernels, ridge 0.1, or the offered values nearest to these), there is no constant, and a UserWarning
+    says so.
 
-    With `semantics=None` the seen classes alone are told apart, by their densities, settings chosen on a fifth of
-    the images. The classifier is then a regularised discriminant analysis, linear or, where that tells held-out
-    images better, of a kernel between images; unlike the plain one it minds units, as regularisation does: put a
-    StandardScaler before it where columns differ in theirs.
-
-    Every setting has the name that it has on the command line and in YAML files.
+    With `semantics=None` there are the seen classes alone, by their densities, settings chosen on a fifth of the
+    images. The classifier is then a regularised discriminant analysis, linear or, where its accuracy on held-out
+    images is higher, of a kernel between images; unlike the plain one it minds units, as regularisation does: put
+    a StandardScaler before it where columns differ in theirs.
 
     Args:
-        variant: `dkgzsl`, the default form; or `paper`, the published, adversarially trained generator.
-        classifier: `density`, or `softmax`, trained on real and synthesized features; None is the variant's own.
+        method: `closed-form` (default), `dkgzsl` (the published method), or any other name that
+            `dkgzsl train --method` takes.
+        settings: of the method: a mapping {name: value} or the method's settings class; names are those of the
+            command line and of YAML, and one value may stand where several are tried. None: the method's defaults.
         representation: how region tokens become a vector, one or several to choose from; see `TrainConfig`. None
-            is the global token, and beside it SOVR's attribute scores where attributes are known: where
-            `semantics` are a table whose columns have names.
-        components: principal components kept before whitening; this and the next five take one value, or several
-            to choose from.
-        shrinkage: share of the within-class covariance replaced by its mean variance, 0 to 1. None tries 0.1, 0.4,
-            0.6 and 0.8; where classes are not described, 0.2, too.
-        kernel_width: variance of the kernel between descriptions, 0 for the linear one.
-        feature_kernel_width: variance of a Gaussian kernel between images, in median squared distances; 0 takes
-            the features themselves.
-        ridge: of the regression, above 0, as a share of the kernel's mean diagonal.
-        seen_blend: how far seen prototypes move to what the other classes predict, 0 to 1.
-        square_root: of the features first, `auto`: where none is negative, and, if classes are not described,
-            held-out images prefer it; `on`, `off`.
-        description_root: square root of class descriptions, `auto`: where none is negative and, each
-            predicted from the others, seen classes err less; `on`, `off`.
-        unit_length: scale whitened features to unit length, `auto`: where held-out images prefer it; `on`, `off`.
-        uncertainty: let unseen classes spread by what is not known of them; `auto`, `on`, `off`.
-        balance: even out seen and unseen classes by leave-one-class-out errors; `on`, `off`.
-        episodes: learn on descriptions; `auto`, `off`, `weights`, `residual`.
-        fusion: learn a residual of the prototypes; `auto`, `on`, `off`.
-        epochs: passes over the training images (`paper`), or episodes of what is learned; None: the preset's.
-        batch_size: images a training step; None: the preset's.
+            is the global token, and also SOVR's attribute scores where attributes are known: where `semantics` are
+            a table whose columns have names.
+        epochs: passes over the training images, of a method that trains by epochs; None: the method's own.
+        batch_size: images a training step, likewise.
         refinement: settings of SOVR; None: `RefinementConfig()`.
-        adversarial: settings of the published form; None: `AdversarialConfig()`.
-        softmax: settings of the softmax classifier; None: `ClassifierConfig()`.
+        calibrate: whether the constant that validation chose is added to the scores of unseen classes.
         validation_classes: labels that validation treats as unseen; None: a third of the seen classes, the same at
             every fit.
         backbone: for image files: `resnet101`, `vit-b/16` or any timm name.
@@ -127,27 +110,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        variant: str = "dkgzsl",
-        classifier: str | None = None,
+        method: str = "closed-form",
+        settings: Mapping[str, Any] | Any | None = None,
         representation: str | Sequence[str] | None = None,
-        components: int | Sequence[int] = ClosedFormSettings.components,
-        shrinkage: float | Sequence[float] | None = None,
-        kernel_width: float | Sequence[float] = ClosedFormSettings.kernel_width,
-        feature_kernel_width: float | Sequence[float] = ClosedFormSettings.feature_kernel_width,
-        ridge: float | Sequence[float] = ClosedFormSettings.ridge,
-        seen_blend: float | Sequence[float] = ClosedFormSettings.seen_blend,
-        square_root: str = ClosedFormSettings.square_root,
-        description_root: str = ClosedFormSettings.description_root,
-        unit_length: str = "auto",
-        uncertainty: str = ClosedFormSettings.uncertainty,
-        balance: str = ClosedFormSettings.balance,
-        episodes: str = ClosedFormSettings.episodes,
-        fusion: str = ClosedFormSettings.fusion,
         epochs: int | None = None,
         batch_size: int | None = None,
         refinement: RefinementConfig | None = None,
-        adversarial: AdversarialConfig | None = None,
-        softmax: ClassifierConfig | None = None,
+        calibrate: bool = True,
         validation_classes: Sequence[Hashable] | None = None,
         backbone: str | None = None,
         weights: str | Path | None = None,
@@ -155,27 +124,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         device: str | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        self.variant = variant
-        self.classifier = classifier
+        self.method = method
+        self.settings = settings
         self.representation = representation
-        self.components = components
-        self.shrinkage = shrinkage
-        self.kernel_width = kernel_width
-        self.feature_kernel_width = feature_kernel_width
-        self.ridge = ridge
-        self.seen_blend = seen_blend
-        self.square_root = square_root
-        self.description_root = description_root
-        self.unit_length = unit_length
-        self.uncertainty = uncertainty
-        self.balance = balance
-        self.episodes = episodes
-        self.fusion = fusion
         self.epochs = epochs
         self.batch_size = batch_size
         self.refinement = refinement
-        self.adversarial = adversarial
-        self.softmax = softmax
+        self.calibrate = calibrate
         self.validation_classes = validation_classes
         self.backbone = backbone
         self.weights = weights
@@ -214,18 +169,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 parts={"trainval": np.arange(len(labels)), "test_seen": _NONE, "test_unseen": _NONE},
                 validation_classes=positions_of(self.validation_classes, seen),
                 name="fit",
-                provenance=images.record,
+                provenance=_provenance(images.record, known),
                 attribute_names={SOURCE: known.columns} if known is not None and known.columns else None,
             )
             seed = self._seed()
-            plan = plan_for(
-                self.get_params(deep=False),
-                problem,
-                seed=seed,
-                described=known is not None,
-                attributes_known=known is not None and known.columns is not None,
-            )
-            outcome = fit_seen(plan) if known is None else fit_described(plan)
+            plan = plan_for(self.get_params(deep=False), problem, seed=seed, described=known is not None)
+            outcome = fit_seen(plan) if known is None else fit_described(plan, calibrated=self.calibrate)
             recognizer = recognizer_of(problem, outcome)
             sample = block_of(images.features, np.arange(min(BLOCK, len(labels))), recognizer)
             if not np.isfinite(recognizer.scores(sample)).all():
@@ -294,13 +243,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def add_class(self, name: Any, vector: Any, X: Any = None) -> ZeroShotClassifier:
         """Recognise one more class from now on, by its description.
 
-        Nothing is fitted again: the default form predicts the class's prototype; the published one synthesizes
-        features and goes on training its classifier. The result is that of a fit whose `semantics` hold the class.
+        Nothing of the images is fitted again: the closed form predicts the class's prototype; `dkgzsl` synthesizes
+        features and trains its classifier again. The result is that of a fit whose `semantics` hold the class.
 
         Args:
             name: label of the class, of the type of the labels in y.
             vector: its description, by the same attributes as the other classes'.
-            X: a few images of it, where there are some, in the form that `fit` took; they sharpen the prototype.
+            X: a few images of it, where there are some, in the form that `fit` took; they improve its prototype.
 
         Raises:
             InputError: the label is taken or of another type, the vector does not fit, or classes were not
@@ -371,8 +320,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if number < 1:
             raise InputError(f"number must be at least 1, not {number}")
         model = self.recognizer_.model
-        if not (self.described_ and isinstance(model, Generator) and isinstance(model, Extendable)):
+        if not self.described_:
             raise InputError("no class is described here to be synthesized from", fix="give semantics to fit")
+        if not isinstance(model, Generator):
+            raise unable(model, "generator")
         positions = [self.classes_.tolist().index(label) for label in labels]
         numbers = [self._columns()[position] for position in positions]
         stream = torch.Generator().manual_seed(self.random_state_)
@@ -475,6 +426,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         return tags
+
+
+def _provenance(record: Mapping[str, Any], known: Descriptions | None) -> dict[str, Any]:
+    """What is known of the images and the descriptions: columns without names are no attributes to attend by."""
+    named = known is not None and known.columns is not None
+    return {**record, **({} if named else {"computed_semantics": {SOURCE: {}}})}
 
 
 SOURCE = "semantics"

@@ -10,28 +10,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from dkgzsl.config import (
-    AdversarialConfig,
-    ClassifierConfig,
-    ClosedFormSettings,
-    RefinementConfig,
-    TrainConfig,
-    from_mapping,
-    read_yaml,
-)
+from dkgzsl.compatibility import upgraded_estimator
+from dkgzsl.config import RefinementConfig, from_mapping
 from dkgzsl.errors import RunError
 from dkgzsl.estimator.input import Form
+from dkgzsl.estimator.plan import settings_from
 from dkgzsl.evaluation.metrics import Figures
+from dkgzsl.methods.sections import read_train_config
 from dkgzsl.runs.folder import RunFolder
 from dkgzsl.runs.model_record import RecognitionRecord
 
 FILE: Final = "estimator.json"
-FORMAT: Final = "dkgzsl estimator 1"
-_SECTIONS: Final = {
-    "refinement": RefinementConfig,
-    "adversarial": AdversarialConfig,
-    "softmax": ClassifierConfig,
-}
+FORMAT: Final = "dkgzsl estimator 2"
+_FIRST_FORMAT: Final = "dkgzsl estimator 1"
 
 
 @dataclass(frozen=True)
@@ -93,12 +84,17 @@ class EstimatorState:
             return _of_run(folder, record)
         try:
             content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            if content.pop("format") != FORMAT:
-                raise ValueError(f"its format is not {FORMAT!r}")
+            found = content.pop("format")
+            if found == _FIRST_FORMAT:
+                content["params"] = upgraded_estimator(content["params"], where=str(folder / FILE))
+            elif found != FORMAT:
+                raise ValueError(f"its format is {found!r}, not {FORMAT!r}")
             params = content["params"]
-            for name, section in _SECTIONS.items():
-                if params[name] is not None:
-                    params[name] = from_mapping(section, params[name], where=str(folder / FILE))
+            if params["refinement"] is not None:
+                refinement = from_mapping(RefinementConfig, params["refinement"], where=str(folder / FILE))
+                params["refinement"] = refinement
+            if params["settings"] is not None:
+                params["settings"] = settings_from(params["method"], params["settings"])
             if content["validation"] is not None:
                 content["validation"] = Figures(**content["validation"])
             return cls(**content)
@@ -125,14 +121,15 @@ class EstimatorState:
 
 
 def _of_run(folder: Path, record: RecognitionRecord) -> EstimatorState:
-    config = read_yaml(TrainConfig, folder / "config.yaml")
-    result = RunFolder.open(folder).read_json("result.json")["seeds_detail"][0]
+    config = read_train_config(folder / "config.yaml")
+    result = RunFolder.open(folder).read_result()["seeds_detail"][0]
     backbone = record.images.get("backbone") or {}
     size = (record.images.get("preprocessing") or {}).get("image_size")
     params = {
-        **{field.name: getattr(config.knowledge, field.name) for field in fields(ClosedFormSettings)},
-        **{name: getattr(config, name) for name in ("variant", "classifier", "epochs", "batch_size", *_SECTIONS)},
+        "method": config.method,
+        "settings": config.settings,
         "representation": config.representation,
+        "refinement": config.refinement,
         "random_state": config.first_seed,
         "backbone": backbone.get("name"),
         "image_size": size[0] if size else None,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from scipy.special import log_softmax
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from dkgzsl.config import ClosedFormSettings, TrainConfig
 from dkgzsl.data.problem import ImageIndices, Parts, Problem
 from dkgzsl.data.splits import HELD_SHARE, hold_out_seen, validation_cut
 from dkgzsl.errors import InputError
@@ -21,106 +21,104 @@ from dkgzsl.evaluation.held_out import HeldOut, final_task
 from dkgzsl.evaluation.metrics import Scored, per_class_accuracy
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.inference.recognizer import Recognizer
-from dkgzsl.methods.base import Method, Model, Setting
-from dkgzsl.methods.registry import load_model
+from dkgzsl.methods.base import Method, Model, Setting, Task
+from dkgzsl.methods.closed_form.method import middle_of
+from dkgzsl.methods.registry import DEFAULT, PUBLISHED, load_model
 from dkgzsl.representation.representation import FittedBlocks, Representation
 from dkgzsl.runs.model_record import RecognitionRecord
 from dkgzsl.runs.plan import Plan
-from dkgzsl.runs.training import make_method
 
 T = TypeVar("T")
 
 FEWEST_CLASSES = 5
 """Seen classes from which on validation classes are cut: two are then pseudo-unseen and three stay seen."""
 
-MIDDLE = {
-    "components": 512,
-    "shrinkage": 0.6,
-    "kernel_width": 0.0,
-    "feature_kernel_width": 0.0,
-    "ridge": 0.1,
-    "seen_blend": 0.0,
-}
-"""What serves where nothing can be chosen, or the offered value that is nearest to it."""
 
-
-def fit_described(plan: Plan) -> Outcome:
+def fit_described(plan: Plan, *, calibrated: bool = True) -> Outcome:
     """Fit a plan whose problem has no test images, seen classes described, unseen ones or none.
 
     Settings, representation and constant are chosen by the validated protocol. Where there are fewer than
-    `FEWEST_CLASSES` seen classes, or no class has images enough to hold some out, the middle settings serve, the
-    constant is 0 and a UserWarning says so.
+    `FEWEST_CLASSES` seen classes, or no class has images enough to hold some out, settings in the middle serve,
+    the constant is 0 and a UserWarning says so.
+
+    Args:
+        plan: what to fit.
+        calibrated: whether a constant is added to the scores of unseen classes.
 
     Raises:
         InputError: no class has two images, or no solution is finite.
         ConfigError: settings that clash.
     """
     seed, problem = plan.seeds[0], plan.problem
-    method, ways = make_method(plan, seed), plan.representations(seed)
+    method, ways = plan.make_method(seed), plan.representations(seed)
     if _can_validate(problem, seed):
-        return _solved(lambda: validated(method, problem, seed=seed, representations=ways))
-    _tell(f"{len(problem.seen_classes)} classes with {len(problem.labels)} images are too few to validate on some")
+        return _solved(lambda: validated(method, problem, seed=seed, representations=ways, calibrated=calibrated))
+    _warn(f"{len(problem.seen_classes)} classes with {len(problem.labels)} images are too few to validate on some")
     return _solved(lambda: _without_choice(plan, ways[0]))
 
 
 def fit_seen(plan: Plan) -> Outcome:
     """Fit the seen classes alone: their densities in the whitened space, by no description.
 
-    Components, shrinkage, kernel between images, square root, unit length and representation are those that tell
-    held-out images best, a fifth of each class's: by mean accuracy over classes, then by the mean logarithm of the
-    right class's share.
+    Components, shrinkage, kernel between images, square root, unit length and representation are those with the
+    best accuracy on held-out images, a fifth of each class's: by mean accuracy over classes, then by the mean
+    logarithm of the right class's share.
 
     Raises:
         InputError: no class has two images, or no solution is finite.
     """
     seed, problem = plan.seeds[0], plan.problem
-    knowledge = replace(
-        plan.config.knowledge,
-        kernel_width=(0.0,),
-        ridge=(MIDDLE["ridge"],),
-        seen_blend=(0.0,),
-        uncertainty="off",
-        balance="off",
-        episodes="off",
-        fusion="off",
-    )
     ways = plan.representations(seed)
     images = np.arange(len(problem.labels))
     held = hold_out_seen(problem.labels, problem.seen_classes, fraction=HELD_SHARE, seed=seed)
     training = np.setdiff1d(images, held)
     if not _varies(problem, training):
-        _tell("the classes have too few images to choose settings by holding some out")
-        return _solved(lambda: _without_choice(_with(plan, knowledge), ways[0]))
+        _warn("the classes have too few images to choose settings by holding some out")
+        return _solved(lambda: _without_choice(plan, ways[0]))
     divided = replace(problem, parts=Parts(training, held, images[:0]))
     parted = [(way, *final_task(divided, way)) for way in ways]
-    best: tuple[_HeldOut, Representation, Method] | None = None
-    for width in knowledge.feature_kernel_width:
-        found: tuple[_HeldOut, Representation, Method] | None = None
-        for way, task, held_out in parted:
-            open_root = knowledge.square_root == "auto" and bool((task.features >= 0).all())
-            # auto, not on: an image that was held out may have the only negative feature.
-            for root in ("auto", "off") if open_root else (knowledge.square_root,):
-                tried = replace(knowledge, square_root=root, feature_kernel_width=(width,))
-                method = make_method(_with(plan, tried), seed)
-                selector = _HeldOut(held_out)
-                _solved(lambda: method.explore(task, selector))  # noqa: B023 (called at once)
-                if found is None or selector.rank > found[0].rank:
-                    found = selector, way, method
-        assert found is not None, "a plan has a representation"
-        # A kernel keeps features of images: it has to tell more images than chance would.
-        if best is None or found[0].tells_more_than(best[0]):
+    best: _Found | None = None
+    for width in plan.config.settings.feature_kernel_width:
+        found = _best_of_width(plan, parted, width)
+        # A kernel keeps features of images: its accuracy has to be better by more than chance.
+        if best is None or found.selector.is_better_than(best.selector):
             best = found
-    assert best is not None, "a plan has a representation"
-    selector, way, method = best
-    if selector.scored is None:
+    assert best is not None, "a plan has a width"
+    if best.selector.scored is None:
         raise unsolved("nothing finite came of any setting")
-    task, held_out = final_task(problem, way)
-    model = _solved(lambda: method.fit(task, selector.setting))
-    return _outcome(held_out, model, selector.setting, way, calibrate(selector.scored, 0.0))
+    task, held_out = final_task(problem, best.way)
+    model = _solved(partial(best.method.fit, task, best.selector.setting))
+    calibration = calibrate(best.selector.scored, 0.0)
+    return _outcome(held_out, model, best.selector.setting, best.way, calibration)
 
 
-def _with(plan: Plan, knowledge: ClosedFormSettings) -> Plan:
-    return replace(plan, config=replace(plan.config, knowledge=knowledge))
+class _Found(NamedTuple):
+    """The best setting of some, with the method and the representation that it belongs to."""
+
+    selector: _HeldOut
+    way: Representation
+    method: Method
+
+
+def _best_of_width(plan: Plan, parted: Sequence[tuple[Representation, Task, HeldOut]], width: float) -> _Found:
+    settings = plan.config.settings
+    best: _Found | None = None
+    for way, task, held_out in parted:
+        open_root = settings.square_root == "auto" and bool((task.features >= 0).all())
+        # auto, not on: an image that was held out may have the only negative feature.
+        for root in ("auto", "off") if open_root else (settings.square_root,):
+            tried = replace(settings, square_root=root, feature_kernel_width=(width,))
+            method = _with(plan, tried).make_method(plan.seeds[0])
+            selector = _HeldOut(held_out)
+            _solved(partial(method.explore, task, selector))
+            if best is None or selector.rank > best.selector.rank:
+                best = _Found(selector, way, method)
+    assert best is not None, "a plan has a representation"
+    return best
+
+
+def _with(plan: Plan, settings: Any) -> Plan:
+    return replace(plan, config=replace(plan.config, settings=settings))
 
 
 def recognizer_of(problem: Problem, outcome: Outcome) -> Recognizer:
@@ -141,7 +139,7 @@ def recognizer_of(problem: Problem, outcome: Outcome) -> Recognizer:
 
 
 class _HeldOut:
-    """Selects by held-out images of the same classes, and remembers the best setting."""
+    """Selects by the accuracy on held-out images of the same classes, and remembers the best setting."""
 
     def __init__(self, held_out: HeldOut) -> None:
         self.held_out = held_out
@@ -149,8 +147,8 @@ class _HeldOut:
         self.scored: Scored | None = None
         self.rank = (-1.0, -np.inf)
 
-    def tells_more_than(self, other: _HeldOut) -> bool:
-        """Whether it tells more of the images, by more than the standard error of the difference."""
+    def is_better_than(self, other: _HeldOut) -> bool:
+        """Whether its accuracy is higher, by more than the standard error of the difference."""
         if self.scored is None or other.scored is None:
             return self.scored is not None
         right, before = (s.scores.argmax(1) == s.labels for s in (self.scored, other.scored))
@@ -169,51 +167,35 @@ class _HeldOut:
 
 
 def _without_choice(plan: Plan, way: Representation) -> Outcome:
-    """Middle values for what is open, no option that only validation could ask for, no calibration."""
+    """Settings in the middle for what is open, no option that only validation could ask for, no calibration."""
     task, held_out = final_task(plan.problem, way)
-    middle = replace(plan, config=middle_values(plan.config, dimensions=task.features.shape[1]))
-    keep = _Keep()
-    make_method(middle, plan.seeds[0]).explore(task, keep)
-    assert keep.model is not None, "a method shows at least one candidate"
-    return _outcome(held_out, keep.model, keep.setting, way, Calibration())
+    settings = plan.config.settings
+    if plan.method == DEFAULT:
+        settings = middle_of(settings, dimensions=task.features.shape[1])
+    elif plan.method == PUBLISHED:
+        settings = replace(settings, evaluate_every=plan.epochs)
+    method, tried = _with(plan, settings).make_method(plan.seeds[0]), _Tried()
+    method.explore(task, tried)
+    assert tried.model is not None, "a method shows at least one candidate"
+    model, setting = tried.model, tried.settings[-1]
+    if not plan.info.iterative and len(tried.settings) > 1:  # of a grid the middle, of a training its end
+        setting = tried.settings[len(tried.settings) // 2]
+        model = method.fit(task, setting)
+    return _outcome(held_out, model, setting, way, Calibration())
 
 
-def middle_values(config: TrainConfig, *, dimensions: int) -> TrainConfig:
-    """The configuration with one value for each setting, the offered one that is nearest to the middle.
-
-    Args:
-        config: with several values, and options left to validation.
-        dimensions: of the features.
-    """
-    knowledge = config.knowledge
-    nearest: dict[str, Any] = {
-        name: (min(getattr(knowledge, name), key=lambda value: abs(value - middle)),)
-        for name, middle in MIDDLE.items()
-    }
-    unit = "on" if dimensions > _MANY_DIMENSIONS else "off"
-    options: dict[str, Any] = {"uncertainty": "off", "episodes": "off", "fusion": "off", "unit_length": unit}
-    settled = {name: to for name, to in options.items() if getattr(knowledge, name) == "auto"}
-    return replace(
-        config,
-        knowledge=replace(knowledge, **nearest, **settled),
-        adversarial=replace(config.adversarial, evaluate_every=config.epochs),
-    )
-
-
-class _Keep:
-    """Selects nothing, and keeps the last candidate."""
+class _Tried:
+    """Selects nothing, and keeps every candidate's setting and the last model."""
 
     def __init__(self) -> None:
-        self.setting: Setting = {}
+        self.settings: list[Setting] = []
         self.model: Model | None = None
 
     def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
         if candidate:
-            self.setting, self.model = dict(setting), model
+            self.settings.append(dict(setting))
+            self.model = model
         return 0.0
-
-
-_MANY_DIMENSIONS = 64
 
 
 def _outcome(
@@ -263,5 +245,7 @@ def unsolved(why: str) -> InputError:
     )
 
 
-def _tell(why: str) -> None:
-    warnings.warn(f"{why}: middle settings are taken, and no calibration constant", UserWarning, stacklevel=4)
+def _warn(why: str) -> None:
+    warnings.warn(
+        f"{why}: settings in the middle are taken, and no calibration constant", UserWarning, stacklevel=4
+    )

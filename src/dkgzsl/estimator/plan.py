@@ -1,25 +1,25 @@
-"""From an estimator's parameters to a plan: the one vocabulary of `TrainConfig`, in scikit-learn's flat form."""
+"""From an estimator's parameters to a plan, by the code that `train` decides by."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
-from dkgzsl.config import AdversarialConfig, ClassifierConfig, ClosedFormSettings, RefinementConfig, TrainConfig
+import numpy as np
+
+from dkgzsl.config import RefinementConfig, TrainConfig, from_mapping
 from dkgzsl.data.problem import Problem
-from dkgzsl.device import device_of
 from dkgzsl.errors import ConfigError
-from dkgzsl.methods.dkgzsl.presets import resolve_paper
-from dkgzsl.runs.plan import DEFAULT_REPRESENTATIONS, Plan
+from dkgzsl.methods.closed_form.settings import ClosedFormSettings
+from dkgzsl.methods.registry import DEFAULT, method_info
+from dkgzsl.runs.plan import Plan, plan_of
 
 SEEN_SHRINKAGE = tuple(sorted({0.2, *ClosedFormSettings.shrinkage}))
-"""Tried where classes are not described: seen classes alone are told apart better with less."""
+"""Tried where classes are not described: among seen classes alone less shrinkage is more accurate."""
 
 
-def plan_for(
-    params: Mapping[str, Any], problem: Problem, *, seed: int, described: bool, attributes_known: bool
-) -> Plan:
+def plan_for(params: Mapping[str, Any], problem: Problem, *, seed: int, described: bool) -> Plan:
     """Fill what an estimator leaves open.
 
     Args:
@@ -27,61 +27,68 @@ def plan_for(
         problem: its images, all for training.
         seed: of everything that is drawn.
         described: whether classes are described.
-        attributes_known: whether descriptions are attributes that SOVR can attend by.
 
     Raises:
         ConfigError: a value is unknown or out of range, or two clash.
     """
-    variant = params["variant"]
-    knowledge = {field.name: params[field.name] for field in fields(ClosedFormSettings)}
-    if knowledge["shrinkage"] is None:
-        knowledge["shrinkage"] = ClosedFormSettings.shrinkage if described else SEEN_SHRINKAGE
-    for name in ("components", "shrinkage", "kernel_width", "feature_kernel_width", "ridge", "seen_blend"):
-        knowledge[name] = _several(knowledge[name], int if name == "components" else float)
+    method = params["method"]
+    settings = settings_from(method, params["settings"])
+    if not described:
+        settings = _without_descriptions(method, settings)
+    given = params["representation"]
+    chosen = (given,) if isinstance(given, str) else given
     config = TrainConfig(
-        variant=variant,
-        classifier=params["classifier"] or ("softmax" if variant == "paper" else "density"),
-        representation=_representation(params["representation"], problem, variant, attributes_known),
+        method=method,
+        settings=settings,
+        representation=None if chosen is None else tuple(chosen),
         epochs=params["epochs"],
         batch_size=params["batch_size"],
         first_seed=seed,
-        knowledge=ClosedFormSettings(**knowledge),
         refinement=params["refinement"] or RefinementConfig(),
-        adversarial=params["adversarial"] or AdversarialConfig(),
-        softmax=params["softmax"] or ClassifierConfig(),
+        device=params["device"],
+        baseline="none",
     )
-    if variant == "paper" and config.classifier == "density":
-        raise ConfigError("the published form has no class densities", fix='leave classifier out, or "softmax"')
-    if not described and (variant == "paper" or config.classifier == "softmax"):
+    return plan_of(config, problem)
+
+
+def settings_from(method: str, given: Any) -> Any:
+    """Settings of a method, as an estimator takes them.
+
+    Args:
+        method: by name.
+        given: of the method's settings class, a mapping {name: value}, or None for the defaults. One value may
+            stand where several are tried.
+
+    Raises:
+        ConfigError: the method or a setting is unknown, or a value does not fit.
+    """
+    info = method_info(method)
+    if given is None or is_dataclass(given):
+        return info.settings() if given is None else given
+    if not isinstance(given, Mapping):
         raise ConfigError(
-            "features are synthesized from descriptions, and no class is described",
-            fix='give semantics to fit, or take variant="dkgzsl" with classifier="density"',
+            f"settings cannot be a {type(given).__name__}",
+            fix=f"give {{name: value}}, or a {info.settings.__name__}",
         )
-    if variant == "paper":
-        config = resolve_paper(config, None)
-    device = device_of(params["device"])
-    return Plan(replace(config, device=str(device)), problem, config.variant or "dkgzsl", (seed,), device, ())
+    plain = {name: _plain(value) for name, value in given.items()}
+    return from_mapping(info.settings, plain, where=f"settings of {method}")
 
 
-def _several(value: Any, kind: type[int] | type[float]) -> tuple[Any, ...]:
-    """One number, or several, as a tuple of Python's own."""
-    values = value if hasattr(value, "__iter__") and not isinstance(value, str) else [value]
-    for one in values:
-        if isinstance(one, str) or kind(one) != one:
-            raise ConfigError(f"{one!r} is no number" if kind is float else f"{one!r} is no whole number")
-    return tuple(kind(one) for one in values)
+def _plain(value: Any) -> Any:
+    """Numbers and sequences as Python's own."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value
 
 
-def _representation(given: Any, problem: Problem, variant: str, attributes_known: bool) -> tuple[str, ...]:
-    if given is not None:
-        chosen = (given,) if isinstance(given, str) else tuple(given)
-        learned = [name for name in chosen if name != "pooled"]
-        if learned and not problem.has_regions:
-            raise ConfigError(
-                f"the features are vectors: there are no regions for the representation {learned[0]!r}",
-                fix='give region tokens [N, 1 + R, C], or leave representation at "pooled"',
-            )
-        return chosen
-    if not problem.has_regions or not attributes_known:
-        return ("pooled",)
-    return ("refined",) if variant == "paper" else DEFAULT_REPRESENTATIONS
+def _without_descriptions(method: str, settings: Any) -> ClosedFormSettings:
+    if method != DEFAULT or settings.classifier != "density":
+        raise ConfigError(
+            f"no class is described, and method={method!r} needs descriptions of the classes",
+            fix=f'give semantics to fit, or take method="{DEFAULT}" with the classifier density',
+        )
+    if settings.shrinkage == ClosedFormSettings.shrinkage:
+        settings = replace(settings, shrinkage=SEEN_SHRINKAGE)
+    return replace(settings, kernel_width=(0.0,), ridge=(0.1,), seen_blend=(0.0,), balance="off", episodes="off")

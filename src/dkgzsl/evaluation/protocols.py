@@ -86,6 +86,7 @@ def validated(
     representations: Sequence[Representation] = (POOLED,),
     watch: Watch | None = None,
     memory: Path | None = None,
+    calibrated: bool = True,
 ) -> Outcome:
     """Choose on validation classes, fit again on all training images, score the test images once.
 
@@ -106,17 +107,18 @@ def validated(
     if chosen is None:
         raise _nothing_scored()
     _, look, held, representation = chosen
+    constant = look.constant if calibrated else 0.0
     task, held_out = final_task(problem, representation)
     model = method.fit(task, look.setting)
     scored = held_out.score(model)
     return Outcome(
         protocol="validated",
-        figures=scored.figures(look.constant),
+        figures=scored.figures(constant),
         scored=scored,
         model=model,
         setting=look.setting,
-        constant=look.constant,
-        calibration=calibrate(held, look.constant),
+        constant=constant,
+        calibration=calibrate(held, constant),
         validation=look.figures,
         evaluations=evaluations,
         representation=representation.name,

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dkgzsl.config import TrainConfig, read_yaml
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.held_out import test_images
-from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.files import read_checkpoint
 from dkgzsl.methods.registry import load_model, read_model
+from dkgzsl.methods.sections import read_train_config
 from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.representation import Fitted, FittedBlocks, Pooled
 from dkgzsl.representation.sovr import SavedRefiner
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.folder import RunFolder, version_folder, version_of
 from dkgzsl.runs.model_record import RecognitionRecord
-from dkgzsl.runs.plan import make_plan
+from dkgzsl.runs.plan import Plan, make_plan
 from dkgzsl.runs.summary import backbone_of, result_object
 from dkgzsl.runs.training import Trained, stopwatch
 
@@ -95,8 +96,8 @@ def evaluate(
     """
     clock = clock or stopwatch()
     folder = RunFolder.open(path)
-    before = folder.read_json("result.json")
-    config = read_yaml(TrainConfig, folder.file("config.yaml"))
+    before = folder.read_result()
+    config = read_train_config(folder.file("config.yaml"))
     config = replace(config, device=device, data_root=data_root or config.data_root)
     plan = make_plan(config)
     recorded = folder.read_json("environment.json")["split_sha256"]
@@ -106,27 +107,12 @@ def evaluate(
             where=str(path),
             fix="give the data set as it was then with --data-root, or train again",
         )
-    figures, seeds = [], []
     number = version_of(path, version)
-    for position, seed in enumerate(plan.seeds if number == 0 else plan.seeds[:1]):
-        problem = plan.problem_for(seed)
-        if number:
-            later = version_folder(path, number)
-            scored = score_version(later, problem, _fitted(later / "representation.safetensors"))
-        else:
-            model = load_model(read_model(folder.model_file(position)))
-            held_out = test_images(problem, _fitted(folder.representation_file(position)))
-            scored = held_out.score(model)
-        constant = before["seeds_detail"][position]["constant"]
-        figures.append(scored.figures(constant))
-        detail = {**before["seeds_detail"][position], "spread_over_classes": deviations(scored, constant)}
-        seeds.append(detail)
-    if config.protocol == "oracle":  # T1 came from a model of its own, which is not kept
-        figures = [replace(one, t1=seed["figures"]["t1"]) for one, seed in zip(figures, seeds, strict=True)]
+    figures, seeds = _scored_again(plan, folder, before["seeds_detail"], number)
     result = result_object(
         run=str(path),
         dataset=plan.problem.name,
-        variant=plan.variant,
+        method=plan.method,
         protocol=config.protocol,
         semantics=plan.problem.semantics_name,
         backbone=backbone_of(plan.problem),
@@ -139,3 +125,25 @@ def evaluate(
         {**result, "version": number} if number else result,
         {"seeds_detail": seeds, **{key: before.get(key) for key in ("baseline", "default", "chance")}},
     )
+
+
+def _scored_again(
+    plan: Plan, folder: RunFolder, before: Sequence[Mapping[str, Any]], number: int
+) -> tuple[list[Figures], list[dict[str, Any]]]:
+    """Figures of each seed's model, or of a later version of the first, and what each seed has left."""
+    figures, seeds = [], []
+    for position, seed in enumerate(plan.seeds if number == 0 else plan.seeds[:1]):
+        problem = plan.problem_for(seed)
+        if number:
+            later = version_folder(folder.path, number)
+            scored = score_version(later, problem, _fitted(later / "representation.safetensors"))
+        else:
+            model = load_model(read_model(folder.model_file(position)))
+            held_out = test_images(problem, _fitted(folder.representation_file(position)))
+            scored = held_out.score(model)
+        constant = before[position]["constant"]
+        figures.append(scored.figures(constant))
+        seeds.append({**before[position], "spread_over_classes": deviations(scored, constant)})
+    if plan.config.protocol == "oracle":  # T1 came from a model of its own, which is not kept
+        figures = [replace(one, t1=seed["figures"]["t1"]) for one, seed in zip(figures, seeds, strict=True)]
+    return figures, seeds

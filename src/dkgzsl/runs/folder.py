@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
+from dkgzsl.compatibility import FORMAT, check_format, upgraded_result
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
 from dkgzsl.files import write_whole
@@ -44,7 +45,7 @@ def versions_of(folder: Path) -> Sequence[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def choose_folder(config: TrainConfig, dataset: str, variant: str) -> Path:
+def choose_folder(config: TrainConfig, dataset: str, method: str) -> Path:
     """The folder that a run goes to; nothing is made yet.
 
     Raises:
@@ -54,7 +55,7 @@ def choose_folder(config: TrainConfig, dataset: str, variant: str) -> Path:
         if config.resume:
             raise RunError("--resume needs to know the run", fix="name its folder: --out RUN --resume")
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = f"{stamp}-{Path(dataset).name}-{variant}"
+        name = f"{stamp}-{Path(dataset).name}-{method}"
         taken = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in range(1, 1000))
         return next(folder for folder in taken if not folder.exists())
     folder = Path(config.out)
@@ -224,6 +225,12 @@ class RunFolder:
             raise RunError(f"config.yaml is damaged: {error}", where=str(self.path)) from error
         if not isinstance(before, dict):
             raise RunError("config.yaml is damaged: it holds no settings", where=str(self.path))
+        if check_format(before, where=str(self.path)) != FORMAT:
+            raise RunError(
+                "dkgzsl 0.1 (format 1) started this run, and this version does not continue it",
+                where=str(self.path),
+                fix="finish it with dkgzsl 0.1, or start it again with --overwrite",
+            )
         for name in sorted({*before, *config}):
             if before.get(name) != config.get(name):
                 raise RunError(
@@ -237,6 +244,17 @@ class RunFolder:
                 where=str(self.path),
                 fix="give the data as it was then, or start another run with another --out",
             )
+
+    def read_result(self) -> dict[str, Any]:
+        """What `result.json` holds, in today's names.
+
+        Raises:
+            RunError: the run is not finished, the file is damaged, or a later version wrote it.
+        """
+        content = self.read_json("result.json")
+        if check_format(content, where=str(self.file("result.json"))) != FORMAT:
+            return upgraded_result(content)
+        return {key: value for key, value in content.items() if key != "format"}
 
     def read_seed(self, seed: int | str) -> dict[str, Any] | None:
         """What a seed that is done has left, or None."""

@@ -106,8 +106,8 @@ def _front_matter(
         "library_name": "dkgzsl",
         **front,
         "pipeline_tag": _TASK,
-        "tags": [*_TAGS, f"variant:{result['variant']}", f"protocol:{result['protocol']}"],
-        "model-index": [{"name": f"{result['dataset']}-{result['variant']}", "results": [entry]}],
+        "tags": [*_TAGS, f"method:{result['method']}", f"protocol:{result['protocol']}"],
+        "model-index": [{"name": f"{result['dataset']}-{result['method']}", "results": [entry]}],
     }
 
 
@@ -115,7 +115,7 @@ def _introduction(result: Mapping[str, Any], details: Mapping[str, Any]) -> list
     unseen, classes = (round(1 / details["chance"][key]) for key in ("t1", "u"))
     calibrated = details["seeds_detail"][0].get("calibration") is not None
     return [
-        f"# {result['dataset']}, variant `{result['variant']}`",
+        f"# {result['dataset']}, method `{result['method']}`",
         "",
         f"A zero-shot classifier of {classes} classes: {classes - unseen} had training images, {unseen} are known",
         f"by their description (`{result['semantics']}`) alone. Classes can be added from a description.",
@@ -161,7 +161,7 @@ def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment:
 
 def _kept(result: Mapping[str, Any], details: Mapping[str, Any]) -> str | None:
     """What of the training images' features lies in the model file, and what for."""
-    if result["variant"] == "paper":
+    if result["method"] == "dkgzsl":
         return "the training images: with them the classifier is trained again when a class is added"
     if any(one["setting"].get("feature_kernel_width") for one in details["seeds_detail"]):
         return "up to 2,048 training images, which the kernel between images compares others with"

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
+from dkgzsl.compatibility import upgraded_event
 from dkgzsl.errors import RunError
 from dkgzsl.files import write_whole
+from dkgzsl.methods.sections import read_settings_file
 from dkgzsl.report.pages.content import RunContent
 from dkgzsl.report.record.record import Record
 from dkgzsl.runs.folder import RunFolder, versions_of
@@ -30,13 +30,16 @@ def read_run(path: Path) -> RunContent:
         RunError: it is no run folder, the run is not finished, or a file is damaged.
     """
     folder = RunFolder.open(path)
-    result = folder.read_json("result.json")
+    result = folder.read_result()
     try:
-        config = yaml.safe_load(folder.file("config.yaml").read_text(encoding="utf-8"))
-        log = [json.loads(line) for line in folder.file("metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        config = read_settings_file(folder.file("config.yaml"))
+        log = [
+            upgraded_event(json.loads(line))
+            for line in folder.file("metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         with folder.file("per_class.csv").open(encoding="utf-8", newline="") as file:
             classes = list(csv.DictReader(file))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"the run folder is damaged: {error}", where=str(path)) from error
     return RunContent(
         folder=path,

@@ -9,66 +9,23 @@ from typing import Any
 
 import torch
 
-from dkgzsl.config import Protocol, TrainConfig, Variant
+from dkgzsl.compatibility import FORMAT
+from dkgzsl.config import Protocol, TrainConfig
 from dkgzsl.data.load import is_name, load_dataset
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.splits import validation_cut
 from dkgzsl.device import device_of, resolved
 from dkgzsl.errors import ConfigError, DataError
-from dkgzsl.methods.dkgzsl.presets import preset_of, resolve_paper
+from dkgzsl.methods.base import Method, MethodInfo, OnEpoch, Published, Setup
+from dkgzsl.methods.dkgzsl.settings import preset_of
+from dkgzsl.methods.registry import DEFAULT, PUBLISHED, method_info
+from dkgzsl.methods.sections import SCHEDULE, selected_method, with_schedule
 from dkgzsl.representation.attributes import has_attributes
 from dkgzsl.representation.representation import Representation, learns, representations
 from dkgzsl.representation.sovr import Progress
 
-_PASSES = 2
-"""Trainings a seed: one to choose, one on all training images."""
-_EFFICIENCY = 0.5
-"""Share of the machine's matrix speed that training reaches, as measured."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Expected cost of a whole run, within a factor of two or so."""
-
-    seconds: float
-    gigabytes: float
-
-
-def estimate(plan: Plan) -> Estimate:
-    """Count the large matrix products, and time one on this machine."""
-    config, problem = plan.config, plan.problem
-    images, visual = len(problem.parts.trainval), problem.features.shape[-1]
-    semantic, classes = problem.semantics.shape[1], len(problem.class_names)
-    held = len(problem.parts.test_seen) + len(problem.parts.test_unseen)
-    if plan.variant == "paper":
-        hidden, adversarial = config.adversarial.hidden_size or 4096, config.adversarial
-        # a critic step: critic and generator forward, critic's gradients; multiply-adds an image
-        step = 2 * hidden * (6 * (visual + semantic) + 2 * (visual + 2 * semantic))
-        epochs = (config.epochs or 1) * step * images * (2 * adversarial.critic_steps + 2)
-        evaluations = -(-(config.epochs or 1) // (adversarial.evaluate_every or 1))
-        synthesized = (config.softmax.per_class or 1) * len(problem.unseen_classes)
-        look = 25 * 2 * visual * classes * (3 * (images + synthesized) + held)
-        work = epochs + evaluations * look
-    else:
-        components = min(max(config.knowledge.components), visual)
-        work = 2 * visual * (visual * images + 6 * visual * components + components * (images + held))
-    per_seed = _PASSES if config.protocol == "validated" else 1
-    seconds = len(plan.seeds) * per_seed * (work / (_EFFICIENCY * _speed(plan.device)) + 3)
-    memory = 4 * (2.5 * problem.features.shape[0] * visual + 3 * visual * visual) / 1e9
-    return Estimate(seconds, memory + 0.6)
-
-
-def _speed(device: torch.device) -> float:
-    """Floating-point operations a second of a float32 matrix product."""
-    matrix = torch.ones(1024, 1024, device=device)
-    matrix @ matrix
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = perf_counter()
-    for _ in range(4):
-        product = matrix @ matrix
-    float(product[0, 0])  # waits for the device
-    return 4 * 2 * 1024**3 / (perf_counter() - start)
+DEFAULT_REPRESENTATIONS = ("pooled", "pooled+scores")
+"""What is tried on region features where nothing is said, and classes have attributes."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +35,40 @@ class Plan:
     Attributes:
         config: with nothing left open.
         problem: the data.
-        variant: which form.
+        method: name of the method.
         seeds: one training each.
         device: where to compute.
-        notes: what was decided for the user and should be said once.
+        notes: what was decided for the user, to be printed once.
     """
 
     config: TrainConfig
     problem: Problem
-    variant: Variant
+    method: str
     seeds: tuple[int, ...]
     device: torch.device
     notes: tuple[str, ...]
+
+    @property
+    def info(self) -> MethodInfo:
+        """What the registry knows of the method."""
+        return method_info(self.method)
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs of one training; None where the method does not train by epochs."""
+        return getattr(self.config.settings, "epochs", None) if self.info.iterative else None
+
+    def make_method(
+        self,
+        seed: int,
+        *,
+        checkpoints: Path | None = None,
+        on_epoch: OnEpoch | None = None,
+        shared: dict[Any, Any] | None = None,
+    ) -> Method:
+        """The method that the plan asks for, for one seed; the other arguments are those of `Setup`."""
+        setup = Setup(seed, str(self.device), checkpoints=checkpoints, on_epoch=on_epoch, shared=shared)
+        return self.info.make(self.config.settings, setup)
 
     def problem_for(self, seed: int) -> Problem:
         """The data as a seed sees it: where no official split fixes the seen test images, the seed draws them."""
@@ -111,13 +90,10 @@ class Plan:
     def recorded(self) -> dict[str, Any]:
         """The configuration as `config.yaml` holds it: no switches of this one call, paths absolute."""
         content = asdict(self.config)
-        for name in ("config", "dataset", "resume", "overwrite", "json", "dry_run", "out", "report"):
+        settings = content.pop("settings")
+        for name in ("config", "dataset", "resume", "overwrite", "json", "dry_run", "out", "report", *SCHEDULE):
             del content[name]
-        return _plain(content)  # type: ignore[no-any-return]
-
-
-DEFAULT_REPRESENTATIONS = ("pooled", "pooled+scores")
-"""What is tried on region features where nothing is said, and classes have attributes."""
+        return {"format": FORMAT, **_plain(content), self.info.section: _plain(settings)}
 
 
 def make_plan(config: TrainConfig) -> Plan:
@@ -128,55 +104,78 @@ def make_plan(config: TrainConfig) -> Plan:
         DataError: data that is missing or unfit.
     """
     dataset = _dataset(config)
-    notes = []
-    variant = config.variant
-    if variant is None:
-        variant = "dkgzsl"
-        asked = [name for name in ("epochs", "batch_size") if getattr(config, name) is not None]
-        if asked:
-            variant = "paper"
-            flags = " and ".join("--" + name.replace("_", "-") for name in asked)
-            notes.append(
-                f"{flags} select the published form, --variant paper; --variant dkgzsl is the default, closed form"
-            )
-    elif variant == "dkgzsl" and (config.epochs or config.batch_size):
-        if config.knowledge.episodes == "off" and config.knowledge.fusion == "off":
-            notes.append("nothing is learned here: --epochs and --batch-size change nothing")
-        else:
-            notes.append(
-                "--epochs and --batch-size set episodes and images an episode; the rest is in closed form"
-            )
-    if variant == "paper" and config.classifier == "density":
-        raise ConfigError(
-            "the published form has no class densities", fix="leave --classifier out, or use --variant dkgzsl"
-        )
-
-    preset = preset_of(dataset)
-    if variant == "paper":
-        config = resolve_paper(config, dataset)
-    config = replace(config, name=dataset, semantics=config.semantics or preset.semantics)
+    config, notes = _with_method(replace(config, name=dataset), dataset)
+    config = replace(config, semantics=config.semantics or preset_of(dataset).semantics)
     problem = _load(config, test_seed=config.first_seed or 0)
-    _check_division(problem, config.protocol, variant, seed=config.first_seed or 0)
-    device = device_of(config.device)
-    first = config.first_seed or 0
+    check_held_out(problem, config.protocol, seed=config.first_seed or 0)
     config = replace(
         config,
         name=dataset if is_name(dataset) else _absolute(dataset),
         data_root=_absolute(config.data_root),
         features=_absolute(config.features),
         extra_features=tuple(_absolute(other) or other for other in config.extra_features),
+    )
+    return plan_of(config, problem, notes=notes)
+
+
+def _with_method(config: TrainConfig, dataset: str | None) -> tuple[TrainConfig, tuple[str, ...]]:
+    """The configuration with a method, its settings, and what is published for the data set; and what to print."""
+    schedule = {name: getattr(config, name) for name in SCHEDULE}
+    method = selected_method(config.method, schedule)
+    notes = []
+    if config.method is None and method == PUBLISHED:
+        flags = " and ".join("--" + name.replace("_", "-") for name in SCHEDULE if schedule[name] is not None)
+        notes.append(f"{flags} select the published method: this runs --method {PUBLISHED} (default: {DEFAULT})")
+    info, settings = method_info(method), with_schedule(method, config.settings, schedule)
+    found = Published(settings) if info.published is None else info.published(settings, dataset, False)
+    refinement = config.refinement
+    if found.refinement_steps is not None:
+        steps = found.refinement_steps if refinement.steps is None else refinement.steps
+        exact = "float32" if refinement.precision == "auto" else refinement.precision
+        refinement = replace(refinement, steps=steps, precision=exact)
+    filled = replace(
+        config,
+        method=method,
+        settings=found.settings,
+        epochs=None,
+        batch_size=None,
+        semantics=config.semantics or found.semantics,
+        first_seed=found.seed if config.first_seed is None else config.first_seed,
+        refinement=refinement,
+    )
+    return filled, tuple(notes)
+
+
+def plan_of(config: TrainConfig, problem: Problem, *, notes: tuple[str, ...] = ()) -> Plan:
+    """A plan for a problem that is loaded already: what `train` and the estimator decide by.
+
+    Args:
+        config: what it leaves open is filled.
+        problem: the data.
+        notes: what was decided already.
+
+    Raises:
+        ConfigError: settings that clash or are out of range.
+        DataError: there is too little data for the method.
+    """
+    config, more = _with_method(config, problem.name)
+    assert config.method is not None, "filled"
+    _check_classes(problem, config.method, config.protocol, seed=config.first_seed or 0)
+    if config.baseline != "none":
+        method_info(config.baseline)  # raises where no method is called so
+    device, first = device_of(config.device), config.first_seed or 0
+    config = replace(
+        config,
         semantics=problem.semantics_name,
-        variant=variant,
         device=str(device),
         first_seed=first,
-        representation=_representation(config, problem, variant),
-        classifier=config.classifier or ("density" if variant == "dkgzsl" else "softmax"),
+        representation=_representation(config, problem),
     )
     if any(learns(name) for name in config.representation or ()):  # so that config.yaml says which it was
         precision = resolved(config.refinement.precision, device)
         config = replace(config, refinement=replace(config.refinement, precision=precision))
     seeds = tuple(range(first, first + config.seeds))
-    return Plan(config, problem, variant, seeds, device, tuple(notes))
+    return Plan(config, problem, config.method or DEFAULT, seeds, device, (*notes, *more))
 
 
 def _load(config: TrainConfig, *, test_seed: int) -> Problem:
@@ -203,8 +202,8 @@ def _dataset(config: TrainConfig) -> str:
     return dataset
 
 
-def _representation(config: TrainConfig, problem: Problem, variant: Variant) -> tuple[str, ...]:
-    """Pooled features stay as they are; of regions, the published form refines, and ours tries both."""
+def _representation(config: TrainConfig, problem: Problem) -> tuple[str, ...]:
+    """Pooled features stay as they are; of regions, the published method refines, and the others try both."""
     if config.representation is not None:
         chosen = config.representation
         learned = [name for name in chosen if set(name.split("+")) - {"pooled", "extra"}]
@@ -213,39 +212,50 @@ def _representation(config: TrainConfig, problem: Problem, variant: Variant) -> 
                 f"{problem.name} has pooled features: there are no regions for the representation {learned[0]!r}",
                 fix="use region features (dkgzsl extract), or --representation pooled",
             )
-        if variant == "paper" and len(chosen) > 1:
-            raise ConfigError("the published form takes one representation", fix="name one with --representation")
+        if config.method == PUBLISHED and len(chosen) > 1:
+            raise ConfigError(
+                f"--method {PUBLISHED} takes one representation", fix="name one with --representation"
+            )
         if not config.extra_features and any("extra" in name.split("+") for name in chosen):
-            raise ConfigError("no features stand beside", fix="name them with --extra-features")
-        representations(chosen, config.refinement, seed=0, device="cpu")  # names only; raises where one is unknown
+            raise ConfigError("there are no extra features", fix="name them with --extra-features")
+        representations(chosen, config.refinement, seed=0, device="cpu")  # raises where a name is unknown
         return chosen
-    if variant == "paper":
-        return ("refined",) if problem.has_regions else ("pooled",)
-    chosen = DEFAULT_REPRESENTATIONS if problem.has_regions and has_attributes(problem) else ("pooled",)
+    attributes = has_attributes(problem)
+    if config.method == PUBLISHED:
+        return ("refined",) if problem.has_regions and attributes else ("pooled",)
+    chosen = DEFAULT_REPRESENTATIONS if problem.has_regions and attributes else ("pooled",)
     return (*chosen, *(f"{name}+extra" for name in chosen)) if config.extra_features else chosen
 
 
-def _check_division(problem: Problem, protocol: Protocol, variant: Variant, *, seed: int) -> None:
-    """That there is something to learn from and to selector by, before a run folder is made.
+def check_held_out(problem: Problem, protocol: Protocol, *, seed: int) -> None:
+    """That there are images to choose by and to score, before a run folder is made.
 
     Raises:
-        DataError: there is not.
+        DataError: there are none.
     """
-    parts, learned_from = problem.parts, len(problem.seen_classes)
+    parts = problem.parts
     scored = {"seen": parts.test_seen, "unseen": parts.test_unseen}
     if protocol == "validated":
         cut = validation_cut(problem, seed)
-        scored, learned_from = {"seen": cut.held_seen, "unseen": cut.held_unseen}, len(cut.seen_classes)
+        scored = {"seen": cut.held_seen, "unseen": cut.held_unseen}
     for kind, images in scored.items():
         if not len(images):
             raise DataError(
                 f"{problem.name} has no held-out images of {kind} classes to choose by (protocol {protocol})",
                 fix="give it held-out images of both kinds: at least two training images of a seen class",
             )
-    if variant == "dkgzsl" and learned_from < 2:
+
+
+def _check_classes(problem: Problem, method: str, protocol: Protocol, *, seed: int) -> None:
+    if method != DEFAULT:
+        return
+    learned_from = len(problem.seen_classes)
+    if protocol == "validated" and learned_from > 1 and len(problem.parts.test_unseen):
+        learned_from = len(validation_cut(problem, seed).seen_classes)
+    if learned_from < 2:
         raise DataError(
             f"{problem.name} leaves {learned_from} seen class to learn from: the closed form needs two",
-            fix="add seen classes, or use --variant paper",
+            fix=f"add seen classes, or use --method {PUBLISHED}",
         )
 
 
@@ -262,3 +272,60 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     return value
+
+
+_PASSES = 2
+"""Trainings a seed: one to choose, one on all training images."""
+_EFFICIENCY = 0.5
+"""Share of the machine's matrix speed that training reaches, as measured."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected cost of a whole run, within a factor of two or so.
+
+    Attributes:
+        seconds: wall-clock time.
+        gigabytes: of memory.
+    """
+
+    seconds: float
+    gigabytes: float
+
+
+def estimate(plan: Plan) -> Estimate:
+    """Count the large matrix products, and time one on this machine. Other methods are taken for the closed form.
+    """
+    config, problem, settings = plan.config, plan.problem, plan.config.settings
+    images, visual = len(problem.parts.trainval), problem.features.shape[-1]
+    semantic, classes = problem.semantics.shape[1], len(problem.class_names)
+    held = len(problem.parts.test_seen) + len(problem.parts.test_unseen)
+    if plan.method == PUBLISHED:
+        hidden = settings.hidden_size
+        # a critic step: critic and generator forward, critic's gradients; multiply-adds an image
+        step = 2 * hidden * (6 * (visual + semantic) + 2 * (visual + 2 * semantic))
+        epochs = settings.epochs * step * images * (2 * settings.critic_steps + 2)
+        evaluations = -(-settings.epochs // settings.evaluate_every)
+        synthesized = settings.softmax.per_class * len(problem.unseen_classes)
+        each = 25 * 2 * visual * classes * (3 * (images + synthesized) + held)
+        work = epochs + evaluations * each
+    else:
+        components = min(max(getattr(settings, "components", (512,))), visual)
+        work = 2 * visual * (visual * images + 6 * visual * components + components * (images + held))
+    per_seed = _PASSES if config.protocol == "validated" else 1
+    seconds = len(plan.seeds) * per_seed * (work / (_EFFICIENCY * _speed(plan.device)) + 3)
+    memory = 4 * (2.5 * problem.features.shape[0] * visual + 3 * visual * visual) / 1e9
+    return Estimate(seconds, memory + 0.6)
+
+
+def _speed(device: torch.device) -> float:
+    """Floating-point operations a second of a float32 matrix product."""
+    matrix = torch.ones(1024, 1024, device=device)
+    matrix @ matrix
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = perf_counter()
+    for _ in range(4):
+        product = matrix @ matrix
+    float(product[0, 0])  # waits for the device
+    return 4 * 2 * 1024**3 / (perf_counter() - start)

@@ -11,7 +11,8 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.evaluation.metrics import Figures
 
 METRICS = ("t1", "u", "s", "h", "h_calibrated", "ausuc")
-"""The figures of the result object, in its order; fractions of 1."""
+"""The figures that tables show, in their order; fractions of 1."""
+_FURTHER = ("u_calibrated", "s_calibrated")
 
 
 def backbone_of(problem: Problem) -> str | None:
@@ -25,7 +26,7 @@ def over_seeds(figures: Sequence[Figures]) -> dict[str, dict[str, float] | None]
     The deviation of one seed is 0.
     """
     table: dict[str, dict[str, float] | None] = {}
-    for name in METRICS:
+    for name in (*METRICS, *_FURTHER):
         values = [asdict(one)[name] for one in figures]
         if any(value is None for value in values):
             table[name] = None
@@ -38,7 +39,7 @@ def result_object(
     *,
     run: str,
     dataset: str,
-    variant: str,
+    method: str,
     protocol: str,
     semantics: str,
     backbone: str | None,
@@ -50,7 +51,7 @@ def result_object(
     return {
         "run": run,
         "dataset": dataset,
-        "variant": variant,
+        "method": method,
         "protocol": protocol,
         "semantics": semantics,
         "backbone": backbone,

@@ -11,19 +11,15 @@ from typing import Any
 
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
+from dkgzsl.compatibility import FORMAT
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import Outcome, run_protocol
 from dkgzsl.files import write_checkpoint
-from dkgzsl.methods.base import Method, Setting
-from dkgzsl.methods.closed_form.either_length import EitherLength
-from dkgzsl.methods.closed_form.method import ClosedForm
-from dkgzsl.methods.closed_form.softmax import ClosedFormSoftmax
-from dkgzsl.methods.dkgzsl.method import paper_of
-from dkgzsl.methods.peers.eszsl import ESZSL
-from dkgzsl.methods.registry import write_model
+from dkgzsl.methods.base import Method, Setting, Setup
+from dkgzsl.methods.registry import DEFAULT, PUBLISHED, make_method, method_info, write_model
 from dkgzsl.report.record.record import answers_record, full_record
 from dkgzsl.representation.evidence import AttributeEvidence
 from dkgzsl.representation.representation import FittedBlocks
@@ -75,22 +71,55 @@ def train(
 def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | None = None) -> Trained:
     """Carry out a plan."""
     clock = clock or stopwatch()
+    folder = _open_folder(plan)
+    for note in plan.notes:
+        reporter.log(note)
+    seeds, baseline, default = _run_all(plan, folder, reporter)
+    result = result_object(
+        run=str(folder.path),
+        dataset=plan.problem.name,
+        method=plan.method,
+        protocol=plan.config.protocol,
+        semantics=plan.problem.semantics_name,
+        backbone=backbone_of(plan.problem),
+        seeds=plan.seeds,
+        figures=[Figures(**one["figures"]) for one in seeds],
+        seconds=clock(),
+    )
+    details = {"seeds_detail": seeds, "baseline": baseline, "default": default, "chance": _chance(plan)}
+    folder.write_json("result.json", {"format": FORMAT, **result, **details})
+    folder.write_text("card.md", model_card(result, details, folder.read_json("environment.json")))
+    folder.log("result", **result)
+    folder.complete()
+    _write_page(plan, folder, reporter)
+    return Trained(folder.path, result, details)
+
+
+def _open_folder(plan: Plan) -> RunFolder:
+    """The run's folder: a new one, or that of the run to be resumed."""
     config, problem = plan.config, plan.problem
-    path = choose_folder(config, problem.name, plan.variant)
+    path = choose_folder(config, problem.name, plan.method)
     if config.resume:
         folder = RunFolder.open(path)
         folder.check_same(plan.recorded(), split_hash(problem))
-    else:
-        folder = RunFolder.create(path, overwrite=config.overwrite)
-        try:
-            folder.begin(plan.recorded(), environment_of(problem, device=plan.device, seeds=list(plan.seeds)))
-        except Exception:
-            folder.discard()
-            raise
-    for note in plan.notes:
-        reporter.log(note)
+        return folder
+    folder = RunFolder.create(path, overwrite=config.overwrite)
+    try:
+        folder.begin(plan.recorded(), environment_of(problem, device=plan.device, seeds=list(plan.seeds)))
+    except Exception:
+        folder.discard()
+        raise
+    return folder
 
-    seeds = []
+
+Record = dict[str, Any]
+
+
+def _run_all(
+    plan: Plan, folder: RunFolder, reporter: Reporter
+) -> tuple[list[Record], Record | None, Record | None]:
+    """Every seed, the baseline and the default; what is done already is read from the folder."""
+    seeds: list[Record] = []
     try:
         with reporter:
             for position, seed in enumerate(plan.seeds):
@@ -99,70 +128,29 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
             baseline = folder.read_seed("baseline") or _run_baseline(plan, folder, reporter)
             default = folder.read_seed("default") or _run_default(plan, folder, reporter)
     except KeyboardInterrupt:
-        reporter.log(f"the run can be continued: the same command with --out {path} --resume")
-        _tell_replaced(folder, reporter)
+        reporter.log(f"to continue the run: the same command with --out {folder.path} --resume")
+        _say_where_replaced(folder, reporter)
         raise
     except (ConfigError, DataError, LinAlgError) as error:
-        if not config.resume and not seeds:
+        if not plan.config.resume and not seeds:
             folder.discard()
-        _tell_replaced(folder, reporter)
+        _say_where_replaced(folder, reporter)
         if isinstance(error, LinAlgError):
             raise DataError(
                 f"no solution for these features and settings: {str(error).splitlines()[0]}",
-                where=problem.name,
+                where=plan.problem.name,
                 fix="look at the features' range (dkgzsl data check), or leave extreme settings out",
             ) from error
         raise
     except Exception:
-        _tell_replaced(folder, reporter)
+        _say_where_replaced(folder, reporter)
         raise
-    figures = [Figures(**one["figures"]) for one in seeds]
-    result = result_object(
-        run=str(path),
-        dataset=problem.name,
-        variant=plan.variant,
-        protocol=config.protocol,
-        semantics=problem.semantics_name,
-        backbone=backbone_of(problem),
-        seeds=plan.seeds,
-        figures=figures,
-        seconds=clock(),
-    )
-    details = {
-        "seeds_detail": seeds,
-        "baseline": baseline,
-        "default": default,
-        "chance": _chance(plan),
-    }
-    folder.write_json("result.json", {**result, **details})
-    folder.write_text("card.md", model_card(result, details, folder.read_json("environment.json")))
-    folder.log("result", **result)
-    folder.complete()
-    _write_page(plan, folder, reporter)
-    return Trained(path, result, details)
+    return seeds, baseline, default
 
 
-def _tell_replaced(folder: RunFolder, reporter: Reporter) -> None:
+def _say_where_replaced(folder: RunFolder, reporter: Reporter) -> None:
     if folder.replaced is not None:
         reporter.log(f"the run that this one was to replace lies in {folder.replaced}")
-
-
-def make_method(
-    plan: Plan,
-    seed: int,
-    *,
-    checkpoints: Path | None = None,
-    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
-) -> Method:
-    """The method that a plan asks for."""
-    config, device = plan.config, str(plan.device)
-    if plan.variant == "paper":
-        return paper_of(config, seed=seed, device=device, checkpoints=checkpoints, on_epoch=on_epoch)
-    form = EitherLength if config.knowledge.unit_length == "auto" else ClosedForm
-    knowledge = form(config.knowledge, seed=seed, device=device, episodes=config.epochs, queries=config.batch_size)
-    if config.classifier == "softmax":
-        return ClosedFormSoftmax(knowledge, config.softmax)
-    return knowledge
 
 
 def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: Reporter) -> dict[str, Any]:
@@ -177,10 +165,10 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
         folder.log(
             "evaluation", seed=seed, representation=representation, setting=dict(setting), figures=asdict(figures)
         )
-        if plan.variant != "paper":
+        if plan.epochs is None:
             reporter.advance(note=f"AUSUC {figures.ausuc:.3f}" if figures.ausuc is not None else "")
 
-    method = make_method(plan, seed, checkpoints=checkpoints, on_epoch=on_epoch)
+    method = plan.make_method(seed, checkpoints=checkpoints, on_epoch=on_epoch)
     reporter.stage(label, _steps(plan))
 
     def on_step(step: int, losses: Mapping[str, float]) -> None:
@@ -251,39 +239,44 @@ def _say_failed(reporter: Reporter, folder: RunFolder, error: Exception) -> None
 
 
 def _steps(plan: Plan) -> int | None:
-    """Most steps of a seed's bar: epochs of exploring and, where validated, of fitting again; None for
-    evaluations.
-    """
-    if plan.variant == "paper":
-        assert plan.config.epochs is not None, "the plan fills it"
-        return plan.config.epochs * (2 if plan.config.protocol == "validated" else 1)
+    """Most steps of a seed's bar: epochs of exploring and, where validated, of fitting again; None: not known."""
+    if plan.method == PUBLISHED and plan.epochs is not None:
+        return plan.epochs * (2 if plan.config.protocol == "validated" else 1)
     return None
 
 
-def _run_baseline(plan: Plan, folder: RunFolder, reporter: Reporter) -> dict[str, Any] | None:
-    if plan.config.baseline == "none":
+def _run_baseline(plan: Plan, folder: RunFolder, reporter: Reporter) -> Record | None:
+    name = plan.config.baseline
+    if name in ("none", plan.method):
         return None
-    reporter.stage("ESZSL, for comparison", None)
-    return _run_comparison(plan, folder, reporter, "baseline", ESZSL(device=str(plan.device)))
+    reporter.stage(f"{method_info(name).title}, for comparison", None)
+    return _run_comparison(plan, folder, reporter, "baseline", _with_defaults(plan, name))
 
 
-def _run_default(plan: Plan, folder: RunFolder, reporter: Reporter) -> dict[str, Any] | None:
-    """The default form beside the published one, on the first seed's pooled features; None where there is none."""
-    if plan.variant != "paper" or plan.config.baseline == "none":
+def _run_default(plan: Plan, folder: RunFolder, reporter: Reporter) -> Record | None:
+    """The closed form next to the published method, on the first seed's pooled features; None elsewhere."""
+    if plan.method != PUBLISHED or plan.config.baseline == "none":
         return None
-    reporter.stage("the default form, for comparison", None)
-    method = ClosedForm(plan.config.knowledge, seed=plan.seeds[0], device=str(plan.device))
+    reporter.stage("the closed form, for comparison", None)
     try:
-        return _run_comparison(plan, folder, reporter, "default", method)
+        return _run_comparison(plan, folder, reporter, "default", _with_defaults(plan, DEFAULT))
     except (ConfigError, DataError, ValueError, LinAlgError) as error:  # one seen class only, for instance
-        reporter.log(f"without the default form's figures beside: {str(error).splitlines()[0]}")
+        reporter.log(f"without the closed form's figures for comparison: {str(error).splitlines()[0]}")
         return None
+
+
+def _with_defaults(plan: Plan, name: str) -> Method:
+    info, seed = method_info(name), plan.seeds[0]
+    settings = info.settings()
+    if info.published is not None:
+        settings = info.published(settings, plan.problem.name, False).settings
+    return make_method(name, settings, Setup(seed, str(plan.device)))
 
 
 def _run_comparison(
     plan: Plan, folder: RunFolder, reporter: Reporter, name: str, method: Method
 ) -> dict[str, Any]:
-    """Another method on the first seed's data, under the same protocol, to stand beside the run's figures."""
+    """Another method on the first seed's data, under the same protocol."""
     problem, seed = plan.problem_for(plan.seeds[0]), plan.seeds[0]
     outcome = run_protocol(plan.config.protocol, method, problem, seed=seed, watch=lambda *_: reporter.advance())
     if plan.config.report != "off":

@@ -5,7 +5,7 @@ photos is taken as N(prototype, 2 W / n), W the covariance within classes as tra
 is that of the normal model with known covariances (derived here: no zero-shot method is known to us that uses its
 own error covariance so):
 
-    gain = v_c E (v_c E + 2 W / n)^-1,   mean = m_c + gain (photos - m_c),   covariance = (I - gain) v_c E
+    gain = v_c E (v_c E + 2 W / n)^-1,   mean = m_c + gain (photos - m_c)
 
 Without photos it is the description's prototype, with many their mean; directions in which descriptions tell
 little and classes spread little move first. W is not s2 I: a shrunk covariance whitens the directions of large
@@ -60,4 +60,5 @@ def posterior_means(
     open_ = unknown[:, None, None] * error
     noise = SPREAD * within / photos.counts[:, None, None]
     gain = torch.linalg.solve(open_ + noise, open_).mT  # both are symmetric
-    return prior + (gain @ (photos.means - prior)[..., None])[..., 0]
+    means: Tensor = prior + (gain @ (photos.means - prior)[..., None])[..., 0]
+    return means

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -146,14 +147,14 @@ class ClosedForm:
 
     def _fitting(self, task: Task, unit_length: bool) -> _Fitting:
         settings, shared = self.settings, self.setup.shared
-        made = lambda: _Fitting(task, settings, self.seed, self.device, self.plan, unit_length)  # noqa: E731
-        if shared is None:
-            return made()
         key = (id(task), settings.components, settings.square_root, settings.description_root, unit_length)
-        kept = shared.get(key)
-        if kept is None or kept.task is not task:
-            kept = shared[key] = made()
-        return kept  # type: ignore[no-any-return]
+        kept = None if shared is None else shared.get(key)
+        if isinstance(kept, _Fitting) and kept.task is task:
+            return kept
+        made = _Fitting(task, settings, self.seed, self.device, self.plan, unit_length)
+        if shared is not None:
+            shared[key] = made
+        return made
 
 
 class _Best:
@@ -345,13 +346,16 @@ def middle_of(settings: ClosedFormSettings, *, dimensions: int) -> ClosedFormSet
         dimensions: of the features.
     """
     nearest: dict[str, Any] = {
-        name: (min(getattr(settings, name), key=lambda value, middle=middle: abs(value - middle)),)
-        for name, middle in MIDDLE.items()
+        name: (min(getattr(settings, name), key=partial(_distance, middle)),) for name, middle in MIDDLE.items()
     }
     unit = "on" if dimensions > FEW_DIMENSIONS else "off"
     options: dict[str, Any] = {"episodes": "off", "unit_length": unit}
     settled = {name: to for name, to in options.items() if getattr(settings, name) == "auto"}
     return replace(settings, **nearest, **settled)
+
+
+def _distance(one: float, other: float) -> float:
+    return abs(one - other)
 
 
 MIDDLE = {

@@ -47,7 +47,8 @@ class ClassDensities:
         """`number` points from each class; the generator is on the CPU, so that devices agree."""
         shape = (len(self.means), number, self.means.shape[1])
         noise = torch.randn(shape, generator=generator, dtype=self.means.dtype).to(self.means.device)
-        return self.means[:, None] + self.variance**0.5 * noise
+        drawn: Tensor = self.means[:, None] + self.variance**0.5 * noise
+        return drawn
 
 
 class ClosedFormModel:

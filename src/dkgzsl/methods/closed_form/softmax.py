@@ -1,8 +1,8 @@
 """The closed form with another last step: a softmax on real seen and synthesized unseen features.
 
 DKGZSL (IEEE TCSVT 2025) ends so, too. Here the features are drawn from the solved densities in the whitened space,
-not from an adversarial generator. Constants are chosen with the densities themselves, which is quick; the softmax is
-trained for the choice alone.
+not from an adversarial generator. Constants are chosen with the densities themselves, which is quick; the softmax
+is trained for the choice alone.
 """
 
 from __future__ import annotations
