@@ -202,14 +202,14 @@ class DataConfig:
     """Data set by name (numbers, AWA2, CUB, SUN, ...), a folder in the xlsa17 layout, or an imported problem."""
     dataset: str | None = None
     """The same as NAME_OR_FOLDER, as the published command line has it."""
-    data_root: str | None = None
+    data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     features: str | None = None
     """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store (default: from the backbone)."""
     extra_features: tuple[str, ...] = ()
     """Further feature files or stores of the same images, by other backbones: global vectors side by side."""
     semantics: str | None = None
-    """Class descriptions by name (default: from the preset)."""
+    """Class descriptions by name (default: the data set's)."""
     backbone: str | None = None
     """Backbone of the features (resnet101, vit-b/16, ...): chooses feature file and preset."""
     representation: tuple[str, ...] | None = None
@@ -222,26 +222,27 @@ class TrainConfig(DataConfig):
     """Train on a data set, score it, leave a run folder."""
 
     method: str | None = None
-    """Method by name (default: closed-form; with --epochs or --batch-size dkgzsl, the published method)."""
+    """closed-form (default), dkgzsl (published; --epochs and --batch-size select it), eszsl, sae, ridge, gfzsl,
+    ale, class-norm, f-clswgan, f-vaegan-d2, cada-vae, clip, or a method of another package."""
     protocol: Protocol = "validated"
     """validated: choices on validation classes, test scored once; oracle: choices on the test set."""
-    config: str | None = None
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """YAML file with any of these settings, under every flag."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None
-    """Images a training step, where the method trains by epochs; without --method this selects dkgzsl."""
+    """Images a training step."""
     epochs: int | None = None
-    """Passes over the training images, where the method trains by epochs; without --method it selects dkgzsl."""
+    """Passes over the training images."""
     seeds: int = 1
-    """How many seeds to run; figures come with mean and deviation over them."""
+    """Number of seeds; figures come with mean and deviation over them."""
     first_seed: int | None = None
-    """The first of the consecutive seeds (default: from the preset, or 0)."""
+    """The first of the consecutive seeds (default: the published one, or 0)."""
     baseline: str = "eszsl"
     """Method to compare with, under the same protocol, or none; dkgzsl is compared with closed-form, too."""
     report: Literal["on", "without-images", "off"] = "on"
     """Make report.html at the end, with test images where they are known, without them, or not at all."""
-    out: str | None = None
+    out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Run folder (default: a fresh one under runs/)."""
     resume: bool = False
     """Continue the interrupted run in --out."""
@@ -273,7 +274,7 @@ class ReproduceConfig:
     """Method by name (default: dkgzsl)."""
     backbone: str | None = None
     """One backbone of the table (default: all)."""
-    data_root: str | None = None
+    data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     epochs: int | None = None
     """Fewer epochs than published; the table says so."""
@@ -281,7 +282,7 @@ class ReproduceConfig:
     """Cap of one exploration of a peer that is trained by epochs (default: none)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
-    out: str | None = None
+    out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of the runs, continued where they stopped (default: runs/reproduce-NAME)."""
     json: bool = False
     """Print one JSON object on standard output."""
@@ -304,7 +305,7 @@ class BenchmarkConfig:
     """Class descriptions by name; a data set takes those that it has (default: its own default)."""
     representations: tuple[str, ...] = ("pooled",)
     """How region features become a vector, a column of the table each: pooled, pooled+scores, ..."""
-    data_root: str | None = None
+    data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     protocol: Protocol = "validated"
     """validated: choices on validation classes, test scored once; oracle: choices on the test set."""
@@ -321,9 +322,9 @@ class BenchmarkConfig:
     """Processes that run at once; they share the processor's cores."""
     device: str = "cpu"
     """cpu, cuda, ..."""
-    out: str | None = None
+    out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of the cells and the table (default: a fresh one under runs/)."""
-    config: str | None = None
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """YAML file with any of these settings, under every flag."""
     json: bool = False
     """Print one JSON object on standard output."""
@@ -353,22 +354,23 @@ class TuneConfig(DataConfig):
     """
 
     method: str | None = None
-    """Method by name (default: closed-form; with --epochs or --batch-size dkgzsl, the published method)."""
+    """closed-form (default), dkgzsl (published; --epochs and --batch-size select it), eszsl, sae, ridge, gfzsl,
+    ale, class-norm, f-clswgan, f-vaegan-d2, cada-vae, clip, or a method of another package."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None
-    """Images a training step, where the method trains by epochs; without --method this selects dkgzsl."""
+    """Images a training step."""
     epochs: int | None = None
-    """Passes over the training images, the same in every trial; without --method this selects dkgzsl."""
+    """Passes over the training images, the same in every trial."""
     trials: int = 60
     """Trials in all; those that --out holds count."""
     minutes: float | None = None
     """No trial begins after so many minutes (default: no limit)."""
     seed: int = 0
     """Draws the trials, the held-out images and what is learned."""
-    out: str | None = None
+    out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of the search (needed); one that was begun with the same settings goes on."""
-    config: str | None = None
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """YAML file with any of these settings, under every flag."""
     json: bool = False
     """Print one JSON object on standard output."""

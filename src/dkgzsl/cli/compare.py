@@ -91,7 +91,7 @@ def _about(one: Compared) -> str:
     result = one.content.result
     warning = ", chosen on the test images" if one.content.on_test else ""
     return printable(
-        f"{result['dataset']}, variant {result['variant']}, semantics {result['semantics']}, "
+        f"{result['dataset']}, method {result['method']}, semantics {result['semantics']}, "
         f"features of {result['backbone'] or 'an unknown backbone'}, protocol {result['protocol']}{warning}, "
         f"seeds {', '.join(map(str, result['seeds']))}, split {one.content.environment['split_sha256'][:12]}, "
         f"{result['seconds']:.0f} s"

@@ -52,13 +52,13 @@ def print_figures(result: Mapping[str, Any], details: Mapping[str, Any]) -> None
     table.add_column("%")
     for name in _COLUMNS.values():
         table.add_column(name, justify="right")
-    table.add_row(f"{result['variant']}", *(_cell(result["metrics"][key], several) for key in _COLUMNS))
+    table.add_row(result["method"], *(_cell(result["metrics"][key], several) for key in _COLUMNS))
     baseline = details.get("baseline")
     if baseline:
-        table.add_row("ESZSL", *(_plain(baseline["figures"].get(key)) for key in _COLUMNS))
+        table.add_row(baseline["method"], *(_plain(baseline["figures"].get(key)) for key in _COLUMNS))
     default = details.get("default")
     if default:
-        table.add_row("default", *(_plain(default["figures"].get(key)) for key in _COLUMNS))
+        table.add_row(default["method"], *(_plain(default["figures"].get(key)) for key in _COLUMNS))
     chance = details.get("chance")
     if chance:
         table.add_row("chance", *(_plain(chance.get(key)) for key in _COLUMNS))
@@ -79,7 +79,7 @@ def _provenance(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[s
     if result["protocol"] == "oracle":
         evaluations = sum(seed["test_evaluations"] for seed in details["seeds_detail"])
         lines.append(
-            f"chosen on the test images, which were scored {evaluations} times: only to compare with printed tables"
+            f"chosen on the test images, which were scored {evaluations} times; for comparison with printed tables"
         )
     if len(seeds) == 1:
         spread = details["seeds_detail"][0]["spread_over_classes"]
@@ -117,15 +117,13 @@ def print_plan(plan: Plan) -> None:
             "test images",
             f"{len(parts.test_seen)} seen, {len(parts.test_unseen)} of {len(problem.unseen_classes)} unseen",
         ),
-        ("variant", f"{plan.variant}, classifier {config.classifier}"),
+        ("method", f"{plan.method}, {plan.info.title}"),
         ("protocol", config.protocol),
         ("seeds", ", ".join(map(str, plan.seeds))),
         ("device", str(plan.device)),
     ]
-    if plan.variant == "paper":
-        rows.append(
-            ("epochs", f"{config.epochs}, batch size {config.batch_size}, hidden {config.adversarial.hidden_size}")
-        )
+    if plan.epochs is not None:
+        rows.append(("epochs", str(plan.epochs)))
     rows += [("memory", f"about {expected.gigabytes:.1f} GB"), ("time", f"about {_duration(expected.seconds)}")]
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
     for name, value in rows:

@@ -15,7 +15,7 @@ from dkgzsl.errors import DkgzslError, nearest
 VERBS = {
     "train": ("train on a data set and score it: the main job", "dkgzsl.cli.train"),
     "evaluate": ("compute a run's figures again from its folder", "dkgzsl.cli.evaluate"),
-    "benchmark": ("methods side by side over data sets, semantics and seeds", "dkgzsl.cli.benchmark"),
+    "benchmark": ("compare methods over data sets, semantics and seeds", "dkgzsl.cli.benchmark"),
     "tune": ("search for settings on your own data, scored on validation classes", "dkgzsl.cli.tune"),
     "report": ("the page of a run, or of several side by side", "dkgzsl.cli.report"),
     "compare": ("figures of several runs, with paired differences", "dkgzsl.cli.compare"),
@@ -36,6 +36,10 @@ VERBS = {
     "data list": ("the data sets that are known, and which are here", "dkgzsl.cli.data_list"),
     "data fetch": ("a benchmark data set from its official source, with size and terms", "dkgzsl.cli.data_fetch"),
     "data check": ("look for leaks, off-by-ones, NaN and other traps in a data set", "dkgzsl.cli.data_check"),
+    "doctor": (
+        "versions, device, cache folder and optional extras of this machine",
+        "dkgzsl.cli.doctor",
+    ),
 }
 
 
@@ -64,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words[:1] == ["help"] and len(words) > 1:  # `help VERB` is `VERB --help`
+        return _dispatch([*words[1:], "--help"])
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -89,9 +95,14 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _run(verb: str, words: list[str]) -> int:
+    from dkgzsl.cli.help import asks_for_help, help_of
     from dkgzsl.cli.parse import parse
 
     module = import_module(VERBS[verb][1])
+    if asks_for_help(words):
+        short, examples = getattr(module, "SHORT", ()), getattr(module, "EXAMPLES", ())
+        print(help_of(verb, module.Config, words, short=short, examples=examples))
+        return 0
     module.run(parse(module.Config, words, verb=verb))
     return 0
 
@@ -100,7 +111,7 @@ def _help(group: str | None = None) -> str:
     verbs = {v: text for v, (text, _) in VERBS.items() if group is None or v.split()[0] == group}
     width = max(len(verb) for verb in verbs)
     lines = [
-        "usage: dkgzsl VERB [OPTIONS]        (dkgzsl VERB --help says more)",
+        "usage: dkgzsl VERB [OPTIONS]        (dkgzsl help VERB says more)",
         "",
         "Generative zero-shot learning: recognise classes that have no training image, from a description.",
         "",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Log what photos show: class, probability, seen or unseen, and the attributes that speak for it.
+    """Print what photos show: class, probability, seen or unseen, and the attributes that speak for it.
 
     Probabilities are calibrated on validation images, and so is the answer "none of these". An image that cannot
     be read is reported and skipped; the exit code is 0 as long as one could be read, and 2 where none could.

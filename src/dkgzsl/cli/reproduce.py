@@ -22,7 +22,7 @@ def run(config: Config) -> None:
     from dkgzsl.runs.progress import Reporter
 
     if config.dry_run:
-        lines, notes = published_of(config.name, backbone=config.backbone)
+        lines, notes = published_of(config.name, method=config.method, backbone=config.backbone)
         found = Reproduced([(line, {}, None) for line in lines], notes)
     else:
         found = reproduce(config, log=Reporter().log)

@@ -7,7 +7,16 @@ import json
 from dkgzsl.cli.clock import seconds_since_start
 from dkgzsl.config import TrainConfig as Config
 
-__all__ = ["Config", "run"]
+__all__ = ["EXAMPLES", "SHORT", "Config", "run"]
+
+SHORT = (
+    *("name", "features", "semantics", "backbone", "method", "protocol", "epochs", "batch_size", "seeds"),
+    *("data_root", "config", "device", "out", "resume", "overwrite", "json", "dry_run"),
+)
+EXAMPLES = (
+    "dkgzsl train numbers",
+    "dkgzsl train CUB --backbone vit-b/16 --batch_size 128 --epochs 100",
+)
 
 
 def run(config: Config) -> None:

@@ -41,7 +41,7 @@ def run(config: Config) -> None:
         result = {
             "out": str(found.folder),
             "dataset": plan.problem.name,
-            "variant": plan.variant,
+            "method": plan.method,
             "semantics": plan.problem.semantics_name,
             "trials": len(found.trials),
             "failed": sum(one.score is None for one in found.trials),
