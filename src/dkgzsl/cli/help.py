@@ -123,8 +123,9 @@ def _docs_of(config: type[Any]) -> dict[str, str]:
             continue
         body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
         for field, doc in pairwise(body):
-            named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-            if named and isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant):
+            if not isinstance(doc, ast.Expr) or not isinstance(doc.value, ast.Constant):
+                continue
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 found[field.target.id] = " ".join(str(doc.value.value).split())
     return found
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import tyro
 
@@ -24,11 +28,10 @@ def parse(config: type[C], words: Sequence[str], *, verb: str) -> C:
 
     Raises:
         ConfigError: the YAML file is missing, malformed, or has a key or value that does not fit; or a setting
-            belongs to another method than the one that runs.
-        SystemExit: the words do not fit (code 2, the nearest option named).
+            belongs to another method than the one that runs; or the words do not fit, the nearest option named.
     """
     if not has_sections(config):
-        return _parsed(config, words, verb, file=None)
+        return _parsed(config, words, verb)
     from dkgzsl.methods.sections import (
         read_settings_file,
         section_of,
@@ -48,7 +51,7 @@ def parse(config: type[C], words: Sequence[str], *, verb: str) -> C:
         methods = [*_sections_named(words), *sections_in(content)]
     extended = with_sections(config, methods)
     default = tyro.MISSING_NONPROP if file is None else from_mapping(extended, content, where=file)
-    parsed = _parsed(extended, words, verb, file=file, default=default)
+    parsed = _parsed(extended, words, verb, default=default)
     if _takes_one(config):
         return without_sections(config, parsed, section_of(parsed, method))
     return without_sections(config, parsed, {name: section_of(parsed, name) for name in methods} or None)
@@ -63,16 +66,74 @@ def _takes_one(config: type[Any]) -> bool:
     return "method" in {one.name for one in fields(config)}
 
 
-def _parsed(config: type[C], words: Sequence[str], verb: str, *, file: str | None, default: Any = None) -> C:
-    del file
-    parsed: C = tyro.cli(
-        config,
-        args=list(words),
-        prog=f"dkgzsl {verb}",
-        default=tyro.MISSING_NONPROP if default is None else default,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+def _parsed(config: type[C], words: Sequence[str], verb: str, *, default: Any = None) -> C:
+    check_flags(config, words, verb)
+    said = StringIO()
+    try:
+        with redirect_stderr(said), redirect_stdout(said):
+            parsed: C = tyro.cli(
+                config,
+                args=list(words),
+                prog=f"dkgzsl {verb}",
+                default=tyro.MISSING_NONPROP if default is None else default,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:  # the parser prints a box of its own types and exits
+        raise ConfigError(_in_words(said.getvalue()), fix=f"dkgzsl help {verb} lists the options") from stop
     return parsed
+
+
+def check_flags(config: type[Any], words: Sequence[str], verb: str) -> None:
+    """That every flag among words is one of the configuration's.
+
+    Raises:
+        ConfigError: one is not; the message names the nearest.
+    """
+    known = dict.fromkeys(flags_of(config))
+    for word in words:
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and flag.replace("_", "-") not in known:
+            close = get_close_matches(flag, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"dkgzsl help {verb} lists the options"
+            raise ConfigError(f"dkgzsl {verb} has no option {flag}", fix=hint)
+
+
+def flags_of(config: type[Any], prefix: str = "--") -> Iterator[str]:
+    """The flags of a configuration and of its sections."""
+    for one, hint in zip(fields(config), _hints(config), strict=True):
+        if one.metadata.get("hidden"):
+            continue
+        names = [note.name for note in get_args(hint)[1:] if hasattr(note, "metavar") and note.name]
+        name = names[0] if names else one.name.replace("_", "-")
+        if is_dataclass(one.default_factory) and isinstance(one.default_factory, type):
+            yield from flags_of(one.default_factory, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _hints(config: type[Any]) -> list[Any]:
+    hints = get_type_hints(config, include_extras=True)
+    return [hints[one.name] for one in fields(config)]
+
+
+_FRAME = str.maketrans("", "", "╭╮╰╯─│")
+_NOT_OF_TYPE = re.compile(r"Error parsing (--[\w.-]+): (?:no type matching .* from \['(.*?)'\]|.*: '(.*?)')")
+
+
+def _in_words(box: str) -> str:
+    """The parser's complaint in one sentence."""
+    lines = [line.translate(_FRAME).strip() for line in box.splitlines()]
+    text = " ".join(line for line in lines if line.strip("- "))
+    text = text.split("Argument helptext:")[0].split("For full helptext")[0].split("Got errors:")[0].strip()
+    if found := _NOT_OF_TYPE.search(text):
+        return f"{found.group(1)} cannot be {(found.group(2) or found.group(3))!r}"
+    if text.startswith("Required options"):
+        listed = re.sub(r"(--[\w-]+) [A-Z]+", r"\1", text.partition(":")[2])
+        missing = re.findall(r"(?:^|(?<=\s))(?:--[\w-]+|[A-Z][A-Z_]{2,}[A-Z.\[\] ]*[A-Z.\]])(?=\s)", listed)
+        return f"these are needed: {', '.join(dict.fromkeys(missing))}"
+    for title in ("Value error", "Invalid choice", "Missing argument", "Parsing error", "Unrecognized options"):
+        text = text.removeprefix(title).strip()
+    return text or "the words do not fit the options"
 
 
 def _asked(words: Sequence[str], content: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
