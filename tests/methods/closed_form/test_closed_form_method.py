@@ -1,4 +1,4 @@
-"""The default method: options on only where validation says so, or where they are demanded."""
+"""The closed form: options are on where validation prefers them, or where they are demanded."""
 
 from dataclasses import replace
 from itertools import product
@@ -6,18 +6,19 @@ from itertools import product
 import pytest
 import torch
 
-from dkgzsl.config import ClosedFormSettings
 from dkgzsl.data.numbers.dataset import numbers
 from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.evaluation.protocols import validated
-from dkgzsl.methods.base import Task
+from dkgzsl.methods.base import Setup, Task
+from dkgzsl.methods.closed_form.episodes import EpisodePlan
 from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.methods.closed_form.model import ClosedFormModel
+from dkgzsl.methods.closed_form.settings import ClosedFormSettings
 from worlds import FEW, world
 
 
 class Selector:
-    """Prefers models whose setting has what it is told to like."""
+    """Prefers models whose setting has what it likes."""
 
     def __init__(self, likes) -> None:
         self.likes = likes
@@ -32,7 +33,16 @@ class Selector:
         return [setting for setting, candidate in self.shown if candidate]
 
 
-AUTO = replace(FEW, uncertainty="auto", episodes="auto", fusion="auto", seen_blend=(0.0, 0.5))
+AUTO = replace(FEW, unit_length="on", episodes="auto", seen_blend=(0.0, 0.5))
+PLAIN = {
+    "unit_length": True,
+    "components": 20,
+    "shrinkage": 0.5,
+    "kernel_width": 2.0,
+    "ridge": 0.1,
+    "seen_blend": 0.0,
+    "episodes": "off",
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,33 +54,41 @@ def test_left_to_validation_everything_is_offered_and_may_be_declined(task) -> N
     selector = Selector(lambda setting: setting["ridge"] == 0.1)
     ClosedForm(AUTO).explore(task, selector)
     assert all(candidate for _, candidate in selector.shown)
-    offered = [setting for setting, _ in selector.shown]
-    for name, value in (
-        ("uncertainty", True),
-        ("episodes", "weights"),
-        ("fusion", True),
-    ):
-        one = next(setting for setting in offered if setting[name] == value)
-        others = {"uncertainty": False, "episodes": "off", "fusion": False} | {name: value}
-        assert {key: one[key] for key in others} == others  # what did not help is not carried on
+    assert selector.shown[-1][0]["episodes"] == "weights"
+    assert {setting["episodes"] for setting, _ in selector.shown[:-1]} == {"off"}
 
 
 def test_what_helps_is_built_upon(task) -> None:
-    selector = Selector(lambda setting: setting["uncertainty"] + (setting["episodes"] == "weights"))
+    selector = Selector(lambda setting: setting["seen_blend"] + (setting["episodes"] == "weights"))
     ClosedForm(AUTO).explore(task, selector)
-    assert selector.shown[-1][0]["uncertainty"]
+    assert selector.shown[-1][0]["seen_blend"] == 0.5
     assert selector.shown[-1][0]["episodes"] == "weights"
+
+
+def test_lengths_are_tried_where_channels_are_few() -> None:
+    """Up to 64 channels both ways, beyond unit length alone: what estimator and `train` have in common."""
+
+    def lengths(channels: int, unit_length: str) -> list[bool]:
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.arange(6).repeat_interleave(4)
+        features = torch.randn(24, channels, generator=generator)
+        described = torch.randn(8, 5, generator=generator)
+        few = Task(features, labels, described, torch.arange(6), torch.arange(6, 8))
+        selector = Selector(lambda setting: 0)
+        ClosedForm(replace(FEW, unit_length=unit_length)).explore(few, selector)
+        return list(dict.fromkeys(setting["unit_length"] for setting, _ in selector.shown))
+
+    assert lengths(64, "auto") == [True, False]
+    assert lengths(65, "auto") == [True]
+    assert lengths(10, "on") == [True]
+    assert lengths(200, "off") == [False]
 
 
 @pytest.mark.parametrize(
     ("changes", "name", "value"),
     [
-        ({"uncertainty": "on"}, "uncertainty", True),
-        ({"uncertainty": "off"}, "uncertainty", False),
-        ({"episodes": "residual"}, "episodes", "residual"),
+        ({"episodes": "weights"}, "episodes", "weights"),
         ({"episodes": "off"}, "episodes", "off"),
-        ({"fusion": "on"}, "fusion", True),
-        ({"fusion": "off"}, "fusion", False),
         ({"seen_blend": (1.0,)}, "seen_blend", 1.0),
         ({"feature_kernel_width": (2.0,)}, "feature_kernel_width", 2.0),
     ],
@@ -102,8 +120,7 @@ def test_a_kernel_between_images_is_asked_for_its_constants_only_where_it_leads(
 
 
 def test_a_kernel_between_images_is_saved_and_synthesizes(task) -> None:
-    setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.5}
-    setting |= {"uncertainty": False, "episodes": "off", "fusion": False, "feature_kernel_width": 2.0}
+    setting = PLAIN | {"seen_blend": 0.5, "feature_kernel_width": 2.0}
     features = final_task(world())[1].features
     model = ClosedForm(FEW).fit(task, setting)
     plain = ClosedForm(FEW).fit(task, {**setting, "feature_kernel_width": 0.0})
@@ -127,33 +144,20 @@ def test_numbers_take_the_kernel_and_err_less_by_it(semantics) -> None:
     assert taken.figures.ausuc > without.figures.ausuc
 
 
-@pytest.mark.parametrize("option", [{"episodes": "weights"}, {"episodes": "residual"}, {"fusion": "on"}])
-def test_learned_options_change_the_model_and_repeat_by_seed(task, option) -> None:
-    plain = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
-    plain |= {"uncertainty": False, "episodes": "off", "fusion": False}
-    learned = plain | ({"fusion": True} if "fusion" in option else option)
+def test_learned_weights_change_the_model_and_repeat_by_seed(task) -> None:
+    learned = PLAIN | {"episodes": "weights"}
     features = final_task(world())[1].features
 
     def scores(setting, seed):
-        return ClosedForm(FEW, seed=seed).fit(task, setting).scores(features)
+        return ClosedForm(FEW, Setup(seed)).fit(task, setting).scores(features)
 
-    assert not torch.allclose(scores(learned, 0), scores(plain, 0))
+    assert not torch.allclose(scores(learned, 0), scores(PLAIN, 0))
     assert torch.equal(scores(learned, 0), scores(learned, 0))
     assert not torch.equal(scores(learned, 0), scores(learned, 1))
 
 
-def test_uncertainty_widens_unseen_classes_alone(task) -> None:
-    setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
-    setting |= {"uncertainty": True, "episodes": "off", "fusion": False}
-    densities = ClosedForm(FEW).fit(task, setting).densities
-    seen, unseen = densities.variances[:12], densities.variances[12:]
-    assert (seen == seen[:, :1]).all()
-    assert unseen.mean() > seen.mean()
-
-
 def test_balance_moves_unseen_classes_together_and_alone(task) -> None:
-    setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
-    setting |= {"uncertainty": False, "episodes": "off", "fusion": False}
+    setting = PLAIN
     features = final_task(world())[1].features
     model = ClosedForm(FEW).fit(task, {**setting, "balance": True})
     plain = ClosedForm(FEW).fit(task, {**setting, "balance": False})
@@ -167,8 +171,7 @@ def test_balance_moves_unseen_classes_together_and_alone(task) -> None:
 
 def test_classes_are_added_without_fitting_again(task) -> None:
     """A model of 2 unseen classes with 2 more is the model of all four."""
-    setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.5}
-    setting |= {"uncertainty": True, "episodes": "weights", "fusion": True}
+    setting = PLAIN | {"seen_blend": 0.5, "episodes": "weights"}
     features = final_task(world())[1].features
     whole = ClosedForm(FEW).fit(task, setting)
     fewer = ClosedForm(FEW).fit(replace(task, unseen=task.unseen[:2]), setting)
@@ -184,21 +187,29 @@ def test_the_world_is_learned() -> None:
     assert figures.h_calibrated > 0.6
 
 
-def test_epochs_and_batch_size_set_what_is_learned(task) -> None:
-    setting = {"components": 20, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.0}
-    setting |= {"uncertainty": False, "episodes": "weights", "fusion": False}
+def test_the_plan_of_the_episodes_decides_what_is_learned(task) -> None:
     features = final_task(world())[1].features
 
-    def scores(**learning) -> torch.Tensor:
-        return ClosedForm(FEW, **learning).fit(task, setting).scores(features)
+    def scores(plan: EpisodePlan | None = None) -> torch.Tensor:
+        return ClosedForm(FEW, plan=plan).fit(task, PLAIN | {"episodes": "weights"}).scores(features)
 
-    assert torch.equal(scores(), scores(episodes=50, queries=1024))
-    assert not torch.equal(scores(), scores(episodes=5))
-    assert not torch.equal(scores(), scores(queries=10))
+    assert torch.equal(scores(), scores(EpisodePlan(episodes=50, queries=1024)))
+    assert not torch.equal(scores(), scores(EpisodePlan(episodes=5)))
+    assert not torch.equal(scores(), scores(EpisodePlan(queries=10)))
 
 
-def _task_told_by(told) -> Task:
-    """40 seen classes, means linear in the directions of six numbers, of which `told` makes descriptions."""
+def test_trials_of_one_task_share_what_they_compute(task) -> None:
+    shared: dict = {}
+    first = ClosedForm(FEW, Setup(shared=shared)).fit(task, PLAIN)
+    second = ClosedForm(FEW, Setup(shared=shared)).fit(task, PLAIN | {"ridge": 0.3})
+    assert first.space.whitened.principal is second.space.whitened.principal
+    alone = ClosedForm(FEW).fit(task, PLAIN | {"ridge": 0.3})
+    features = final_task(world())[1].features
+    assert torch.equal(second.scores(features), alone.scores(features))
+
+
+def _task_described_by(describe) -> Task:
+    """40 seen classes, means linear in the directions of six numbers, of which `describe` makes descriptions."""
     generator = torch.Generator().manual_seed(3)
     truth = torch.rand(44, 6, generator=generator) ** 2
     means = torch.nn.functional.normalize(truth, dim=1) @ torch.randn(6, 24, generator=generator) * 8
@@ -206,7 +217,7 @@ def _task_told_by(told) -> Task:
     return Task(
         features=means[labels] + 0.1 * torch.randn(len(labels), 24, generator=generator),
         labels=labels,
-        semantics=told(truth),
+        semantics=describe(truth),
         seen=torch.arange(40),
         unseen=torch.arange(40, 44),
         class_names=tuple(map(str, range(44))),
@@ -214,18 +225,18 @@ def _task_told_by(told) -> Task:
 
 
 @pytest.mark.parametrize(
-    ("told", "rooted"),
+    ("describe", "rooted"),
     [(torch.square, True), (lambda truth: truth, False), (lambda truth: -truth.square(), False)],
 )
-def test_descriptions_take_a_root_where_it_predicts_seen_classes_better(told, rooted) -> None:
+def test_descriptions_take_a_root_where_it_predicts_seen_classes_better(describe, rooted) -> None:
     selector = Selector(lambda setting: 0)
-    config = replace(FEW, unit_length="off", kernel_width=(0.0,), ridge=(0.003,))
-    ClosedForm(config).explore(_task_told_by(told), selector)
+    config = replace(FEW, unit_length="off", episodes="off", kernel_width=(0.0,), ridge=(0.003,))
+    ClosedForm(config).explore(_task_described_by(describe), selector)
     assert {setting["description_root"] for setting in selector.candidates} == {rooted}
 
 
 def test_the_final_model_takes_the_root_that_its_setting_had() -> None:
-    squares = _task_told_by(torch.square)
+    squares = _task_described_by(torch.square)
     method, selector = ClosedForm(FEW), Selector(lambda setting: 0)
     method.explore(squares, selector)
     chosen = selector.candidates[0]

@@ -1,7 +1,8 @@
-"""The published form as a method: evaluations, exact repetition, continuation, saving."""
+"""DKGZSL as a method: evaluations, exact repetition, continuation, saving."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from dkgzsl.config import AdversarialConfig, ClassifierConfig
+from dkgzsl.config import SoftmaxConfig
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.methods.base import Generator, Model, SavedModel, Task
+from dkgzsl.methods.base import Generator, Model, SavedModel, Setup, Task
 from dkgzsl.methods.dkgzsl.method import DKGZSL
 from dkgzsl.methods.dkgzsl.model import DKGZSLModel
+from dkgzsl.methods.dkgzsl.settings import DKGZSLSettings
 from dkgzsl.methods.registry import load_model
 from dkgzsl.methods.shared.scaling import description_scale
 
-ADVERSARIAL = AdversarialConfig(
-    hidden_size=32, learning_rate=2e-3, fusion_learning_rate=1e-3, gamma=10.0, evaluate_every=2
+SOFTMAX = SoftmaxConfig(per_class=10, learning_rate=0.05, epochs=3)
+SETTINGS = DKGZSLSettings(
+    hidden_size=32,
+    learning_rate=2e-3,
+    fusion_learning_rate=1e-3,
+    gamma=10.0,
+    evaluate_every=2,
+    batch_size=16,
+    softmax=SOFTMAX,
 )
-SOFTMAX = ClassifierConfig(per_class=10, learning_rate=0.05, epochs=3)
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +44,11 @@ def task() -> Task:
 
 
 def method(epochs: int = 5, **options: Any) -> DKGZSL:
-    return DKGZSL(ADVERSARIAL, SOFTMAX, epochs=epochs, batch_size=16, seed=2, **options)
+    return DKGZSL(replace(SETTINGS, epochs=epochs, precision="float32"), Setup(2, **options))
 
 
 class Recorder:
-    """A selector that keeps what it was shown, as scores; `stop_at` breaks off at that epoch's look."""
+    """A selector that keeps what it was shown, as scores; `stop_at` breaks off at that epoch's evaluation."""
 
     def __init__(self, task: Task, stop_at: int | None = None) -> None:
         self.task, self.stop_at = task, stop_at
@@ -61,7 +69,7 @@ def explored(task: Task) -> Recorder:
     return selector
 
 
-def test_every_classifier_epoch_of_every_look_is_shown(explored: Recorder) -> None:
+def test_every_classifier_epoch_of_every_evaluation_is_shown(explored: Recorder) -> None:
     assert list(explored.shown) == [(epoch, j) for epoch in (2, 4, 5) for j in (1, 2, 3)]
 
 
@@ -71,7 +79,7 @@ def test_fit_gives_the_model_that_was_shown(task: Task, explored: Recorder) -> N
 
 
 def test_another_seed_gives_another_model(task: Task, explored: Recorder) -> None:
-    other = DKGZSL(ADVERSARIAL, SOFTMAX, epochs=5, batch_size=16, seed=3)
+    other = DKGZSL(replace(SETTINGS, epochs=5), Setup(3))
     assert not torch.equal(
         other.fit(task, {"epochs": 2, "classifier_epochs": 1}).scores(task.features), explored.shown[2, 1]
     )
@@ -88,7 +96,7 @@ def test_scores_are_over_the_classes_of_the_task(task: Task) -> None:
 
 
 def test_seen_classes_are_learned(task: Task) -> None:
-    model = DKGZSL(ADVERSARIAL, ClassifierConfig(20, 0.05, 20), epochs=2, batch_size=16).fit(
+    model = DKGZSL(replace(SETTINGS, softmax=SoftmaxConfig(20, 0.05, 20))).fit(
         task, {"epochs": 2, "classifier_epochs": 20}
     )
     among_seen = task.seen[model.scores(task.features)[:, task.seen].argmax(dim=1)]
@@ -126,7 +134,7 @@ def test_saved_model_scores_and_synthesizes_the_same(task: Task) -> None:
     model = method().fit(task, {"epochs": 1, "classifier_epochs": 2})
     saved = model.save()
     values = json.loads(json.dumps(saved.values))
-    loaded = DKGZSLModel.load(SavedModel(saved.method, {n: t.clone() for n, t in saved.tensors.items()}, values))
+    loaded = DKGZSLModel.load(SavedModel(saved.kind, {n: t.clone() for n, t in saved.tensors.items()}, values))
     assert torch.equal(loaded.scores(task.features), model.scores(task.features))
     assert torch.equal(loaded.conventional_scores(task.features), model.conventional_scores(task.features))
     made = [m.synthesize(task.semantics, 3, torch.Generator().manual_seed(0)) for m in (model, loaded)]
@@ -137,7 +145,7 @@ def test_saved_model_scores_and_synthesizes_the_same(task: Task) -> None:
 def reopened(model: DKGZSLModel) -> DKGZSLModel:
     """As a file would give it back."""
     saved = model.save()
-    return DKGZSLModel.load(SavedModel(saved.method, dict(saved.tensors), json.loads(json.dumps(saved.values))))
+    return DKGZSLModel.load(SavedModel(saved.kind, dict(saved.tensors), json.loads(json.dumps(saved.values))))
 
 
 def test_classes_added_later_are_as_if_trained_with(task: Task) -> None:
@@ -151,12 +159,12 @@ def test_classes_added_later_are_as_if_trained_with(task: Task) -> None:
 
 
 @pytest.mark.parametrize("name", ["generator.", "training.features"])
-def test_a_file_that_lacks_weights_is_told(task: Task, name: str) -> None:
+def test_a_file_that_lacks_weights_is_refused(task: Task, name: str) -> None:
     saved = method().fit(task, {"epochs": 1, "classifier_epochs": 1}).save()
     first = next(key for key in saved.tensors if key.startswith(name))
     fewer = {key: tensor for key, tensor in saved.tensors.items() if key != first}
-    with pytest.raises(RunError, match="the file of the model 'paper'"):
-        load_model(SavedModel(saved.method, fewer, saved.values))
+    with pytest.raises(RunError, match="the file of the model 'dkgzsl'"):
+        load_model(SavedModel(saved.kind, fewer, saved.values))
 
 
 def test_classes_may_be_taken_away_to_the_last(task: Task) -> None:
@@ -198,15 +206,16 @@ def test_a_checkpoint_of_another_run_is_refused(task: Task, tmp_path: Path) -> N
         method(checkpoints=tmp_path).fit(other, setting)
 
 
-def test_figures_are_told_after_each_epoch(task: Task) -> None:
-    told: list[Mapping[str, float]] = []
-    method(epochs=1, on_epoch=lambda epoch, figures: told.append(figures)).explore(task, Recorder(task))
-    assert told[0].keys() >= {"distance", "penalty", "knowledge_loss", "generator_loss", "penalty_weight"}
+def test_figures_are_given_after_each_epoch(task: Task) -> None:
+    given: list[Mapping[str, float]] = []
+    method(epochs=1, on_epoch=lambda epoch, figures: given.append(figures)).explore(task, Recorder(task))
+    assert given[0].keys() >= {"distance", "penalty", "knowledge_loss", "generator_loss", "penalty_weight"}
 
 
 def test_settings_left_out_come_from_the_default_preset() -> None:
-    plain = DKGZSL(AdversarialConfig(), ClassifierConfig(), epochs=40, batch_size=8)
+    plain = DKGZSL(DKGZSLSettings(epochs=40, batch_size=8))
     assert plain.settings.hidden_size == 1024
+    assert plain.settings.precision == "float32"
     assert plain.evaluate_every == 4
 
 
@@ -216,13 +225,19 @@ def test_numbers_out_of_range_are_refused(epochs: int) -> None:
         method(epochs=epochs)
 
 
-def test_a_training_that_diverges_is_told(task: Task) -> None:
-    wild = AdversarialConfig(hidden_size=32, learning_rate=1e30, fusion_learning_rate=1e-3, gamma=10.0)
+def test_a_training_that_diverges_is_an_error(task: Task) -> None:
+    wild = replace(SETTINGS, learning_rate=1e30)
     with pytest.raises(RunError, match="diverged"):
-        DKGZSL(wild, SOFTMAX, epochs=3, batch_size=16).fit(task, {"epochs": 3, "classifier_epochs": 1})
+        DKGZSL(wild).fit(task, {"epochs": 3, "classifier_epochs": 1})
 
 
-def test_a_cap_of_time_ends_exploration_with_a_look_at_the_epoch_it_came_to(task: Task) -> None:
+def test_within_minutes_open_settings_are_those_that_get_furthest() -> None:
+    capped = DKGZSL(DKGZSLSettings(), Setup(minutes=1.0))
+    assert (capped.settings.hidden_size, capped.settings.precision) == (1024, "bfloat16")
+    assert (capped.per_class, capped.classifier_epochs) == (200, 5)
+
+
+def test_a_cap_of_time_ends_exploration_with_an_evaluation_at_the_epoch_it_came_to(task: Task) -> None:
     selector = Recorder(task)
     method(minutes=1e-9).explore(task, selector)
     assert list(selector.shown) == [(1, 1), (1, 2), (1, 3)]
@@ -230,7 +245,7 @@ def test_a_cap_of_time_ends_exploration_with_a_look_at_the_epoch_it_came_to(task
     assert torch.equal(again.scores(task.features), selector.shown[1, 3])
 
 
-def test_a_cap_of_time_looks_where_models_change(task: Task) -> None:
+def test_a_cap_of_time_evaluates_where_models_change(task: Task) -> None:
     selector = Recorder(task)
     method(epochs=13, minutes=60.0).explore(task, selector)
     assert sorted({epoch for epoch, _ in selector.shown}) == [4, 6, 8, 12, 13]

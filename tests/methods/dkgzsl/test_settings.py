@@ -8,8 +8,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from dkgzsl.config import AdversarialConfig, TrainConfig
-from dkgzsl.methods.dkgzsl.presets import Preset, preset_names, preset_of, resolve_paper
+from dkgzsl.methods.dkgzsl.method import published
+from dkgzsl.methods.dkgzsl.settings import DKGZSLSettings, Preset, preset_names, preset_of
 
 
 def test_published_data_sets_are_there_with_both_backbones() -> None:
@@ -57,15 +57,15 @@ def test_a_key_too_many_a_value_out_of_range_a_key_too_few_are_errors(change: di
 
 
 def test_what_the_user_says_stands_and_the_rest_is_filled() -> None:
-    config = TrainConfig(batch_size=32, adversarial=AdversarialConfig(hidden_size=64))
-    filled = resolve_paper(config, "SUN")
-    assert (filled.batch_size, filled.epochs, filled.first_seed) == (32, 400, 4115)
-    assert filled.adversarial.hidden_size == 64
-    assert filled.adversarial.fusion_learning_rate == 1e-4
-    assert filled.adversarial.evaluate_every == 40
-    assert filled.softmax.per_class == 80
+    found = published(DKGZSLSettings(batch_size=32, hidden_size=64), "SUN", False)
+    assert (found.settings.batch_size, found.settings.epochs, found.seed) == (32, 400, 4115)
+    assert found.settings.hidden_size == 64
+    assert found.settings.fusion_learning_rate == 1e-4
+    assert found.settings.evaluate_every == 40
+    assert found.settings.softmax.per_class == 80
+    assert (found.semantics, found.refinement_steps) == ("att", 1501)
 
 
 def test_presets_are_read_without_torch() -> None:
-    code = "import sys, dkgzsl.methods.dkgzsl.presets as p; p.preset_of('CUB'); sys.exit('torch' in sys.modules)"
+    code = "import sys, dkgzsl.methods.dkgzsl.settings as p; p.preset_of('CUB'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
