@@ -88,12 +88,13 @@ def upgraded_config(content: Mapping[str, Any], *, where: str) -> dict[str, Any]
     if variant is not None or not epochs:
         new["method"] = _METHODS.get(variant or "dkgzsl", variant)
     published = new.get("method", "dkgzsl") == "dkgzsl"
-    closed_form = _without_gone(dict(content.get("knowledge") or {}), where)
+    closed_form = dict(content.get("knowledge") or {})
     adversarial = dict(content.get("adversarial") or {})
     softmax = dict(content.get("softmax") or {})
     if published:
         new |= {"dkgzsl": {**adversarial, **({"softmax": softmax} if softmax else {})}}
     else:
+        closed_form = _without_gone(closed_form, where)
         for name in ("epochs", "batch_size"):
             new.pop(name, None)
         if classifier:
