@@ -70,7 +70,7 @@ def test_attribute_attention_golden(golden: Golden) -> None:
     attended = module(regions)
     assert_golden(attended.attention, golden["ara.out.attention"])
     assert_golden(attended.refined, golden["ara.out.refined_mean_over_attributes"])
-    assert_golden(module.attended(regions), golden["ara.out.attended"])
+    assert_golden(module.attribute_features(regions), golden["ara.out.attended"])
 
 
 @torch.no_grad()

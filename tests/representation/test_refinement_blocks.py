@@ -81,7 +81,7 @@ def test_scores_and_refined_feature_without_the_attended_features() -> None:
     module = AttributeAttention(torch.randn(7, 5, generator=generator), 6, generator=generator)
     torch.nn.init.normal_(module.attention_weight, generator=generator)
     regions = torch.randn(3, 16, 6, generator=generator)
-    attended, features = module(regions), module.attended(regions)
+    attended, features = module(regions), module.attribute_features(regions)
     scores = torch.einsum("mw,wc,bmc->bm", module.vectors, module.score_weight, features)
     torch.testing.assert_close(attended.scores, scores)
     torch.testing.assert_close(attended.refined, features.mean(dim=1))
