@@ -13,7 +13,7 @@ def pixels_of(path: str, how: dict) -> np.ndarray:
     image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     (high, wide), filters = how["image_size"], Image.Resampling
     assert how["crop_mode"] in ("center", "squash"), "this script does not pad"
-    sides = [int(side / how["crop_share"]) for side in (wide, high)]  # what is resized is wider than what is kept
+    sides = [int(side / how["crop_share"]) for side in (wide, high)]  # the crop keeps a part
     if how["crop_mode"] == "center":
         sides = [int(max(sides) * side / min(image.size)) for side in image.size]
     image = image.resize(sides, filters[how["interpolation"].upper()])

@@ -1,13 +1,13 @@
-"""What each part of the default is worth: every option off (or on) in turn, validated, on the same draws.
+"""What each part of the closed form is worth: each option off (or on) in turn, validated, on the same draws.
 
-    python benchmarks/ablation.py PROBLEM@STORE CUB@vgg_fc7 --data-root DATA --seeds 3 --out FILE.json
-    python benchmarks/ablation.py numbers --semantics strokes names --options "no kernel between images" \\
+    python experiments/ablation.py PROBLEM@STORE CUB@vgg_fc7 --data-root DATA --seeds 3 --out FILE.json
+    python experiments/ablation.py numbers --semantics strokes names --options "no kernel between images" \\
         --out FILE.json
 
-Two rows are not options of the package, since they do not pay: `learned` descends to the prototypes with the form
-of the knowledge transfer network instead of solving for them; `adversarial` adds a zero-initialised residual to
-the solved density, trained as a WGAN with gradient penalty on seen classes, in the span of the class means. How
-many steps of both is chosen on validation classes, as everything else is.
+Two rows are no options of the package, since they do not pay: `learned` trains a network in the form of the
+knowledge transfer network to predict the prototypes, instead of solving for them; `adversarial` adds a residual,
+zero at first, to the solved density, trained as a WGAN with gradient penalty on seen classes, in the span of the
+class means. The number of steps of both is chosen on validation classes, as all else is.
 """
 
 import argparse
@@ -20,12 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from dkgzsl.methods.closed_form.settings import ClosedFormSettings
 
 from dkgzsl import load_dataset
-from dkgzsl.config import ClosedFormSettings
 from dkgzsl.evaluation.held_out import final_task, validation_task
 from dkgzsl.evaluation.protocols import validated
 from dkgzsl.evaluation.selection import ValidationSelector
+from dkgzsl.methods.base import Setup
 from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.methods.closed_form.model import ClosedFormModel
 from dkgzsl.methods.dkgzsl.networks import KnowledgeTransfer
@@ -44,15 +45,12 @@ OPTIONS = {
     "seen classes by their own means alone": replace(DEFAULT, seen_blend=(0.0,)),
     "without balance": replace(DEFAULT, balance="off"),
     "without episodes": replace(DEFAULT, episodes="off"),
-    "with uncertainty": replace(DEFAULT, uncertainty="on"),
-    "with a residual of descriptions": replace(DEFAULT, episodes="residual"),
-    "with a residual through MFU": replace(DEFAULT, fusion="on"),
 }
 FIGURES = ("t1", "h", "h_calibrated", "ausuc")
 
 
 class _Learned:
-    """Prototypes as a network gives them, in the place of the solved regression."""
+    """Prototypes predicted by a network, in place of the solved regression."""
 
     width = noise = 0.0
 
@@ -67,11 +65,11 @@ class _Learned:
         return self.network(prepared)
 
 
-class _Descended:
-    """Learn the prototypes by steps, on top of the default's chosen constants.
+class _Trained:
+    """Trains the prototypes by steps, with the constants that were chosen for the closed form.
 
     Args:
-        setting: the default's choice.
+        setting: the setting chosen for the closed form.
         form: `learned` or `adversarial`.
         seed: of weights and noise.
     """
@@ -90,7 +88,7 @@ class _Descended:
         raise AssertionError(setting)
 
     def _steps(self, task, most):
-        solved = ClosedForm(DEFAULT, seed=self.seed).fit(task, self.setting)
+        solved = ClosedForm(DEFAULT, Setup(seed=self.seed)).fit(task, self.setting)
         torch.manual_seed(self.seed)
         steps = self._regressed if self.form == "learned" else self._adversarial
         for step, prototypes in steps(task, solved):
@@ -185,9 +183,9 @@ class _Residual(torch.nn.Module):
         return self.regression(prepared) + torch.stack(added)
 
 
-def descended(problem, setting, form, seed):
-    """Figures of a learned form, its step chosen on validation classes."""
-    method = _Descended(setting, form, seed)
+def trained(problem, setting, form, seed):
+    """Figures of a trained form, its number of steps chosen on validation classes."""
+    method = _Trained(setting, form, seed)
     task, held_out = validation_task(problem, seed)
     selector = ValidationSelector(held_out, None, None, "pooled")
     method.explore(task, selector)
@@ -197,7 +195,7 @@ def descended(problem, setting, form, seed):
 
 
 def main() -> None:
-    """Measure and print, a line each; the table at the end."""
+    """Measure, print a line for each result, then the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="+")
     parser.add_argument("--semantics", nargs="+", default=["sentences", "attributes", "sent", "att"])
@@ -217,15 +215,15 @@ def main() -> None:
                 for option in [name for name in OPTIONS if name in ("full", *arguments.options)]:
                     config = OPTIONS[option]
                     start = time.perf_counter()
-                    outcome = validated(ClosedForm(config, seed=seed), described, seed=seed)
+                    outcome = validated(ClosedForm(config, Setup(seed=seed)), described, seed=seed)
                     chosen = chosen or outcome.setting
-                    tell(
+                    keep(
                         found, (Path(name).name, semantics), option, seed, outcome.figures, start, outcome.setting
                     )
                 for form in [name for name in ("learned", "adversarial") if name in arguments.options]:
                     start = time.perf_counter()
-                    figures, setting = descended(described, chosen, form, seed)
-                    tell(found, (Path(name).name, semantics), form, seed, figures, start, setting)
+                    figures, setting = trained(described, chosen, form, seed)
+                    keep(found, (Path(name).name, semantics), form, seed, figures, start, setting)
                 arguments.out.write_text(json.dumps([row for rows in found.values() for row in rows], indent=1))
     columns = sorted({key[:2] for key in found})
     print("| | " + " | ".join(" ".join(column) for column in columns) + " |")
@@ -240,8 +238,8 @@ def main() -> None:
         print(f"| {option} | " + " | ".join(cells) + " |")
 
 
-def tell(found, column, option, seed, figures, start, setting) -> None:
-    """Keep a row and print it."""
+def keep(found, column, option, seed, figures, start, setting) -> None:
+    """Add a row to the results and print it."""
     row = {
         "column": column, "option": option, "seed": seed, "figures": asdict(figures), "setting": dict(setting),
         "seconds": round(time.perf_counter() - start, 1),

@@ -1,9 +1,9 @@
 """Seconds and peak memory of the main job on generated features of the official shapes.
 
-    python benchmarks/official_shapes.py SPLITS [--datasets AWA2 SUN] [--epochs 2] [--out FILE]
+    python experiments/official_shapes.py SPLITS [--datasets AWA2 SUN] [--epochs 2] [--out FILE]
 
-SPLITS is a folder with the official split files (<DATASET>/att_splits.mat). Features are generated, so that no
-accuracy is printed: it would mean nothing.
+SPLITS is a folder with the official split files (<DATASET>/att_splits.mat). The features are random, so no
+accuracy is printed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ NAMES = {"AWA2": "37,322 x 2048, 50 classes", "SUN": "14,340 x 2048, 717 classes
 
 
 def measure(words: list[str]) -> dict[str, float]:
-    """Run one training in a process of its own; wall seconds and peak memory of it."""
+    """Run one training in a new process, and measure its wall time (s) and peak memory (GB)."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     start = time.perf_counter()
     subprocess.run(
@@ -35,7 +35,7 @@ def measure(words: list[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Write the files, run the default and the first epochs of the published form."""
+    """Write the files; run the closed form, and the first epochs of DKGZSL as published."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("splits", type=Path)
     parser.add_argument("--datasets", nargs="+", default=list(NAMES), choices=list(NAMES))
@@ -49,16 +49,11 @@ def main() -> None:
             root = Path(folder)
             write_official_shape(root, name, arguments.splits / name / "att_splits.mat")
             common = [name, "--data-root", folder, "--semantics", "att"]
-            published = [
-                "--epochs",
-                str(arguments.epochs),
-                "--adversarial.hidden-size",
-                str(arguments.hidden_size),
-            ]
-            published += ["--softmax.epochs", "2", "--baseline", "none"]
-            for variant, options in (("dkgzsl", []), ("paper", published)):
-                row = {"dataset": name, "shape": NAMES[name], "variant": variant}
-                row |= measure([*common, *options, "--out", str(root / variant)])
+            published = ["--epochs", str(arguments.epochs), "--dkgzsl.hidden-size", str(arguments.hidden_size)]
+            published += ["--dkgzsl.softmax.epochs", "2", "--baseline", "none"]
+            for method, options in (("closed-form", []), ("dkgzsl", published)):
+                row = {"dataset": name, "shape": NAMES[name], "method": method}
+                row |= measure([*common, "--method", method, *options, "--out", str(root / method)])
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     if arguments.out:

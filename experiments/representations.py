@@ -1,10 +1,10 @@
-"""Does refinement pay? Representations side by side on the same store, validated, with a paired bootstrap.
+"""Does refinement pay? Several representations of the same store, validated, compared by a paired bootstrap.
 
-    python benchmarks/representations.py PROBLEM STORE --vectors FILE --out FILE.json
+    python experiments/representations.py PROBLEM STORE --vectors FILE --out FILE.json
 
-Each seed redraws the seen test images and the held-out images of validation, and trains SOVR anew, twice (for
-validation, and on all seen classes); all representations and semantics share it. Differences are
-taken over draws of classes, the same for all representations, and averaged over seeds.
+Each seed draws the seen test images and the held-out images of validation again, and trains SOVR again, twice
+(for validation, and on all seen classes); all representations and semantics share it. Differences are taken over
+draws of classes, the same for all representations, and averaged over seeds.
 """
 
 import argparse
@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from dkgzsl import load_dataset
-from dkgzsl.config import ClosedFormSettings, RefinementConfig
+from dkgzsl.config import RefinementConfig
 from dkgzsl.evaluation.bootstrap import resampled
 from dkgzsl.evaluation.protocols import validated
+from dkgzsl.methods.base import Setup
 from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.representation.representation import representations
 
@@ -35,7 +36,7 @@ FIGURES = ("t1", "u", "s", "h", "h_calibrated", "ausuc")
 
 
 def main() -> None:
-    """Measure, print a table for each of the semantics, write everything as JSON."""
+    """Measure, print a line for each result, write all results as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("problem")
     parser.add_argument("store")
@@ -58,7 +59,7 @@ def main() -> None:
             for semantics in arguments.semantics:
                 start = time.perf_counter()
                 described = problem.with_semantics(semantics)
-                method = ClosedForm(ClosedFormSettings(), seed=seed)
+                method = ClosedForm(setup=Setup(seed=seed))
                 outcome = validated(method, described, seed=seed, representations=[one])
                 row = {
                     "semantics": semantics,
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 def write(path: Path, rows: list[dict], draws: dict) -> None:
-    """Write rows, means, and differences to the controls with their intervals over draws of classes."""
+    """Write rows, means, and differences from the controls with their intervals over draws of classes."""
     means, differences = [], []
     for semantics, name in dict.fromkeys((row["semantics"], row["representation"]) for row in rows):
         own = [row for row in rows if (row["semantics"], row["representation"]) == (semantics, name)]

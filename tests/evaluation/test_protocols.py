@@ -1,4 +1,4 @@
-"""Nothing is chosen on test data, and nothing of it reaches a method: each trap planted, each caught."""
+"""Nothing is chosen on test data, and nothing of it reaches a method: each leak is made, and found."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def _with_other_test_images(problem: Problem) -> Problem:
 
 @pytest.mark.parametrize("method", [ClosedForm(FEW), ESZSL(powers=(-1, 0), scalings=PLAIN)], ids=lambda m: m.name)
 def test_the_choice_and_the_model_do_not_depend_on_test_images_or_their_labels(method) -> None:
-    """Catches a scaler fitted on test features, a score chosen on test, and any other look."""
+    """Finds a scaling fitted on test features, a setting chosen on test, and any other use of test images."""
     problem = world()
     other = _with_other_test_images(problem)
     ours, theirs = validated(method, problem, seed=0), validated(method, other, seed=0)
@@ -49,9 +49,9 @@ def test_the_choice_and_the_model_do_not_depend_on_test_images_or_their_labels(m
 
 
 class ScaledOnEverything:
-    """A planted trap: features scaled with the maximum of all images, test images among them."""
+    """A leak: features are scaled with the maximum of all images, test images among them."""
 
-    name = "trap"
+    name = "leak"
 
     def __init__(self, problem: Problem) -> None:
         self.scale = float(problem.features.max())
@@ -64,7 +64,7 @@ class ScaledOnEverything:
         return ESZSL().fit(scaled, {"scaling": "none", "gamma": -1, "lambda": 0})
 
 
-def test_the_test_above_would_catch_a_scaler_fitted_on_test_features() -> None:
+def test_the_test_above_finds_a_scaling_fitted_on_test_features() -> None:
     problem = world()
     other = _with_other_test_images(problem)
     ours = validated(ScaledOnEverything(problem), problem, seed=0)
@@ -108,7 +108,7 @@ def test_the_test_images_are_scored_once_after_everything_is_chosen(monkeypatch)
     assert outcome.evaluations == 4
 
 
-def test_the_paper_protocol_takes_the_best_of_all_looks_at_the_test_images() -> None:
+def test_the_oracle_protocol_takes_the_best_of_all_evaluations_on_the_test_images() -> None:
     problem, method = world(), ESZSL(powers=(-2, -1, 0, 1), scalings=PLAIN)
     figures = []
     outcome = oracle(method, problem, seed=0, watch=lambda _, seen, __: figures.append(seen))
@@ -120,7 +120,7 @@ def test_the_paper_protocol_takes_the_best_of_all_looks_at_the_test_images() -> 
     assert outcome.figures.h >= validated(method, problem, seed=0).figures.h
 
 
-def test_looks_are_remembered_across_an_interruption(tmp_path) -> None:
+def test_a_resumed_run_continues_from_the_evaluations_of_the_interrupted_one(tmp_path) -> None:
     problem, method = world(), ESZSL(powers=(-1, 0), scalings=PLAIN)
 
     class Interrupted(Exception):
@@ -140,7 +140,7 @@ def test_looks_are_remembered_across_an_interruption(tmp_path) -> None:
             protocol(method, problem, seed=0, watch=interrupt, memory=memory)
 
         class Silent(ESZSL):
-            """Shows only what was not shown before, as a method that goes on from its checkpoint does."""
+            """Shows the selector new settings alone, as a method does that continues from its checkpoint."""
 
             def explore(self, task, selector):
                 def skip(setting, model, *, candidate=True):
@@ -157,7 +157,7 @@ def test_looks_are_remembered_across_an_interruption(tmp_path) -> None:
         assert resumed.evaluations == whole.evaluations == 4
 
 
-def test_a_look_that_was_broken_off_spoils_no_later_one(tmp_path) -> None:
+def test_an_evaluation_cut_by_an_interruption_is_repeated(tmp_path) -> None:
     problem, method = world(), ESZSL(powers=(-1, 0), scalings=PLAIN)
     validated(method, problem, seed=0, memory=tmp_path)
     (file,) = tmp_path.rglob("evaluations.jsonl")

@@ -1,4 +1,4 @@
-"""Measures of synthesized features against scikit-learn's and scipy's, and clouds whose answer is known."""
+"""Measures of synthesized features against scikit-learn's and scipy's, and against clouds with known measures."""
 
 import numpy as np
 import pytest
@@ -73,8 +73,8 @@ def test_frechet_distance_is_that_of_scipy_on_scikit_learns_components(measured:
 def test_nearest_accuracy_is_that_of_scikit_learn() -> None:
     made, real = cloud(0, apart=0.3), cloud(1, apart=0.3)
     few = Cloud(real.features[:100], real.labels[:100])  # the last class has fewer images
-    told = KNeighborsClassifier(1).fit(made.features, made.labels).predict(few.features)
-    expected = balanced_accuracy_score(few.labels, told)
+    predicted = KNeighborsClassifier(1).fit(made.features, made.labels).predict(few.features)
+    expected = balanced_accuracy_score(few.labels, predicted)
     assert 0.3 < expected < 0.9
     assert measure_group(made, few, AXES).nearest == pytest.approx(expected)
 
@@ -110,7 +110,7 @@ def test_equal_gaussians_have_distance_zero_and_shifted_ones_their_shift() -> No
 
 
 class Copier:
-    """Synthesizes a class's own mean, and noise."""
+    """Synthesizes the true mean of a class, and noise."""
 
     def __init__(self, means: torch.Tensor, semantics: torch.Tensor, noise: float) -> None:
         self.means, self.semantics, self.noise = means, semantics, noise
@@ -129,7 +129,7 @@ def copier() -> Copier:
     return Copier(means, torch.from_numpy(problem.semantics).float(), 0.5)
 
 
-def test_a_generator_of_the_true_classes_is_found_to_be_one(copier: Copier) -> None:
+def test_a_generator_of_the_true_classes_has_the_measures_of_one(copier: Copier) -> None:
     measures = measure_synthesis(copier, *final_task(world()), per_class=40)
     for group in (measures.seen, measures.unseen):
         assert group.nearest > 0.9

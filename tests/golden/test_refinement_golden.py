@@ -67,16 +67,16 @@ def test_the_second_auxiliary_head_golden(golden: Golden) -> None:
 @torch.no_grad()
 def test_attribute_attention_golden(golden: Golden) -> None:
     module, regions = _attention(golden), golden["ara.in.features_BCR"].transpose(1, 2)
-    attended = module(regions)
-    assert_golden(attended.attention, golden["ara.out.attention"])
-    assert_golden(attended.refined, golden["ara.out.refined_mean_over_attributes"])
-    assert_golden(module.attended(regions), golden["ara.out.attended"])
+    output = module(regions)
+    assert_golden(output.attention, golden["ara.out.attention"])
+    assert_golden(output.refined, golden["ara.out.refined_mean_over_attributes"])
+    assert_golden(module.attribute_features(regions), golden["ara.out.attended"])
 
 
 @torch.no_grad()
 def test_class_scores_and_loss_golden(golden: Golden) -> None:
-    attended = _attention(golden)(golden["ara.in.features_BCR"].transpose(1, 2))
-    scores = class_scores(attended.scores, golden["attributes"])
+    output = _attention(golden)(golden["ara.in.features_BCR"].transpose(1, 2))
+    scores = class_scores(output.scores, golden["attributes"])
     assert_golden(scores, golden["ara.out.class_scores"])
     first, last = map(int, golden.metadata["seen_classes"].split("-"))
     loss = seen_class_loss(scores, golden["ara.in.seen_labels"], torch.arange(first, last + 1))

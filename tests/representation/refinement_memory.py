@@ -2,7 +2,7 @@
 
 The shape of all of AWA2 through ViT-B/16, which must stay under 3 GB:
 
-    python tests/learning/refinement_memory.py 37322 197 768 --steps 40 --denoising trained
+    python tests/representation/refinement_memory.py 37322 197 768 --steps 40 --denoising trained
 """
 
 import argparse

@@ -30,7 +30,7 @@ def test_strength_is_measured_against_training() -> None:
     assert [(s.attribute, round(s.strength, 6)) for s in found] == [(1, 5.0), (2, 1.0)]
 
 
-def test_panels_stand_in_a_row() -> None:
+def test_panels_form_a_row() -> None:
     attention = np.eye(4, 10, dtype=np.float32)
     strong = strongest(np.arange(4.0), np.zeros(4), np.ones(4), 2)
     sheet = attribute_panels(GREY, attention, strong, ["a", "b", "c", "a name that is too long " * 9], (2, 5))

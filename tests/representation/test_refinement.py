@@ -79,7 +79,7 @@ def test_the_seed_decides_everything(world: World, denoising: str) -> None:
 
 
 def test_only_training_images_and_seen_classes_are_read(world: World) -> None:
-    """Everything else is spoilt, and nothing changes."""
+    """All else is replaced by NaN, and nothing changes."""
     config = replace(FAST, steps=5, denoising="trained")
     tokens, labels, attributes = world.tokens.copy(), world.labels.copy(), world.attributes.copy()
     held = np.setdiff1d(np.arange(len(labels)), world.training)
@@ -140,7 +140,7 @@ def test_a_saved_refiner_is_the_same_one(world: World, all_tokens: torch.Tensor)
     assert torch.equal(refiner.initial_saliency(all_tokens), loaded.initial_saliency(all_tokens))
 
 
-def test_blocks_side_by_side_are_fitted_on_training_alone(world: World, all_tokens: torch.Tensor) -> None:
+def test_a_concatenation_is_fitted_on_training_images_alone(world: World, all_tokens: torch.Tensor) -> None:
     refiner = world.train(replace(FAST, steps=3))
     features = read_store(world.tokens, np.arange(96), ["pooled", "refined", "scores"], refiner)
     torch.testing.assert_close(features["pooled"], all_tokens[:, 0])
@@ -161,14 +161,14 @@ def test_blocks_side_by_side_are_fitted_on_training_alone(world: World, all_toke
     torch.testing.assert_close(loaded(all_tokens), together)
 
 
-def test_a_lone_block_is_passed_on_as_it_is(world: World, all_tokens: torch.Tensor) -> None:
+def test_a_single_block_is_passed_on_as_it_is(world: World, all_tokens: torch.Tensor) -> None:
     features = read_store(world.tokens, np.arange(96), ["pooled"], None)
     visual = fit_visual(features, world.training, blocks=["pooled"], refiner=None)
     assert torch.equal(visual(all_tokens), all_tokens[:, 0])
     assert visual.save().values["refiner"] is None
 
 
-def test_what_does_not_fit_is_said(world: World) -> None:
+def test_what_does_not_fit_is_an_error(world: World) -> None:
     with pytest.raises(DataError, match="do not hold one global token and 4 x 5 regions"):
         world.train(tokens=world.tokens[:, 1:])
     with pytest.raises(DataError, match="6 attributes a class, but 5 attribute vectors"):

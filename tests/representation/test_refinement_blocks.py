@@ -76,16 +76,16 @@ def test_denoising_learns_through_gate_and_map() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_scores_and_refined_feature_without_the_attended_features() -> None:
+def test_scores_and_refined_feature_without_the_attribute_features() -> None:
     generator = torch.Generator().manual_seed(0)
     module = AttributeAttention(torch.randn(7, 5, generator=generator), 6, generator=generator)
     torch.nn.init.normal_(module.attention_weight, generator=generator)
     regions = torch.randn(3, 16, 6, generator=generator)
-    attended, features = module(regions), module.attended(regions)
+    output, features = module(regions), module.attribute_features(regions)
     scores = torch.einsum("mw,wc,bmc->bm", module.vectors, module.score_weight, features)
-    torch.testing.assert_close(attended.scores, scores)
-    torch.testing.assert_close(attended.refined, features.mean(dim=1))
-    torch.testing.assert_close(attended.attention.sum(dim=2), torch.ones(3, 7))
+    torch.testing.assert_close(output.scores, scores)
+    torch.testing.assert_close(output.refined, features.mean(dim=1))
+    torch.testing.assert_close(output.attention.sum(dim=2), torch.ones(3, 7))
 
 
 def test_attention_starts_even() -> None:

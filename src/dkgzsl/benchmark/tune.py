@@ -273,7 +273,7 @@ def _record(runner: TrialRunner, number: int, values: Values) -> TrialRecord:
     if selector.best is None:
         return TrialRecord(number, values, None, {}, seconds, "the scores are no numbers")
     figures = {name: getattr(selector.best.figures, name) for name in _FIGURES}
-    return TrialRecord(number, values, selector.worth_of_best, figures, seconds, None)
+    return TrialRecord(number, values, selector.best_score, figures, seconds, None)
 
 
 def _records(optuna: Any, study: Any) -> list[TrialRecord]:

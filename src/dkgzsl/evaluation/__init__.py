@@ -1,1 +1,1 @@
-"""Metrics, the two protocols, and published results."""
+"""Metrics, the two protocols, selection on held-out images, calibration."""

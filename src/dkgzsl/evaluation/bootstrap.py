@@ -1,7 +1,7 @@
-"""The spread that a choice of classes leaves: figures over classes drawn again with replacement.
+"""Bootstrap over classes: the spread of figures when the test classes are drawn again with replacement.
 
-Where the official split leaves nothing to a seed, this is the spread to quote. Seen and unseen classes are drawn
-apart. Two methods drawn with the same seed meet the same classes, so that differences are paired.
+It is the spread to quote where the official split leaves nothing for a seed to change. Seen and unseen classes are
+drawn apart. Two methods with the same seed get the same draws, so that their differences are paired.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ FIGURES = ("t1", "u", "s", "h", "h_calibrated", "ausuc")
 def resampled(
     scored: Scored, constant: float | None, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Float[np.ndarray, " resamples"]]:
-    """Each figure under each draw of classes.
+    """Each figure for each draw of classes.
 
     Args:
         scored: scores of the test images.
         constant: calibration constant; None leaves `h_calibrated` out.
         resamples: number of draws.
         seed: of the draws.
+
+    Returns:
+        Values by figure (`FIGURES`), fractions of 1, NaN where undefined; `ausuc` for the first 200 draws only.
     """
     rng = np.random.default_rng(seed)
     present = np.bincount(scored.labels, minlength=len(scored.is_unseen)) > 0
@@ -63,7 +66,7 @@ def resampled(
 
 
 def deviations(scored: Scored, constant: float | None) -> dict[str, float]:
-    """Standard deviation of each figure that is defined over draws of classes."""
+    """Standard deviation over the draws of classes, for each figure that is defined."""
     defined = asdict(scored.figures(constant))
     figures = resampled(scored, constant).items()
     return {name: float(values.std(ddof=1)) for name, values in figures if defined[name] is not None}

@@ -1,7 +1,9 @@
-"""From scores to probabilities that mean what they say, and to "none of these": all of it from validation images.
+"""Calibration on validation images: from scores to probabilities, and to the decision "none of these".
 
-One constant on the unseen scores (calibrated stacking, see `metrics`) decides; one temperature (Guo et al., 2017,
-arXiv 1706.04599) makes probabilities of the scores and changes no decision; one threshold says when nothing fits.
+Three numbers, all chosen on validation images: a constant added to the scores of unseen classes (calibrated
+stacking, see `metrics`), which changes decisions; a temperature (Guo et al., 2017, arXiv 1706.04599), which turns
+scores into probabilities and changes no decision; a threshold of the in-distribution score, below which an image
+is none of the classes.
 """
 
 from __future__ import annotations
@@ -19,25 +21,26 @@ from dkgzsl.evaluation.metrics import Scored
 KEPT = 0.95
 """Share of validation images that the threshold keeps."""
 _BINS = 15
-_SHARPEST, _FLATTEST = 1e4, 1e-4  # bounds of 1 / temperature, in units of 1 / deviation of the scores
+_LARGEST, _SMALLEST = 1e4, 1e-4  # bounds of 1 / temperature, in units of 1 / deviation of the scores
 
 Scores = Float[np.ndarray, "images classes"]
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Whether probabilities mean what they say, on held-out images.
+    """How reliable the probabilities are on held-out images.
 
-    Seen and unseen classes count the same, and classes within them, as in H.
+    Seen and unseen classes have the same weight, and so have the classes within each, as in H.
 
     Attributes:
         ece: expected calibration error, the mean of |accuracy - confidence| over bins of equal width, weighted by
             the images in them; 0 to 1.
         confidence: mean probability of the decision, by bin; bins without images are left out.
-        accuracy: share of right decisions, by bin.
+        accuracy: share of correct decisions, by bin.
         weight: share of the images, by bin.
-        kept_seen: share of the images of seen classes that the threshold keeps; None without either.
-        kept_unseen: the same of unseen classes.
+        kept_seen: share of the images of seen classes that the threshold keeps; None where there is no threshold,
+            or no such image.
+        kept_unseen: the same for unseen classes.
     """
 
     ece: float
@@ -50,12 +53,12 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What validation says of a model's scores.
+    """How a model's scores become decisions and probabilities, chosen on validation images.
 
     Attributes:
         constant: added to the scores of unseen classes.
-        temperature: scores are divided by it, the constant included, before the softmax; above 0.
-        threshold: an image whose `fit` is below it is none of the classes; None: there is always an answer.
+        temperature: the scores, constant included, are divided by it before the softmax; above 0.
+        threshold: an image whose in-distribution score is below it is none of the classes; None: no image is.
         validation: reliability on the validation images that all this was chosen on; None where there were none.
     """
 
@@ -65,30 +68,34 @@ class Calibration:
     validation: Reliability | None = None
 
     def probabilities(self, scores: Scores) -> Scores:
-        """Softmax of scores that hold the constant already; rows sum to 1, 0 where a score is -inf."""
+        """Probabilities of scores that include the constant: rows sum to 1; 0 where a score is -inf."""
         scaled = (scores - scores.max(1, keepdims=True)) / self.temperature
         shares = np.exp(scaled.astype(np.float64))
         return np.asarray(shares / shares.sum(1, keepdims=True))
 
     def accepts(self, scores: Scores) -> Bool[np.ndarray, " images"]:
-        """Which images are any of the classes, by scores that hold the constant already."""
+        """Which images belong to some class: those whose in-distribution score reaches the threshold.
+
+        Args:
+            scores: with the constant included.
+        """
         return np.asarray(in_distribution_score(scores) >= (-np.inf if self.threshold is None else self.threshold))
 
     def reliability(self, scored: Scored) -> Reliability | None:
-        """Reliability on held-out images; None where there are none."""
+        """Reliability on held-out images; None where there are no images."""
         if not len(scored.labels):
             return None
         scores = _stacked(scored, self.constant)
         probabilities = self.probabilities(scores)
         decided = probabilities.argmax(1)
-        confidence, right = probabilities.max(1), decided == scored.labels
+        confidence, correct = probabilities.max(1), decided == scored.labels
         weights = balanced_weights(scored)
         edges = np.linspace(0, 1, _BINS + 1)
         bins = np.clip(np.digitize(confidence, edges) - 1, 0, _BINS - 1)
         share = np.bincount(bins, weights, minlength=_BINS)
         filled = share > 0
         mean_confidence = np.bincount(bins, weights * confidence, minlength=_BINS)[filled] / share[filled]
-        accuracy = np.bincount(bins, weights * right, minlength=_BINS)[filled] / share[filled]
+        accuracy = np.bincount(bins, weights * correct, minlength=_BINS)[filled] / share[filled]
         keeps, unseen = self.accepts(scores), scored.is_unseen[scored.labels]
 
         def kept(kind: Bool[np.ndarray, " images"]) -> float | None:
@@ -110,57 +117,64 @@ class Calibration:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Calibration:
-        """The calibration that `record` was made from."""
+        """The calibration whose `record` returned this."""
         validation = record["validation"]
         return cls(**{**record, "validation": None if validation is None else _reliability(validation)})
 
 
 def calibrate(scored: Scored, constant: float) -> Calibration:
-    """Temperature and threshold for validation scores and a constant that was chosen on them.
+    """Choose temperature and threshold on validation images.
 
-    The temperature has the highest log likelihood, seen and pseudo-unseen images weighing the same; the likelihood
-    is concave in 1 / temperature, so it is the root of its derivative. The threshold is the quantile of `fit` that
-    keeps `KEPT` of the images.
+    The temperature has the highest log likelihood, with the same weight for seen and pseudo-unseen images. The
+    likelihood is concave in 1 / temperature, so the temperature is the root of its derivative. The threshold is
+    the quantile of the in-distribution score that keeps `KEPT` of the images.
+
+    Args:
+        scored: scores of the validation images.
+        constant: the calibration constant, chosen on the same images.
     """
     scores, weights = _stacked(scored, constant), balanced_weights(scored)
     own = scores[np.arange(len(scores)), scored.labels]
     finite = np.where(np.isfinite(scores), scores, 0.0)
 
-    def slope(sharpness: float) -> float:
-        """Minus the derivative of the log likelihood: expected score minus the own class's."""
-        expected = (Calibration(temperature=1 / sharpness).probabilities(scores) * finite).sum(1)
+    def slope(inverse: float) -> float:
+        """Minus the derivative of the log likelihood: expected score less the score of the image's class."""
+        expected = (Calibration(temperature=1 / inverse).probabilities(scores) * finite).sum(1)
         return float(weights @ (expected - own))
 
     unit = 1 / max(float(finite.std()), np.finfo(float).tiny)
-    low, high = _FLATTEST * unit, _SHARPEST * unit
-    if slope(low) >= 0:  # the scores know nothing
-        sharpness = low
-    elif slope(high) <= 0:  # every decision is right, by any margin
-        sharpness = high
+    low, high = _SMALLEST * unit, _LARGEST * unit
+    if slope(low) >= 0:  # the scores say nothing about the class
+        inverse = low
+    elif slope(high) <= 0:  # every decision is correct: the likelihood grows without end
+        inverse = high
     else:
-        sharpness = float(np.exp(brentq(lambda log: slope(np.exp(log)), np.log(low), np.log(high), xtol=1e-4)))
+        inverse = float(np.exp(brentq(lambda log: slope(np.exp(log)), np.log(low), np.log(high), xtol=1e-4)))
     values = in_distribution_score(scores)
     order = np.argsort(values, kind="stable")
     below = np.searchsorted(np.cumsum(weights[order]), 1 - KEPT, side="left")
     threshold = float(values[order][min(int(below), len(order) - 1)])
-    found = Calibration(constant, 1 / sharpness, threshold)
-    return Calibration(constant, 1 / sharpness, threshold, found.reliability(scored))
+    found = Calibration(constant, 1 / inverse, threshold)
+    return Calibration(constant, 1 / inverse, threshold, found.reliability(scored))
 
 
 def in_distribution_score(scores: Scores) -> Float[np.ndarray, " images"]:
-    """How well an image fits: its best score above the mean of its scores over all classes of the task.
+    """In-distribution score of an image: its best score less the mean of its scores over all classes of the task.
 
-    The difference does not hold what an image's scores have in common. For the default it is the log likelihood
-    ratio of the best class to the geometric mean of all: large where the features point towards one class, near 0
-    where they lie across the axes that tell classes apart, as photos of other things do. The largest density would
-    tell a class that is missing from a list of its kin better (a bird among birds), and other things hardly at all
-    (docs/lab-notes.md).
+    What the scores of an image have in common cancels out. For the default method it is the log likelihood ratio
+    of the best class to the geometric mean of all classes: large where the features point towards one class, near
+    0 where they lie across the axes that separate the classes, as those of other photos do. The largest density
+    would be better at finding a class that is missing from a list of similar ones (a bird among birds), and
+    hardly finds photos of other things at all (docs/lab-notes.md).
+
+    Args:
+        scores: with the calibration constant included; -inf for classes outside the task.
     """
     return np.asarray(scores.max(1) - np.nanmean(np.where(np.isfinite(scores), scores, np.nan), axis=1))
 
 
 def balanced_weights(scored: Scored) -> Float[np.ndarray, " images"]:
-    """A weight an image, of sum 1: both kinds of classes weigh the same, and the classes of a kind, too."""
+    """A weight for each image, of sum 1: seen and unseen classes weigh the same, and so do the classes of each."""
     counts = np.bincount(scored.labels, minlength=len(scored.is_unseen))
     weights = np.zeros(len(scored.is_unseen))
     kinds = [kind & (counts > 0) for kind in (scored.is_unseen, ~scored.is_unseen)]

@@ -1,4 +1,4 @@
-"""Tasks and held-out sets: what a method may learn from, and what alone knows the answers."""
+"""A problem, divided into a task that a method learns from and a held-out set that scores its models."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ POOLED = Pooled()
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out images with their labels, which leave it only as figures.
+    """Held-out images with their labels. A method never gets it: it learns of the labels through figures alone.
 
     Attributes:
-        features: unscaled features of held-out images.
-        labels: their classes.
-        is_unseen: which classes are unseen.
-        fitted: what turned the images' features into vectors, learned from the task's training images.
+        features: unscaled vectors of the held-out images.
+        labels: class of each image.
+        is_unseen: which classes are unseen in the task.
+        fitted: the representation that the vectors come from, fitted on the task's training images.
     """
 
     features: Float[Tensor, "images visual"]
@@ -35,7 +35,7 @@ class HeldOut:
     fitted: Fitted
 
     def score(self, model: Model) -> Scored:
-        """Let a model score the images once."""
+        """Score the images with a model, once for the generalized and once for the conventional scores."""
         generalized = model.scores(self.features)
         return Scored(
             scores=generalized.float().cpu().numpy(),
@@ -46,7 +46,16 @@ class HeldOut:
 
 
 def validation_task(problem: Problem, seed: int, representation: Representation = POOLED) -> tuple[Task, HeldOut]:
-    """The training part divided once more: pseudo-unseen classes, and held-out images of the other seen ones."""
+    """Divide the training part once more: hold out some seen classes as unseen, and some images of the others.
+
+    Args:
+        problem: the data; its test images are not read.
+        seed: draws the held-out images.
+        representation: fitted on the images that are not held out.
+
+    Returns:
+        The task, whose unseen classes are the held-out classes, and the held-out images of both kinds.
+    """
     cut = validation_cut(problem, seed)
     return _divide(
         problem,
@@ -59,7 +68,7 @@ def validation_task(problem: Problem, seed: int, representation: Representation 
 
 
 def final_task(problem: Problem, representation: Representation = POOLED) -> tuple[Task, HeldOut]:
-    """The whole training part, and the test images."""
+    """The whole training part as the task, and the test images as the held-out set."""
     parts = problem.parts
     return _divide(
         problem,
@@ -72,7 +81,7 @@ def final_task(problem: Problem, representation: Representation = POOLED) -> tup
 
 
 def test_images(problem: Problem, fitted: Fitted) -> HeldOut:
-    """The test images as a representation that is fitted already sees them."""
+    """The test images as a held-out set, by a representation that is fitted already."""
     parts = problem.parts
     return _held_out_set(
         problem, fitted, np.concatenate([parts.test_seen, parts.test_unseen]), problem.unseen_classes

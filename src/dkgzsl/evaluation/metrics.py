@@ -19,7 +19,13 @@ Scores = Float[np.ndarray, "images classes"]
 def per_class_accuracy(
     predicted: Labels, labels: Labels, classes: Integer[np.ndarray, " classes"]
 ) -> Float[np.ndarray, " classes"]:
-    """Share of each class's images that were told right; NaN for a class without images."""
+    """Share of correctly classified images of each class, 0 to 1; NaN for a class without images.
+
+    Args:
+        predicted: class that each image was given.
+        labels: class of each image.
+        classes: the classes to compute it for.
+    """
     size = int(max(classes.max(initial=-1), labels.max(initial=-1))) + 1
     counts = np.bincount(labels, minlength=size)[classes]
     hits = np.bincount(labels[predicted == labels], minlength=size)[classes]
@@ -41,10 +47,11 @@ class SeenUnseenCurve:
     """U and S as one constant is added to the scores of unseen classes, from minus to plus infinity.
 
     Attributes:
-        constants: the constants at which an image changes sides, ascending; between `constants[i - 1]` and
-            `constants[i]` the figures are those at position i.
-        unseen: U on each of the intervals, one more than constants.
-        seen: S likewise.
+        constants: the constants at which the decision of an image changes between seen and unseen, ascending. An
+            interval i lies between `constants[i - 1]` and `constants[i]`; there is one interval more than
+            constants.
+        unseen: U on each interval, fractions of 1.
+        seen: S on each interval, fractions of 1.
     """
 
     constants: Float[np.ndarray, " changes"]
@@ -53,16 +60,16 @@ class SeenUnseenCurve:
 
     @property
     def area(self) -> float:
-        """AUSUC: the area under S over U, trapezoids between the points; it needs no choice of a constant."""
+        """AUSUC: the area under S as a function of U, by trapezoids, 0 to 1; it needs no constant."""
         return float(np.trapezoid(self.seen, self.unseen))
 
     @property
     def harmonic(self) -> Float[np.ndarray, " intervals"]:
-        """H on each of the intervals."""
+        """H on each interval."""
         return harmonic_mean(self.unseen, self.seen)
 
     def best_constant(self) -> float:
-        """A constant with the highest H: 0 where none does better, or the middle of the widest such interval."""
+        """A constant with the highest H: 0 where it reaches that, else the middle of the widest such interval."""
         values = self.harmonic
         if len(self.constants) == 0:
             return 0.0
@@ -76,13 +83,13 @@ class SeenUnseenCurve:
 
 @dataclass(frozen=True)
 class Margins:
-    """What the curve needs of the scores: the best class of each kind, and by how much the seen one leads.
+    """What the curve needs of the scores: each image's best seen and best unseen class, and their margin.
 
     Attributes:
         best_seen: the seen class with the highest score.
         best_unseen: the unseen class with the highest score.
-        lead: score of the former less that of the latter; an image is given to its best unseen class once the
-            constant passes it.
+        lead: score of the best seen class less that of the best unseen one. With a constant above it, the image is
+            assigned to the unseen class.
     """
 
     best_seen: Labels
@@ -91,7 +98,7 @@ class Margins:
 
     @classmethod
     def of(cls, scores: Scores, is_unseen: Bool[np.ndarray, " classes"]) -> Margins:
-        """Compare the best scores of the two kinds."""
+        """Compare the best scores of seen and unseen classes."""
         seen_scores = np.where(is_unseen, -np.inf, scores)
         unseen_scores = np.where(is_unseen, scores, -np.inf)
         best_seen, best_unseen = seen_scores.argmax(1), unseen_scores.argmax(1)
@@ -106,12 +113,12 @@ def seen_unseen_curve(
     *,
     class_weights: Float[np.ndarray, " classes"] | None = None,
 ) -> SeenUnseenCurve:
-    """The exact curve of the held-out images of both kinds.
+    """The exact curve for images of seen and unseen classes.
 
     Args:
-        scores: generalized scores of all images; -inf for classes outside the task.
-        labels: class of each image; it counts as an unseen image where its class is unseen.
-        is_unseen: which classes get the constant.
+        scores: generalized scores; -inf for classes outside the task.
+        labels: class of each image.
+        is_unseen: which classes are unseen: the constant is added to their scores.
         class_weights: weight of each class's accuracy in U or S (default: 1 for each).
     """
     return curve_of(Margins.of(scores, is_unseen), labels, is_unseen, class_weights=class_weights)
@@ -124,7 +131,7 @@ def curve_of(
     *,
     class_weights: Float[np.ndarray, " classes"] | None = None,
 ) -> SeenUnseenCurve:
-    """The same curve from the margins, which are the same whatever the classes weigh."""
+    """The curve from margins, which do not depend on class weights; arguments as in `seen_unseen_curve`."""
     of_unseen = is_unseen[labels]
     counts = np.bincount(labels, minlength=len(is_unseen))
     shares = (counts > 0).astype(float) if class_weights is None else class_weights * (counts > 0)
@@ -145,16 +152,18 @@ def curve_of(
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of one scoring; fractions of 1, None where undefined.
+    """The figures of one model on held-out images: fractions of 1, None where undefined.
+
+    Accuracies are means of per-class accuracies.
 
     Attributes:
-        t1: unseen images among unseen classes (CZSL).
-        u: unseen images among all classes, no constant added.
-        s: seen images among all classes, no constant added.
-        h: raw H, of u and s.
+        t1: accuracy of images of unseen classes among the unseen classes (CZSL).
+        u: accuracy of images of unseen classes among all classes, no constant added.
+        s: accuracy of images of seen classes among all classes, no constant added.
+        h: raw H, the harmonic mean of u and s.
         h_calibrated: H with the constant that validation chose; None where there was no validation.
-        u_calibrated: U with it.
-        s_calibrated: S with it.
+        u_calibrated: U with that constant.
+        s_calibrated: S with that constant.
         ausuc: area under the seen-unseen curve.
     """
 
@@ -170,12 +179,12 @@ class Figures:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of held-out images with their labels, and every figure that follows from them.
+    """Scores of held-out images with their labels, from which every figure follows.
 
     Attributes:
-        scores: generalized scores.
-        conventional: scores among unseen classes, of the same images; -inf for every other class.
-        labels: the images' classes.
+        scores: generalized scores, over all classes; -inf for classes outside the task.
+        conventional: scores of the same images among the unseen classes; -inf for every other class.
+        labels: class of each image.
         is_unseen: which classes are unseen.
     """
 
@@ -189,18 +198,26 @@ class Scored:
         return seen_unseen_curve(self.scores, self.labels, self.is_unseen)
 
     def class_accuracies(self, constant: float = 0.0) -> Float[np.ndarray, " classes"]:
-        """Generalized accuracy of each class with `constant` on the unseen scores; NaN without images."""
+        """Generalized accuracy of each class, 0 to 1; NaN for a class without images.
+
+        Args:
+            constant: added to the scores of unseen classes.
+        """
         predicted = (self.scores + constant * self.is_unseen).argmax(1)
         return per_class_accuracy(predicted, self.labels, np.arange(len(self.is_unseen)))
 
     def conventional_accuracies(self) -> Float[np.ndarray, " classes"]:
-        """Accuracy of each class among the unseen ones; NaN for seen classes."""
+        """Accuracy of each unseen class among the unseen classes, 0 to 1; NaN for seen classes."""
         unseen = self.is_unseen[self.labels]
         predicted = self.conventional[unseen].argmax(1)
         return per_class_accuracy(predicted, self.labels[unseen], np.arange(len(self.is_unseen)))
 
     def figures(self, constant: float | None = None) -> Figures:
-        """Every figure; `constant` is the calibration constant that validation chose, if it did."""
+        """Every figure.
+
+        Args:
+            constant: calibration constant that validation chose; None leaves the calibrated figures undefined.
+        """
         u, s, h = self._balance(self.class_accuracies())
         if constant is None:
             u_calibrated = s_calibrated = h_calibrated = None

@@ -1,6 +1,6 @@
-"""The two protocols: `validated`, which looks at the test images once, and `oracle`, which chooses on them.
+"""Two protocols: `validated` chooses on validation images and scores test images once, `oracle` chooses on test.
 
-Both are the same few lines, since a method does not know whom its selector looks at.
+Both are short, since a method does not know which images its selector scores.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ ProtocolName = Literal["validated", "oracle"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a protocol found for one method and seed.
+    """The result of a protocol for one method and seed.
 
     Attributes:
-        protocol: which one.
+        protocol: its name.
         figures: on the test images.
-        scored: the final model's scores behind them; under `oracle`, T1 may come from another model.
+        scored: scores of the test images by the final model; under `oracle`, the figure T1 may be another model's.
         model: the final model.
-        setting: what was chosen.
-        constant: calibration constant on unseen scores; None under `oracle`, which has no validation.
-        calibration: the same constant, with the temperature and the threshold that go with it; likewise.
-        validation: figures of the choice on validation images; None under `oracle`.
-        evaluations: how many models were scored, on validation images or, under `oracle`, on the test images.
+        setting: the chosen setting.
+        constant: calibration constant, added to unseen scores; None under `oracle`, which has no validation.
+        calibration: the same constant with temperature and threshold; None under `oracle`.
+        validation: figures of the chosen setting on validation images; None under `oracle`.
+        evaluations: number of models that were scored: on validation images, under `oracle` on the test images.
         representation: name of the chosen representation.
-        fitted: the representation as fitted for the final model.
+        fitted: that representation, fitted for the final model.
     """
 
     protocol: ProtocolName
@@ -67,12 +67,15 @@ def run_protocol(
 
     Args:
         name: the protocol.
-        method: fitted as the protocol says.
+        method: explores its settings, then is fitted with the chosen one.
         problem: the data.
         seed: draws the held-out images of validation.
-        representations: ways to turn features into vectors; the best is chosen as settings are.
-        watch: told of each look at held-out images.
-        memory: folder that keeps what was looked at, so that an interrupted run goes on; None keeps nothing.
+        representations: those to choose from; the best is chosen together with the setting.
+        watch: called after each evaluation.
+        memory: folder where evaluations are written, so that an interrupted run can be resumed; None: nowhere.
+
+    Raises:
+        ConfigError: no model could be scored, because the held-out images lack seen or unseen classes.
     """
     protocol = {"validated": validated, "oracle": oracle}[name]
     return protocol(method, problem, seed=seed, representations=representations, watch=watch, memory=memory)
@@ -90,8 +93,8 @@ def validated(
 ) -> Outcome:
     """Choose on validation classes, fit again on all training images, score the test images once.
 
-    Settings are chosen by AUSUC, which needs no constant, and a little by raw H (`RAW_SHARE`); the constant is the
-    one with the best H for the choice.
+    Setting and representation are chosen by AUSUC, which needs no constant, plus `RAW_SHARE` of raw H. The
+    constant is the one with the best H for the chosen setting. Arguments as in `run_protocol`.
     """
     chosen: tuple[float, Evaluation, Scored, Representation] | None = None
     evaluations = 0
@@ -100,26 +103,26 @@ def validated(
         selector = ValidationSelector(held_out, watch, memory, representation.name)
         method.explore(task, selector)
         evaluations += selector.evaluations
-        if selector.best is not None and (chosen is None or selector.worth_of_best > chosen[0]):
-            assert selector.best_scored is not None, "kept with the look"
-            chosen = selector.worth_of_best, selector.best, selector.best_scored, representation
-        del task, held_out  # before the next one is made
+        if selector.best is not None and (chosen is None or selector.best_score > chosen[0]):
+            assert selector.best_scored is not None, "kept with the best evaluation"
+            chosen = selector.best_score, selector.best, selector.best_scored, representation
+        del task, held_out  # frees their memory before the next representation is fitted
     if chosen is None:
         raise _nothing_scored()
-    _, look, held, representation = chosen
-    constant = look.constant if calibrated else 0.0
+    _, evaluation, validation, representation = chosen
+    constant = evaluation.constant if calibrated else 0.0
     task, held_out = final_task(problem, representation)
-    model = method.fit(task, look.setting)
+    model = method.fit(task, evaluation.setting)
     scored = held_out.score(model)
     return Outcome(
         protocol="validated",
         figures=scored.figures(constant),
         scored=scored,
         model=model,
-        setting=look.setting,
+        setting=evaluation.setting,
         constant=constant,
-        calibration=calibrate(held, constant),
-        validation=look.figures,
+        calibration=calibrate(validation, constant),
+        validation=evaluation.figures,
         evaluations=evaluations,
         representation=representation.name,
         fitted=held_out.fitted,
@@ -135,30 +138,31 @@ def oracle(
     watch: Watch | None = None,
     memory: Path | None = None,
 ) -> Outcome:
-    """The best of everything on the test images, as published: T1 by its own best model, U, S and H by theirs.
+    """Choose on the test images, as printed tables do: T1 and H are each the best of any model.
 
-    Only to compare with printed tables: it chooses on test images, as often as `evaluations` says.
+    U, S and AUSUC are those of the model with the best H. For comparison with printed tables only: the number of
+    choices on test images is `evaluations`. Arguments as in `run_protocol`.
     """
-    del seed  # the methods hold it; this protocol draws nothing
+    del seed  # nothing is held out, so nothing is drawn
     best: tuple[TestSelector, Representation] | None = None
-    evaluations, conventional = 0, 0.0
+    evaluations, best_t1 = 0, 0.0
     for representation in representations:
         task, held_out = final_task(problem, representation)
         selector = TestSelector(held_out, watch, memory, representation.name)
         method.explore(task, selector)
         evaluations += selector.evaluations
-        conventional = max(conventional, selector.best_conventional or 0.0)
-        if best is None or selector.worth_of_best > best[0].worth_of_best:
+        best_t1 = max(best_t1, selector.best_conventional or 0.0)
+        if best is None or selector.best_score > best[0].best_score:
             best = selector, representation
     if best is None or best[0].best is None or best[0].best_model is None:
         raise _nothing_scored()
     selector, representation = best
-    assert selector.best is not None, "told above"
-    assert selector.best_model is not None, "told above"
+    assert selector.best is not None
+    assert selector.best_model is not None
     model, scored = selector.best_model
     return Outcome(
         protocol="oracle",
-        figures=replace(scored.figures(), t1=conventional),
+        figures=replace(scored.figures(), t1=best_t1),
         scored=scored,
         model=model,
         setting=selector.best.setting,

@@ -1,6 +1,4 @@
-"""Selection on held-out images: scores models, remembers the best, and keeps the evaluations where there is a
-memory.
-"""
+"""Selectors: score models on held-out images, and keep the best one and every evaluation."""
 
 from __future__ import annotations
 
@@ -21,14 +19,14 @@ from dkgzsl.methods.base import Model, Setting
 from dkgzsl.methods.registry import load_model, read_model, write_model
 
 RAW_SHARE = 0.1
-"""What a point of raw H is worth beside a point of AUSUC when settings are chosen.
+"""Weight of raw H in the choice of settings; AUSUC has weight 1.
 
-AUSUC does not see the balance of seen and unseen classes, and who adds no constant lives with it: among settings
-of nearly equal AUSUC the better balanced one is taken.
+AUSUC does not depend on the balance of seen and unseen classes, but whoever adds no constant depends on it: among
+settings of nearly equal AUSUC the better balanced one is chosen.
 """
 
 Watch = Callable[[Setting, Figures, str], None]
-"""Told of each look at held-out images: the setting, what it gave, and the name of the representation."""
+"""Called after each evaluation with the setting, its figures, and the name of the representation."""
 
 _EVALUATIONS = "evaluations.jsonl"
 _BEST = "best.safetensors"
@@ -37,7 +35,13 @@ _SCORES = "scores.safetensors"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model's figures on held-out images."""
+    """One model's figures on held-out images.
+
+    Attributes:
+        setting: what the model was fitted with.
+        figures: on the held-out images, the calibrated ones with `constant`.
+        constant: the constant on unseen scores with the best H on these images.
+    """
 
     setting: Setting
     figures: Figures
@@ -45,133 +49,156 @@ class Evaluation:
 
 
 class ValidationSelector:
-    """Scores models on held-out images and remembers the best by AUSUC and a little raw H.
+    """Scores models on validation images and keeps the best by AUSUC plus `RAW_SHARE` of raw H.
 
-    Looks are kept in a file where there is a memory; a look that a resumed method shows again counts once.
+    With a folder, evaluations are written to a file as they come, and a resumed run begins with those of the
+    file; an evaluation that a resumed method repeats counts once.
+
+    Args:
+        held_out: the validation images.
+        watch: called after each evaluation that is new.
+        memory: folder of the evaluations; None: they are not written.
+        representation: name of the representation, and of its folder in `memory`.
     """
 
     def __init__(self, held_out: HeldOut, watch: Watch | None, memory: Path | None, representation: str) -> None:
         self.held_out, self.watch = held_out, watch
         self.representation = representation
-        self.memory = None if memory is None else memory / representation
+        self.folder = None if memory is None else memory / representation
         self.best: Evaluation | None = None
         self.best_scored: Scored | None = None
-        self._seen: set[str] = set()
-        for line in self._remembered():
-            look = Evaluation(line["setting"], Figures(**line["figures"]), line["constant"])
-            self._seen.add(_key(look.setting))
+        self._evaluated: set[str] = set()
+        for line in self._read_evaluations():
+            evaluation = Evaluation(line["setting"], Figures(**line["figures"]), line["constant"])
+            self._evaluated.add(_key(evaluation.setting))
             if line["candidate"]:
-                self._consider(look)
+                self._consider(evaluation)
         if self.best is not None:
-            self._recall()
+            self._read_best()
 
     @property
     def evaluations(self) -> int:
-        """How many models were looked at."""
-        return len(self._seen)
+        """Number of settings that were evaluated."""
+        return len(self._evaluated)
 
     @property
-    def worth_of_best(self) -> float:
-        """Score of the best look; minus infinity where there is none."""
-        return float("-inf") if self.best is None else self._worth(self.best.figures)
+    def best_score(self) -> float:
+        """Score of the best evaluation; minus infinity where there is none."""
+        return float("-inf") if self.best is None else self._score(self.best.figures)
 
     def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
-        """AUSUC of the model and a little of its raw H; minus infinity where they are undefined."""
+        """Evaluate a model.
+
+        Args:
+            setting: what the model was fitted with.
+            model: the model.
+            candidate: whether it may be chosen.
+
+        Returns:
+            Its score: AUSUC plus `RAW_SHARE` of raw H; minus infinity where they are undefined.
+        """
         scored = self.held_out.score(model)
         constant = scored.curve().best_constant()
-        look = Evaluation(dict(setting), scored.figures(constant), constant)
-        if candidate and self._consider(look):
-            self._keep(model, scored)  # before the look is remembered: a look on record has its model
-        if _key(setting) not in self._seen:
-            self._remember(look, candidate)
-            self._seen.add(_key(setting))
+        evaluation = Evaluation(dict(setting), scored.figures(constant), constant)
+        if candidate and self._consider(evaluation):
+            self._write_best(
+                model, scored
+            )  # before the evaluation: a file that names a best one must have its scores
+        if _key(setting) not in self._evaluated:
+            self._write_evaluation(evaluation, candidate)
+            self._evaluated.add(_key(setting))
             if self.watch is not None:
-                self.watch(setting, look.figures, self.representation)
-        return self._worth(look.figures)
+                self.watch(setting, evaluation.figures, self.representation)
+        return self._score(evaluation.figures)
 
-    def _consider(self, look: Evaluation) -> bool:
-        """Whether this is the best so far."""
-        better = self.best is None or self._worth(look.figures) > self._worth(self.best.figures)
-        if better and self._worth(look.figures) > float("-inf"):
-            self.best = look
+    def _consider(self, evaluation: Evaluation) -> bool:
+        """Make an evaluation the best one, where it is better than all before."""
+        score = self._score(evaluation.figures)
+        if score > self.best_score:
+            self.best = evaluation
             return True
         return False
 
-    def _worth(self, figures: Figures) -> float:
+    def _score(self, figures: Figures) -> float:
         if figures.ausuc is None or figures.h is None:
             return float("-inf")
         return figures.ausuc + RAW_SHARE * figures.h
 
-    def _keep(self, model: Model, scored: Scored) -> None:
-        """Validation keeps scores for calibration alone: the model is fitted again on all training images."""
+    def _write_best(self, model: Model, scored: Scored) -> None:
+        """Keep the scores of the best model, which calibration needs; the model itself is fitted again."""
         del model
         self.best_scored = scored
-        if self.memory is not None:
+        if self.folder is not None:
             scores = torch.from_numpy(np.ascontiguousarray(scored.scores))
-            write_checkpoint(self.memory / _SCORES, {"scores": scores}, {})
+            write_checkpoint(self.folder / _SCORES, {"scores": scores}, {})
 
-    def _recall(self) -> None:
-        """What `_keep` kept."""
-        found = None if self.memory is None else read_checkpoint(self.memory / _SCORES)
+    def _read_best(self) -> None:
+        """Read what `_write_best` wrote."""
+        found = None if self.folder is None else read_checkpoint(self.folder / _SCORES)
         if found is None:
-            raise _unusable(Path(str(self.memory)) / _SCORES, FileNotFoundError("there is no such file"))
+            raise _unusable(Path(str(self.folder)) / _SCORES, FileNotFoundError("there is no such file"))
         scores, held_out = found[0]["scores"].numpy(), self.held_out
         self.best_scored = Scored(scores, scores, held_out.labels, held_out.is_unseen)
 
-    def _remembered(self) -> list[dict[str, Any]]:
-        file = None if self.memory is None else self.memory / _EVALUATIONS
+    def _read_evaluations(self) -> list[dict[str, Any]]:
+        file = None if self.folder is None else self.folder / _EVALUATIONS
         if file is None or not file.is_file():
             return []
         text = file.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]
         try:
-            if whole != text:  # the last line was broken off; the next one must not be glued to it
+            if (
+                whole != text
+            ):  # an interruption cut the last line; without this the next line would be joined to it
                 file.write_text(whole, encoding="utf-8")
             return [json.loads(line) for line in whole.splitlines()]
         except (OSError, ValueError) as error:
             raise _unusable(file, error) from error
 
-    def _remember(self, look: Evaluation, candidate: bool) -> None:
-        if self.memory is None:
+    def _write_evaluation(self, evaluation: Evaluation, candidate: bool) -> None:
+        if self.folder is None:
             return
         line = {
-            "setting": dict(look.setting),
-            "figures": asdict(look.figures),
-            "constant": look.constant,
+            "setting": dict(evaluation.setting),
+            "figures": asdict(evaluation.figures),
+            "constant": evaluation.constant,
             "candidate": candidate,
         }
         try:
-            self.memory.mkdir(parents=True, exist_ok=True)
-            with (self.memory / _EVALUATIONS).open("a", encoding="utf-8") as file:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / _EVALUATIONS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise _unusable(self.memory / _EVALUATIONS, error) from error
+            raise _unusable(self.folder / _EVALUATIONS, error) from error
 
 
 class TestSelector(ValidationSelector):
-    """Remembers the best T1 and the best raw H, each with its own model, as published tables do."""
+    """Scores models on test images and keeps the best T1 and the best raw H, as published tables have them.
+
+    The two may come from different models; the model with the best raw H is kept.
+    """
 
     def __init__(self, held_out: HeldOut, watch: Watch | None, memory: Path | None, representation: str) -> None:
         self.best_conventional: float | None = None
         self.best_model: tuple[Model, Scored] | None = None
         super().__init__(held_out, watch, memory, representation)
 
-    def _consider(self, look: Evaluation) -> bool:
-        if look.figures.t1 is not None:
-            self.best_conventional = max(look.figures.t1, self.best_conventional or 0.0)
-        return super()._consider(look)
+    def _consider(self, evaluation: Evaluation) -> bool:
+        if evaluation.figures.t1 is not None:
+            self.best_conventional = max(evaluation.figures.t1, self.best_conventional or 0.0)
+        return super()._consider(evaluation)
 
-    def _worth(self, figures: Figures) -> float:
+    def _score(self, figures: Figures) -> float:
         return float("-inf") if figures.h is None else figures.h
 
-    def _keep(self, model: Model, scored: Scored) -> None:
+    def _write_best(self, model: Model, scored: Scored) -> None:
         self.best_model = model, scored
-        if self.memory is not None:
-            write_model(self.memory / _BEST, model.save())
+        if self.folder is not None:
+            write_model(self.folder / _BEST, model.save())
 
-    def _recall(self) -> None:
-        assert self.memory is not None, "evaluations are remembered there"
-        model = load_model(read_model(self.memory / _BEST))
+    def _read_best(self) -> None:
+        assert self.folder is not None, "the best evaluation came from its file"
+        model = load_model(read_model(self.folder / _BEST))
         self.best_model = model, self.held_out.score(model)
 
 
@@ -181,7 +208,7 @@ def _key(setting: Setting) -> str:
 
 def _unusable(file: Path, error: Exception) -> RunError:
     return RunError(
-        f"the evaluations so far cannot be kept or read: {error}",
+        f"the evaluations so far cannot be written or read: {error}",
         where=str(file),
         fix="make room and --resume; where the file is damaged, start again with --overwrite",
     )

@@ -19,7 +19,7 @@ from dkgzsl.evaluation.calibration import Calibration, in_distribution_score
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.methods.base import Extendable, FewShot, Model
 from dkgzsl.methods.registry import load_model, read_model, write_model
-from dkgzsl.representation.attribute_attention import Attended
+from dkgzsl.representation.attribute_attention import AttentionOutput
 from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.evidence import AttributeEvidence
 from dkgzsl.representation.sovr import SavedRefiner
@@ -182,12 +182,14 @@ class Recognizer:
             raise DataError(f"there is no class {name!r}", fix=nearest(name, self.known_names, of="classes"))
         return next(k for k in np.flatnonzero(self.is_known).tolist() if self.class_names[k] == name)
 
-    def look(self, features: np.ndarray | Tensor) -> tuple[Float[np.ndarray, "images classes"], Attended | None]:
+    def look(
+        self, features: np.ndarray | Tensor
+    ) -> tuple[Float[np.ndarray, "images classes"], AttentionOutput | None]:
         """Scores as `scores` gives them, and where ARA attends to, where there is ARA, from one pass."""
         given = self._fitting(features)
         if self.visual is None:
             return self.scores(features), None
-        vectors, attended = self.visual.look(given)
+        vectors, attended = self.visual.with_attention(given)
         return self._scores(vectors), attended
 
     def vectors(self, features: np.ndarray | Tensor) -> Float[Tensor, "images visual"]:

@@ -1,7 +1,7 @@
-"""The named attributes that ARA attends by: their table, and vectors for their names.
+"""The named attributes that ARA uses: a table of their values by class, and a vector for each name.
 
-They need not be the semantics that classes are described by: sentence embeddings have no names, and refinement
-still uses the data set's attributes.
+They need not be the semantics that describe the classes: where these are sentence embeddings, whose columns have
+no names, refinement still uses the data set's attributes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _RANDOM_SIZE = 300
 
 @dataclass(frozen=True)
 class NamedAttributes:
-    """What ARA is given.
+    """The attributes of a problem, as ARA takes them.
 
     Attributes:
-        table: each class's attributes.
+        table: attributes of each class.
         vectors: a vector for each attribute's name.
-        source: which of the problem's semantics the table is.
-        vectors_from: where the vectors come from, for the record.
-        names: of the attributes, where they are known.
+        source: name of the problem's semantics that the table is.
+        vectors_from: where the vectors come from, for the run's record.
+        names: of the attributes; None where they are not known.
     """
 
     table: Float[np.ndarray, "classes attributes"]
@@ -42,7 +42,7 @@ class NamedAttributes:
 
 
 def has_attributes(problem: Problem) -> bool:
-    """Whether there is a table that ARA can attend by: attributes, or any other that no encoder of text made."""
+    """Whether the problem has attributes for ARA: a table of them, or semantics that no text encoder computed."""
     named = any(name in problem.semantic_sources for name in _SOURCES)
     return named or problem.semantics_name not in problem.provenance.get("computed_semantics", {})
 
@@ -50,13 +50,18 @@ def has_attributes(problem: Problem) -> bool:
 def attributes_for(problem: Problem, config: RefinementConfig, *, seed: int) -> NamedAttributes:
     """Find the attributes and their vectors.
 
-    The table is the problem's `attributes` or `att`, or else its semantics in use. Vectors come from the file that
-    `config.vectors` names, from an encoder of the attributes' names (`encoder:NAME`), from the data set itself, or
-    are drawn at random.
+    The table is the problem's `attributes` or `att`, or else the semantics in use. The vectors come from the file
+    that `config.vectors` names, from an encoder of the attributes' names (`encoder:NAME`), from the data set, or
+    are drawn at random (`random`, and where the data set has none).
+
+    Args:
+        problem: the data.
+        config: its `vectors` decides.
+        seed: of random vectors.
 
     Raises:
         ConfigError: the vectors' file or encoder cannot be used.
-        DataError: the vectors are not as many as the attributes.
+        DataError: there are more or fewer vectors than attributes.
     """
     source = next((name for name in _SOURCES if name in problem.semantic_sources), problem.semantics_name)
     table = np.asarray(problem.semantic_sources[source], dtype=np.float32)

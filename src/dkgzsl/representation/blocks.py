@@ -1,9 +1,10 @@
-"""From region tokens to the one vector an image that methods take: pooled, refined, or several side by side."""
+"""From region tokens to the one vector an image that methods take: pooled, refined, or several concatenated."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch import Tensor
 from dkgzsl.errors import DataError
 from dkgzsl.features.multi_backbone import MultiBackboneFeatures
 from dkgzsl.features.stream import TokenArray, chunks, read_ahead
-from dkgzsl.representation.attribute_attention import Attended
+from dkgzsl.files import read_checkpoint, write_checkpoint
+from dkgzsl.representation.attribute_attention import AttentionOutput
 from dkgzsl.representation.sovr import FeatureKind, Refiner, SavedRefiner
 
 Pooling = Literal["pooled", "mean", "maximum", "generalised"]
@@ -25,13 +27,20 @@ POWER = 3.0
 def pool(
     tokens: Float[Tensor, "batch tokens channels"], which: Sequence[Pooling]
 ) -> dict[str, Float[Tensor, "batch channels"]]:
-    """Pool tokens, the global one first.
+    """Pool the tokens of each image in several ways.
 
-    `pooled` is the global token itself (average pool of a CNN, class token of a ViT), the others are over the
-    regions; `generalised` is (mean x^3)^(1/3) (GeM; Radenovic et al., 2019, arXiv 1711.02512).
+    `pooled` is the global token itself (average pool of a CNN, class token of a ViT). The others pool the regions;
+    `generalised` is (mean x^3)^(1/3) (GeM; Radenovic et al., 2019, arXiv 1711.02512).
+
+    Args:
+        tokens: the global token first, then the regions.
+        which: the poolings to compute.
+
+    Returns:
+        The pooled vectors by pooling.
 
     Raises:
-        DataError: the generalised mean of negative features.
+        DataError: the generalised mean is asked for, and a feature is negative.
     """
     regions = tokens[:, 1:]
     pooled: dict[str, Tensor] = {}
@@ -57,17 +66,17 @@ Blocks = Mapping[str, Float[Tensor, "images _"]]
 
 @dataclass(frozen=True)
 class Concatenation:
-    """Blocks of features, each centred and brought to one total variance, times its weight, then put in a row.
+    """Blocks of features, each centred, brought to a total variance of its weight squared, then concatenated.
 
-    What comes after (principal components, whitening) weighs directions by their variance, so a block's say is
-    its total variance. A block that is never negative in training is replaced by its square root first, which
-    evens out the few large activations of a rectified network; a lone block is passed on as it is.
+    What comes after (principal components, whitening) weighs directions by their variance, so a block's total
+    variance is its weight. A block that is never negative in training is replaced by its square root first, which
+    evens out the few large activations of a rectified network. A single block is passed on as it is.
 
     Attributes:
         names: the blocks in their order.
-        roots: which are replaced by their square roots.
-        means: subtracted after that.
-        scales: multiplied after that.
+        roots: for each block, whether it is replaced by its square root.
+        means: for each block, what is subtracted after the root.
+        scales: for each block, the factor that it is multiplied by at last.
     """
 
     names: tuple[str, ...]
@@ -79,11 +88,11 @@ class Concatenation:
     def fit(
         cls, blocks: Blocks, weights: Mapping[str, float], training: Integer[Tensor, " training"]
     ) -> Concatenation:
-        """Fit on the training images alone.
+        """Fit means and scales on the training images alone.
 
         Args:
-            blocks: by name, rows are images.
-            weights: of each block; its standard deviation, over all its features together, in the result.
+            blocks: by name; rows are images.
+            weights: by block: the standard deviation of the block in the result, all its features taken together.
             training: rows of the training images.
         """
         roots, means, scales = [], [], []
@@ -97,7 +106,11 @@ class Concatenation:
         return cls(tuple(blocks), tuple(roots), tuple(means), tuple(scales))
 
     def __call__(self, blocks: Blocks) -> Float[Tensor, "images features"]:
-        """The blocks side by side; a negative value in a block with square roots counts as 0."""
+        """Concatenate blocks.
+
+        Args:
+            blocks: those of `names`, unscaled. A negative value in a block with square roots counts as 0.
+        """
         if len(self.names) == 1:
             return blocks[self.names[0]]
         parts = [
@@ -108,7 +121,7 @@ class Concatenation:
 
 
 Block = Literal["pooled", "mean", "maximum", "generalised", "refined", "scores", "extra"]
-"""Poolings of the regions, SOVR's refined feature, its attribute scores, or the vectors of other backbones."""
+"""Poolings of the regions, SOVR's refined feature, its attribute scores, or the vectors of extra features."""
 WEIGHTS: Final[Mapping[str, float]] = {
     "pooled": 1.0,
     "mean": 1.0,
@@ -118,18 +131,18 @@ WEIGHTS: Final[Mapping[str, float]] = {
     "scores": 0.5,
     "extra": 1.0,
 }
-"""A block's standard deviation beside others; chosen on validation classes of CUB100 (docs/lab-notes.md)."""
+"""Standard deviation of a block in a concatenation; chosen on validation classes of CUB100 (docs/lab-notes.md)."""
 _CHUNK = 64
 
 
 @dataclass(frozen=True)
 class VisualFeatures:
-    """How an image's tokens become its vector: fitted on training images, applied to any.
+    """Turns an image's tokens into its vector: fitted on training images, applied to any image.
 
     Attributes:
-        blocks: what stands side by side.
-        scaling: how the blocks are weighed.
-        refiner: SOVR, where a block needs it.
+        blocks: the blocks that are concatenated, in their order.
+        scaling: their roots, means and scales.
+        refiner: SOVR, where a block needs it; else None.
     """
 
     blocks: tuple[Block, ...]
@@ -137,23 +150,27 @@ class VisualFeatures:
     refiner: Refiner | None
 
     def __call__(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch features"]:
-        """The vectors of a batch."""
+        """The vectors of a batch of images.
+
+        Raises:
+            DataError: the blocks contain `extra`, which tokens of one backbone do not have.
+        """
         return self.scaling(read_blocks(tokens, self.blocks, self.refiner))
 
     @torch.inference_mode()
-    def look(
+    def with_attention(
         self, tokens: Float[Tensor, "batch tokens channels"]
-    ) -> tuple[Float[Tensor, "batch features"], Attended | None]:
-        """The vectors, and what ARA attends to where there is ARA, from one pass."""
+    ) -> tuple[Float[Tensor, "batch features"], AttentionOutput | None]:
+        """The vectors, and ARA's output (None where there is no ARA), from one pass."""
         if self.refiner is None or self.refiner.attention_layer is None:
             return self(tokens), None
-        attended = self.refiner.attend(tokens)
+        output = self.refiner.attend(tokens)
         poolings: list[Pooling] = [b for b in self.blocks if b in get_args(Pooling)]  # type: ignore[misc]
-        found = {**pool(tokens, poolings), "refined": attended.refined, "scores": attended.scores}
-        return self.scaling({block: found[block] for block in self.blocks}), attended
+        found = {**pool(tokens, poolings), "refined": output.refined, "scores": output.scores}
+        return self.scaling({block: found[block] for block in self.blocks}), output
 
     def save(self) -> SavedRefiner:
-        """Tensors and JSON values from which `load` makes it again."""
+        """Tensors and JSON values that `load` takes."""
         tensors = {f"mean.{name}": mean for name, mean in zip(self.blocks, self.scaling.means, strict=True)}
         values: dict[str, Any] = {
             "blocks": list(self.blocks),
@@ -169,7 +186,7 @@ class VisualFeatures:
 
     @classmethod
     def load(cls, saved: SavedRefiner) -> VisualFeatures:
-        """What `saved` was made from."""
+        """The features whose `save` returned `saved`."""
         values, tensors = saved.values, saved.tensors
         blocks = tuple(values["blocks"])
         means = tuple(tensors[f"mean.{name}"] for name in blocks)
@@ -180,16 +197,47 @@ class VisualFeatures:
             refiner = Refiner.load(SavedRefiner(own, values["refiner"]))
         return cls(blocks, scaling, refiner)
 
+    def write(self, path: Path) -> None:
+        """Write one safetensors file.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        saved = self.save()
+        write_checkpoint(path, saved.tensors, saved.values)
+
+    @classmethod
+    def read(cls, path: Path) -> VisualFeatures | None:
+        """Read what `write` wrote; None where there is no such file.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        found = read_checkpoint(path)
+        return None if found is None else cls.load(SavedRefiner(*found))
+
 
 def read_blocks(
     tokens: Float[Tensor, "batch tokens channels"], blocks: Sequence[Block], refiner: Refiner | None
 ) -> dict[str, Float[Tensor, "batch _"]]:
-    """Each block of a batch."""
+    """Compute blocks of a batch.
+
+    Args:
+        tokens: of one backbone, the global token first.
+        blocks: which to compute.
+        refiner: SOVR, for the blocks that need it.
+
+    Returns:
+        The blocks by name, in the order of `blocks`.
+
+    Raises:
+        DataError: `extra` is among the blocks: one backbone's tokens do not have it.
+    """
     poolings: list[Pooling] = [b for b in blocks if b in get_args(Pooling)]  # type: ignore[misc]
     refined: list[FeatureKind] = [b for b in blocks if b in get_args(FeatureKind)]  # type: ignore[misc]
     if "extra" in blocks:
         raise DataError(
-            "one backbone's tokens are not enough: this representation has several backbones side by side",
+            "one backbone's tokens are not enough: this representation concatenates several backbones",
             fix="give the features of all of them, with --extra-features",
         )
     found = pool(tokens, poolings)
@@ -206,12 +254,25 @@ def read_store(
     blocks: Sequence[Block],
     refiner: Refiner | None,
 ) -> dict[str, Float[Tensor, "images _"]]:
-    """Each block of many images, in one streamed pass over a store; on the CPU."""
+    """Compute blocks of many images in one streamed pass over their features.
+
+    Args:
+        tokens: [images, 1 + regions, channels] with the global token first, or pooled features [images, channels].
+        positions: rows of the images.
+        blocks: which to compute.
+        refiner: SOVR, for the blocks that need it; the pass runs on its device.
+
+    Returns:
+        The blocks by name, a row a position, on the CPU.
+
+    Raises:
+        DataError: `extra` is among the blocks, and `tokens` holds one backbone alone.
+    """
     if "extra" in blocks:
         other = [block for block in blocks if block != "extra"]
-        found_here = read_store(tokens, positions, other, refiner) if other else {}
-        return {**found_here, "extra": _read_extra(tokens, positions)}
-    if tokens.ndim == 2:  # one vector an image: its own pooled block, all that there is
+        known = read_store(tokens, positions, other, refiner) if other else {}
+        return {**known, "extra": _read_extra(tokens, positions)}
+    if tokens.ndim == 2:  # one vector an image has no regions: every block is that vector
         return {block: global_vectors(tokens, positions) for block in blocks}
     device = torch.device("cpu") if refiner is None else next(refiner.parameters(), torch.zeros(0)).device
     found: dict[str, Tensor] = {}
@@ -228,10 +289,15 @@ def read_store(
 def global_vectors(
     features: TokenArray, positions: Integer[np.ndarray, " images"]
 ) -> Float[Tensor, "images visual"]:
-    """Rows of pooled features, or global tokens, unscaled."""
+    """The backbone's own vectors, unscaled: rows of pooled features, or global tokens.
+
+    Args:
+        features: [images, channels], or [images, 1 + regions, channels] with the global token first.
+        positions: rows of the images.
+    """
     if features.ndim == 2:
         rows = features[positions]
-    elif isinstance(features, np.ndarray):  # of a memory map only the tokens asked for are read
+    elif isinstance(features, np.ndarray):  # a memory map reads the chosen tokens alone
         rows = features[positions, 0]
     else:
         stream = read_ahead(features, chunks(positions, 256))
@@ -240,10 +306,10 @@ def global_vectors(
 
 
 def _read_extra(features: TokenArray, positions: Integer[np.ndarray, " images"]) -> Float[Tensor, "images visual"]:
-    """The vectors of all other backbones, each of unit length, so that each has the same say."""
+    """The vectors of the extra features, each of unit length, so that every backbone has the same weight."""
     if not isinstance(features, MultiBackboneFeatures):
         raise DataError(
-            "this representation needs the features of the other backbones, too",
+            "this representation needs the extra features that it was trained with",
             fix="name them with --extra-features",
         )
     vectors = [global_vectors(other, positions) for other in features.others.values()]
@@ -257,13 +323,13 @@ def fit_visual(
     blocks: Sequence[Block],
     refiner: Refiner | None,
 ) -> VisualFeatures:
-    """Weigh some of the blocks that `read_store` gave, by the training images alone.
+    """Fit the concatenation of some blocks on the training images alone.
 
     Args:
-        features: of all images, by block.
+        features: blocks of all images, as `read_store` returns them.
         training: rows of the training images.
-        blocks: those that stand side by side.
-        refiner: where they came from.
+        blocks: those to concatenate, in their order.
+        refiner: SOVR that the blocks were computed with; kept only where one of `blocks` needs it.
     """
     chosen: dict[str, Tensor] = {block: features[block] for block in blocks}
     scaling = Concatenation.fit(chosen, WEIGHTS, torch.from_numpy(training.astype(np.int64)))

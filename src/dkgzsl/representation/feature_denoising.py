@@ -1,4 +1,4 @@
-"""FDE, the feature denoising encoder: find the regions that matter, weaken the others (DKGZSL, TCSVT 2025)."""
+"""FDE, the feature denoising encoder: keeps the salient regions, weakens the others (DKGZSL, TCSVT 2025)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from dkgzsl.device import multiplies_in_bfloat16
 
 
 class LowLinear(nn.Linear):
-    """x W^T + b; where no gradient is wanted, of numbers rounded to `reads_in`, the result in float32.
+    """x W^T + b, in a lower precision where no gradient is wanted: x, W and b rounded to `reads_in`.
 
-    One image's product costs less than casting the weights for it, so that they are cast once. Where a device
-    would emulate such products, and in a recorded graph, the same numbers are rounded and multiplied in float32.
+    The result is in float32. For a single image the product costs less than casting the weights, so they are cast
+    once and cached. Where the device would emulate products in `reads_in`, and in a recorded graph, the same
+    rounded numbers are multiplied in float32.
 
     Args:
-        inputs: numbers a row.
-        outputs: numbers a row.
-        reads_in: precision of reading; float32 makes this an ordinary linear layer.
+        inputs: size of a row of x.
+        outputs: size of a row of the result.
+        reads_in: precision of inference; with float32 this is an ordinary linear layer.
     """
 
     def __init__(self, inputs: int, outputs: int, *, reads_in: torch.dtype) -> None:
@@ -33,7 +34,7 @@ class LowLinear(nn.Linear):
         self._cache: WeightCache[list[Tensor]] = WeightCache()
 
     def forward(self, values: Tensor) -> Tensor:
-        """Rows of any shape in front."""
+        """x W^T + b of the last axis; the axes in front may be any."""
         recording = is_recording_graph()
         if self.reads_in == torch.float32 or (torch.is_grad_enabled() and not recording):
             return super().forward(values)
@@ -53,11 +54,11 @@ class LowLinear(nn.Linear):
         return self._cache.get((self.weight, self.bias), dtype, lambda: self._cast(dtype))
 
     def _cast(self, dtype: torch.dtype) -> list[Tensor]:
-        """The rounded weights, held in `dtype`."""
+        """The weights, rounded to `reads_in` and stored as `dtype`."""
         return [weight.detach().to(self.reads_in).to(dtype) for weight in (self.weight, self.bias)]
 
 
-# Published for 196 regions; `RegionLimits` carries them over to other grids.
+# Published for 196 regions; `RegionLimits` scales them to other grids.
 _PUBLISHED_REGIONS = 196
 _PUBLISHED_THRESHOLD = 0.05
 _PUBLISHED_AREA = 30
@@ -72,8 +73,8 @@ class RegionLimits(NamedTuple):
 
     Attributes:
         threshold: saliency below which a cell is background.
-        area: cells that a connected component needs to stay.
-        kept: regions that each channel keeps.
+        area: cells that a connected component must have to stay.
+        kept: number of regions that each channel keeps.
     """
 
     threshold: float
@@ -84,8 +85,8 @@ class RegionLimits(NamedTuple):
     def of(cls, regions: int) -> RegionLimits:
         """The published limits (0.05, 30, 120 at 196 regions) scaled to `regions`.
 
-        Counts scale with the number of regions, rounded, at least 1. A map of unit length over R regions that
-        tells nothing is 1 / sqrt(R) everywhere; the threshold stays at the same share of that, 0.7.
+        Counts scale with the number of regions, rounded, at least 1. An even map of unit length over R regions is
+        1 / sqrt(R) everywhere; the threshold stays at the same share of that, 0.7.
         """
         share = regions / _PUBLISHED_REGIONS
         return cls(
@@ -96,11 +97,11 @@ class RegionLimits(NamedTuple):
 
 
 class Denoised(NamedTuple):
-    """What the encoder makes of a batch.
+    """FDE's output for a batch.
 
     Attributes:
-        regions: gated region features, from 0 to 1, zero where a channel drops the region.
-        saliency: the cleaned map, unit length before cleaning; exactly zero where a cell was dropped.
+        regions: gated region features, from 0 to 1; 0 where a channel drops the region.
+        saliency: the cleaned map, of unit length before cleaning; exactly 0 where a cell was dropped.
     """
 
     regions: Float[Tensor, "batch regions channels"]
@@ -110,18 +111,18 @@ class Denoised(NamedTuple):
 class FeatureDenoising(nn.Module):
     """FDE: region tokens to gated region features.
 
-    x = sigmoid(conv over the region axis). The affinity of x with R learned unit queries, each scaled by the
-    global token, gives a saliency map; cells under a threshold and small components are cleaned away; the map
+    x = sigmoid(convolution over the region axis). The affinity of x with R learned unit queries, each multiplied
+    by the global token, gives a saliency map. Cells below a threshold and small components are set to 0. The map
     gates x, and each channel keeps its largest regions only.
 
     Deviations from the released code: the encoder is trained (there it never takes a step), the cleaned map
-    passes its gradient where cells stay, and its second auxiliary head, which has no loss, is left out.
+    passes its gradient where cells stay, and the second auxiliary head, which has no loss, is left out.
 
     Args:
         channels: size of a token.
         grid: rows and columns of the regions.
-        classes: classes of the auxiliary head.
-        reads_in: precision of the convolution where no gradient is wanted; everything else is in float32 then.
+        classes: number of classes of the auxiliary head.
+        reads_in: precision of the convolution where no gradient is wanted; all else is in float32 then.
     """
 
     def __init__(
@@ -142,10 +143,10 @@ class FeatureDenoising(nn.Module):
         self.class_head = auxiliary_head(channels, classes)
 
     def encode(self, regions: Float[Tensor, "batch regions channels"]) -> Float[Tensor, "batch regions channels"]:
-        """x: the regions after convolution and sigmoid, 0 to 1, not yet gated.
+        """x: the regions after convolution and sigmoid, from 0 to 1, before the gate.
 
-        As a product over the channels of three neighbouring regions: a third of a convolution's time on a CPU,
-        and the layout stays.
+        Computed as a matrix product over the channels of three neighbouring regions: it takes a third of a
+        convolution's time on a CPU, and the layout stays.
         """
         padded = nn.functional.pad(regions, (0, 0, 1, 1))
         before, after = padded[:, :-2], padded[:, 2:]
@@ -156,14 +157,14 @@ class FeatureDenoising(nn.Module):
         encoded: Float[Tensor, "batch regions channels"],
         global_token: Float[Tensor, "batch channels"],
     ) -> Float[Tensor, "batch regions"]:
-        """The map of unit length, before cleaning, in float32 whatever the precision around it."""
+        """The saliency map of unit length, before cleaning, in float32 whatever the precision around it."""
         queries = nn.functional.normalize(self.queries, dim=1)
         # x^T (query * global) = (x * global)^T query: one product over the batch instead of a query set an image.
         affinity = (encoded * global_token.unsqueeze(1)) @ queries.T.to(encoded.dtype)
         return nn.functional.normalize(affinity.float().softmax(dim=2).mean(dim=1), dim=1)
 
     def forward(self, tokens: Float[Tensor, "batch tokens channels"]) -> Denoised:
-        """Denoise tokens, the global token first, then the grid's rows from top to bottom."""
+        """Denoise tokens: the global token first, then the regions, row by row from the top."""
         encoded = self.encode(tokens[:, 1:])
         saliency = self.saliency(encoded, tokens[:, 0])
         saliency = saliency * large_components(saliency.detach(), self.grid, self.limits)
@@ -171,7 +172,7 @@ class FeatureDenoising(nn.Module):
         return Denoised(keep_largest(gated, self.limits.kept), saliency)
 
     def class_logits(self, denoised: Denoised) -> Float[Tensor, "batch classes"]:
-        """The auxiliary head's scores, which only training asks: of each channel's largest region, always kept."""
+        """Scores of the auxiliary head, for training alone: of the largest region of each channel."""
         logits: Tensor = self.class_head(denoised.regions.amax(dim=1))
         return logits
 
@@ -189,7 +190,7 @@ def large_components(
 ) -> Bool[Tensor, "batch regions"]:
     """Cells above the threshold that belong to an 8-connected component of at least `limits.area` cells.
 
-    The batch is labelled in one call on the CPU, where the maps are small: B x R booleans go and come.
+    Components are found in one call for the whole batch, on the CPU: only B x R booleans move between devices.
     """
     rows, columns = grid
     above = (saliency > limits.threshold).cpu().numpy().reshape(-1, rows, columns)
@@ -202,6 +203,6 @@ def large_components(
 def keep_largest(
     features: Float[Tensor, "batch regions channels"], kept: int
 ) -> Float[Tensor, "batch regions channels"]:
-    """Keep, for each channel, its `kept` largest regions; zero the rest. Regions tied at the border all stay."""
+    """Keep each channel's `kept` largest regions, and those equal to the smallest of them; set the rest to 0."""
     border = features.detach().topk(kept, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
     return features * (features >= border)

@@ -1,14 +1,15 @@
 """From a problem's features to one vector an image, fitted on training images alone.
 
 A representation is named by its blocks, joined by `+`: `pooled`, `mean`, `maximum` and `generalised` learn
-nothing; `refined` and `scores` are read off SOVR, which is trained on the training images first. Which
-representation serves is chosen on validation classes, as every setting is.
+nothing; `refined` and `scores` are outputs of SOVR, which is trained on the training images first; `extra` are the
+vectors of extra features. The representation is chosen on validation classes, as every setting is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -29,16 +30,21 @@ _LEARNED: tuple[str, ...] = get_args(FeatureKind)
 
 @runtime_checkable
 class Fitted(Protocol):
-    """Turns features of any image of the backbone into one vector an image."""
+    """A fitted representation: turns features of the backbone into one vector an image."""
 
     def __call__(self, features: Features, positions: ImageIndices) -> Float[Tensor, "images visual"]:
-        """Vectors of the images at `positions` of an array of pooled features or region tokens."""
+        """The vectors of some images.
+
+        Args:
+            features: pooled features [images, channels], or tokens [images, 1 + regions, channels].
+            positions: rows of the images.
+        """
         ...
 
 
 @runtime_checkable
 class Representation(Protocol):
-    """A way to turn features into vectors, before it is fitted."""
+    """A representation before it is fitted."""
 
     @property
     def name(self) -> str:
@@ -46,35 +52,40 @@ class Representation(Protocol):
         ...
 
     def fit(self, problem: Problem, training: ImageIndices) -> Fitted:
-        """Learn what is to be learned from the training images alone."""
+        """Fit on the training images alone.
+
+        Args:
+            problem: the data.
+            training: positions of the training images.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """The backbone's own vector: pooled features as they are, or the global token. Learns nothing."""
+    """The backbone's own vector: pooled features as they are, or the global token. It learns nothing."""
 
     name: str = "pooled"
 
     def fit(self, problem: Problem, training: ImageIndices) -> Pooled:
-        """Nothing to learn."""
+        """Itself: there is nothing to learn."""
         del problem, training
         return self
 
     def __call__(self, features: Features, positions: ImageIndices) -> Float[Tensor, "images visual"]:
-        """Rows, or global tokens, unscaled."""
+        """Rows of pooled features, or global tokens, unscaled."""
         return global_vectors(features, positions)
 
 
 @dataclass
 class BlockCache:
-    """Trains SOVR once for each set of training images, and reads each block once, whoever asks.
+    """Keeps SOVR and the blocks of all images, by training images: SOVR is trained once for all representations.
 
     Args:
         config: of SOVR's training.
         seed: of its weights and batches.
         device: where to compute.
-        progress: told of each training step.
+        progress: called after each training step.
     """
 
     config: RefinementConfig
@@ -85,7 +96,7 @@ class BlockCache:
     _blocks: dict[tuple[bytes, str], Tensor] = field(default_factory=dict)
 
     def refiner(self, problem: Problem, training: ImageIndices) -> Refiner:
-        """SOVR, trained on these images."""
+        """SOVR, trained on the images at positions `training`."""
         key = np.sort(training).tobytes()
         if key not in self._refiners:
             attributes = attributes_for(problem, self.config, seed=self.seed)
@@ -107,24 +118,24 @@ class BlockCache:
     def blocks(
         self, problem: Problem, training: ImageIndices, names: Sequence[Block]
     ) -> dict[str, Float[Tensor, "images _"]]:
-        """Blocks of all images, missing ones read in one pass."""
+        """Blocks of all images by name; those that are not in the cache are computed in one pass."""
         learned = np.sort(training).tobytes()
         keys: dict[str, tuple[bytes, str]] = {n: (learned if n in _LEARNED else b"", n) for n in names}
         missing = [name for name in names if keys[name] not in self._blocks]
         if missing:
             refiner = self.refiner(problem, training) if set(missing) & set(_LEARNED) else None
-            read = read_store(problem.features, np.arange(len(problem.labels)), missing, refiner)
-            self._blocks |= {keys[name]: block for name, block in read.items()}
+            computed = read_store(problem.features, np.arange(len(problem.labels)), missing, refiner)
+            self._blocks |= {keys[name]: block for name, block in computed.items()}
         return {name: self._blocks[keys[name]] for name in names}
 
 
 @dataclass(frozen=True)
 class ConcatenatedBlocks:
-    """Several blocks, each with its say.
+    """The concatenation of some blocks, each with its weight (`blocks.WEIGHTS`).
 
     Args:
-        names: the blocks.
-        cache: where they come from.
+        names: the blocks, in their order.
+        cache: computes the blocks, and keeps them for other representations.
     """
 
     names: tuple[Block, ...]
@@ -136,7 +147,7 @@ class ConcatenatedBlocks:
         return "+".join(self.names)
 
     def fit(self, problem: Problem, training: ImageIndices) -> FittedBlocks:
-        """Train SOVR where it is needed; weigh the blocks by the training images."""
+        """Train SOVR where a block needs it, and fit the concatenation on the training images."""
         blocks = self.cache.blocks(problem, training, self.names)
         refiner = self.cache.refiner(problem, training) if set(self.names) & set(_LEARNED) else None
         visual = fit_visual(blocks, training, blocks=self.names, refiner=refiner)
@@ -145,12 +156,12 @@ class ConcatenatedBlocks:
 
 @dataclass(frozen=True)
 class FittedBlocks:
-    """Weighed blocks.
+    """A fitted concatenation of blocks.
 
     Attributes:
-        visual: tokens -> vectors, and what is saved.
-        known: an array whose blocks have been read already.
-        blocks: those blocks.
+        visual: turns tokens into vectors; it is what a run saves.
+        known: features whose blocks have been computed already, compared by identity; None: no such features.
+        blocks: the blocks of `known` by name, a row an image.
     """
 
     visual: VisualFeatures
@@ -158,23 +169,33 @@ class FittedBlocks:
     blocks: dict[str, Tensor] | None = None
 
     def __call__(self, features: Features, positions: ImageIndices) -> Float[Tensor, "images visual"]:
-        """The blocks side by side."""
+        """The concatenated blocks of some images."""
         if self.blocks is not None and features is self.known:
             rows = torch.from_numpy(np.asarray(positions, dtype=np.int64))
             return self.visual.scaling({name: block[rows] for name, block in self.blocks.items()})
         return self.visual.scaling(read_store(features, positions, self.visual.blocks, self.visual.refiner))
 
 
+def read_fitted(path: Path) -> Fitted:
+    """The fitted representation that a run saved in a file; the backbone's own vector where there is no file.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+    visual = VisualFeatures.read(path)
+    return Pooled() if visual is None else FittedBlocks(visual)
+
+
 def learns(name: str) -> bool:
-    """Whether a representation needs SOVR to be trained."""
+    """Whether SOVR must be trained for the representation of that name."""
     return any(part.strip() in _LEARNED for part in name.split("+"))
 
 
 def grid_of(problem: Problem) -> tuple[int, int]:
-    """Rows and columns of the regions: as the features' record has them, or else a square.
+    """Rows and columns of the regions: as recorded with the features, or else those of a square.
 
     Raises:
-        ConfigError: they are not known.
+        ConfigError: nothing is recorded, and the number of regions is no square.
     """
     recorded = problem.provenance.get("grid") or (problem.provenance.get("store") or {}).get("grid")
     if recorded:
@@ -194,10 +215,17 @@ def representations(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> list[Representation]:
-    """The named representations, sharing one training of SOVR.
+    """The representations of some names, which share one training of SOVR.
+
+    Args:
+        names: each the names of blocks, joined by `+`.
+        config: of SOVR's training.
+        seed: of SOVR's weights and batches.
+        device: where to compute.
+        progress: called after each training step of SOVR.
 
     Raises:
-        ConfigError: a block is unknown.
+        ConfigError: a block is unknown, or named twice.
     """
     cache = BlockCache(config, seed, device, progress)
     made: list[Representation] = []

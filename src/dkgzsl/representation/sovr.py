@@ -1,4 +1,4 @@
-"""SOVR, semantic-oriented visual refinement: train FDE and ARA on region tokens, then read features off them."""
+"""SOVR, semantic-oriented visual refinement: FDE and ARA, trained on region tokens, then applied to any image."""
 
 from __future__ import annotations
 
@@ -17,17 +17,28 @@ from dkgzsl.config import RefinementConfig
 from dkgzsl.device import resolved
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.stream import TokenArray, read_ahead
-from dkgzsl.representation.attribute_attention import Attended, AttributeAttention, class_scores, seen_class_loss
+from dkgzsl.representation.attribute_attention import (
+    AttentionOutput,
+    AttributeAttention,
+    class_scores,
+    seen_class_loss,
+)
 from dkgzsl.representation.feature_denoising import Denoised, FeatureDenoising
 
 
 def balanced_positions(
     labels: Integer[np.ndarray, " images"], *, batch_size: int, steps: int, seed: int
 ) -> Iterator[Integer[np.ndarray, " batch"]]:
-    """Positions for `steps` batches in which every class comes equally often, however few images it has.
+    """Positions for batches in which every class comes equally often, however few images it has.
 
-    Classes come in an endless series of shuffles, and so do the images of each class: a class is drawn again
-    only when every other has been, an image only when every other of its class has been.
+    Classes come in an endless series of permutations, and so do the images of each class: a class is drawn again
+    only after all others, an image only after all others of its class.
+
+    Args:
+        labels: class of each image.
+        batch_size: images a batch.
+        steps: number of batches.
+        seed: of the permutations.
     """
     generator = np.random.default_rng(seed)
 
@@ -43,13 +54,13 @@ def balanced_positions(
 
 FeatureKind = Literal["refined", "scores"]
 STEPS = 600
-"""Training steps where the configuration leaves them open."""
+"""Training steps where the configuration names none."""
 Progress = Callable[[int, Mapping[str, float]], None]
 """Called after each step with the number of steps done and the losses."""
 
 
 class SavedRefiner(NamedTuple):
-    """A refiner as it lies in a run folder: tensors and JSON values."""
+    """A refiner as a run folder holds it: tensors and JSON values, each by name."""
 
     tensors: Mapping[str, Tensor]
     values: Mapping[str, Any]
@@ -61,8 +72,8 @@ class Shape(NamedTuple):
     Attributes:
         grid: rows and columns of the regions.
         channels: size of a token.
-        seen: classes of the auxiliary head.
-        attributes: attributes, and size of their vectors.
+        seen: number of seen classes, the outputs of FDE's auxiliary head.
+        attributes: number of attributes, and size of their vectors.
     """
 
     grid: tuple[int, int]
@@ -72,21 +83,21 @@ class Shape(NamedTuple):
 
 
 class Refiner(nn.Module):
-    """FDE and ARA, either of which may be missing: tokens in, refined features and attribute scores out.
+    """FDE and ARA: tokens in, refined features and attribute scores out. Either part may be off.
 
-    Training runs in the configured precision. Reading runs in float32, but for FDE's convolution, which would
-    cost a fifth to a quarter of the backbone's own time.
+    Training runs in the configured precision. Inference runs in float32, except FDE's convolution, which would
+    cost a fifth to a quarter of the backbone's time in float32.
 
-    Without FDE, ARA sees the raw regions. Without ARA, the refined feature is the mean of FDE's regions, and
-    without both the mean of the raw ones. Features come unscaled: the published scaling to [0, 1] belongs to
-    whatever is fitted on them, with the minimum and maximum of its own training part.
+    Without FDE, ARA takes the raw regions. Without ARA, the refined feature is the mean of FDE's regions; without
+    both, the mean of the raw regions. Features are unscaled: the published scaling to [0, 1] is the task of the
+    method that takes them, with the minimum and maximum of its training part.
 
     Args:
         shape: the sizes.
-        config: which parts there are, and the precision.
+        config: which parts are on, and the precision.
         seed: of the weights.
-        vectors: where the attributes' vectors start; None where they are loaded after.
-        record: JSON values to keep with it (steps, losses, the vectors' source).
+        vectors: where the attributes' vectors start; None where they are loaded afterwards.
+        record: JSON values to save along (steps, losses, the vectors' source).
     """
 
     def __init__(
@@ -116,15 +127,22 @@ class Refiner(nn.Module):
     def read(
         self, tokens: Float[Tensor, "batch tokens channels"], which: Sequence[FeatureKind]
     ) -> dict[str, Float[Tensor, "batch features"]]:
-        """Features of several kinds from one pass.
+        """Compute features of several kinds in one pass.
+
+        Args:
+            tokens: the global token first.
+            which: the kinds.
+
+        Returns:
+            The features by kind.
 
         Raises:
-            ConfigError: attribute scores without ARA.
+            ConfigError: attribute scores are asked for, and there is no ARA.
         """
         regions = self._regions(tokens)
-        attended = None if self.attention_layer is None else self.attention_layer(regions)
-        if attended is not None:
-            features: dict[str, Tensor] = {"refined": attended.refined, "scores": attended.scores}
+        output = None if self.attention_layer is None else self.attention_layer(regions)
+        if output is not None:
+            features: dict[str, Tensor] = {"refined": output.refined, "scores": output.scores}
         elif "scores" not in which:
             features = {"refined": regions.float().mean(dim=1)}
         else:
@@ -138,7 +156,7 @@ class Refiner(nn.Module):
     def attribute_scores(
         self, tokens: Float[Tensor, "batch tokens channels"]
     ) -> Float[Tensor, "batch attributes"]:
-        """How strongly each attribute shows.
+        """ARA's scores: how strongly each attribute shows.
 
         Raises:
             ConfigError: there is no ARA.
@@ -146,21 +164,21 @@ class Refiner(nn.Module):
         return self.read(tokens, ["scores"])["scores"]
 
     @torch.inference_mode()
-    def attend(self, tokens: Float[Tensor, "batch tokens channels"]) -> Attended:
-        """Refined features, attribute scores and where each attribute lies, from one pass.
+    def attend(self, tokens: Float[Tensor, "batch tokens channels"]) -> AttentionOutput:
+        """Attention maps, attribute scores and refined features, from one pass.
 
         Raises:
             ConfigError: there is no ARA.
         """
         if self.attention_layer is None:
             raise _no_attention()
-        attended: Attended = self.attention_layer(self._regions(tokens))
-        return attended
+        output: AttentionOutput = self.attention_layer(self._regions(tokens))
+        return output
 
     def attention(
         self, tokens: Float[Tensor, "batch tokens channels"]
     ) -> Float[Tensor, "batch attributes regions"]:
-        """Where each attribute lies: weights over the regions, summing to 1.
+        """ARA's attention maps: for each attribute, weights over the regions that sum to 1.
 
         Raises:
             ConfigError: there is no ARA.
@@ -169,7 +187,7 @@ class Refiner(nn.Module):
 
     @torch.inference_mode()
     def saliency(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch regions"]:
-        """FDE's map, of unit length before small or weak parts were set to zero.
+        """FDE's saliency map: of unit length, then small and weak parts set to zero.
 
         Raises:
             ConfigError: there is no FDE.
@@ -181,7 +199,7 @@ class Refiner(nn.Module):
 
     @torch.inference_mode()
     def initial_saliency(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch regions"]:
-        """The map as it was before training."""
+        """FDE's saliency map as it was before training."""
         before = _initial_denoising(self.shape, self.seed, self.config).to(tokens.device)
         denoised: Denoised = before(tokens)
         return denoised.saliency
@@ -192,7 +210,13 @@ class Refiner(nn.Module):
         labels: Int[Tensor, " batch"],
         attributes: Float[Tensor, "seen attributes"],
     ) -> dict[str, Tensor]:
-        """The training losses of a batch, by block; `labels` number the seen classes."""
+        """The training losses of a batch by part, `denoising` and `attention`.
+
+        Args:
+            tokens: the global token first.
+            labels: class of each image, numbered among the seen classes.
+            attributes: of the seen classes.
+        """
         losses: dict[str, Tensor] = {}
         with self._precision():
             regions = tokens[:, 1:]
@@ -209,7 +233,7 @@ class Refiner(nn.Module):
         return losses
 
     def save(self) -> SavedRefiner:
-        """Tensors and JSON values from which `load` makes it again."""
+        """Tensors and JSON values that `load` takes."""
         values = {
             "grid": list(self.shape.grid),
             "channels": self.shape.channels,
@@ -223,7 +247,7 @@ class Refiner(nn.Module):
 
     @classmethod
     def load(cls, saved: SavedRefiner) -> Refiner:
-        """The refiner that `saved` was made from."""
+        """The refiner whose `save` returned `saved`, in evaluation mode."""
         values = saved.values
         shape = Shape(
             grid=(values["grid"][0], values["grid"][1]),
@@ -259,21 +283,20 @@ def train_refiner(
 ) -> Refiner:
     """Train FDE and ARA jointly on the training images, streamed: memory does not grow with the store.
 
-    RMSprop on class-balanced batches; the loss is the sum of ARA's cross-entropy over the seen classes and
-    FDE's auxiliary one. Both see training images of seen classes only; rows of `attributes` that belong to
-    other classes are never read.
+    RMSprop on class-balanced batches; the loss is the sum of ARA's cross-entropy over the seen classes and FDE's
+    auxiliary one. Rows of `attributes` that belong to other classes are never read.
 
     Args:
-        tokens: [images, 1 + R, C], the global token first.
+        tokens: [images, 1 + regions, channels], the global token first.
         labels: class of each image; read at `training` only.
-        training: positions of the training images.
+        training: positions of the training images, all of seen classes.
         grid: rows and columns of the regions.
-        attributes: every class's named attributes.
+        attributes: the named attributes of every class.
         vectors: where ARA's attribute vectors start.
-        config: parts, steps and rates; an open precision is the device's, and kept with the refiner.
+        config: parts, steps and rates; the precision `auto` is resolved for the device, and saved so.
         seed: of weights and batches.
         device: where the computation runs.
-        record: JSON values to keep with the refiner.
+        record: JSON values to save with the refiner.
         progress: called after each step.
 
     Raises:
@@ -285,32 +308,58 @@ def train_refiner(
     config = replace(config, precision=resolved(config.precision, device))
     refiner = Refiner(shape, config, seed=seed, vectors=torch.from_numpy(np.asarray(vectors)), record=record)
     refiner.to(device)
-    trained = [p for p in refiner.parameters() if p.requires_grad]
-    descriptions = torch.from_numpy(attributes[seen]).float().to(device)
-    steps = (STEPS if config.steps is None else config.steps) if trained else 0
+    learns = any(parameter.requires_grad for parameter in refiner.parameters())
+    steps = (STEPS if config.steps is None else config.steps) if learns else 0
     losses: dict[str, float] = {}
     if steps:
-        optimizer = torch.optim.RMSprop(
-            trained, lr=config.learning_rate, weight_decay=config.weight_decay, momentum=config.momentum
-        )
         order = balanced_positions(own, batch_size=config.batch_size, steps=steps, seed=seed)
         places = (np.asarray(training)[batch] for batch in order)
         own_of = dict(zip(np.asarray(training).tolist(), own.tolist(), strict=True))
-        for step, (batch, stored) in enumerate(read_ahead(tokens, places), start=1):
-            targets = torch.tensor([own_of[i] for i in batch.tolist()], device=device)
-            parts = refiner.losses(stored.to(device).float(), targets, descriptions)
-            optimizer.zero_grad()
-            torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses = {name: value.item() for name, value in parts.items()}
-            if not np.isfinite(list(losses.values())).all():
-                raise DataError(
-                    f"refinement diverged at step {step}: {losses}", fix="lower refinement.learning_rate"
-                )
-            if progress is not None:
-                progress(step, losses)
+        descriptions = torch.from_numpy(attributes[seen]).float().to(device)
+        losses = _optimize(refiner, read_ahead(tokens, places), own_of, descriptions, progress)
     refiner.record |= {"steps": steps, "final_losses": losses}
     return refiner.eval()
+
+
+def _optimize(
+    refiner: Refiner,
+    batches: Iterator[tuple[Integer[np.ndarray, " batch"], Tensor]],
+    own_of: Mapping[int, int],
+    descriptions: Float[Tensor, "seen attributes"],
+    progress: Progress | None,
+) -> dict[str, float]:
+    """Take a step for each batch.
+
+    Args:
+        refiner: changed in place.
+        batches: positions of the images, and their tokens.
+        own_of: number of each training image's class among the seen ones, by the image's position.
+        descriptions: attributes of the seen classes, on the device of the computation.
+        progress: called after each step.
+
+    Returns:
+        The losses of the last step.
+    """
+    config, device = refiner.config, descriptions.device
+    optimizer = torch.optim.RMSprop(
+        [parameter for parameter in refiner.parameters() if parameter.requires_grad],
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+    )
+    losses: dict[str, float] = {}
+    for step, (positions, stored) in enumerate(batches, start=1):
+        targets = torch.tensor([own_of[i] for i in positions.tolist()], device=device)
+        parts = refiner.losses(stored.to(device).float(), targets, descriptions)
+        optimizer.zero_grad()
+        torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses = {name: value.item() for name, value in parts.items()}
+        if not np.isfinite(list(losses.values())).all():
+            raise DataError(f"refinement diverged at step {step}: {losses}", fix="lower refinement.learning_rate")
+        if progress is not None:
+            progress(step, losses)
+    return losses
 
 
 def _no_attention() -> ConfigError:

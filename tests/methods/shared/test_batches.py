@@ -3,7 +3,7 @@ import torch
 from dkgzsl.methods.shared.training import draw_batches
 
 
-def test_batches_know_their_classes_and_leave_no_image_out() -> None:
+def test_batches_list_their_classes_and_leave_no_image_out() -> None:
     labels = torch.randint(0, 7, (23,), generator=torch.Generator().manual_seed(0))
     batches = draw_batches(labels, number=6, size=8, random=torch.Generator().manual_seed(1))
     assert batches.images.shape == (6, 8)

@@ -1,4 +1,4 @@
-"""Scales of features, compared with sklearn's."""
+"""Scalings of features, compared with scikit-learn's."""
 
 import numpy as np
 import pytest
@@ -40,6 +40,6 @@ def test_negative_features_take_no_square_root() -> None:
     assert rooted(signed)[0, 1] == 0  # held out, and below what training had
 
 
-def test_an_unknown_scale_is_told() -> None:
+def test_an_unknown_scaling_is_an_error() -> None:
     with pytest.raises(ConfigError, match="min-max"):
         Scaling.fit("minmax", torch.ones(2, 2))

@@ -1,1 +1,1 @@
-"""What several methods share: the critic, the softmax classifier, scales, class statistics, training."""
+"""Parts of several methods: the critic, the softmax classifier, scalings, class statistics, batches."""

@@ -1,4 +1,4 @@
-"""The conditional critic of a WGAN-GP, its gradient penalty in closed form, and the gradients of its step."""
+"""The conditional critic of a WGAN-GP, its gradient penalty in closed form, and its gradients for one step."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Critic(nn.Module):
 
 
 class Penalty(NamedTuple):
-    """The penalty of a batch, and what its derivatives are made of.
+    """The gradient penalty of a batch, and the parts of its derivatives.
 
     Attributes:
-        mean: mean over images of (|g| - 1)^2, without any weight.
+        mean: mean over the images of (|g| - 1)^2, without a weight.
         gradient: g, the critic's gradient by the feature.
         slopes: s, at the features.
         pulls: v, the derivative of weight * mean by g.
@@ -75,7 +75,7 @@ def gradient_penalty(
 
     Args:
         preactivation: hidden layer at the interpolates, before the leaky ReLU.
-        weight: W, in the precision in which products run.
+        weight: W, in the precision of the products.
         score_weight: w2.
         penalty_weight: lambda, times gamma in the critic's objective.
     """
@@ -83,7 +83,7 @@ def gradient_penalty(
     gradient = ((slopes * score_weight).to(weight.dtype) @ weight).to(score_weight.dtype)
     norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
     excess = norm - 1
-    # at g = 0 the norm has no derivative; the subgradient 0 is taken, as automatic differentiation does
+    # At g = 0 the norm has no derivative: the subgradient 0 is taken, as automatic differentiation does.
     factor = penalty_weight * 2 / len(gradient) * excess / norm.clamp_min(torch.finfo(norm.dtype).tiny)
     return Penalty(excess.square().mean(), gradient, slopes, gradient * factor)
 
@@ -99,7 +99,7 @@ def weight_derivatives(
     By diag(w2) W it is s^T v; by W that is diag(w2) s^T v, and by w2 the row sums of (s^T v) * W.
 
     Args:
-        slopes: s, a row a term; the product runs in the precision of `pulls`.
+        slopes: s, a row for each term; the product runs in the precision of `pulls`.
         pulls: v.
         weight: W.
         score_weight: w2.
@@ -110,11 +110,11 @@ def weight_derivatives(
 
 
 class CriticFigures(NamedTuple):
-    """What the critic's step saw.
+    """Figures of one step of the critic.
 
     Attributes:
         distance: E D(real) - E D(fake), the estimate of the Wasserstein distance.
-        penalty: mean of (|g| - 1)^2, without weights.
+        penalty: mean over the images of (|g| - 1)^2, without a weight.
     """
 
     distance: Float[Tensor, ""]
@@ -136,18 +136,18 @@ def critic_gradients(
 ) -> CriticFigures:
     """Set the gradients of gamma * (E D(fake) - E D(real) + penalty_weight * GP) on the critic's parameters.
 
-    The hidden layer is affine in the feature, so that at the interpolates mix * real + (1 - mix) * fake it is the
-    same mixture of those at real and fake. A leaky ReLU is its slope times its input, so that real, fake and
-    penalty terms are all of the form that `weight_derivatives` takes. The score's bias drops out of the objective:
-    its gradient is zero.
+    The hidden layer is affine in the feature: at the interpolates mix * real + (1 - mix) * fake it is the same
+    mixture of its values at real and fake. A leaky ReLU is its slope times its input: the terms of real, fake and
+    penalty all have the form that `weight_derivatives` takes. The score's bias cancels out of the objective: its
+    gradient is zero.
 
     Args:
         critic: the critic.
-        real: features in [0, 1]; products run in their precision, everything else in the weights'.
+        real: features in [0, 1]; products run in their precision, all else in that of the weights.
         fake: generated features, in the precision of `real`.
         semantics: descriptions of the batch's classes.
         slots: for each image, the row of its class in `semantics`.
-        members: the same as ones in a matrix of zeros.
+        members: the same as a matrix: 1 at each image's slot, 0 elsewhere.
         mix: the share of the real feature in each interpolate, uniform in [0, 1].
         gamma: weight of the whole objective.
         penalty_weight: lambda.
@@ -163,7 +163,7 @@ def critic_gradients(
     penalty = gradient_penalty(between, weight_low, score, penalty_weight=gamma * penalty_weight)
 
     slopes = slopes_at(hidden)
-    slopes[0] *= -gamma / size  # the share of each image in the objective
+    slopes[0] *= -gamma / size  # weight of an image in the objective
     slopes[1] *= gamma / size
     visual_grad, score_grad = weight_derivatives(
         torch.cat([slopes.flatten(0, 1), penalty.slopes]),

@@ -1,4 +1,4 @@
-"""Scales of the features that peers try: each fitted on training images only, the selector chooses."""
+"""Scalings of features and descriptions, fitted on training images alone."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from torch import Tensor
 from dkgzsl.errors import ConfigError, nearest
 
 SHORTEST, LONGEST = 1.0, 25.0
-"""Mean length of the descriptions that the networks are given, at least and at most."""
+"""Bounds of the mean length of the descriptions that networks take."""
 
 
 def description_scale(semantics: Float[Tensor, "classes semantic"]) -> float:
-    """The factor that all descriptions are multiplied by: 1 where the rows' mean length is from 1 to 25.
+    """The factor for all descriptions: 1 where the mean length of the rows is from 1 to 25.
 
-    The released code takes the rows as its file has them: the field's attributes have length 1, its sentence
-    embeddings near 20. Descriptions on other scales (percentages, counts) are brought to the nearer end of
-    that range.
+    The released code takes the rows as the data set's file has them: the field's attributes have length 1, its
+    sentence embeddings near 20. Descriptions on other scales (percentages, counts) are scaled to the nearer bound.
     """
     length = float(torch.linalg.vector_norm(semantics, dim=1).mean())
     return min(max(length, SHORTEST), LONGEST) / length if length > 0 else 1.0
@@ -29,9 +28,13 @@ def description_scale(semantics: Float[Tensor, "classes semantic"]) -> float:
 
 @dataclass(frozen=True)
 class MinMax:
-    """Each feature's minimum and range over the training images it was fitted on.
+    """Scaling of each feature to [0, 1] over the training images.
 
-    Other images may fall outside [0, 1]; they are not cut. A feature that is constant in training maps to 0.
+    Features of other images may lie outside [0, 1]. A feature that is constant in training becomes 0 there.
+
+    Attributes:
+        minimum: of each feature over the training images.
+        range: maximum less minimum; 1 where that is 0.
     """
 
     minimum: Float[Tensor, " visual"]
@@ -39,33 +42,33 @@ class MinMax:
 
     @classmethod
     def fit(cls, features: Float[Tensor, "images visual"]) -> MinMax:
-        """The scale of training features; never call it with images that are held out."""
+        """Fit on training features; never call it with held-out images."""
         minimum, maximum = features.aminmax(dim=0)
         extent = maximum - minimum
         return cls(minimum, extent.masked_fill(extent == 0, 1.0))
 
     def scale(self, features: Float[Tensor, "*images visual"]) -> Float[Tensor, "*images visual"]:
-        """From the features' own scale."""
+        """Scale features."""
         return (features - self.minimum) / self.range
 
     def unscale(self, scaled: Float[Tensor, "*images visual"]) -> Float[Tensor, "*images visual"]:
-        """Back to the features' own scale."""
+        """Scale back: the inverse of `scale`."""
         return scaled * self.range + self.minimum
 
 
 SCALINGS: Final = ("none", "min-max", "unit", "square-root", "standard")
-"""none: as they are; min-max: each feature to [0, 1]; unit: each image to length 1; square-root: of each value;
+"""none: unchanged; min-max: each feature to [0, 1]; unit: each image to length 1; square-root: of each value;
 standard: each feature to mean 0 and deviation 1."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """One scale of the features.
+    """A scaling of features, one of those that peers choose among on validation classes.
 
     Attributes:
         name: one of `SCALINGS`.
-        shift: what is subtracted from each feature; 0 where the scale has none.
-        divisor: what it is divided by then; 1 where the scale has none.
+        shift: subtracted from each feature; 0 where the scaling subtracts nothing.
+        divisor: divides each feature after that; 1 where the scaling divides by nothing.
     """
 
     name: str
@@ -74,10 +77,14 @@ class Scaling:
 
     @classmethod
     def fit(cls, name: str, features: Float[Tensor, "images visual"]) -> Scaling:
-        """The scale of training features; never call it with images that are held out.
+        """Fit on training features; never call it with held-out images.
+
+        Args:
+            name: one of `SCALINGS`.
+            features: of the training images.
 
         Raises:
-            ConfigError: the name is unknown, or a feature is negative and has no square root.
+            ConfigError: the name is unknown, or it is `square-root` and a feature is negative.
         """
         if name not in SCALINGS:
             raise ConfigError(f"unknown scaling {name!r}", fix=nearest(name, SCALINGS, of="scalings"))
@@ -93,7 +100,7 @@ class Scaling:
         return cls(name, shift, divisor)
 
     def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images visual"]:
-        """Scaled features. A negative feature that training did not have counts as 0 under the root."""
+        """Scale features. Under the square root a negative feature, which training did not have, counts as 0."""
         features = features.to(self.shift)
         if self.name == "unit":
             return torch.nn.functional.normalize(features, dim=1)
@@ -102,16 +109,16 @@ class Scaling:
         return features if self.name == "none" else (features - self.shift) / self.divisor
 
     def tensors(self) -> dict[str, Tensor]:
-        """Tensors by name, from which `load` makes the scale again."""
+        """Tensors by name that `load` takes."""
         return {"scaling.shift": self.shift, "scaling.divisor": self.divisor}
 
     @classmethod
     def load(cls, name: str, tensors: Mapping[str, Tensor]) -> Scaling:
-        """What `tensors` was made from; other names are left alone."""
+        """The scaling whose `tensors` are among these; other names are ignored."""
         return cls(name, tensors["scaling.shift"], tensors["scaling.divisor"])
 
 
 def fitting_scalings(names: Sequence[str], features: Float[Tensor, "images visual"]) -> tuple[str, ...]:
-    """The names without the square root where a training feature is negative."""
+    """The scalings that fit the training features: `square-root` is left out where a feature is negative."""
     negative = "square-root" in names and bool((features < 0).any())
     return tuple(name for name in names if not (negative and name == "square-root"))

@@ -1,4 +1,4 @@
-"""A softmax classifier of one linear layer, epoch by epoch."""
+"""A softmax classifier of one linear layer, trained epoch by epoch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 BETAS = (0.5, 0.999)
-"""Adam's decay rates, in all of the method's training."""
+"""Adam's decay rates, in all training of the published method and its peers."""
 
 
 @dataclass(frozen=True)
 class LinearClassifier:
-    """Scores of features over some classes.
+    """A linear classifier over some classes.
 
     Attributes:
-        weight: a row a class.
-        bias: one number a class.
+        weight: a row for each class.
+        bias: a number for each class.
         classes: the class of each row, ascending.
     """
 
@@ -28,7 +28,7 @@ class LinearClassifier:
     classes: Int[Tensor, " classes"]
 
     def log_probabilities(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
-        """Logarithm of each class's probability; columns in the order of `classes`."""
+        """Logarithms of the class probabilities; columns in the order of `classes`."""
         return torch.log_softmax(torch.addmm(self.bias, features, self.weight.T), dim=1)
 
 
@@ -45,19 +45,19 @@ def train_softmax(
 ) -> Iterator[LinearClassifier]:
     """Train by cross-entropy with Adam (betas 0.5 and 0.999), and yield the classifier after each epoch.
 
-    Weights start at N(0, 0.02), biases at 0. An epoch is a permutation of the images, cut into batches; the last
-    may be smaller. The gradient of softmax regression is written out: probabilities minus ones, times
-    the features.
+    Weights start at N(0, 0.02^2), biases at 0. An epoch is a permutation of the images, cut into batches, of
+    which the last may be smaller. The gradient of softmax regression is written out: (probabilities - one-hot
+    labels)^T features.
 
     Args:
-        features: on the device that computes. Products run in their precision (bfloat16 is the fast one); weights
-            and Adam's moments are float32 at least.
-        labels: class of each image, each one of `classes`.
-        classes: the classes to tell apart, ascending.
-        epochs: passes over the images.
+        features: on the device of the computation. Products run in their precision (bfloat16 is the fast one);
+            weights and Adam's moments are float32 or wider.
+        labels: class of each image, one of `classes`.
+        classes: the classes, ascending.
+        epochs: passes over the images, 1 or more.
         batch_size: images a step.
         learning_rate: Adam's.
-        generator: of the features' device; decides first weights and order.
+        generator: on the features' device; draws first weights and order.
     """
     low = features.dtype
     full = torch.float32 if low in (torch.bfloat16, torch.float16) else low

@@ -1,4 +1,4 @@
-"""What trained methods share: random streams by name, evaluation epochs, batches."""
+"""Parts of training: random streams by name, evaluation epochs, batches."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from torch import Tensor
 
 
 def seeded(seed: int, *place: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator for one place of one seed's run, such as an epoch's number.
+    """A random generator for one place in a run, such as an epoch: independent of what was drawn elsewhere.
 
     Args:
         seed: the run's seed, 0 or more.
-        place: whole numbers that name the place, 0 or more.
-        device: where the generator draws; the same place gives other numbers on another kind of device.
+        place: integers that name the place, each 0 or more.
+        device: where the generator draws; another kind of device gives other numbers for the same place.
     """
     state = np.random.SeedSequence([seed, *place]).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 
 def is_evaluation_epoch(epoch: int) -> bool:
-    """Whether an epoch is 2^k or 3 * 2^k: evaluations are dense where models change, and few."""
+    """Whether an epoch is 2^k or 3 * 2^k: evaluations are dense at first, where models change most, and few later.
+
+    Args:
+        epoch: 1 or more.
+    """
     power: int = epoch & -epoch
     return epoch // power in (1, 3)
 
 
 @dataclass(frozen=True)
 class Batches:
-    """A row a batch.
+    """Batches of images, a row each.
 
     Attributes:
-        images: positions of its images.
+        images: positions of the batch's images.
         labels: their classes.
-        classes: the different classes among them; padded, where another batch has more, by one of them.
-        slots: for each image, the position of its class in `classes`; padding has none.
+        classes: the different classes of the batch, padded to the width of the widest batch by one of them.
+        slots: for each image, the column of its class in `classes`; never one of the padding.
     """
 
     images: Int[Tensor, "batches size"]
@@ -47,10 +51,16 @@ class Batches:
 
 
 def draw_batches(labels: Int[Tensor, " images"], *, number: int, size: int, random: torch.Generator) -> Batches:
-    """Draw `number` batches of `size` images: one permutation of the images after the other, cut into batches.
+    """Draw batches: permutations of the images, one after the other, cut into batches.
 
-    The released code draws each batch afresh; by permutations no image is left out. `random` is on the device of
-    `labels`, and so is the result. Waits for the device once.
+    The released code draws every batch independently; with permutations no image is left out. The function waits
+    for the device once.
+
+    Args:
+        labels: class of each image.
+        number: of batches.
+        size: images a batch.
+        random: on the device of `labels`, where the result is, too.
     """
     rounds = ceil(number * size / len(labels))
     order = [torch.randperm(len(labels), generator=random, device=labels.device) for _ in range(rounds)]
