@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dkgzsl.config import AdversarialConfig, ClassifierConfig, ClosedFormSettings
+from dkgzsl.config import SoftmaxConfig
 from dkgzsl.data.arrays import problem_from_arrays
 from dkgzsl.data.problem import Problem
+from dkgzsl.methods.closed_form.settings import ClosedFormSettings
+from dkgzsl.methods.dkgzsl.settings import DKGZSLSettings
 from formats.files import write_xlsa17
 from formats.toy import Toy
 
@@ -18,14 +20,11 @@ FEW = ClosedFormSettings(
     kernel_width=(0.0, 2.0),
     ridge=(0.01, 0.1),
     episodes="weights",
-    fusion="on",
 )
 """A handful of settings, so that a test takes a second."""
 
-SMALL = AdversarialConfig(
-    hidden_size=32, learning_rate=5e-3, fusion_learning_rate=1e-3, gamma=1.0, evaluate_every=10
-)
-QUICK = ClassifierConfig(per_class=12, learning_rate=0.01, epochs=3)
+SMALL = DKGZSLSettings(hidden_size=32, learning_rate=5e-3, fusion_learning_rate=1e-3, gamma=1.0, evaluate_every=10)
+QUICK = SoftmaxConfig(per_class=12, learning_rate=0.01, epochs=3)
 
 
 def arrays(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
