@@ -25,6 +25,7 @@ from dkgzsl.benchmark.search_space import TrialRunner, Values, settings_of, spac
 from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.held_out import HeldOut, validation_of
+from dkgzsl.files import write_whole
 from dkgzsl.methods.base import Task
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.plan import Plan, make_plan
@@ -174,7 +175,7 @@ def _study(optuna: Any, folder: Path) -> Any:
             content = file.read_bytes()
             whole = content[: content.rfind(b"\n") + 1]
             if whole != content:
-                file.write_bytes(whole)
+                write_whole(file, whole)
         Path(f"{file}.lock").unlink(missing_ok=True)  # left by a process that was killed as it wrote
         backend = JournalFileBackend(str(file), lock_obj=JournalFileOpenLock(str(file)))
         return optuna.create_study(

@@ -14,7 +14,7 @@ import torch
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.held_out import HeldOut
 from dkgzsl.evaluation.metrics import Figures, Scored
-from dkgzsl.files import read_checkpoint, write_checkpoint
+from dkgzsl.files import read_checkpoint, write_checkpoint, write_whole
 from dkgzsl.methods.base import Model, Setting
 from dkgzsl.methods.registry import load_model, read_model, write_model
 
@@ -124,7 +124,7 @@ class ValidationSelector:
         whole = text[: text.rfind("\n") + 1]
         try:
             if whole != text:  # the last line was broken off; the next one must not be glued to it
-                file.write_text(whole, encoding="utf-8")
+                write_whole(file, whole)
             return [json.loads(line) for line in whole.splitlines()]
         except (OSError, ValueError) as error:
             raise _unusable(file, error) from error

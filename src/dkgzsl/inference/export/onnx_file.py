@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,15 +87,11 @@ def write_onnx(
     for key, value in {"format": FORMAT, **metadata}.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = f"dkgzsl.{key}", json.dumps(value, ensure_ascii=False)
-    draft = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(proto.SerializeToString())
-        draft.replace(path)
+        write_whole(path, proto.SerializeToString())
     except OSError as error:
         raise RunError(f"cannot write the file: {error.strerror or error}", where=str(path)) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def run_onnx(path: Path, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
