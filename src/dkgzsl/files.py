@@ -101,7 +101,7 @@ def _draft_of(path: Path) -> Path:
 
 
 def _to_disk(file: Path) -> None:
-    """Without it a power cut may leave an empty file under the final name: the disk may learn of the rename first."""
+    """Without it a power cut may leave an empty file under the final name: renames may reach the disk first."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
 
