@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from dkgzsl.evaluation.calibration import KEPT, Calibration, balanced_weights, calibrate, fit
+from dkgzsl.evaluation.calibration import KEPT, Calibration, balanced_weights, calibrate, in_distribution_score
 from dkgzsl.evaluation.metrics import Scored
 
 
@@ -54,13 +54,13 @@ def test_probabilities_keep_the_decision_and_the_constant_lets_unseen_classes_wi
 def test_the_threshold_keeps_its_share_and_does_not_see_what_scores_have_in_common() -> None:
     held = scored(4000)
     calibration = calibrate(held, 0.0)
-    kept = calibration.fits(held.scores)
+    kept = calibration.accepts(held.scores)
     assert balanced_weights(held)[kept].sum() == pytest.approx(KEPT, abs=0.005)
     shifted = held.scores + np.linspace(-1e3, 1e3, len(held.scores))[:, None]
-    assert (calibration.fits(shifted) == kept).mean() > 0.999
-    assert not calibration.fits(np.zeros((1, 6)))[0]
+    assert (calibration.accepts(shifted) == kept).mean() > 0.999
+    assert not calibration.accepts(np.zeros((1, 6)))[0]
     outside = np.concatenate([held.scores, np.full((len(held.scores), 2), -np.inf)], axis=1)
-    assert np.allclose(fit(outside), fit(held.scores))
+    assert np.allclose(in_distribution_score(outside), in_distribution_score(held.scores))
     assert calibration.probabilities(outside)[:, 6:].max() == 0
 
 

@@ -78,8 +78,7 @@ class Config:
 def run(config: Config) -> None:
     """Describe, add, save a version, print it."""
     from dkgzsl.inference.new_classes import Describer, nearest_classes
-    from dkgzsl.inference.recognizer import Recognizer
-    from dkgzsl.inference.versions import save_version
+    from dkgzsl.inference.recognizer import Recognizer, save_version
     from dkgzsl.runs.folder import version_of
 
     folder = Path(config.run)

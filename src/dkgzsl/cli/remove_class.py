@@ -30,8 +30,7 @@ class Config:
 def run(config: Config) -> None:
     """Remove, save a version, print it."""
     from dkgzsl.data.names import clean_name
-    from dkgzsl.inference.recognizer import Recognizer
-    from dkgzsl.inference.versions import save_version
+    from dkgzsl.inference.recognizer import Recognizer, save_version
     from dkgzsl.runs.folder import version_of
 
     folder = Path(config.run)

@@ -1,7 +1,7 @@
 """From scores to probabilities that mean what they say, and to "none of these": all of it from validation images.
 
 One constant on the unseen scores (calibrated stacking, see `metrics`) decides; one temperature (Guo et al., 2017,
-arXiv 1706.04599) makes probabilities of the scores and changes no decision; one threshold says when nothing fits.
+arXiv 1706.04599) makes probabilities of the scores and changes no decision; one threshold decides whether an image is any of the classes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Calibration:
     Attributes:
         constant: added to the scores of unseen classes.
         temperature: scores are divided by it, the constant included, before the softmax; above 0.
-        threshold: an image whose `fit` is below it is none of the classes; None: there is always an answer.
+        threshold: an image whose in-distribution score is below it is none of the classes; None: no image is.
         validation: reliability on the validation images that all this was chosen on; None where there were none.
     """
 
@@ -70,9 +70,9 @@ class Calibration:
         shares = np.exp(scaled.astype(np.float64))
         return np.asarray(shares / shares.sum(1, keepdims=True))
 
-    def fits(self, scores: Scores) -> Bool[np.ndarray, " images"]:
+    def accepts(self, scores: Scores) -> Bool[np.ndarray, " images"]:
         """Which images are any of the classes, by scores that hold the constant already."""
-        return np.asarray(fit(scores) >= (-np.inf if self.threshold is None else self.threshold))
+        return np.asarray(in_distribution_score(scores) >= (-np.inf if self.threshold is None else self.threshold))
 
     def reliability(self, scored: Scored) -> Reliability | None:
         """Reliability on held-out images; None where there are none."""
@@ -89,7 +89,7 @@ class Calibration:
         filled = share > 0
         mean_confidence = np.bincount(bins, weights * confidence, minlength=_BINS)[filled] / share[filled]
         accuracy = np.bincount(bins, weights * right, minlength=_BINS)[filled] / share[filled]
-        keeps, unseen = self.fits(scores), scored.is_unseen[scored.labels]
+        keeps, unseen = self.accepts(scores), scored.is_unseen[scored.labels]
 
         def kept(kind: Bool[np.ndarray, " images"]) -> float | None:
             known = self.threshold is not None and kind.any()
@@ -119,8 +119,8 @@ def calibrate(scored: Scored, constant: float) -> Calibration:
     """Temperature and threshold for validation scores and a constant that was chosen on them.
 
     The temperature has the highest log likelihood, seen and pseudo-unseen images weighing the same; the likelihood
-    is concave in 1 / temperature, so it is the root of its derivative. The threshold is the quantile of `fit` that
-    keeps `KEPT` of the images.
+    is concave in 1 / temperature, so it is the root of its derivative. The threshold is the quantile of the
+    in-distribution score that keeps `KEPT` of the images.
     """
     scores, weights = _stacked(scored, constant), balanced_weights(scored)
     own = scores[np.arange(len(scores)), scored.labels]
@@ -139,7 +139,7 @@ def calibrate(scored: Scored, constant: float) -> Calibration:
         sharpness = high
     else:
         sharpness = float(np.exp(brentq(lambda log: slope(np.exp(log)), np.log(low), np.log(high), xtol=1e-4)))
-    values = fit(scores)
+    values = in_distribution_score(scores)
     order = np.argsort(values, kind="stable")
     below = np.searchsorted(np.cumsum(weights[order]), 1 - KEPT, side="left")
     threshold = float(values[order][min(int(below), len(order) - 1)])
@@ -147,14 +147,17 @@ def calibrate(scored: Scored, constant: float) -> Calibration:
     return Calibration(constant, 1 / sharpness, threshold, found.reliability(scored))
 
 
-def fit(scores: Scores) -> Float[np.ndarray, " images"]:
-    """How well an image fits: its best score above the mean of its scores over all classes of the task.
+def in_distribution_score(scores: Scores) -> Float[np.ndarray, " images"]:
+    """How clearly an image belongs to the classes: its best score less the mean of its scores over all of them.
 
-    The difference does not hold what an image's scores have in common. For the default it is the log likelihood
-    ratio of the best class to the geometric mean of all: large where the features point towards one class, near 0
-    where they lie across the axes that tell classes apart, as photos of other things do. The largest density would
-    tell a class that is missing from a list of its kin better (a bird among birds), and other things hardly at all
+    The difference cancels what an image's scores have in common. For the default it is the log likelihood ratio
+    of the best class to the geometric mean of all: large where the features point towards one class, near 0 where
+    they lie across the axes that separate classes, as photos of other things do. The largest density would better
+    detect a class that is missing from a list of similar ones (a bird among birds), and hardly detect other things
     (docs/lab-notes.md).
+
+    Args:
+        scores: the constant included; -inf for a class outside the task.
     """
     return np.asarray(scores.max(1) - np.nanmean(np.where(np.isfinite(scores), scores, np.nan), axis=1))
 

@@ -14,7 +14,7 @@ _PUBLISHED_REGIONS = 196
 _PUBLISHED_KEPT = 80
 
 
-class Attended(NamedTuple):
+class AttentionMaps(NamedTuple):
     """What the attributes see in a batch, in float32 whatever the precision around it.
 
     Attributes:
@@ -53,13 +53,13 @@ class AttributeAttention(nn.Module):
         self.attention_weight = nn.Parameter(torch.zeros(vectors.shape[1], channels))
         self._kept: KeptResult[Tensor] = KeptResult()
 
-    def forward(self, regions: Float[Tensor, "batch regions channels"]) -> Attended:
+    def forward(self, regions: Float[Tensor, "batch regions channels"]) -> AttentionMaps:
         """Attention, scores and refined feature of raw or denoised regions."""
         regions = nn.functional.normalize(regions.float(), dim=2)
         where, evidence = (regions @ self._maps().T).float().transpose(1, 2).chunk(2, dim=1)
         attention = _keep_largest(where).softmax(dim=2)
         refined = (attention.mean(dim=1, keepdim=True) @ regions).squeeze(1).float()
-        return Attended(attention, (attention * evidence).sum(dim=2), refined)
+        return AttentionMaps(attention, (attention * evidence).sum(dim=2), refined)
 
     def _maps(self) -> Float[Tensor, "twice_attributes channels"]:
         """V W2 and V W1 side by side: one product with the regions, which are by far the larger factor.
@@ -79,8 +79,8 @@ class AttributeAttention(nn.Module):
         self, regions: Float[Tensor, "batch regions channels"]
     ) -> Float[Tensor, "batch attributes channels"]:
         """H: one attended feature an attribute."""
-        attended: Attended = self(regions)
-        return attended.attention @ nn.functional.normalize(regions.float(), dim=2)
+        maps: AttentionMaps = self(regions)
+        return maps.attention @ nn.functional.normalize(regions.float(), dim=2)
 
 
 def kept_regions(regions: int) -> int:

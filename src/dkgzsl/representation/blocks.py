@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch import Tensor
 from dkgzsl.errors import DataError
 from dkgzsl.features.multi_backbone import MultiBackboneFeatures
 from dkgzsl.features.stream import TokenArray, chunks, read_ahead
-from dkgzsl.representation.attribute_attention import Attended
+from dkgzsl.files import read_checkpoint, write_checkpoint
+from dkgzsl.representation.attribute_attention import AttentionMaps
 from dkgzsl.representation.sovr import FeatureKind, Refiner, SavedRefiner
 
 Pooling = Literal["pooled", "mean", "maximum", "generalised"]
@@ -141,16 +143,20 @@ class VisualFeatures:
         return self.scaling(read_blocks(tokens, self.blocks, self.refiner))
 
     @torch.inference_mode()
-    def look(
+    def with_attention(
         self, tokens: Float[Tensor, "batch tokens channels"]
-    ) -> tuple[Float[Tensor, "batch features"], Attended | None]:
-        """The vectors, and what ARA attends to where there is ARA, from one pass."""
+    ) -> tuple[Float[Tensor, "batch features"], AttentionMaps | None]:
+        """The vectors, and ARA's attention maps where there is ARA, from one pass.
+
+        Raises:
+            DataError: as `read_blocks` raises it.
+        """
         if self.refiner is None or self.refiner.attention_layer is None:
             return self(tokens), None
-        attended = self.refiner.attend(tokens)
-        poolings: list[Pooling] = [b for b in self.blocks if b in get_args(Pooling)]  # type: ignore[misc]
-        found = {**pool(tokens, poolings), "refined": attended.refined, "scores": attended.scores}
-        return self.scaling({block: found[block] for block in self.blocks}), attended
+        maps = self.refiner.attend(tokens)
+        others: list[Block] = [block for block in self.blocks if block not in get_args(FeatureKind)]
+        found = {**read_blocks(tokens, others, None), "refined": maps.refined, "scores": maps.scores}
+        return self.scaling({block: found[block] for block in self.blocks}), maps
 
     def save(self) -> SavedRefiner:
         """Tensors and JSON values from which `load` makes it again."""
@@ -179,6 +185,25 @@ class VisualFeatures:
             own = {k.removeprefix("refiner."): v for k, v in tensors.items() if k.startswith("refiner.")}
             refiner = Refiner.load(SavedRefiner(own, values["refiner"]))
         return cls(blocks, scaling, refiner)
+
+    def write(self, path: Path) -> None:
+        """Write a whole safetensors file.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        saved = self.save()
+        write_checkpoint(path, saved.tensors, saved.values)
+
+    @classmethod
+    def read(cls, path: Path) -> VisualFeatures | None:
+        """What `write` wrote, on the CPU; None where there is no file.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        found = read_checkpoint(path)
+        return None if found is None else cls.load(SavedRefiner(*found))
 
 
 def read_blocks(

@@ -17,7 +17,12 @@ from dkgzsl.config import RefinementConfig
 from dkgzsl.device import resolved
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.stream import TokenArray, read_ahead
-from dkgzsl.representation.attribute_attention import Attended, AttributeAttention, class_scores, seen_class_loss
+from dkgzsl.representation.attribute_attention import (
+    AttentionMaps,
+    AttributeAttention,
+    class_scores,
+    seen_class_loss,
+)
 from dkgzsl.representation.feature_denoising import Denoised, FeatureDenoising
 
 
@@ -146,7 +151,7 @@ class Refiner(nn.Module):
         return self.read(tokens, ["scores"])["scores"]
 
     @torch.inference_mode()
-    def attend(self, tokens: Float[Tensor, "batch tokens channels"]) -> Attended:
+    def attend(self, tokens: Float[Tensor, "batch tokens channels"]) -> AttentionMaps:
         """Refined features, attribute scores and where each attribute lies, from one pass.
 
         Raises:
@@ -154,8 +159,8 @@ class Refiner(nn.Module):
         """
         if self.attention_layer is None:
             raise _no_attention()
-        attended: Attended = self.attention_layer(self._regions(tokens))
-        return attended
+        maps: AttentionMaps = self.attention_layer(self._regions(tokens))
+        return maps
 
     def attention(
         self, tokens: Float[Tensor, "batch tokens channels"]

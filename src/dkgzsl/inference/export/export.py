@@ -14,7 +14,7 @@ from torch import nn
 import dkgzsl
 from dkgzsl.data.numbers.features import HEIGHT, WIDTH
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.evaluation.calibration import fit
+from dkgzsl.evaluation.calibration import in_distribution_score
 from dkgzsl.features.backbones import Backbone, rebuild_backbone
 from dkgzsl.inference.export.modules import NumberTokens, PixelTokens, recognition_module
 from dkgzsl.inference.export.onnx_file import run_onnx, write_onnx
@@ -186,7 +186,7 @@ def _difference(recognizer: Recognizer, taken: _Input, path: Path) -> float:
     own = recognizer.calibration.probabilities(scores)[:, recognizer.is_known]
     probabilities, fits = run_onnx(path, value)
     within = 10 * _tolerance(recognizer, taken)
-    if not np.allclose(fits, fit(scores), rtol=within, atol=within):
+    if not np.allclose(fits, in_distribution_score(scores), rtol=within, atol=within):
         return float("inf")
     return float(np.abs(probabilities - own).max())
 
