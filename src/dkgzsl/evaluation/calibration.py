@@ -1,7 +1,8 @@
 """From scores to probabilities that mean what they say, and to "none of these": all of it from validation images.
 
 One constant on the unseen scores (calibrated stacking, see `metrics`) decides; one temperature (Guo et al., 2017,
-arXiv 1706.04599) makes probabilities of the scores and changes no decision; one threshold decides whether an image is any of the classes.
+arXiv 1706.04599) makes probabilities of the scores and changes no decision; one threshold says whether an image is
+any of the classes.
 """
 
 from __future__ import annotations

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-FORMAT: Final = "dkgzsl onnx 1"
-OUTPUTS: Final = ("probabilities", "fit")
+FORMAT: Final = "dkgzsl onnx 2"
+_READ: Final = (FORMAT, "dkgzsl onnx 1")  # 1 called the output `in_distribution` `fit`
+OUTPUTS: Final = ("probabilities", "in_distribution")
 OPSETS: Final = range(17, 21)
 _LARGEST: Final = 2 * 2**30 - 2**20  # what one protobuf file holds, less room for the graph itself
 
@@ -95,14 +96,14 @@ def write_onnx(
 
 
 def run_onnx(path: Path, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and fit of a batch by ONNX Runtime, on the CPU.
+    """Probabilities and in-distribution scores of a batch by ONNX Runtime, on the CPU.
 
     Raises:
         ConfigError: onnxruntime is missing.
     """
     session = _needed("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
-    probabilities, fit = session.run(OUTPUTS, {session.get_inputs()[0].name: value})
-    return probabilities, fit
+    probabilities, in_distribution = session.run(OUTPUTS, {session.get_inputs()[0].name: value})
+    return probabilities, in_distribution
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
                  if e.key.startswith("dkgzsl.")}  # fmt: skip
     except Exception as error:  # protobuf's own, OSError, ValueError
         raise RunError(f"no ONNX file: {_first_line(error)}", where=str(path)) from error
-    if found.get("format") != FORMAT:
+    if found.get("format") not in _READ:
         raise RunError("no export of this package", where=str(path))
     return found
 
