@@ -74,7 +74,7 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         replace: whether a folder or file that is there makes way. It stays until the new folder has its place.
 
     Yields:
-        Path of the draft, beside the folder.
+        Path of the draft, next to the folder.
 
     Raises:
         OSError: the folder cannot be written, or there is something and `replace` is not set.

@@ -43,7 +43,7 @@ class Evidence(NamedTuple):
 
 
 def attribute_names(problem: Problem) -> tuple[str, ...]:
-    """Names of the attributes that ARA attends by, as people say them; `attribute N` where they have none."""
+    """Names of ARA's attributes, as people say them; `attribute N` where they have none."""
     found = attributes_for(problem, _WITHOUT_VECTORS, seed=0)
     names = found.names or tuple(f"attribute {number}" for number in range(found.table.shape[1]))
     return tuple(map(spoken_attribute, names))

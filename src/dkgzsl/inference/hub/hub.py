@@ -83,7 +83,7 @@ def push(
         private: make a new repository private.
         license_id: the hub's name of a licence, for the card.
         token_from_env: take the access token from HF_TOKEN alone, not from a stored login.
-        overwrite: replace what an earlier push left in a folder; a repository keeps its history anyway.
+        overwrite: replace an earlier push in a folder; a repository keeps its history anyway.
         client: of the hub (default: the library's).
 
     Raises:
@@ -117,7 +117,7 @@ def _push_folder(run: Path, folder: Path, *, license_id: str, overwrite: bool) -
                 fix="name a new folder, or replace an earlier push with --overwrite",
             )
         if not (folder / MANIFEST).is_file() or not (folder / CARD).is_file():
-            raise RunError("will not overwrite what no push has left", where=str(folder))
+            raise RunError("will not overwrite a folder that is no package of a run", where=str(folder))
     try:
         with whole_folder(folder, replace=overwrite) as draft:
             digest = pack(run, draft, license_id=license_id)
@@ -132,7 +132,7 @@ def _moved(packed: Path, where: str, digest: str) -> Moved:
 
 
 def pull(source: str, out: Path, *, token_from_env: bool = False, client: HubClient | None = None) -> Moved:
-    """Pull a run that `push` put somewhere, every file verified against the manifest.
+    """Pull a run that `push` wrote; every file is verified against the manifest.
 
     Args:
         source: as `push` takes it.
@@ -142,7 +142,7 @@ def pull(source: str, out: Path, *, token_from_env: bool = False, client: HubCli
 
     Raises:
         ConfigError: a setting, or the extra `hub` is missing.
-        RunError: there is no such run, or something of it is not as it should be; nothing is left behind.
+        RunError: there is no such run, or a file is not that of the manifest; nothing is left behind.
     """
     folder = _folder(source)
     if folder is not None:
@@ -191,7 +191,7 @@ def _pull(there: Mapping[str, int | None], fetch: Any, out: Path, *, where: str)
 
 
 def _folder(target: str) -> Path | None:
-    """A folder, by its form or because it is there; None for a repository of the hub."""
+    """The folder that a target names, by its form or because it exists; None for a repository of the hub."""
     if target.startswith("file:"):
         parts = urlsplit(target)
         if parts.netloc not in ("", "localhost") or not parts.path:
@@ -220,7 +220,7 @@ def _client(token_from_env: bool) -> HubClient:
 
 @contextmanager
 def _hub_errors(repository: str) -> Iterator[None]:
-    """What goes wrong at the hub in a sentence; its errors are of many kinds and libraries."""
+    """Errors of the hub as one RunError; they are of many kinds and libraries."""
     try:
         yield
     except RunError:
@@ -230,5 +230,5 @@ def _hub_errors(repository: str) -> Iterator[None]:
         raise RunError(
             f"the hub refuses, or cannot be reached: {type(error).__name__}: {first}",
             where=repository,
-            fix="look at the name, the token and the network; a folder is written as a path: ./owner/name",
+            fix="check the name, the token and the network; a folder is written as a path: ./owner/name",
         ) from error
