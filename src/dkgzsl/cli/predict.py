@@ -46,8 +46,8 @@ class Config:
     batch_size: int = 16
     """Photos that go through the backbone together."""
     overlay: Path | None = None
-    """Folder for pictures: one a photo of where the attributes lie, and where the run has a denoising encoder
-    (FDE), one of its saliency before training and after."""
+    """Folder for pictures: one a photo of where the attributes lie, and where the run has FDE, one of its saliency
+    before training and after."""
     out: Path | None = None
     """File for JSON Lines, one object an image; it is replaced when all is done."""
     json: bool = False
