@@ -26,7 +26,7 @@ known = session.get_modelmeta().custom_metadata_map
 about = {key.removeprefix("dkgzsl."): json.loads(text) for key, text in known.items() if key.startswith("dkgzsl.")}
 for photo in sys.argv[2:]:
     batch = pixels_of(photo, about["preprocessing"])[None]
-    probabilities, fit = session.run(["probabilities", "fit"], {"pixels": batch})
+    probabilities, score = session.run(["probabilities", "in_distribution"], {"pixels": batch})
     best, threshold = int(probabilities[0].argmax()), about["calibration"]["threshold"]
-    name = about["classes"][best] if threshold is None or fit[0] >= threshold else "none of these"
+    name = about["classes"][best] if threshold is None or score[0] >= threshold else "none of these"
     print(json.dumps({"image": photo, "class": name, "probability": round(float(probabilities[0, best]), 6)}))

@@ -1,22 +1,123 @@
-"""Whole files: a reader sees the old one or the new one, never a part; hashes of files and arrays."""
+"""Whole files and whole folders: a reader meets the old one or the new one, never a part; checksums of both."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any, Final
-
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final
 
 from dkgzsl.errors import RunError
 
+if TYPE_CHECKING:
+    from torch import Tensor  # importing torch takes seconds, and most of this module does without it
+
+DRAFT: Final = ".partial"
+"""How the name of a draft ends; it begins with a dot and the name of what is written."""
 _WHOLE_UP_TO: Final = 2 * 2**30
 _END: Final = 64 * 2**20
+_PIECE: Final = 2**20
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a path is named as the drafts of this module are."""
+    return path.name.startswith(".") and path.name.endswith(DRAFT)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A draft to write in place of a file: it becomes the file when the block ends, and goes when the block fails.
+
+    Args:
+        path: the file; its folder exists.
+
+    Yields:
+        Path of the draft, in the same folder. The block writes and closes it.
+
+    Raises:
+        OSError: the draft cannot be written, or does not exist when the block ends.
+    """
+    draft = _draft_of(path)
+    try:
+        yield draft
+        _to_disk(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a whole file; text is written in UTF-8 with its line ends as they are.
+
+    Raises:
+        OSError: it cannot be written; the old file is still there.
+    """
+    with whole_file(path) as draft:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """An empty draft folder to fill: it becomes the folder when the block ends, and goes when the block fails.
+
+    Folders above it are made. A link stays a link: the folder that it leads to is written.
+
+    Args:
+        path: the folder; new or empty, unless `replace` is set.
+        replace: whether a folder or file that is there makes way. It stays until the new folder has its place.
+
+    Yields:
+        Path of the draft, next to the folder.
+
+    Raises:
+        OSError: the folder cannot be written, or there is something and `replace` is not set.
+    """
+    whole = path.resolve()
+    draft = _draft_of(whole)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        for file in draft.rglob("*"):
+            if file.is_file():
+                _to_disk(file)
+        if replace and whole.exists():
+            _exchange(whole, draft)
+        else:
+            draft.replace(whole)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _draft_of(path: Path) -> Path:
+    """A hidden neighbour by a random name, so that two that write the same file at once do not mix."""
+    return path.with_name(f".{path.name}.{token_hex(4)}{DRAFT}")
+
+
+def _to_disk(file: Path) -> None:
+    """Without it a power cut may leave an empty file under the final name: renames may reach the disk first."""
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def _exchange(whole: Path, draft: Path) -> None:
+    old = _draft_of(whole)
+    whole.rename(old)
+    try:
+        draft.rename(whole)
+    except BaseException:
+        old.rename(whole)
+        raise
+    if old.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.unlink()
 
 
 def sha256_of(path: Path) -> str:
@@ -41,21 +142,107 @@ def fingerprint(path: Path) -> str:
     return f"ends:{digest.hexdigest()}"
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Write a safetensors file whose metadata holds `values` as JSON; a reader sees the old file or the new one.
+@dataclass(frozen=True)
+class ManifestEntry:
+    """A file of a manifest.
+
+    Attributes:
+        size: bytes.
+        sha256: of its content, in hexadecimal.
+    """
+
+    size: int
+    sha256: str
+
+
+Manifest = Mapping[str, ManifestEntry]
+"""Files of a folder by their paths in it, with `/` between the steps."""
+
+
+def manifest_of(folder: Path) -> Manifest:
+    """Size and checksum of each file in a folder, at any depth, in the order of their paths.
 
     Raises:
-        RunError: the file cannot be written.
+        OSError: a file cannot be read.
     """
-    draft = path.with_name(f"{path.name}.part")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): ManifestEntry(path.stat().st_size, sha256_of(path)) for path in files
+    }
+
+
+def check_manifest(
+    manifest: Manifest, sizes: Mapping[str, int | None], *, besides: frozenset[str] = frozenset(), where: str
+) -> None:
+    """That exactly the manifest's files are in a folder, at their sizes; contents are not read.
+
+    Args:
+        manifest: what has to be there.
+        sizes: bytes of each file that is there; None where they are not known yet.
+        besides: names of files that may be there although the manifest does not name them.
+        where: the folder, for messages.
+
+    Raises:
+        RunError: a file is missing, has another size, or is not in the manifest.
+    """
+    for name in sorted(set(sizes) - set(manifest) - besides):
+        raise RunError(f"there is a file that the manifest does not name: {name!r}", where=where)
+    for name, entry in manifest.items():
+        if name not in sizes:
+            raise RunError(f"{name} is missing", where=where)
+        if sizes[name] not in (None, entry.size):
+            raise RunError(f"{name} has {sizes[name]:,} bytes, the manifest says {entry.size:,}", where=where)
+
+
+def copy_verified(source: Path, target: Path, entry: ManifestEntry, *, name: str, where: str) -> None:
+    """Copy a file whose content is that of a manifest; links are not followed.
+
+    The hash is taken of the bytes as they are written, so that a source that changes meanwhile is found out.
+
+    Args:
+        source: the file.
+        target: where it goes; its folder exists.
+        entry: what it has to be.
+        name: how the manifest names it, for messages.
+        where: the folder or repository that it comes from, for messages.
+
+    Raises:
+        RunError: the source is no ordinary file, cannot be read, or has another content.
+        OSError: the target cannot be written.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    digest, done = sha256(), 0
+    try:
+        descriptor = os.open(source, flags)
+    except OSError as error:
+        raise RunError(f"{name} cannot be read: {error.strerror}", where=where) from error
+    with os.fdopen(descriptor, "rb") as file, target.open("wb") as copy:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise RunError(f"{name} is no ordinary file", where=where)
+        while done <= entry.size and (piece := file.read(_PIECE)):
+            done += len(piece)
+            digest.update(piece)
+            copy.write(piece)
+    if done != entry.size or digest.hexdigest() != entry.sha256:
+        raise RunError(
+            f"{name} is not the file that was pushed: size or sha256 differ", where=where, fix="pull it again"
+        )
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    """Write a whole safetensors file whose metadata holds `values` as JSON; folders above it are made.
+
+    Raises:
+        RunError: the file cannot be written; the old one is still there.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(_apart(tensors), draft, metadata={"values": json.dumps(values)})
-        with draft.open("rb") as file:  # on the disk before it takes the old one's place
-            os.fsync(file.fileno())
-        draft.replace(path)
+        with whole_file(path) as draft:
+            save_file(_separate(tensors), draft, metadata={"values": json.dumps(values)})
     except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
         raise RunError(f"cannot write the checkpoint: {error}", where=str(path)) from error
 
 
@@ -67,6 +254,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
     """
     if not path.exists():
         return None
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, "pt") as file:
             values = json.loads(file.metadata()["values"])
@@ -78,31 +267,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
         ) from error
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors as safetensors takes them: contiguous, and none sharing memory with another."""
-    apart: dict[str, Tensor] = {}
+    separate: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name, tensor in tensors.items():
         kept = tensor.detach().contiguous()
         address = kept.untyped_storage().data_ptr()
-        apart[name] = kept.clone() if address in storages else kept
+        separate[name] = kept.clone() if address in storages else kept
         storages.add(address)
-    return apart
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write beside the file and put it in its place; whoever reads meets the old text or the new one.
-
-    Args:
-        path: the file.
-        text: written as it is, in UTF-8.
-
-    Raises:
-        OSError: it cannot be written; nothing is left beside it.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        draft.write_text(text, encoding="utf-8", newline="")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    return separate

@@ -34,11 +34,11 @@ def compare(world, made=None) -> None:
     made = made or recognizer(world)
     module = recognition_module(made, PixelTokens(world.backbone))
     with torch.inference_mode():
-        probabilities, fit = (found.numpy() for found in module(torch.from_numpy(pixels)))
-    theirs, their_fit = expected(made, world.backbone, pixels)
+        probabilities, score = (found.numpy() for found in module(torch.from_numpy(pixels)))
+    theirs, their_score = expected(made, world.backbone, pixels)
     assert probabilities.shape == (12, len(made.known_names))
     np.testing.assert_allclose(probabilities, theirs, atol=1e-5)
-    np.testing.assert_allclose(fit, their_fit, rtol=1e-4)
+    np.testing.assert_allclose(score, their_score, rtol=1e-4)
     np.testing.assert_array_equal(probabilities.argmax(1), theirs.argmax(1))
     assert theirs.max(1).std() > 1e-3, "every image alike would prove nothing"
 

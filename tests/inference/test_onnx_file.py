@@ -39,14 +39,14 @@ def test_equal_in_onnx_runtime(words, tmp_path) -> None:
     file = tmp_path / "model.onnx"
     written(recognition_module(made, PixelTokens(world.backbone)), file)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-    assert read_metadata(file) == {"format": "dkgzsl onnx 1", "classes": ["a", "é"]}
+    assert read_metadata(file) == {"format": "dkgzsl onnx 2", "classes": ["a", "é"]}
     for number in (1, 2, 11):
         pixels = photos(24)[-number:]
-        ours, fit = run_onnx(file, pixels)
-        theirs, their_fit = expected(made, world.backbone, pixels)
+        ours, score = run_onnx(file, pixels)
+        theirs, their_score = expected(made, world.backbone, pixels)
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
         np.testing.assert_array_equal(ours.argmax(1), theirs.argmax(1))
-        np.testing.assert_allclose(fit, their_fit, rtol=1e-3)
+        np.testing.assert_allclose(score, their_score, rtol=1e-3)
 
 
 @pytest.mark.parametrize("opset", [17, 20])

@@ -1,6 +1,7 @@
 """The verbs predict, add-class and remove-class, as a person types them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from dkgzsl.cli.main import main
 from dkgzsl.data.numbers.dataset import number_images, numbers
 from dkgzsl.inference.photos import photo_reader
-from dkgzsl.inference.prediction import answers
+from dkgzsl.inference.prediction import explained_predictions
 from dkgzsl.inference.recognizer import Recognizer
 
 QUICK = ["--knowledge.components", "40", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.1"]
@@ -59,13 +60,30 @@ def test_photos_features_and_python_say_the_same(capsys, made, tmp_path) -> None
     np.save(tmp_path / "tokens.npy", read.features)
     by_features, _ = said(capsys, "predict", run, "--features", str(tmp_path / "tokens.npy"), "--top", "9")
     assert [line["image"] for line in alone] == photos
+    assert [line["image"] for line in by_features] == [f"row {row}" for row in range(5)]
     for one, other, python in zip(alone, by_features, recognizer.predict(read.features, top=9), strict=True):
-        shares = [[entry["probability"] for entry in line["top"]] for line in (one, other)]
+        shares = [[entry["probability"] for entry in line["nearest"]] for line in (one, other)]
         assert shares[0] == pytest.approx(shares[1], abs=1e-5)
         assert one["class"] == other["class"] == python.name
-        assert sum(entry["probability"] for entry in one["top"]) == pytest.approx(1, abs=1e-4)
-        assert {entry["class"] for entry in one["top"]} == {f"bird_{k}" for k in range(9)}
-        assert [entry["seen"] for entry in one["top"]] == [int(e["class"][-1]) < 6 for e in one["top"]]
+        assert sum(entry["probability"] for entry in one["nearest"]) == pytest.approx(1, abs=1e-4)
+        assert {entry["class"] for entry in one["nearest"]} == {f"bird_{k}" for k in range(9)}
+        assert [entry["seen"] for entry in one["nearest"]] == [int(e["class"][-1]) < 6 for e in one["nearest"]]
+
+
+def test_an_image_of_no_class_has_no_class_in_json(made) -> None:
+    recognizer = Recognizer.from_run(made.run)
+    reader = photo_reader(recognizer.record, weights=made.weights, device="cpu")
+    (read,) = reader.read(made.photos[:1])
+    for threshold, known in ((-1e9, True), (1e9, False)):
+        calibration = replace(recognizer.calibration, threshold=threshold)
+        changed = replace(recognizer, record=replace(recognizer.record, calibration=calibration))
+        (explained,) = explained_predictions(changed, read.features, top=2)
+        line = explained.to_json()
+        keys = ["class", "probability", "seen", "nearest", "in_distribution", "evidence"]
+        assert list(line) == keys
+        best = {key: line[key] for key in keys[:3]}
+        assert best == (line["nearest"][0] if known else dict.fromkeys(keys[:3]))
+        assert [list(one) for one in line["nearest"]] == [keys[:3]] * 2
 
 
 def test_the_store_and_a_photo_have_the_same_features(made) -> None:
@@ -87,13 +105,15 @@ def test_evidence_is_of_the_class_and_of_the_photo(capsys, made, tmp_path) -> No
     photo = str(made.photos[0])
     weights = ["--weights", str(made.weights), "--device", "cpu"]
     (line,), _ = said(capsys, "predict", run, photo, *weights, "--overlay", str(folder), "--attributes", "3")
-    with Image.open(line["picture"]) as picture:
-        assert picture.size[0] >= 64
+    for name, columns in (("picture", 1 + len(line["evidence"])), ("saliency_picture", 3)):
+        with Image.open(line[name]) as picture:
+            assert picture.size[0] == columns * (64 + 8) - 8
+    assert sorted(path.name for path in folder.iterdir()) == ["000-0-saliency.png", "000-0.png"]
     assert {one["attribute"] for one in line["evidence"]} <= {"red", "green", "blue"}
     recognizer = Recognizer.from_run(made.run)
     reader = photo_reader(recognizer.record, weights=made.weights, device="cpu")
     (read,) = reader.read([made.photos[0]])
-    (answer,) = answers(recognizer, read.features, grid=reader.grid, attributes=3)
+    (answer,) = explained_predictions(recognizer, read.features, grid=reader.grid, attributes=3)
     table = recognizer.evidence.table.numpy()
     number = recognizer.number_of(answer.prediction.ranked[0].name)
     for one in answer.evidence:
@@ -144,7 +164,7 @@ def test_mistakes_in_predict(capsys, made, on_numbers, tmp_path) -> None:
         (run, photo, "--version", "4"): "no version 4",
         (run, photo, "--top", "0"): "top",
         (str(tmp_path), photo): "recognizer.json",
-        (on_numbers, photo, "--overlay", str(tmp_path / "o")): "attends",
+        (on_numbers, photo, "--overlay", str(tmp_path / "o")): "nothing to draw",
     }
     for words, expected in cases.items():
         assert expected in refused(capsys, "predict", *words), words
@@ -159,7 +179,7 @@ def test_pictures_of_numbers(capsys, on_numbers, tmp_path) -> None:
         Image.fromarray(pixels).save(tmp_path / f"{image:05}.png")
     lines, _ = said(capsys, "predict", on_numbers, str(tmp_path))
     by_features = Recognizer.from_run(Path(on_numbers)).predict(problem.features[chosen], top=3)
-    assert [line["top"][0]["class"] for line in lines] == [one.ranked[0].name for one in by_features]
+    assert [line["nearest"][0]["class"] for line in lines] == [one.ranked[0].name for one in by_features]
     right = [
         line["class"] == problem.class_names[problem.labels[i]] for line, i in zip(lines, chosen, strict=True)
     ]
@@ -175,7 +195,7 @@ def test_a_class_goes_and_comes_again_by_its_description(capsys, on_numbers, tmp
 
     def hits(*more: str) -> float:
         lines, _ = said(capsys, "predict", on_numbers, *words, *more)
-        return float(np.mean([line["top"][0]["class"] == "05" for line in lines]))
+        return float(np.mean([line["nearest"][0]["class"] == "05" for line in lines]))
 
     before = hits()
     assert before > 0.8
@@ -200,7 +220,7 @@ def test_a_class_goes_and_comes_again_by_its_description(capsys, on_numbers, tmp
     assert history["parent"] == 1
     assert history["classes"] == ["zero five"]
     lines, _ = said(capsys, "predict", on_numbers, *words)
-    assert np.mean([line["top"][0]["class"] == "zero five" for line in lines]) > 0.5
+    assert np.mean([line["nearest"][0]["class"] == "zero five" for line in lines]) > 0.5
 
 
 def test_many_classes_from_a_table_and_photos(capsys, made, tmp_path) -> None:
@@ -221,7 +241,7 @@ def test_many_classes_from_a_table_and_photos(capsys, made, tmp_path) -> None:
     reader = photo_reader(plain.record, weights=made.weights, device="cpu")
     (read,) = reader.read(made.photos[:1])
     (before,) = plain.predict(read.features, top=11)
-    share = {entry["class"]: entry["probability"] for entry in sharp[0]["top"]}["teal"]
+    share = {entry["class"]: entry["probability"] for entry in sharp[0]["nearest"]}["teal"]
     assert share > next(one.probability for one in before.ranked if one.name == "teal")
 
 

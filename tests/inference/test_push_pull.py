@@ -1,4 +1,4 @@
-"""A run to a folder or a hub and back: what travels, what does not, and what is refused."""
+"""A run to a folder or a hub and back: what a package holds, what it leaves out, and what is refused."""
 
 import inspect
 import json
@@ -17,7 +17,7 @@ from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.inference.hub import hub
 from dkgzsl.inference.hub.hub import pull, push
-from dkgzsl.inference.hub.redaction import scrubbed, scrubbed_values
+from dkgzsl.inference.hub.redaction import redacted, redacted_values
 from dkgzsl.inference.recognizer import Recognizer
 from inference.photo_runs import PhotoRun, photo_run
 
@@ -87,10 +87,10 @@ def test_there_and_back(capsys, made, tmp_path) -> None:
     assert result == {**before, "run": "run"}
     assert (back / "card.md").read_text() == (made.run / "card.md").read_text()
     again = tmp_path / "again"
-    assert push(back, str(again)).manifest == sent["manifest"], "a pulled run travels on unchanged"
+    assert push(back, str(again)).manifest == sent["manifest"], "a pulled run is pushed on unchanged"
 
 
-def test_what_travels(made, pushed) -> None:
+def test_what_is_in_a_package(made, pushed) -> None:
     names = {path.relative_to(pushed).as_posix() for path in pushed.rglob("*") if path.is_file()}
     version = {f"versions/1/{path.name}" for path in (made.run / "versions" / "1").iterdir()}
     assert names == {
@@ -108,6 +108,16 @@ def test_what_travels(made, pushed) -> None:
     assert json.loads((pushed / "recognizer.json").read_text())["semantics"]["encoder"] == "minilm"
     for name, entry in manifest_of(pushed)["files"].items():
         assert sha256((pushed / name).read_bytes()).hexdigest() == entry["sha256"]
+
+
+def test_a_package_of_the_first_format_is_read(pushed, tmp_path) -> None:
+    manifest = manifest_of(pushed)
+    assert manifest["format"] == "dkgzsl package 2"
+    (pushed / "manifest.json").write_text(json.dumps({**manifest, "format": "dkgzsl travelling run 1"}))
+    pull(str(pushed), tmp_path / "back")
+    assert (tmp_path / "back" / "model.safetensors").is_file()
+    (pushed / "manifest.json").write_text(json.dumps({**manifest, "format": "dkgzsl package 3"}))
+    refused(pushed, tmp_path / "out", "format is 'dkgzsl package 3'")
 
 
 def test_tensors_are_copied_as_they_are(made, pushed) -> None:
@@ -136,8 +146,8 @@ def test_tensors_are_copied_as_they_are(made, pushed) -> None:
     ],
 )
 def test_paths_are_cut_down_to_their_names(text, left) -> None:
-    assert scrubbed(text) == left
-    assert scrubbed_values({text or "k": [text, 1, None]}) == {left or "k": [left, 1, None]}
+    assert redacted(text) == left
+    assert redacted_values({text or "k": [text, 1, None]}) == {left or "k": [left, 1, None]}
 
 
 def test_damage_is_found(pushed, tmp_path) -> None:
@@ -328,7 +338,7 @@ def test_the_token(made, tmp_path, monkeypatch) -> None:
         pull("me/birds", tmp_path / "x")
 
 
-def test_an_unfinished_run_does_not_travel(capsys, made, tmp_path) -> None:
+def test_an_unfinished_run_is_not_pushed(capsys, made, tmp_path) -> None:
     unfinished = tmp_path / "unfinished"
     shutil.copytree(made.run, unfinished)
     (unfinished / "result.json").unlink()

@@ -12,8 +12,7 @@ from dkgzsl.data.problem import Parts, Problem
 from dkgzsl.errors import DataError, RunError
 from dkgzsl.evaluation.calibration import Calibration
 from dkgzsl.evaluation.held_out import final_task
-from dkgzsl.inference.recognizer import Recognizer
-from dkgzsl.inference.versions import save_version
+from dkgzsl.inference.recognizer import Recognizer, save_version
 from dkgzsl.methods.base import Method
 from dkgzsl.methods.closed_form.few_shot import SPREAD, PhotoMeans, posterior
 from dkgzsl.methods.closed_form.method import ClosedForm

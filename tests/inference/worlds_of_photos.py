@@ -123,6 +123,6 @@ def recognizer(world: Fitted, removed: tuple[int, ...] = ()) -> Recognizer:
 
 
 def expected(made: Recognizer, which: Backbone, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of the known classes, and fit, by the package's own way."""
+    """Probabilities of the known classes, and in-distribution scores, by the package's own way."""
     scores = made.scores(stored_tokens(which, pixels))
     return made.calibration.probabilities(scores)[:, made.is_known], in_distribution_score(scores)

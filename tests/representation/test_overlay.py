@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-from dkgzsl.representation.overlay import attribute_panels, overlay, panels, saliency_panels, strongest
+from dkgzsl.representation.evidence import strengths
+from dkgzsl.representation.overlay import map_panels, overlay, panels
 
 pytest.importorskip("PIL", reason="needs the extra `images`")
 GREY = np.full((70, 140, 3), 128, np.uint8)
@@ -25,19 +27,17 @@ def test_an_even_map_leaves_the_photo() -> None:
 
 
 def test_strength_is_measured_against_training() -> None:
-    scores, mean = np.array([5.0, 0.5, 9.0, 3.0]), np.array([5.0, 0.0, 8.0, 3.0])
-    found = strongest(scores, mean, np.array([1.0, 0.1, 1.0, 0.0]), 2)
-    assert [(s.attribute, round(s.strength, 6)) for s in found] == [(1, 5.0), (2, 1.0)]
+    usual = torch.tensor([[5.0, 0.0, 8.0, 3.0], [1.0, 0.1, 1.0, 0.0]])
+    found = strengths(np.array([[5.0, 0.5, 9.0, 3.0], [6.0, 0.0, 8.0, 9.0]], np.float32), usual)
+    np.testing.assert_allclose(found, [[0, 5, 1, 0], [1, 0, 0, 0]], atol=1e-6)
 
 
 def test_panels_form_a_row() -> None:
     attention = np.eye(4, 10, dtype=np.float32)
-    strong = strongest(np.arange(4.0), np.zeros(4), np.ones(4), 2)
-    sheet = attribute_panels(GREY, attention, strong, ["a", "b", "c", "a name that is too long " * 9], (2, 5))
+    sheet = map_panels(GREY, [("a name that is too long " * 9, attention[3]), ("b", attention[2])], (2, 5))
     assert sheet.size == (3 * 140 + 2 * 8, 70 + 18)
     drawn = np.asarray(sheet)
     assert (drawn[18:, :140] == GREY).all()
     assert (drawn[18:, 148:288] == overlay(GREY, attention[3], (2, 5))).all()
     assert (drawn[:18, 140:148] == 255).all()  # a long caption stays in its column
-    assert saliency_panels(GREY, attention[0], attention[1], (2, 5)).size == sheet.size
     assert panels([("one", GREY)]).size == (140, 88)

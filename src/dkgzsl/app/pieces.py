@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from dkgzsl.app.session import Session, Tried
-from dkgzsl.inference.prediction import Answer, evidence_picture, in_words
+from dkgzsl.inference.prediction import ExplainedPrediction, evidence_picture, in_words
 from dkgzsl.inference.recognizer import Ranked
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _picture(tried: Tried) -> str:
     return f"<p>{text}</p><div class=scroll>{picture}</div>"
 
 
-def _evidence_table(answer: Answer) -> str:
+def _evidence_table(answer: ExplainedPrediction) -> str:
     if not answer.evidence:
         return ""
     attends = answer.evidence[0].shown is not None
@@ -144,7 +144,7 @@ def _classes_table(ranked: tuple[Ranked, ...], caption: str) -> str:
     )
 
 
-def _decision(answer: Answer) -> str:
+def _decision(answer: ExplainedPrediction) -> str:
     return escape(answer.prediction.name) if answer.prediction.name is not None else "none of these"
 
 

@@ -13,9 +13,8 @@ from jaxtyping import Float, UInt8
 from dkgzsl.errors import DataError
 from dkgzsl.inference.new_classes import Describer, checked_name
 from dkgzsl.inference.photos import PhotoReader, Photos
-from dkgzsl.inference.prediction import Answer, answers
-from dkgzsl.inference.recognizer import Recognizer
-from dkgzsl.inference.versions import save_version
+from dkgzsl.inference.prediction import ExplainedPrediction, explained_predictions
+from dkgzsl.inference.recognizer import Recognizer, save_version
 from dkgzsl.methods.base import Extendable
 from dkgzsl.runs.folder import version_of
 
@@ -33,8 +32,8 @@ class Tried(NamedTuple):
         grid: rows and columns of the regions.
     """
 
-    answer: Answer
-    unbiased: Answer
+    answer: ExplainedPrediction
+    unbiased: ExplainedPrediction
     pixels: UInt8[np.ndarray, "height width 3"]
     grid: tuple[int, int]
 
@@ -95,7 +94,7 @@ class Session:
     def attempt(self, photos: Photos, grid: tuple[int, int], *, bias: float = 0.0) -> Tried:
         """What the one image in `photos` is, with the bias and without."""
         plain, changed = (
-            answers(recognizer, photos.features, grid=grid, top=TOP)[0]
+            explained_predictions(recognizer, photos.features, grid=grid, top=TOP)[0]
             for recognizer in (self.recognizer, self.biased(bias))
         )
         return Tried(changed, plain, photos.pixels[0], grid)

@@ -19,7 +19,7 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import resampled
 from dkgzsl.evaluation.protocols import run_protocol
-from dkgzsl.files import write_whole
+from dkgzsl.files import whole_file, write_whole
 from dkgzsl.methods.base import Method, Setup
 from dkgzsl.methods.registry import make_method, method_info
 from dkgzsl.representation.representation import Representation
@@ -117,9 +117,8 @@ def write_cell(folder: Path, cell: Cell, record: Mapping[str, Any]) -> None:
         content = dict(record)
         draws = content.pop("draws", None)
         if draws is not None:
-            np.savez_compressed(
-                folder / f"{cell.slug}.npz", **{name: values.astype(np.float32) for name, values in draws.items()}
-            )
+            with whole_file(folder / f"{cell.slug}.npz") as draft, draft.open("wb") as file:
+                np.savez_compressed(file, **{name: values.astype(np.float32) for name, values in draws.items()})
         write_whole(folder / f"{cell.slug}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise RunError(

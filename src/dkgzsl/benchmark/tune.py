@@ -25,6 +25,7 @@ from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.held_out import HeldOut, validation_task
 from dkgzsl.evaluation.selection import ValidationSelector
+from dkgzsl.files import write_whole
 from dkgzsl.methods.base import Task
 from dkgzsl.methods.search import Choice, Space, grid_of, start_of, with_values
 from dkgzsl.runs.environment import split_hash
@@ -178,7 +179,7 @@ def _study(optuna: Any, folder: Path) -> Any:
             content = file.read_bytes()
             whole = content[: content.rfind(b"\n") + 1]
             if whole != content:
-                file.write_bytes(whole)
+                write_whole(file, whole)
         Path(f"{file}.lock").unlink(missing_ok=True)  # left by a process that was killed as it wrote
         backend = JournalFileBackend(str(file), lock_obj=JournalFileOpenLock(str(file)))
         return optuna.create_study(

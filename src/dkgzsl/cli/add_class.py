@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Add a class to a run by its description; no photo is needed, a few sharpen it.
+    """Add a class to a run by its description; no photo is needed, and a few photos make it more accurate.
 
-    The default form adds it by its prototype, which is solved, at once. With --classifier softmax features of it
-    are synthesized, and its part of the softmax is trained beside the others, which stay. The published form
-    trains its softmax again, on the real features it keeps and on synthesized ones. The run gets a new version,
-    which predict and evaluate use from then on; older versions stay.
+    The default method predicts the class's prototype from the description, at once. With its softmax, features of
+    the class are synthesized and only the class's part of the softmax is trained. The published method trains its
+    softmax again, on the real features it keeps and on synthesized ones. The run gets a new version, which predict
+    and evaluate use from then on; older versions stay.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -36,7 +36,7 @@ class Config:
     name: str | None = None
     """Name of the new class."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ATTRIBUTE=VALUE...")] = ()
-    """Attributes as the run's table has them; one that is not set has the mean of the seen classes."""
+    """Attributes by the names of the run's table; one that is not set has the mean of the seen classes."""
     attributes: Path | None = None
     """File with the description: a CSV with the columns attribute and value, a table of attributes with a row of
     that name, or a .npy file."""
@@ -78,8 +78,7 @@ class Config:
 def run(config: Config) -> None:
     """Describe, add, save a version, print it."""
     from dkgzsl.inference.new_classes import Describer, nearest_classes
-    from dkgzsl.inference.recognizer import Recognizer
-    from dkgzsl.inference.versions import save_version
+    from dkgzsl.inference.recognizer import Recognizer, save_version
     from dkgzsl.runs.folder import version_of
 
     folder = Path(config.run)
@@ -109,8 +108,8 @@ def run(config: Config) -> None:
                 file=sys.stderr,
             )
         like = ", ".join(f"{other} {share:.2f}" for other, share in near[name])
-        sharpened = f", sharpened by {len(photos[name])} photos" if name in photos else ""
-        print(f"added      {name}{sharpened}; described most like {like}")
+        few = f", with {len(photos[name])} photos" if name in photos else ""
+        print(f"added      {name}{few}; described most like {like}")
     print(f"version    {version} of {config.run}: {len(after.known_names)} classes, {seconds:.3f} s of work")
     print(f"next       dkgzsl predict {config.run} IMAGE...   (before it: --version {parent})")
 
@@ -120,7 +119,7 @@ def _described(config: Config, describer: Describer) -> dict[str, Described]:
 
     if config.csv is not None:
         return describer.from_table(config.csv)
-    assert config.name is not None, "checked"
+    assert config.name is not None, "Config checks it"
     name = checked_name(config.name)
     if config.text is not None:
         return describer.from_texts({name: config.text})
@@ -130,7 +129,7 @@ def _described(config: Config, describer: Describer) -> dict[str, Described]:
 
 
 def _photos(config: Config, recognizer: Recognizer, names: list[str]) -> dict[str, np.ndarray]:
-    """Features of photos by class; of those that have some."""
+    """Features of photos by class, for the classes that have photos."""
     import numpy as np
 
     from dkgzsl.errors import DataError
@@ -145,7 +144,7 @@ def _photos(config: Config, recognizer: Recognizer, names: list[str]) -> dict[st
     else:
         folders = {name: config.photos / name for name in names if (config.photos / name).is_dir()}
         if not folders:
-            raise DataError("no folder is called like one of the classes", where=str(config.photos))
+            raise DataError("no folder has the name of one of the classes", where=str(config.photos))
     paths = {name: list_photos([folder]) for name, folder in folders.items()}
     reader = photo_reader(recognizer.record, weights=config.weights, device=config.device)
     found: dict[str, np.ndarray] = {}

@@ -15,7 +15,7 @@ from dkgzsl.errors import ConfigError
 class Config:
     """Open a page on which to try images, look up classes, and describe new ones; Ctrl-C ends it.
 
-    It listens on this machine alone, unless --host says otherwise, and asks no other machine for anything.
+    It listens on this machine alone, unless --host names another address, and sends no request to other machines.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

@@ -1,4 +1,4 @@
-"""`dkgzsl compare`: figures of several runs side by side."""
+"""`dkgzsl compare`: figures of several runs in one table, with paired differences."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Print figures of several runs over seeds, and paired differences to the first of them.
+    """Print figures of several runs over seeds, and paired differences to the first run.
 
-    `dkgzsl report RUN RUN...` makes a page of the same, with curves.
+    `dkgzsl report RUN RUN...` makes a page of the same figures, with curves.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN...")]
-    """Run folders; the first is the one that others are compared with."""
+    """Run folders; the others are compared with the first."""
     json: bool = False
     """Print a JSON object on standard output."""
     csv: bool = False

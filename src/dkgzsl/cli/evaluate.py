@@ -1,4 +1,4 @@
-"""`dkgzsl evaluate`: figures again, from the run folder alone and the data it was trained on."""
+"""`dkgzsl evaluate`: a run's figures again, from its folder and the data that it was trained on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Config:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     data_root: str | None = None
-    """Folder that holds the data sets, where it is no longer that of the training."""
+    """Folder that holds the data sets now (default: where it was in training)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     version: int | None = None

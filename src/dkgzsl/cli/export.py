@@ -58,5 +58,5 @@ def run(config: Config) -> None:
     shape = ", ".join(map(str, ("batch", *done.input_shape)))
     print(f"file     {done.path}, {done.size / 1e6:.1f} MB")
     print(f"takes    {done.input_name} [{shape}]")
-    print(f"gives    probabilities [batch, {done.classes}], fit [batch]")
+    print(f"gives    probabilities [batch, {done.classes}], in_distribution [batch]")
     print(f"checked  in ONNX Runtime on random input: probabilities differ by {done.difference:.0e} at most")

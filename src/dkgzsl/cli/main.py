@@ -28,7 +28,6 @@ VERBS = {
     "predict": ("what photos show, with probabilities and the attributes that speak for it", "dkgzsl.cli.predict"),
     "add-class": ("a new class from its description, at once, as a new version of a run", "dkgzsl.cli.add_class"),
     "remove-class": ("a class is recognised no more, in a new version of a run", "dkgzsl.cli.remove_class"),
-    "attention": ("draw where a run's strongest attributes lie on photos", "dkgzsl.cli.attention"),
     "app": ("a local page to try images, look up classes and describe new ones", "dkgzsl.cli.app"),
     "export": ("one ONNX file from pixels to calibrated probabilities", "dkgzsl.cli.export"),
     "push": ("a run to a model hub or a folder, without photos and local paths", "dkgzsl.cli.push"),

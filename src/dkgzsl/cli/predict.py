@@ -1,11 +1,10 @@
-"""`dkgzsl predict`: what photos show, by a run folder alone."""
+"""`dkgzsl predict`: what photos show, from a run folder alone."""
 
 from __future__ import annotations
 
 import json as json_format
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -15,16 +14,17 @@ import tyro
 from dkgzsl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from dkgzsl.inference.prediction import Answer
+    from dkgzsl.inference.photos import Photos
+    from dkgzsl.inference.prediction import ExplainedPrediction
     from dkgzsl.inference.recognizer import Recognizer
 
 
 @dataclass(frozen=True)
 class Config:
-    """Print what photos show: class, probability, seen or unseen, and the attributes that speak for it.
+    """Predict what photos show: class, probability, seen or unseen, and the attributes that speak for it.
 
-    Probabilities are calibrated on validation images, and so is the answer "none of these". An image that cannot
-    be read is reported and skipped; the exit code is 0 as long as one could be read, and 2 where none could.
+    Probabilities are calibrated on validation images, and so is the decision "none of these". An image that cannot
+    be read is reported and skipped; the exit code is 0 if at least one was read, and 2 if none was.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -46,7 +46,8 @@ class Config:
     batch_size: int = 16
     """Photos that go through the backbone together."""
     overlay: Path | None = None
-    """Folder for pictures of where the attributes lie, one a photo."""
+    """Folder for pictures: one a photo of where the attributes lie, and where the run has FDE, one of its saliency
+    before training and after."""
     out: Path | None = None
     """File for JSON Lines, one object an image; it is replaced when all is done."""
     json: bool = False
@@ -61,7 +62,7 @@ class Config:
         if self.images and self.features is not None:
             raise ConfigError("photos and --features are named", fix="name one of them")
         if self.overlay is not None and (self.features is not None or not self.attributes):
-            raise ConfigError("--overlay draws attributes on photos", fix="name photos, and no --attributes 0")
+            raise ConfigError("--overlay draws attributes on photos", fix="name photos, and at least 1 attribute")
 
 
 def run(config: Config) -> None:
@@ -69,16 +70,34 @@ def run(config: Config) -> None:
     from dkgzsl.inference.recognizer import Recognizer
 
     recognizer = Recognizer.from_run(Path(config.run), config.version)
-    found = _of_photos if config.features is None else _of_features
-    with _kept(config.out) as file:
-        for content, words in found(config, recognizer):
-            line = json_format.dumps(content, ensure_ascii=False)
-            if file is not None:
-                file.write(line + "\n")
-            if config.json:
-                print(line, flush=True)
-            elif words:
-                print("\n".join(words), flush=True)
+    found = _of_photos(config, recognizer) if config.features is None else _of_features(config, recognizer)
+    if config.out is None:
+        _print(config, found)
+    else:
+        _print_and_keep(config, found, config.out)
+
+
+def _print(config: Config, found: Found, file: TextIO | None = None) -> None:
+    for content, words in found:
+        line = json_format.dumps(content, ensure_ascii=False)
+        if file is not None:
+            file.write(line + "\n")
+        if config.json:
+            print(line, flush=True)
+        elif words:
+            print("\n".join(words), flush=True)
+
+
+def _print_and_keep(config: Config, found: Found, out: Path) -> None:
+    from dkgzsl.files import whole_file
+
+    try:
+        with whole_file(out) as draft, draft.open("w", encoding="utf-8") as file:
+            _print(config, found, file)
+    except BrokenPipeError:  # standard output's, not the file's
+        raise
+    except OSError as error:
+        raise ConfigError(f"cannot write: {error.strerror}", where=str(out)) from error
 
 
 Found = Iterator[tuple[dict[str, Any], list[str]]]  # an image's object and its lines of text
@@ -86,58 +105,58 @@ Found = Iterator[tuple[dict[str, Any], list[str]]]  # an image's object and its 
 
 def _of_photos(config: Config, recognizer: Recognizer) -> Found:
     from dkgzsl.inference.photos import list_photos, photo_reader
-    from dkgzsl.inference.prediction import answers, evidence_picture
+    from dkgzsl.inference.prediction import explained_predictions
 
     paths = list_photos(config.images)
     reader = photo_reader(recognizer.record, weights=config.weights, device=config.device)
     if config.overlay is not None:
         _check_overlay(recognizer, config.overlay)
-    read = done = 0
+    read = 0
     for photos in reader.read(paths, batch_size=config.batch_size):
         for path, why in photos.unreadable:
             print(f"skipped: {path}: {why}", file=sys.stderr)
             yield {"image": str(path), "error": why}, []
-        given = answers(
+        given = explained_predictions(
             recognizer, photos.features, grid=reader.grid, top=config.top, attributes=config.attributes
         )
-        for path, pixels, answer in zip(photos.paths, photos.pixels, given, strict=True):
-            content, words = _shown({"image": str(path)}, str(path), answer)
+        for row, (path, explained) in enumerate(zip(photos.paths, given, strict=True)):
+            content, words = _shown(str(path), explained)
             if config.overlay is not None:
-                file = config.overlay / f"{done:03d}-{path.stem}.png"
-                _save(evidence_picture(answer, pixels, reader.grid), file)
-                content["picture"] = str(file)
-                words.append(f"  {file}")
-            done += 1
+                stem = config.overlay / f"{read:03d}-{path.stem}"
+                files = _draw(recognizer, explained, photos, row, reader.grid, stem)
+                content |= files
+                words += [f"  {file}" for file in files.values()]
+            read += 1
             yield content, words
-        read += len(photos.paths)
     if not read:
         raise DataError(f"none of the {len(paths)} images could be read", fix="see the reasons above")
 
 
 def _of_features(config: Config, recognizer: Recognizer) -> Found:
     from dkgzsl.inference.photos import read_features
-    from dkgzsl.inference.prediction import answers
+    from dkgzsl.inference.prediction import explained_predictions
 
-    assert config.features is not None, "the other way is by photos"
+    assert config.features is not None, "there are no photos"
     rows = read_features(config.features)
     for start in range(0, len(rows), config.batch_size):
         batch = rows[start : start + config.batch_size]
-        given = answers(recognizer, batch, top=config.top, attributes=config.attributes)
-        for row, answer in enumerate(given, start):
-            yield _shown({"row": row}, f"row {row}", answer)
+        given = explained_predictions(recognizer, batch, top=config.top, attributes=config.attributes)
+        for row, explained in enumerate(given, start):
+            yield _shown(f"row {row}", explained)
 
 
-def _shown(which: dict[str, Any], name: str, answer: Answer) -> tuple[dict[str, Any], list[str]]:
+def _shown(image: str, explained: ExplainedPrediction) -> tuple[dict[str, Any], list[str]]:
     from dkgzsl.inference.prediction import in_words
 
-    first, *others = in_words(answer)
-    return {**which, **answer.to_json()}, [f"{name}: {first}", *others]
+    first, *others = in_words(explained)
+    return {"image": image, **explained.to_json()}, [f"{image}: {first}", *others]
 
 
 def _check_overlay(recognizer: Recognizer, folder: Path) -> None:
-    if recognizer.evidence is None or recognizer.evidence.usual is None:
+    attention = recognizer.evidence is not None and recognizer.evidence.usual is not None
+    if not attention and (recognizer.refiner is None or recognizer.refiner.denoising is None):
         raise DataError(
-            "nothing in this run attends to regions, so that there is nothing to draw",
+            "this run has neither attention nor saliency over regions, so there is nothing to draw",
             fix="train on region features with --representation refined, or pooled+scores",
         )
     try:
@@ -146,31 +165,29 @@ def _check_overlay(recognizer: Recognizer, folder: Path) -> None:
         raise ConfigError(f"cannot write the pictures: {error.strerror}", where=str(folder)) from error
 
 
-def _save(picture: Any, file: Path) -> None:
-    try:
-        picture.save(file)
-    except OSError as error:
-        raise ConfigError(f"cannot write the picture: {error}", where=str(file)) from error
+def _draw(
+    recognizer: Recognizer,
+    explained: ExplainedPrediction,
+    photos: Photos,
+    row: int,
+    grid: tuple[int, int],
+    stem: Path,
+) -> dict[str, str]:
+    """Draw a photo's pictures; returns their files by name in the photo's JSON object."""
+    from dkgzsl.inference.prediction import evidence_picture, saliency_picture
 
-
-@contextmanager
-def _kept(path: Path | None) -> Iterator[TextIO | None]:
-    """A file that is there whole, or as it was before."""
-    if path is None:
-        yield None
-        return
-    draft = path.with_name(f".{path.name}.partial")
-    try:
-        file = draft.open("w", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write: {error.strerror}", where=str(path)) from error
-    try:
-        with file:
-            yield file
-        draft.replace(path)
-    except BrokenPipeError:  # standard output's, not the file's
-        raise
-    except OSError as error:
-        raise ConfigError(f"cannot write: {error.strerror}", where=str(path)) from error
-    finally:
-        draft.unlink(missing_ok=True)
+    pixels, files = photos.pixels[row], {}
+    pictures = {
+        "picture": evidence_picture(explained, pixels, grid),
+        "saliency_picture": saliency_picture(recognizer, photos.features[row], pixels, grid),
+    }
+    for name, picture in pictures.items():
+        if picture is None:
+            continue
+        file = stem.with_name(f"{stem.name}{'' if name == 'picture' else '-saliency'}.png")
+        try:
+            picture.save(file)
+        except OSError as error:
+            raise ConfigError(f"cannot write the picture: {error}", where=str(file)) from error
+        files[name] = str(file)
+    return files

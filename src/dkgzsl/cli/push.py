@@ -13,8 +13,8 @@ import tyro
 class Config:
     """Push a finished run: model, settings, figures and card; no photos, no paths of this machine.
 
-    The model of the published form holds the features of its training images, one with a kernel between images
-    those of up to 2,048; they go with it, and its card says so.
+    The model of the published method holds the features of its training images, and a model with a kernel between
+    images those of up to 2,048. They are pushed with it, and its card says so.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

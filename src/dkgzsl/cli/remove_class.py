@@ -1,4 +1,4 @@
-"""`dkgzsl remove-class`: a class is recognised no more, in a new version of a run."""
+"""`dkgzsl remove-class`: a new version of a run that does not recognise a class any more."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import tyro
 
 @dataclass(frozen=True)
 class Config:
-    """Take a class away: a new version of the run recognises it no more; older versions stay.
+    """Remove a class: a new version of the run does not recognise it any more; older versions stay.
 
-    What was learned from the images of a seen class is not unlearned.
+    What was learned from the images of a seen class stays in the model.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     name: tuple[str, ...]
-    """Names of the classes to take away."""
+    """Names of the classes to remove."""
     version: int | None = None
     """Version of the run to start from (default: the newest)."""
     json: bool = False
@@ -30,8 +30,7 @@ class Config:
 def run(config: Config) -> None:
     """Remove, save a version, print it."""
     from dkgzsl.data.names import clean_name
-    from dkgzsl.inference.recognizer import Recognizer
-    from dkgzsl.inference.versions import save_version
+    from dkgzsl.inference.recognizer import Recognizer, save_version
     from dkgzsl.runs.folder import version_of
 
     folder = Path(config.run)

@@ -1,4 +1,4 @@
-"""`dkgzsl report`: the page of a run, or of several side by side."""
+"""`dkgzsl report`: the page of a run, or of several runs compared."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dkgzsl.errors import ConfigError
 
 @dataclass(frozen=True)
 class Config:
-    """Make report.html of a run again from its folder; of several runs, one page that compares them."""
+    """Make report.html of a run again from its folder, or one page that compares several runs."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN...]")]
     """Run folders."""
     out: Path | None = None
-    """File to write (default: report.html in the run's folder; of several runs, comparison.html here)."""
+    """File to write (default: report.html in the run's folder; for several runs, comparison.html here)."""
     without_images: bool = False
     """Leave pictures of test images out."""
     json: bool = False

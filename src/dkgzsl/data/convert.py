@@ -16,7 +16,7 @@ from dkgzsl.errors import DataError
 from dkgzsl.features.hdf5_array import StoredArray
 from dkgzsl.features.store import FeatureStore
 from dkgzsl.features.store_writer import StoreWriter
-from dkgzsl.files import fingerprint
+from dkgzsl.files import fingerprint, whole_file
 
 _MAPS: Final = ("feature_map", "features")  # names in HDF5 region maps
 _BATCH: Final = 256
@@ -97,19 +97,15 @@ def store_to_mat(store: FeatureStore, out: Path) -> tuple[int, int]:
     features = np.stack([store.tokens[row, 0] for row in kept], 1).astype(np.float32)
     files = np.empty((len(kept), 1), object)
     files[:, 0] = [store.paths[row] for row in kept]
-    part = out.with_name(f".{out.name}.part")
     try:
-        with part.open("wb") as file:
+        with whole_file(out) as draft, draft.open("wb") as file:
             savemat(
                 file,
                 {"features": features, "labels": store.labels[kept][:, None] + 1.0, "image_files": files},
                 do_compression=True,
             )
-        part.replace(out)
     except OSError as error:
         raise DataError(f"cannot write the file: {error.strerror}", where=str(out)) from error
-    finally:
-        part.unlink(missing_ok=True)
     return (features.shape[0], features.shape[1])
 
 

@@ -14,7 +14,7 @@ import torch
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.held_out import HeldOut
 from dkgzsl.evaluation.metrics import Figures, Scored
-from dkgzsl.files import read_checkpoint, write_checkpoint
+from dkgzsl.files import read_checkpoint, write_checkpoint, write_whole
 from dkgzsl.methods.base import Model, Setting
 from dkgzsl.methods.registry import load_model, read_model, write_model
 
@@ -147,10 +147,8 @@ class ValidationSelector:
         text = file.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]
         try:
-            if (
-                whole != text
-            ):  # an interruption cut the last line; without this the next line would be joined to it
-                file.write_text(whole, encoding="utf-8")
+            if whole != text:  # the last line was broken off; the next one must not be glued to it
+                write_whole(file, whole)
             return [json.loads(line) for line in whole.splitlines()]
         except (OSError, ValueError) as error:
             raise _unusable(file, error) from error

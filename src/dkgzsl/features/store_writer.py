@@ -16,6 +16,7 @@ from jaxtyping import Float16
 
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.store import FORMAT, INDEX, RECORD, TOKENS, ImageEntry, read_record
+from dkgzsl.files import is_draft, write_whole
 
 
 class StoreWriter:
@@ -101,8 +102,8 @@ class StoreWriter:
         folder = self._folder
         if folder.exists() and not folder.is_dir():
             raise DataError("the store is a folder, and a file is there", where=str(folder))
-        present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        if present and not present <= {TOKENS, INDEX, RECORD, f"{RECORD}.part"}:
+        present = {path.name for path in folder.iterdir() if not is_draft(path)} if folder.is_dir() else set()
+        if present and not present <= {TOKENS, INDEX, RECORD}:
             raise DataError(
                 "the folder holds something else than a feature store",
                 where=str(folder),
@@ -124,9 +125,7 @@ class StoreWriter:
             )
         np.lib.format.open_memmap(folder / TOKENS, mode="w+", dtype=np.float16, shape=shape)
         (folder / INDEX).write_bytes(b"")
-        part = folder / f"{RECORD}.part"
-        part.write_text(json.dumps(self.record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(folder / RECORD)
+        write_whole(folder / RECORD, json.dumps(self.record, indent=2, ensure_ascii=False) + "\n")
 
     def _keep_whole_batches(self) -> int:
         """Cut the index after its last whole batch, so that batches are the same however often one resumes."""

@@ -1,4 +1,4 @@
-"""Descriptions of new classes as people give them: attribute by attribute, as a table's row, or as a sentence."""
+"""Descriptions of new classes: attribute by attribute, as a row of a table, or as a sentence."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Described(NamedTuple):
 
     Attributes:
         vector: on the scale of the run's semantics.
-        open: how many attributes nothing was said of; they have the mean of the seen classes.
+        open: how many attributes were not given; they have the mean of the seen classes.
     """
 
     vector: Vector
@@ -35,11 +35,11 @@ class Described(NamedTuple):
 
 @dataclass(frozen=True)
 class Describer:
-    """Reads descriptions as a run's semantics have them.
+    """Reads descriptions as vectors of a run's semantics.
 
     Attributes:
-        semantics: what the run recorded of them.
-        usual: mean of the seen classes' descriptions: what an attribute has of which nothing is said.
+        semantics: the run's record of them.
+        usual: mean of the seen classes' descriptions: the value of an attribute that is not given.
     """
 
     semantics: SemanticsRecord
@@ -59,10 +59,14 @@ class Describer:
         return cls(recognizer.record.semantics, usual)
 
     def from_values(self, values: Mapping[str, float], *, where: str | None = None) -> Described:
-        """From some attributes by name, as the table has them or as one would say them.
+        """A description from some attributes by name, as the table writes them or as people say them.
+
+        Args:
+            values: by attribute.
+            where: the source, for messages.
 
         Raises:
-            DataError: the semantics have no names, a name is unknown, or a value far from all of the table's.
+            DataError: the semantics have no names, a name is unknown, or a value is far from all of the table's.
         """
         columns = self.semantics.columns
         if columns is None:
@@ -87,10 +91,14 @@ class Describer:
         return Described(vector, len(columns) - len({place[name] for name in values}))
 
     def from_vector(self, vector: Vector, *, where: str | None = None) -> Described:
-        """From one number a dimension.
+        """A description from one number a dimension.
+
+        Args:
+            vector: on the scale of the run's semantics.
+            where: the source, for messages.
 
         Raises:
-            DataError: they are too many or too few, or far from all of the table's.
+            DataError: the numbers are too many or too few, or far from all of the table's.
         """
         size = self.semantics.size
         if vector.shape != (size,) or vector.dtype.kind not in "fiu":
@@ -102,7 +110,7 @@ class Describer:
         return Described(vector.astype(np.float64), 0)
 
     def from_texts(self, texts: Mapping[str, str]) -> dict[str, Described]:
-        """From a sentence a class, by the encoder that made the run's semantics.
+        """Descriptions from a sentence a class, by the encoder that made the run's semantics.
 
         Raises:
             ConfigError: no encoder is on record.
@@ -127,7 +135,7 @@ class Describer:
         }
 
     def from_file(self, path: Path, name: str) -> Described:
-        """One class from a file: .npy, a table's row of that name, or a CSV with the columns attribute and value.
+        """One class from a file: .npy, a table with a row of that name, or a CSV with columns attribute and value.
 
         Raises:
             DataError: the file cannot be read, has no such row, or does not fit the semantics.
@@ -152,7 +160,7 @@ class Describer:
         return self.from_values(values, where=str(path))
 
     def from_table(self, path: Path) -> dict[str, Described]:
-        """Many classes: a table of attributes, or a CSV with the columns class and description.
+        """Many classes from a file: a table of attributes, or a CSV with the columns class and description.
 
         Raises:
             ConfigError: it holds text, and no encoder is on record.
@@ -174,7 +182,7 @@ class Describer:
         }
 
     def _checked(self, name: str, value: float, where: str | None) -> float:
-        """A value that may be beyond the table's, but not by more than the table's own range: a slip of scale."""
+        """The value; one beyond the table's by more than the table's own range is a mistake of scale."""
         lowest, highest = self.semantics.lowest, self.semantics.highest
         width = highest - lowest
         if not lowest - width <= value <= highest + width:  # also refuses NaN
@@ -187,10 +195,10 @@ class Describer:
 
 
 def read_settings(pairs: Sequence[str]) -> dict[str, float]:
-    """`ATTRIBUTE=VALUE` pairs.
+    """Values by attribute from words `ATTRIBUTE=VALUE`.
 
     Raises:
-        ConfigError: one is no such pair, or an attribute is set twice.
+        ConfigError: a word has another form, or an attribute is set twice.
     """
     values: dict[str, float] = {}
     for pair in pairs:
@@ -205,10 +213,10 @@ def read_settings(pairs: Sequence[str]) -> dict[str, float]:
 
 
 def number_of(cell: str, *, where: str) -> float:
-    """A number as text.
+    """A number from its text.
 
     Raises:
-        DataError: it is none.
+        DataError: the text is no number.
     """
     try:
         return float(cell)
@@ -217,7 +225,7 @@ def number_of(cell: str, *, where: str) -> float:
 
 
 def checked_name(name: str) -> str:
-    """A class name as tables have it.
+    """A class name as tables write it.
 
     Raises:
         ConfigError: it is empty.
@@ -229,7 +237,17 @@ def checked_name(name: str) -> str:
 
 
 def nearest_classes(recognizer: Recognizer, vector: Vector, *, top: int = 3) -> list[tuple[str, float]]:
-    """The classes described most like a vector, by the cosine of what differs from the mean of the seen ones."""
+    """The classes whose descriptions are most like a vector.
+
+    Args:
+        recognizer: whose classes.
+        vector: a description, on the scale of the run's semantics.
+        top: how many classes.
+
+    Returns:
+        Name and likeness, the most alike first: the cosine, -1 to 1, of the differences to the mean of the seen
+        classes.
+    """
     model = recognizer.model
     assert isinstance(model, Extendable), "a class was added to it"
     table = model.semantics.double().cpu().numpy()
@@ -251,7 +269,7 @@ def _npy(path: Path) -> np.ndarray:
 
 
 def _short(sentence: str, source: str) -> str:
-    """A sentence by `nearest` whose list of names may be of hundreds."""
+    """A sentence by `nearest`, cut where it lists hundreds of names."""
     if len(sentence) <= 300:
         return sentence
     return sentence.partition(" (")[0] if sentence.startswith("did you mean") else f"see the names in {source}"

@@ -1,4 +1,4 @@
-"""What images are, and what speaks for it: a prediction with its evidence, as people and machines read it."""
+"""Predictions with their evidence, the attributes that speak for them, in words and as JSON."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dkgzsl.inference.recognizer import Prediction, Recognizer
-from dkgzsl.representation.overlay import Strong, attribute_panels
+from dkgzsl.representation.overlay import map_panels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 ATTRIBUTES = 4
-"""Attributes named as evidence, where nothing is said."""
+"""Attributes named as evidence, unless another number is asked for."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Attribute:
         name: the attribute.
         typical: deviations of the class's value above the mean of the classes.
         shown: deviations of its score in the photo above the training images' mean; None without ARA.
-        where: middle of the region that it attends to most, as shares of the width and the height of what the
+        where: middle of the region with the largest attention, as shares of the width and the height of what the
             backbone saw, from the top left; None without ARA.
-        attention: its weights over the regions; None without ARA.
+        attention: its weights over the regions, summing to 1; None without ARA.
     """
 
     name: str
@@ -47,11 +48,11 @@ class Attribute:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ExplainedPrediction:
     """A prediction and its evidence.
 
     Attributes:
-        prediction: the classes.
+        prediction: the most probable classes.
         evidence: attributes that speak for the most probable one, the strongest first; empty where none is known.
     """
 
@@ -59,33 +60,32 @@ class Answer:
     evidence: tuple[Attribute, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values: `class` is null where the image is none of the classes."""
-        best = self.prediction.ranked[0]
+        """As JSON values: `class`, `probability` and `seen` are null where the image is none of the classes."""
+        nearest = [
+            {"class": one.name, "probability": round(one.probability, 6), "seen": one.seen}
+            for one in self.prediction.ranked
+        ]
+        none = {"class": None, "probability": None, "seen": None}
         return {
-            "class": self.prediction.name,
-            "probability": round(best.probability, 6),
-            "seen": best.seen,
-            "fit": round(self.prediction.fit, 4),
-            "top": [
-                {"class": one.name, "probability": round(one.probability, 6), "seen": one.seen}
-                for one in self.prediction.ranked
-            ],
+            **(none if self.prediction.name is None else nearest[0]),
+            "nearest": nearest,
+            "in_distribution": round(self.prediction.in_distribution, 4),
             "evidence": [one.to_json() for one in self.evidence],
         }
 
 
-def answers(
+def explained_predictions(
     recognizer: Recognizer,
     features: np.ndarray | Tensor,
     *,
     grid: tuple[int, int] | None = None,
     top: int = 1,
     attributes: int = ATTRIBUTES,
-) -> list[Answer]:
+) -> list[ExplainedPrediction]:
     """Predictions with evidence.
 
     Args:
-        recognizer: who predicts.
+        recognizer: the model.
         features: as `Recognizer.vectors` takes them.
         grid: rows and columns of the regions, which say where an attribute lies.
         top: how many classes to name.
@@ -95,46 +95,70 @@ def answers(
         return []
     known = recognizer.evidence
     if not attributes or known is None:
-        return [Answer(one, ()) for one in recognizer.predict(features, top=top)]
-    scores, attended = recognizer.look(features)
+        return [ExplainedPrediction(one, ()) for one in recognizer.predict(features, top=top)]
+    scores, maps = recognizer.with_attention(features)
     found = []
     for row, prediction in enumerate(recognizer.predictions(scores, top=top)):
         number = recognizer.number_of(prediction.ranked[0].name)
-        shown = None if attended is None else attended.scores[row].float().cpu().numpy()
+        shown = None if maps is None else maps.scores[row].float().cpu().numpy()
         evidence = []
-        for spoken in known.of_class(number, shown, top=attributes):
-            attention = None if attended is None else attended.attention[row, spoken.attribute]
-            weights = None if attention is None else attention.float().cpu().numpy()
+        for one in known.of_class(number, shown, top=attributes):
+            weights = None if maps is None else maps.attention[row, one.attribute].float().cpu().numpy()
             where = None if weights is None or grid is None else _middle(int(weights.argmax()), grid)
-            evidence.append(Attribute(known.names[spoken.attribute], spoken.typical, spoken.shown, where, weights))
-        found.append(Answer(prediction, tuple(evidence)))
+            evidence.append(Attribute(known.names[one.attribute], one.typical, one.shown, where, weights))
+        found.append(ExplainedPrediction(prediction, tuple(evidence)))
     return found
 
 
-def evidence_picture(answer: Answer, pixels: UInt8[np.ndarray, "height width 3"], grid: tuple[int, int]) -> Image:
-    """The photo, and beside it where each attribute of the evidence lies.
+def evidence_picture(
+    explained: ExplainedPrediction, pixels: UInt8[np.ndarray, "height width 3"], grid: tuple[int, int]
+) -> Image:
+    """The photo, and next to it where each attribute of the evidence lies.
 
     Args:
-        answer: with evidence of ARA.
+        explained: with evidence of ARA.
         pixels: what the backbone saw.
         grid: rows and columns of the regions.
     """
-    shown = [one for one in answer.evidence if one.attention is not None]
-    maps = [one.attention for one in shown if one.attention is not None]
-    attention = np.stack(maps) if maps else np.zeros((0, grid[0] * grid[1]), np.float32)
-    strong = [Strong(k, one.shown or 0.0) for k, one in enumerate(shown)]
-    return attribute_panels(pixels, attention, strong, [one.name for one in shown], grid)
+    maps = [
+        (f"{one.name} ({one.shown or 0.0:+.1f})", one.attention)
+        for one in explained.evidence
+        if one.attention is not None
+    ]
+    return map_panels(pixels, maps, grid)
 
 
-def in_words(answer: Answer) -> list[str]:
+def saliency_picture(
+    recognizer: Recognizer,
+    tokens: Float[np.ndarray, "tokens channels"],
+    pixels: UInt8[np.ndarray, "height width 3"],
+    grid: tuple[int, int],
+) -> Image | None:
+    """The photo, and next to it FDE's saliency before training and after; None without FDE.
+
+    Args:
+        recognizer: the model.
+        tokens: of the photo, the global one first.
+        pixels: what the backbone saw.
+        grid: rows and columns of the regions.
+    """
+    refiner = recognizer.refiner
+    if refiner is None or refiner.denoising is None:
+        return None
+    one = torch.from_numpy(tokens[None]).float()
+    before, after = (found[0].float().numpy() for found in (refiner.initial_saliency(one), refiner.saliency(one)))
+    return map_panels(pixels, [("saliency, untrained", before), ("saliency, trained", after)], grid)
+
+
+def in_words(explained: ExplainedPrediction) -> list[str]:
     """A prediction in lines of text: the class, the runners-up, the evidence."""
-    prediction, ranked = answer.prediction, answer.prediction.ranked
+    prediction, ranked = explained.prediction, explained.prediction.ranked
     first = _ranked(ranked[0].name, ranked[0].probability, ranked[0].seen)
     lines = [first if prediction.name is not None else f"none of these (nearest: {first})"]
     lines += [f"  {_ranked(one.name, one.probability, one.seen)}" for one in ranked[1:]]
-    if answer.evidence:
-        named = "; ".join(_attribute(one) for one in answer.evidence)
-        lines.append(f"  {'shows' if answer.evidence[0].shown is not None else 'typical'}: {named}")
+    if explained.evidence:
+        named = "; ".join(_attribute(one) for one in explained.evidence)
+        lines.append(f"  {'shows' if explained.evidence[0].shown is not None else 'typical'}: {named}")
     return lines
 
 

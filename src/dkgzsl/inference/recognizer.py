@@ -1,13 +1,13 @@
-"""A trained model in use: from features of any image to classes with probabilities; classes come and go."""
+"""A trained model in use: from features of any image to classes with probabilities; classes can be added."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,19 +16,20 @@ from torch import Tensor
 
 from dkgzsl.errors import DataError, RunError, nearest
 from dkgzsl.evaluation.calibration import Calibration, in_distribution_score
-from dkgzsl.files import read_checkpoint, write_checkpoint
+from dkgzsl.files import whole_folder, write_whole
 from dkgzsl.methods.base import Extendable, FewShot, Model
 from dkgzsl.methods.registry import load_model, read_model, write_model
 from dkgzsl.representation.attribute_attention import AttentionOutput
 from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.evidence import AttributeEvidence
-from dkgzsl.representation.sovr import SavedRefiner
-from dkgzsl.runs.folder import version_folder, version_of
+from dkgzsl.representation.sovr import Refiner
+from dkgzsl.runs.folder import VERSIONS, version_folder, version_of, versions_of
 from dkgzsl.runs.model_record import FILE, UNDESCRIBED, RecognitionRecord
 
 MODEL: Final = "model.safetensors"
 REPRESENTATION: Final = "representation.safetensors"
 EVIDENCE: Final = "evidence.safetensors"
+HISTORY: Final = "history.json"
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,17 @@ class Prediction:
     Attributes:
         name: the most probable class, or None where the image is none of the classes.
         ranked: the most probable classes, the best first, whether or not the image is any of them.
-        fit: how well it fits the best of them (`evaluation.calibration.in_distribution_score`).
+        in_distribution: how well it fits the best of them (`evaluation.calibration.in_distribution_score`).
     """
 
     name: str | None
     ranked: tuple[Ranked, ...]
-    fit: float
+    in_distribution: float
 
 
 @dataclass(frozen=True, eq=False)
 class Recognizer:
-    """A fitted model with all that using it takes. It is not changed: classes come and go in a new one.
+    """A fitted model with all that using it takes. It never changes: adding or removing a class gives a new one.
 
     Attributes:
         model: scores vectors over all class numbers.
@@ -99,9 +100,7 @@ class Recognizer:
             RunError: it is not there, or damaged.
         """
         record = RecognitionRecord.read(folder)
-        saved = read_checkpoint(folder / REPRESENTATION)
-        visual = None if saved is None else VisualFeatures.load(SavedRefiner(*saved))
-        model = load_model(read_model(folder / MODEL))
+        model, visual = load_model(read_model(folder / MODEL)), VisualFeatures.read(folder / REPRESENTATION)
         return cls(model, visual, record, AttributeEvidence.read(folder / EVIDENCE))
 
     def save(self, folder: Path, *, further: Mapping[str, str] | None = None) -> None:
@@ -109,36 +108,34 @@ class Recognizer:
 
         Args:
             folder: new, or empty.
-            further: further text files by name, for who knows more than a recognizer does.
+            further: content of further text files by name, for callers that keep more than a recognizer.
 
         Raises:
             RunError: the folder exists and is not empty, or cannot be written.
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError("there is something already", where=str(folder), fix="name a new folder")
-        draft = folder.with_name(f".{folder.name}.partial")
         try:
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
-            write_model(draft / MODEL, self.model.save())
-            if self.visual is not None:
-                saved = self.visual.save()
-                write_checkpoint(draft / REPRESENTATION, saved.tensors, saved.values)
-            if self.evidence is not None:
-                self.evidence.write(draft / EVIDENCE)
-            text = json.dumps(self.record.to_json(), indent=2, ensure_ascii=False)
-            for name, content in {**(further or {}), FILE: text + "\n"}.items():
-                (draft / name).write_text(content, encoding="utf-8")
-            draft.replace(folder)
+            with whole_folder(folder) as draft:
+                write_model(draft / MODEL, self.model.save())
+                if self.visual is not None:
+                    self.visual.write(draft / REPRESENTATION)
+                if self.evidence is not None:
+                    self.evidence.write(draft / EVIDENCE)
+                for name, content in {**(further or {}), FILE: _json(self.record.to_json())}.items():
+                    write_whole(draft / name, content)
         except OSError as error:
             raise RunError(f"cannot be saved: {error.strerror or error}", where=str(folder)) from error
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of all class numbers, those of removed classes included (see `number_of`)."""
         return self.record.class_names
+
+    @property
+    def refiner(self) -> Refiner | None:
+        """SOVR, where the representation uses it."""
+        return None if self.visual is None else self.visual.refiner
 
     @property
     def calibration(self) -> Calibration:
@@ -182,15 +179,18 @@ class Recognizer:
             raise DataError(f"there is no class {name!r}", fix=nearest(name, self.known_names, of="classes"))
         return next(k for k in np.flatnonzero(self.is_known).tolist() if self.class_names[k] == name)
 
-    def look(
+    def with_attention(
         self, features: np.ndarray | Tensor
     ) -> tuple[Float[np.ndarray, "images classes"], AttentionOutput | None]:
-        """Scores as `scores` gives them, and where ARA attends to, where there is ARA, from one pass."""
-        given = self._fitting(features)
+        """Scores as `scores` gives them, and ARA's attention maps where there is ARA, from one pass.
+
+        Args:
+            features: as `vectors` takes them.
+        """
         if self.visual is None:
             return self.scores(features), None
-        vectors, attended = self.visual.with_attention(given)
-        return self._scores(vectors), attended
+        vectors, maps = self.visual.with_attention(self._checked(features))
+        return self._scores(vectors), maps
 
     def vectors(self, features: np.ndarray | Tensor) -> Float[Tensor, "images visual"]:
         """The one vector an image that the model takes.
@@ -201,12 +201,12 @@ class Recognizer:
         Raises:
             DataError: their shape is not that of the features trained on.
         """
-        given = self._fitting(features)
+        given = self._checked(features)
         if self.visual is not None:
             return self.visual(given)
         return given if given.ndim == 2 else given[:, 0]
 
-    def _fitting(self, features: np.ndarray | Tensor) -> Tensor:
+    def _checked(self, features: np.ndarray | Tensor) -> Tensor:
         copied = features if isinstance(features, Tensor) else torch.from_numpy(np.array(features, np.float32))
         given = copied.float()
         expected = self.record.features
@@ -244,23 +244,19 @@ class Recognizer:
         """What each image is, from what `scores` gave."""
         if not len(scores):
             return []
-        probabilities, fits, seen = (
-            self.calibration.probabilities(scores),
-            in_distribution_score(scores),
-            self.is_seen,
-        )
-        accepted = self.calibration.accepts(scores)
+        probabilities, seen = self.calibration.probabilities(scores), self.is_seen
+        fit, accepted = in_distribution_score(scores), self.calibration.accepts(scores)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top, int(self.is_known.sum()))]
         found = []
         for row, best in enumerate(order):
             ranked = tuple(Ranked(self.class_names[k], float(probabilities[row, k]), bool(seen[k])) for k in best)
-            found.append(Prediction(ranked[0].name if accepted[row] else None, ranked, float(fits[row])))
+            found.append(Prediction(ranked[0].name if accepted[row] else None, ranked, float(fit[row])))
         return found
 
     def with_class(
         self, name: str, vector: Float[np.ndarray, " semantic"], features: np.ndarray | Tensor | None = None
     ) -> Recognizer:
-        """A recognizer that knows one more class, by its description.
+        """A recognizer with one more class, known by its description.
 
         Args:
             name: of the new class.
@@ -304,14 +300,14 @@ class Recognizer:
         before = self.model.semantics
         rows = np.stack([np.asarray(vector, dtype=np.float32) for vector in described.values()])
         numbers = range(len(before), len(before) + len(rows))
-        # A removed class keeps its number, but is no rival of those that come.
+        # A removed class keeps its number, but does not compete with the new ones.
         described_before = [k for k in self.model.unseen.tolist() if k not in self.record.removed]
         model = self.model.with_classes(
             torch.cat([before, torch.from_numpy(rows).to(before)]),
             torch.tensor([*described_before, *numbers]).to(self.model.unseen),
         )
         for name, features in (photos or {}).items():
-            assert isinstance(model, FewShot), "the same kind of model, told above"
+            assert isinstance(model, FewShot), "the same kind of model as the one checked above"
             model = model.with_photos(numbers[list(described).index(name)], self.vectors(features))
         evidence = self.evidence
         if evidence is not None:
@@ -339,3 +335,29 @@ class Recognizer:
         if self.is_known.sum() < 3:
             raise DataError("two classes at least must stay")
         return replace(self, record=replace(self.record, removed=(*self.record.removed, number)))
+
+
+def save_version(run: Path, recognizer: Recognizer, *, parent: int, change: Mapping[str, Any]) -> int:
+    """Save a recognizer as the run's next version: all of it, or nothing. Older versions stay.
+
+    Args:
+        run: the run folder.
+        recognizer: what the version is.
+        parent: the version that it was made from.
+        change: what was changed, JSON values.
+
+    Returns:
+        The version's number.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    number = max(versions_of(run), default=0) + 1
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    history = {"version": number, "parent": parent, "made": made, **change}
+    recognizer.save(run / VERSIONS / str(number), further={HISTORY: _json(history)})
+    return number
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 
 from dkgzsl.errors import ConfigError, RunError, nearest
-from dkgzsl.files import write_checkpoint
+from dkgzsl.files import whole_file, write_checkpoint
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Generator
 from dkgzsl.methods.shared.training import seeded
@@ -25,9 +25,9 @@ class Synthesized:
     """Synthesized features of some classes.
 
     Attributes:
-        features: on the scale of what the run's model takes: pooled features as the backbone gave them, or the
-            vector of the run's representation.
-        labels: class of each, a position in `class_names`.
+        features: on the scale of what the run's model takes: pooled features as the backbone gave them, or vectors
+            of the run's representation.
+        labels: class of each point, a position in `class_names`.
         class_names: the classes, in the order in which they were asked for.
         provenance: run, version, data set, semantics and seed, as JSON values.
     """
@@ -48,7 +48,7 @@ def synthesize(
 ) -> Synthesized:
     """Synthesize features from a run's descriptions of its classes, seen, unseen or added.
 
-    A class's features depend on the seed and the class's number alone, not on which others are asked for.
+    A class's features depend only on the seed and the class's number, not on the other classes asked for.
 
     Args:
         run: folder of a finished run; its first seed's model is used.
@@ -92,7 +92,7 @@ def synthesize(
 
 
 def write_synthesized(path: Path, made: Synthesized) -> None:
-    """Write the arrays as the file's ending says; the file is there whole, or not at all.
+    """Write the arrays in the format that the file's ending names; the file is there whole, or not at all.
 
     - `.npz`: `features` [N, C], `labels` [N] from 0, `class_names` [K], `provenance` (JSON text); no pickles.
     - `.safetensors`: `features` and `labels`; the header holds `class_names` and `provenance` as JSON.
@@ -106,19 +106,15 @@ def write_synthesized(path: Path, made: Synthesized) -> None:
         write_checkpoint(path, tensors, {"class_names": made.class_names, "provenance": made.provenance})
         return
     write = _writer(path)
-    draft = path.with_name(f".{path.name}.partial")
     try:
-        with draft.open("wb") as file:
+        with whole_file(path) as draft, draft.open("wb") as file:
             write(file, made)
-        draft.replace(path)
     except OSError as error:
         raise ConfigError(f"cannot write: {error.strerror or error}", where=str(path)) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def check_ending(path: Path) -> None:
-    """That `write_synthesized` knows a file's ending.
+    """Check that `write_synthesized` knows a file's ending.
 
     Raises:
         ConfigError: it does not.
@@ -152,7 +148,7 @@ _WRITERS: dict[str, Callable[[BinaryIO, Synthesized], None]] = {".npz": _write_n
 def _writer(path: Path) -> Callable[[BinaryIO, Synthesized], None]:
     if path.suffix not in _WRITERS:
         raise ConfigError(
-            f"cannot tell the format of {path.name!r} by its ending",
+            f"the ending of {path.name!r} names no format that can be written",
             fix=nearest(path.suffix, [*_WRITERS, ".safetensors"], of="endings"),
         )
     return _WRITERS[path.suffix]

@@ -1,9 +1,14 @@
-"""The named attributes that speak for a class: what its description stresses, and what a photo shows of it."""
+"""The named attributes that speak for a class: what its description stresses, and what a photo shows of it.
+
+ARA's raw scores of two attributes have no common scale, since each attribute has its own random start. What counts
+is how far a photo's score lies above the usual scores, those of training images.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +21,14 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.representation.attributes import attributes_for
 from dkgzsl.representation.blocks import read_store
-from dkgzsl.representation.sovr import Refiner
+from dkgzsl.representation.representation import Fitted, FittedBlocks
 
-SAMPLE = 512
-"""Training images that tell which score of an attribute is usual."""
+SAMPLE: Final = 512
+"""Training images, evenly taken, that say which score of an attribute is usual."""
+_WITHOUT_VECTORS: Final = RefinementConfig(vectors="random")  # names and table are all that is asked for
 
 
-class Spoken(NamedTuple):
+class Evidence(NamedTuple):
     """An attribute that speaks for a class.
 
     Attributes:
@@ -36,15 +42,55 @@ class Spoken(NamedTuple):
     shown: float | None
 
 
+def attribute_names(problem: Problem) -> tuple[str, ...]:
+    """Names of ARA's attributes, as people say them; `attribute N` where they have none."""
+    found = attributes_for(problem, _WITHOUT_VECTORS, seed=0)
+    names = found.names or tuple(f"attribute {number}" for number in range(found.table.shape[1]))
+    return tuple(map(spoken_attribute, names))
+
+
+def usual_scores(problem: Problem, fitted: Fitted) -> Float[Tensor, "2 attributes"] | None:
+    """Mean and deviation of ARA's attribute scores over training images; None without ARA.
+
+    Args:
+        problem: with the region features that the representation was fitted on.
+        fitted: the representation; scores that it has read already are not computed again.
+    """
+    refiner = fitted.visual.refiner if isinstance(fitted, FittedBlocks) else None
+    if refiner is None or refiner.attention_layer is None:
+        return None
+    assert isinstance(fitted, FittedBlocks), "it has a refiner"
+    training = np.sort(problem.parts.trainval)
+    sample = training[np.linspace(0, len(training) - 1, min(SAMPLE, len(training))).astype(int)]
+    if fitted.blocks is not None and fitted.known is problem.features and "scores" in fitted.blocks:
+        scores = fitted.blocks["scores"][torch.from_numpy(sample)]
+    else:
+        scores = read_store(problem.features, sample, ["scores"], refiner)["scores"]
+    return torch.stack([scores.mean(0), scores.std(0, correction=0)])
+
+
+def strengths(
+    scores: Float[np.ndarray, "*images attributes"], usual: Float[Tensor, "2 attributes"]
+) -> Float[np.ndarray, "*images attributes"]:
+    """Deviations of attribute scores above the training images' mean; 0 for an attribute that never varies.
+
+    Args:
+        scores: ARA's, of one image or several.
+        usual: as `usual_scores` gives it.
+    """
+    mean, deviation = usual.numpy()
+    return np.asarray((scores - mean) / np.where(deviation > 0, deviation, np.inf))
+
+
 @dataclass(frozen=True, eq=False)
 class AttributeEvidence:
     """Named attributes of all classes, and what scores of them are usual.
 
     Attributes:
-        names: of the attributes, as one would say them.
+        names: of the attributes, as people say them.
         source: which semantics they are.
         table: value of every attribute in every class; NaN where a class was described otherwise.
-        usual: mean and deviation of ARA's attribute scores over training images; None without ARA.
+        usual: as `usual_scores` gives it; None without ARA.
     """
 
     names: tuple[str, ...]
@@ -53,22 +99,21 @@ class AttributeEvidence:
     usual: Float[Tensor, "2 attributes"] | None
 
     @classmethod
-    def of(cls, problem: Problem, refiner: Refiner | None) -> AttributeEvidence | None:
-        """What a run on a problem records; None where no attribute has a name and no ARA attends to any."""
-        found = attributes_for(problem, RefinementConfig(vectors="random"), seed=0)
-        attends = refiner is not None and refiner.attention_layer is not None
-        if found.names is None and not attends:
-            return None
-        names = found.names or tuple(f"attribute {number}" for number in range(found.table.shape[1]))
-        usual = None
-        if attends:
-            training = np.sort(problem.parts.trainval)
-            sample = training[np.linspace(0, len(training) - 1, min(SAMPLE, len(training))).astype(int)]
-            scores = read_store(problem.features, sample, ["scores"], refiner)["scores"]
-            usual = torch.stack([scores.mean(0), scores.std(0, correction=0)])
-        return cls(tuple(map(spoken_attribute, names)), found.source, torch.from_numpy(found.table), usual)
+    def of(cls, problem: Problem, fitted: Fitted) -> AttributeEvidence | None:
+        """What a run records of a problem; None where no attribute has a name and there is no ARA.
 
-    def of_class(self, number: int, scores: Float[np.ndarray, " attributes"] | None, *, top: int) -> list[Spoken]:
+        Args:
+            problem: the run's.
+            fitted: the run's representation.
+        """
+        found, usual = attributes_for(problem, _WITHOUT_VECTORS, seed=0), usual_scores(problem, fitted)
+        if found.names is None and usual is None:
+            return None
+        return cls(attribute_names(problem), found.source, torch.from_numpy(found.table), usual)
+
+    def of_class(
+        self, number: int, scores: Float[np.ndarray, " attributes"] | None, *, top: int
+    ) -> list[Evidence]:
         """The attributes that speak most for a class, the strongest first.
 
         With ARA's scores of a photo: those that are typical of the class and show in the photo, by the product of
@@ -82,20 +127,14 @@ class AttributeEvidence:
         typical = self.typical()[number]
         if np.isnan(typical).any():  # described otherwise: what the photo shows is all there is
             typical = np.ones_like(typical) if scores is not None else np.zeros_like(typical)
-        shown = None if scores is None or self.usual is None else self.strengths(scores)
+        shown = None if scores is None or self.usual is None else strengths(scores, self.usual)
         weight = np.clip(typical, 0, None) * (1.0 if shown is None else np.clip(shown, 0, None))
         order = np.argsort(-weight, kind="stable")[:top]
         return [
-            Spoken(int(k), float(typical[k]), None if shown is None else float(shown[k]))
+            Evidence(int(k), float(typical[k]), None if shown is None else float(shown[k]))
             for k in order
             if weight[k] > 0
         ]
-
-    def strengths(self, scores: Float[np.ndarray, " attributes"]) -> Float[np.ndarray, " attributes"]:
-        """Deviations of a photo's scores above the training images' mean."""
-        assert self.usual is not None, "only ARA gives scores"
-        mean, deviation = self.usual.numpy()
-        return np.asarray((scores - mean) / np.where(deviation > 0, deviation, np.inf))
 
     def typical(self) -> Float[np.ndarray, "classes attributes"]:
         """Deviations of values above the mean of the classes; NaN where a class was described otherwise."""
@@ -105,19 +144,27 @@ class AttributeEvidence:
         return np.asarray((table - table[described].mean(0)) / np.where(deviation > 0, deviation, np.inf))
 
     def with_classes(self, rows: Float[np.ndarray, "classes attributes"] | None, number: int) -> AttributeEvidence:
-        """With `number` more classes; `rows` is None where their attributes are not known."""
+        """The evidence with `number` more classes; `rows` is None where their attributes are not known."""
         width = self.table.shape[1]
         new = torch.full((number, width), torch.nan) if rows is None else torch.from_numpy(rows)
         return replace(self, table=torch.cat([self.table, new.to(self.table)]))
 
-    def write(self, path: Any) -> None:
-        """Write it as one safetensors file."""
+    def write(self, path: Path) -> None:
+        """Write it as one safetensors file.
+
+        Raises:
+            RunError: it cannot be written.
+        """
         tensors = {"table": self.table} | ({} if self.usual is None else {"usual": self.usual})
         write_checkpoint(path, tensors, {"names": list(self.names), "source": self.source})
 
     @classmethod
-    def read(cls, path: Any) -> AttributeEvidence | None:
-        """What `write` wrote; None where there is none."""
+    def read(cls, path: Path) -> AttributeEvidence | None:
+        """What `write` wrote; None where there is no file.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
         found = read_checkpoint(path)
         if found is None:
             return None

@@ -1,9 +1,9 @@
-"""Where attributes and saliency lie on a photo: maps over regions drawn onto what the backbone saw."""
+"""Maps over regions drawn onto what the backbone saw of a photo."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -21,33 +21,6 @@ _COLOURS: Final = np.array(
 _OPACITY: Final = 0.65
 _GAP: Final = 8
 _CAPTION: Final = 18
-
-
-class Strong(NamedTuple):
-    """An attribute that shows more than usual.
-
-    Attributes:
-        attribute: its position.
-        strength: deviations above its mean over the training images.
-    """
-
-    attribute: int
-    strength: float
-
-
-def strongest(
-    scores: Float[np.ndarray, " attributes"],
-    mean: Float[np.ndarray, " attributes"],
-    deviation: Float[np.ndarray, " attributes"],
-    number: int,
-) -> list[Strong]:
-    """The attributes whose scores stand out most against the training images', strongest first.
-
-    Raw scores of two attributes have no common scale, since each has its own random start.
-    """
-    strength = (scores - mean) / np.where(deviation > 0, deviation, np.inf)
-    order = np.argsort(-strength, kind="stable")[:number]
-    return [Strong(int(i), float(strength[i])) for i in order]
 
 
 def overlay(pixels: Pixels, weights: Float[np.ndarray, " regions"], grid: tuple[int, int]) -> Pixels:
@@ -85,44 +58,27 @@ def panels(pictures: Sequence[tuple[str, Pixels]]) -> Image:
     draw = ImageDraw.Draw(sheet)
     for column, (caption, pixels) in enumerate(pictures):
         left = column * (width + _GAP)
-        draw.text((left, 3), _fitting(draw, caption, width), fill="black")
+        draw.text((left, 3), _shortened(draw, caption, width), fill="black")
         sheet.paste(Image.fromarray(pixels), (left, _CAPTION))
     return sheet
 
 
-def attribute_panels(
-    pixels: Pixels,
-    attention: Float[np.ndarray, "attributes regions"],
-    strong: Sequence[Strong],
-    names: Sequence[str],
-    grid: tuple[int, int],
+def map_panels(
+    pixels: Pixels, maps: Sequence[tuple[str, Float[np.ndarray, " regions"]]], grid: tuple[int, int]
 ) -> Image:
-    """The photo, then where each of its strongest attributes lies, by name."""
-    shown = [
-        (f"{names[s.attribute]} ({s.strength:+.1f})", overlay(pixels, attention[s.attribute], grid))
-        for s in strong
-    ]
-    return panels([("photo", pixels), *shown])
+    """The photo, then each map drawn on it.
+
+    Args:
+        pixels: the crop that the backbone saw.
+        maps: caption, and weights over the regions.
+        grid: rows and columns of the regions.
+    """
+    drawn = [(caption, overlay(pixels, weights, grid)) for caption, weights in maps]
+    return panels([("photo", pixels), *drawn])
 
 
-def saliency_panels(
-    pixels: Pixels,
-    before: Float[np.ndarray, " regions"],
-    after: Float[np.ndarray, " regions"],
-    grid: tuple[int, int],
-) -> Image:
-    """The photo, FDE's saliency before training, and after."""
-    return panels(
-        [
-            ("photo", pixels),
-            ("saliency, untrained", overlay(pixels, before, grid)),
-            ("saliency, trained", overlay(pixels, after, grid)),
-        ]
-    )
-
-
-def _fitting(draw: object, caption: str, width: int) -> str:
-    """The caption, its end cut until it fits; the beginning of `has_bill_shape::cone` says least, its end most."""
+def _shortened(draw: object, caption: str, width: int) -> str:
+    """The caption, its beginning cut until it fits: `has_bill_shape::cone` says most at its end."""
     length = draw.textlength  # type: ignore[attr-defined]
     if length(caption) <= width:
         return caption

@@ -16,12 +16,10 @@ from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.held_out import test_images
 from dkgzsl.evaluation.metrics import Figures, Scored
-from dkgzsl.files import read_checkpoint
 from dkgzsl.methods.registry import load_model, read_model
 from dkgzsl.methods.sections import read_train_config
 from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.representation import Fitted, FittedBlocks, Pooled
-from dkgzsl.representation.sovr import SavedRefiner
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.folder import RunFolder, version_folder, version_of
 from dkgzsl.runs.model_record import RecognitionRecord
@@ -66,8 +64,8 @@ def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
 
 
 def _fitted(file: Path) -> Fitted:
-    saved = read_checkpoint(file)
-    return Pooled() if saved is None else FittedBlocks(VisualFeatures.load(SavedRefiner(*saved)))
+    visual = VisualFeatures.read(file)
+    return Pooled() if visual is None else FittedBlocks(visual)
 
 
 def evaluate(

@@ -209,7 +209,8 @@ def _how_to_use() -> list[str]:
         "import onnxruntime",
         "",
         'session = onnxruntime.InferenceSession("model.onnx")  # classes and preprocessing are in its metadata',
-        'probabilities, fit = session.run(["probabilities", "fit"], {"pixels": pixels})  # uint8, resized',
+        'outputs = ["probabilities", "in_distribution"]',
+        'probabilities, score = session.run(outputs, {"pixels": pixels})  # uint8, resized',
         "```",
     ]
 

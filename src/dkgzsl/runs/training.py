@@ -17,7 +17,6 @@ from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import Outcome, run_protocol
-from dkgzsl.files import write_checkpoint
 from dkgzsl.methods.base import Method, Setting, Setup
 from dkgzsl.methods.registry import DEFAULT, PUBLISHED, make_method, method_info, write_model
 from dkgzsl.report.record.record import answers_record, full_record
@@ -187,12 +186,10 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
     )
     write_model(folder.model_file(position), outcome.model.save())
     if isinstance(outcome.fitted, FittedBlocks):
-        saved = outcome.fitted.visual.save()
-        write_checkpoint(folder.representation_file(position), saved.tensors, saved.values)
+        outcome.fitted.visual.write(folder.representation_file(position))
     _keep_record(plan, folder, position, seed, outcome, reporter)
     if position == 0:
-        refiner = outcome.fitted.visual.refiner if isinstance(outcome.fitted, FittedBlocks) else None
-        evidence = AttributeEvidence.of(plan.problem, refiner)
+        evidence = AttributeEvidence.of(plan.problem, outcome.fitted)
         if evidence is not None:
             evidence.write(folder.file("evidence.safetensors"))
         folder.write_csv("per_class.csv", *_per_class(plan, outcome))

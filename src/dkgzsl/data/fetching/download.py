@@ -6,7 +6,6 @@ hard part (validators, ranges, lengths that lie) to us just the same.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 
 from dkgzsl.data.fetching.archives import CHUNK, Progress, check_room, disk_error, silent
 from dkgzsl.errors import DataError
+from dkgzsl.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def download(
                 if log:
                     log(f"{broken}; next try in {pause:.0f} s")
                 time.sleep(pause)
-        got = file_sha256(part.file)
+        got = sha256_of(part.file)
         size = part.size
         if sha256 is not None and got != sha256:
             part.discard()
@@ -223,12 +223,6 @@ def download(
     except OSError as error:
         raise disk_error(error, path) from error
     return Downloaded(size=size, sha256=got, etag=state.etag, resumed=resumed)
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _attempt(url: str, part: Partial, limit: int, room: int, timeout: float, progress: Progress) -> State:

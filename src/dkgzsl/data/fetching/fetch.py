@@ -22,9 +22,10 @@ from urllib.parse import urlsplit
 import filelock
 
 from dkgzsl.data.fetching.archives import BadArchiveError, Progress, check_room, disk_error, unpack
-from dkgzsl.data.fetching.download import Downloaded, Partial, Patience, download, file_sha256
+from dkgzsl.data.fetching.download import Downloaded, Partial, Patience, download
 from dkgzsl.data.fetching.sources import Source
 from dkgzsl.errors import DataError
+from dkgzsl.files import sha256_of, write_whole
 
 RECORD: Final = "fetched.json"
 SLACK: Final = 4
@@ -184,7 +185,7 @@ def _archive(
     expected = source.sha256 or (earlier.sha256 if earlier else None)
     checked: Checked = "known" if source.sha256 else "recorded before" if earlier else "recorded now"
     if plan.archive.is_file():
-        got = Downloaded(plan.archive.stat().st_size, file_sha256(plan.archive), None, 0)
+        got = Downloaded(plan.archive.stat().st_size, sha256_of(plan.archive), None, 0)
         if expected in (None, got.sha256):
             check_room(plan.folder, source.unpacked)
             return got, checked
@@ -268,9 +269,7 @@ def _earlier(root: Path, address: str) -> Origin | None:
 
 def _write_origin(folder: Path, what: str, origin: Origin) -> None:
     content = {kind: asdict(entry) for kind, entry in (read_origins(folder) | {what: origin}).items()}
-    temporary = folder / f"{RECORD}.new"
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / RECORD)
+    write_whole(folder / RECORD, json.dumps(content, indent=2) + "\n")
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +31,7 @@ from dkgzsl.data.raw import RawData
 from dkgzsl.data.splits import hold_out_seen
 from dkgzsl.errors import DataError
 from dkgzsl.features.store import INDEX, open_store
-from dkgzsl.files import fingerprint
+from dkgzsl.files import fingerprint, whole_file, whole_folder, write_whole
 
 FORMAT: Final = "dkgzsl problem 1"
 TEST_SHARE: Final = 0.2
@@ -218,26 +217,17 @@ def write_problem_folder(found: ImageFolder, out: Path, *, name: str, overwrite:
     if is_problem_folder(out) and not overwrite:
         raise DataError("there is a problem already", where=str(out), fix="name a new folder, or give --overwrite")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-            fresh = Path(temporary) / "problem"
-            _write(found, fresh, name)
-            if out.exists():
-                shutil.rmtree(out)
-            fresh.replace(out)
+        with whole_folder(out, replace=overwrite) as draft:
+            _write(found, draft, name)
     except OSError as error:
         raise DataError(f"cannot write the problem: {error.strerror}", where=str(out)) from error
 
 
 def write_table_with_origin(path: Path, table: SemanticTable, origin: Mapping[str, Any]) -> None:
     """Write a table that was computed, and beside it, as JSON, what it was computed from."""
-    for target, write in (
-        (path.with_suffix(".json"), lambda part: part.write_text(_json(dict(origin)), encoding="utf-8")),
-        (path, lambda part: write_semantic_table(part, table)),
-    ):
-        part = target.with_name(f".{target.name}.part")
-        write(part)
-        part.replace(target)
+    write_whole(path.with_suffix(".json"), _json(dict(origin)))
+    with whole_file(path) as draft:
+        write_semantic_table(draft, table)
 
 
 def semantics_folder(folder: Path) -> Path:
@@ -257,7 +247,7 @@ def class_names_of(folder: Path) -> tuple[str, ...]:
 
 
 def _write(found: ImageFolder, folder: Path, name: str) -> None:
-    (folder / _SEMANTICS).mkdir(parents=True)
+    (folder / _SEMANTICS).mkdir()
     for source, table in found.tables.items():
         ordered = SemanticTable(found.class_names, table.columns, table.rows_of(found.class_names))
         target, origin = folder / _SEMANTICS / f"{source}.csv", found.origins[source]

@@ -85,9 +85,9 @@ def export_run(
 ) -> Exported:
     """Export a run's recognizer and check the file in ONNX Runtime against it.
 
-    Outputs are `probabilities` [batch, classes] and `fit` [batch]; an image whose fit is below the metadata's
-    threshold is none of the classes. What FDE rounds to bfloat16 is rounded in the file, too, and multiplied in
-    float32.
+    Outputs are `probabilities` [batch, classes] and `in_distribution` [batch]; an image whose score is below the
+    metadata's threshold is none of the classes. What FDE rounds to bfloat16 is rounded in the file, too, and
+    multiplied in float32.
 
     Args:
         run: the run folder.
@@ -136,7 +136,7 @@ def export_run(
 
 
 def _tolerance(recognizer: Recognizer, taken: _Input) -> float:
-    refiner = None if recognizer.visual is None else recognizer.visual.refiner
+    refiner = recognizer.refiner
     cuts = refiner is not None and refiner.denoising is not None
     return TOLERANCE_OF_CUTS if cuts and taken.first is not None else TOLERANCE
 
@@ -184,9 +184,9 @@ def _difference(recognizer: Recognizer, taken: _Input, path: Path) -> float:
         features = features[:, 0]  # `numbers` trained on pooled features
     scores = recognizer.scores(features)
     own = recognizer.calibration.probabilities(scores)[:, recognizer.is_known]
-    probabilities, fits = run_onnx(path, value)
+    probabilities, in_distribution = run_onnx(path, value)
     within = 10 * _tolerance(recognizer, taken)
-    if not np.allclose(fits, in_distribution_score(scores), rtol=within, atol=within):
+    if not np.allclose(in_distribution, in_distribution_score(scores), rtol=within, atol=within):
         return float("inf")
     return float(np.abs(probabilities - own).max())
 

@@ -289,7 +289,7 @@ def _after_scaling(classifier: LinearClassifier, minimum: Tensor, extent: Tensor
 
 
 class Decision(nn.Module):
-    """Calibrated probabilities, and how well an image fits any class (see `dkgzsl.evaluation.calibration`).
+    """Calibrated probabilities, and in-distribution scores (see `dkgzsl.evaluation.calibration`).
 
     Args:
         kept: columns of the classes that are recognised.
@@ -317,7 +317,7 @@ class Decision(nn.Module):
 
 
 def recognition_module(recognizer: Recognizer, first: nn.Module | None) -> nn.Module:
-    """From tokens, or from vectors where the recognizer takes pooled features, to probabilities and fit.
+    """From tokens, or from vectors where the recognizer takes pooled features, to the decision.
 
     Columns are `recognizer.known_names`.
 

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-FORMAT: Final = "dkgzsl onnx 1"
-OUTPUTS: Final = ("probabilities", "fit")
+FORMAT: Final = "dkgzsl onnx 2"
+_READ: Final = (FORMAT, "dkgzsl onnx 1")  # 1 called the output `in_distribution` `fit`
+OUTPUTS: Final = ("probabilities", "in_distribution")
 OPSETS: Final = range(17, 21)
 _LARGEST: Final = 2 * 2**30 - 2**20  # what one protobuf file holds, less room for the graph itself
 
@@ -86,26 +88,22 @@ def write_onnx(
     for key, value in {"format": FORMAT, **metadata}.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = f"dkgzsl.{key}", json.dumps(value, ensure_ascii=False)
-    draft = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(proto.SerializeToString())
-        draft.replace(path)
+        write_whole(path, proto.SerializeToString())
     except OSError as error:
         raise RunError(f"cannot write the file: {error.strerror or error}", where=str(path)) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def run_onnx(path: Path, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and fit of a batch by ONNX Runtime, on the CPU.
+    """Probabilities and in-distribution scores of a batch by ONNX Runtime, on the CPU.
 
     Raises:
         ConfigError: onnxruntime is missing.
     """
     session = _needed("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
-    probabilities, fit = session.run(OUTPUTS, {session.get_inputs()[0].name: value})
-    return probabilities, fit
+    probabilities, in_distribution = session.run(OUTPUTS, {session.get_inputs()[0].name: value})
+    return probabilities, in_distribution
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -121,7 +119,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
                  if e.key.startswith("dkgzsl.")}  # fmt: skip
     except Exception as error:  # protobuf's own, OSError, ValueError
         raise RunError(f"no ONNX file: {_first_line(error)}", where=str(path)) from error
-    if found.get("format") != FORMAT:
+    if found.get("format") not in _READ:
         raise RunError("no export of this package", where=str(path))
     return found
 

@@ -1,10 +1,9 @@
-"""Runs to and from a folder or a model hub, the latter through its client library (`huggingface_hub`)."""
+"""Runs as packages to and from a folder or a model hub, the hub by its client library (`huggingface_hub`)."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,15 +15,8 @@ from typing import Any, Final, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.inference.hub.package import (
-    CARD,
-    LARGEST_MANIFEST,
-    MANIFEST,
-    check_names,
-    pack,
-    read_manifest,
-    receive,
-)
+from dkgzsl.files import check_manifest, whole_folder
+from dkgzsl.inference.hub.package import BESIDES, CARD, LARGEST_MANIFEST, MANIFEST, pack, read_manifest, receive
 
 TOKEN: Final = "HF_TOKEN"
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -91,7 +83,7 @@ def push(
         private: make a new repository private.
         license_id: the hub's name of a licence, for the card.
         token_from_env: take the access token from HF_TOKEN alone, not from a stored login.
-        overwrite: replace what an earlier push left in a folder; a repository keeps its history anyway.
+        overwrite: replace an earlier push in a folder; a repository keeps its history anyway.
         client: of the hub (default: the library's).
 
     Raises:
@@ -99,28 +91,48 @@ def push(
         RunError: the run is not finished, or cannot be put there.
     """
     folder = _folder(target)
+    if folder is not None:
+        return _push_folder(run, folder, license_id=license_id, overwrite=overwrite)
     with TemporaryDirectory(prefix="dkgzsl-") as temporary:
-        packed = Path(temporary) / "run"
-        packed.mkdir()
+        packed = Path(temporary)
         digest = pack(run, packed, license_id=license_id)
-        files = [path for path in packed.rglob("*") if path.is_file() and path.name != MANIFEST]
-        if folder is not None:
-            _put(packed, folder, overwrite=overwrite)
-        else:
-            hub = client or _client(token_from_env)
-            with _hub_errors(target):
-                hub.create_repo(target, private=private, exist_ok=True)
-                hub.upload_folder(
-                    repo_id=target,
-                    folder_path=packed,
-                    commit_message=f"dkgzsl push, manifest {digest[:16]}",
-                    delete_patterns=_OURS,
-                )
-        return Moved(str(folder or target), len(files), sum(path.stat().st_size for path in files), digest)
+        hub = client or _client(token_from_env)
+        with _hub_errors(target):
+            hub.create_repo(target, private=private, exist_ok=True)
+            hub.upload_folder(
+                repo_id=target,
+                folder_path=packed,
+                commit_message=f"dkgzsl push, manifest {digest[:16]}",
+                delete_patterns=_OURS,
+            )
+        return _moved(packed, target, digest)
+
+
+def _push_folder(run: Path, folder: Path, *, license_id: str, overwrite: bool) -> Moved:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not overwrite:
+            raise RunError(
+                "there is something already",
+                where=str(folder),
+                fix="name a new folder, or replace an earlier push with --overwrite",
+            )
+        if not (folder / MANIFEST).is_file() or not (folder / CARD).is_file():
+            raise RunError("will not overwrite a folder that is no package of a run", where=str(folder))
+    try:
+        with whole_folder(folder, replace=overwrite) as draft:
+            digest = pack(run, draft, license_id=license_id)
+    except OSError as error:
+        raise RunError(f"cannot be written: {error.strerror or error}", where=str(folder)) from error
+    return _moved(folder, str(folder), digest)
+
+
+def _moved(packed: Path, where: str, digest: str) -> Moved:
+    files = [path for path in packed.rglob("*") if path.is_file() and path.name != MANIFEST]
+    return Moved(where, len(files), sum(path.stat().st_size for path in files), digest)
 
 
 def pull(source: str, out: Path, *, token_from_env: bool = False, client: HubClient | None = None) -> Moved:
-    """Pull a run that `push` put somewhere, every file verified against the manifest.
+    """Pull a run that `push` wrote; every file is verified against the manifest.
 
     Args:
         source: as `push` takes it.
@@ -130,7 +142,7 @@ def pull(source: str, out: Path, *, token_from_env: bool = False, client: HubCli
 
     Raises:
         ConfigError: a setting, or the extra `hub` is missing.
-        RunError: there is no such run, or something of it is not as it should be; nothing is left behind.
+        RunError: there is no such run, or a file is not that of the manifest; nothing is left behind.
     """
     folder = _folder(source)
     if folder is not None:
@@ -167,43 +179,19 @@ def _pull_folder(folder: Path, out: Path) -> Moved:
 
 def _pull(there: Mapping[str, int | None], fetch: Any, out: Path, *, where: str) -> Moved:
     if MANIFEST not in there:
-        raise RunError(f"there is no {MANIFEST}: this is no pushed run", where=where)
+        raise RunError(f"there is no {MANIFEST}: this is no package of a run", where=where)
     if (there[MANIFEST] or 0) > LARGEST_MANIFEST:
         raise RunError(f"{MANIFEST} is larger than any", where=where)
     content = fetch(MANIFEST).read_bytes()
     manifest = read_manifest(content, where=where)
-    check_names(manifest, there, where=where)
+    check_manifest(manifest, there, besides=BESIDES, where=where)
     receive(manifest, fetch, out, where=where)
     size = sum(entry.size for entry in manifest.values())
     return Moved(str(out), len(manifest), size, sha256(content).hexdigest())
 
 
-def _put(packed: Path, folder: Path, *, overwrite: bool) -> None:
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            if not overwrite:
-                raise RunError(
-                    "there is something already",
-                    where=str(folder),
-                    fix="name a new folder, or replace an earlier push with --overwrite",
-                )
-            if not (folder / MANIFEST).is_file() or not (folder / CARD).is_file():
-                raise RunError("will not overwrite what no push has left", where=str(folder))
-            shutil.rmtree(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(draft, ignore_errors=True)
-        try:
-            shutil.copytree(packed, draft)
-            draft.replace(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    except OSError as error:
-        raise RunError(f"cannot be written: {error.strerror or error}", where=str(folder)) from error
-
-
 def _folder(target: str) -> Path | None:
-    """A folder, by its form or because it is there; None for a repository of the hub."""
+    """The folder that a target names, by its form or because it exists; None for a repository of the hub."""
     if target.startswith("file:"):
         parts = urlsplit(target)
         if parts.netloc not in ("", "localhost") or not parts.path:
@@ -232,7 +220,7 @@ def _client(token_from_env: bool) -> HubClient:
 
 @contextmanager
 def _hub_errors(repository: str) -> Iterator[None]:
-    """What goes wrong at the hub in a sentence; its errors are of many kinds and libraries."""
+    """Errors of the hub as one RunError; they are of many kinds and libraries."""
     try:
         yield
     except RunError:
@@ -242,5 +230,5 @@ def _hub_errors(repository: str) -> Iterator[None]:
         raise RunError(
             f"the hub refuses, or cannot be reached: {type(error).__name__}: {first}",
             where=repository,
-            fix="look at the name, the token and the network; a folder is written as a path: ./owner/name",
+            fix="check the name, the token and the network; a folder is written as a path: ./owner/name",
         ) from error

@@ -1,4 +1,4 @@
-"""Files of a run without the paths of the machine that made it."""
+"""Redacted copies of a run's files: without the paths of the machine that made them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _WHOLE: Final = re.compile(r"~?/[^/\n]+/[^\n]*|~/[^\n]*|[A-Za-z]:[\\/][^\n]*|\\\
 _CLIP: Final = re.compile(r"(clip:[\w.-]+@)[^\n\"'`|,;()]*[\\/]")
 
 
-def scrubbed(text: str) -> str:
-    """Absolute paths in a text cut down to their last step: `/home/me/birds` becomes `birds`."""
+def redacted(text: str) -> str:
+    """A text whose absolute paths are cut down to their last step: `/home/me/birds` becomes `birds`."""
     text = _CLIP.sub(r"\1", text)
     if _WHOLE.fullmatch(text):
         pure = PurePosixPath(text) if text[0] in "/~" else PureWindowsPath(text)
@@ -30,19 +30,23 @@ def scrubbed(text: str) -> str:
     return _PATH.sub("", text)
 
 
-def scrubbed_values(value: Any) -> Any:
-    """The same for every text in JSON values, names of entries included."""
+def redacted_values(value: Any) -> Any:
+    """JSON values whose texts, and names of entries, are redacted."""
     if isinstance(value, str):
-        return scrubbed(value)
+        return redacted(value)
     if isinstance(value, list):
-        return [scrubbed_values(one) for one in value]
+        return [redacted_values(one) for one in value]
     if isinstance(value, dict):
-        return {scrubbed(key): scrubbed_values(one) for key, one in value.items()}
+        return {redacted(key): redacted_values(one) for key, one in value.items()}
     return value
 
 
-def copy_scrubbed(source: Path, target: Path) -> None:
+def copy_redacted(source: Path, target: Path) -> None:
     """Copy one file of a run without paths; the tensors of a safetensors file are copied as they are.
+
+    Args:
+        source: the file.
+        target: a new file; its folder exists.
 
     Raises:
         OSError: it cannot be read or written.
@@ -53,21 +57,17 @@ def copy_scrubbed(source: Path, target: Path) -> None:
         return
     text = source.read_text(encoding="utf-8")
     if source.suffix == ".json":
-        text = _dumped(scrubbed_values(json.loads(text)))
+        text = json.dumps(redacted_values(json.loads(text)), indent=2, ensure_ascii=False) + "\n"
     elif source.suffix == ".jsonl":
         lines = (json.loads(line) for line in text.splitlines() if line)
-        text = "".join(json.dumps(scrubbed_values(line), ensure_ascii=False) + "\n" for line in lines)
+        text = "".join(json.dumps(redacted_values(line), ensure_ascii=False) + "\n" for line in lines)
     elif source.suffix == ".yaml":
         import yaml
 
-        text = yaml.safe_dump(scrubbed_values(yaml.safe_load(text)), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(redacted_values(yaml.safe_load(text)), sort_keys=False, allow_unicode=True)
     else:
-        text = "".join(scrubbed(line) for line in text.splitlines(keepends=True))
+        text = "".join(redacted(line) for line in text.splitlines(keepends=True))
     target.write_text(text, encoding="utf-8", newline="")
-
-
-def _dumped(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _copy_tensors(source: Path, target: Path) -> None:
@@ -76,16 +76,16 @@ def _copy_tensors(source: Path, target: Path) -> None:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
         values = header.get("__metadata__", {})
-        header["__metadata__"] = {key: _scrubbed_json(text) for key, text in values.items()}
+        header["__metadata__"] = {key: _redacted_json(text) for key, text in values.items()}
         content = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
         content += b" " * (-len(content) % 8)  # tensors begin at a multiple of 8
         copy.write(struct.pack("<Q", len(content)) + content)
         shutil.copyfileobj(file, copy, 2**20)
 
 
-def _scrubbed_json(text: str) -> str:
+def _redacted_json(text: str) -> str:
     """Metadata holds JSON in a text."""
     try:
-        return json.dumps(scrubbed_values(json.loads(text)))
+        return json.dumps(redacted_values(json.loads(text)))
     except ValueError:
-        return scrubbed(text)
+        return redacted(text)

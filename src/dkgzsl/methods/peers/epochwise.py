@@ -1,4 +1,5 @@
-"""What peers share that train for epochs: which of them the selector sees, a cap on the minutes, exact repetition."""
+"""What peers share that train for epochs: which of them the selector sees, a cap on the minutes, exact repetition.
+"""
 
 from __future__ import annotations
 

@@ -11,19 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dkgzsl.config import RefinementConfig
-from dkgzsl.data.names import spoken_attribute
 from dkgzsl.data.problem import Problem
 from dkgzsl.features.stream import read_tokens
-from dkgzsl.representation.attributes import attributes_for
-from dkgzsl.representation.blocks import read_store
-from dkgzsl.representation.overlay import strongest
-from dkgzsl.representation.representation import FittedBlocks, grid_of
+from dkgzsl.representation.evidence import attribute_names, strengths, usual_scores
+from dkgzsl.representation.representation import Fitted, FittedBlocks, grid_of
 
 PHOTOS = 6
 ATTRIBUTES = 3
-_WITHOUT_VECTORS = RefinementConfig(vectors="random")
-_USUAL = 256  # training images that tell what score of an attribute is usual
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ class AttendedPhotos:
         )
 
 
-def attended_photos(problem: Problem, fitted: object, images: Sequence[int]) -> AttendedPhotos | None:
+def attended_photos(problem: Problem, fitted: Fitted, images: Sequence[int]) -> AttendedPhotos | None:
     """Read the attention of some images; None for a run that trained no ARA.
 
     Args:
@@ -88,35 +82,27 @@ def attended_photos(problem: Problem, fitted: object, images: Sequence[int]) -> 
         fitted: the run's representation.
         images: positions of the photos.
     """
-    refiner = fitted.visual.refiner if isinstance(fitted, FittedBlocks) else None
-    if refiner is None or refiner.attention_layer is None or not len(images):
+    usual = usual_scores(problem, fitted)
+    if usual is None or not len(images):
         return None
-    assert isinstance(fitted, FittedBlocks), "told above"
-    device = next(refiner.parameters()).device
+    assert isinstance(fitted, FittedBlocks), "usual scores come from its refiner"
+    refiner = fitted.visual.refiner
+    assert refiner is not None, "usual scores come from it"
     positions = np.asarray(images, dtype=np.int64)
-    tokens = read_tokens(problem.features, positions).to(device).float()
-    scores = refiner.attribute_scores(tokens).cpu().numpy()
-    attention = refiner.attention(tokens).float().cpu()
-    training = np.sort(problem.parts.trainval)
-    sample = training[np.linspace(0, len(training) - 1, min(_USUAL, len(training))).astype(int)]
-    known = fitted.blocks is not None and fitted.known is problem.features and "scores" in fitted.blocks
-    if known and fitted.blocks is not None:
-        usual = fitted.blocks["scores"][torch.from_numpy(sample)].numpy()
-    else:
-        usual = read_store(problem.features, sample, ["scores"], refiner)["scores"].numpy()
-    strong = [strongest(row, usual.mean(0), usual.std(0), ATTRIBUTES) for row in scores]
-    chosen = torch.tensor([[one.attribute for one in row] for row in strong])
-    named = attributes_for(problem, _WITHOUT_VECTORS, seed=0).names
+    tokens = read_tokens(problem.features, positions).to(next(refiner.parameters()).device).float()
+    maps = refiner.attend(tokens)
+    strength = torch.from_numpy(strengths(maps.scores.cpu().numpy(), usual))
+    chosen = strength.argsort(dim=1, descending=True, stable=True)[:, :ATTRIBUTES]
+    names = attribute_names(problem)
     store = problem.provenance.get("store") or {}
     return AttendedPhotos(
         images=torch.from_numpy(positions),
         attributes=chosen,
-        strengths=torch.tensor([[one.strength for one in row] for row in strong]),
-        maps=torch.stack([maps[row] for maps, row in zip(attention, chosen, strict=True)]),
-        grid=grid_of(problem),
-        names=tuple(
-            tuple(spoken_attribute(named[a]) if named else f"attribute {a}" for a in row)
-            for row in chosen.tolist()
+        strengths=strength.gather(1, chosen),
+        maps=torch.stack(
+            [weights[row] for weights, row in zip(maps.attention.float().cpu(), chosen, strict=True)]
         ),
+        grid=grid_of(problem),
+        names=tuple(tuple(names[attribute] for attribute in row) for row in chosen.tolist()),
         preprocessing=store.get("preprocessing"),
     )
