@@ -22,7 +22,7 @@ from dkgzsl.features.preprocessing import Preprocessing
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.inference.export import export
 from dkgzsl.inference.export.onnx_file import read_metadata, run_onnx
-from dkgzsl.inference.photos import BackboneReader
+from dkgzsl.inference.photos import PhotoReader
 from dkgzsl.inference.recognizer import Recognizer
 from inference.photo_runs import FEW, PhotoRun, photo_run
 
@@ -64,7 +64,7 @@ def test_the_script_without_the_package_says_what_the_package_says(made, file, t
     ours = [json.loads(line) for line in said.splitlines()]
 
     recognizer = Recognizer.from_run(made.run)
-    reader = BackboneReader(recognizer.record.images, weights=made.weights, device="cpu")
+    reader = PhotoReader(recognizer.record.images, weights=made.weights, device="cpu")
     (photos,) = reader.read(made.photos, batch_size=len(made.photos))
     theirs = recognizer.predict(photos.features)
     assert [one["class"] for one in ours] == [one.name or "none of these" for one in theirs]

@@ -12,7 +12,7 @@ import torch
 from dkgzsl.config import Protocol, TrainConfig, Variant
 from dkgzsl.data.load import is_name, load_dataset
 from dkgzsl.data.problem import Problem
-from dkgzsl.data.splits import validation_cut
+from dkgzsl.data.splits import validation_cut, with_test_images
 from dkgzsl.device import device_of, resolved
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.methods.dkgzsl.presets import preset_of, resolve_paper
@@ -93,9 +93,7 @@ class Plan:
 
     def problem_for(self, seed: int) -> Problem:
         """The data as a seed sees it: where no official split fixes the seen test images, the seed draws them."""
-        if "test_seed" not in self.problem.provenance:
-            return self.problem
-        return _load(self.config, test_seed=seed)
+        return with_test_images(self.problem, seed)
 
     def representations(self, seed: int, *, progress: Progress | None = None) -> list[Representation]:
         """The representations that a seed tries."""

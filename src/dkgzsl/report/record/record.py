@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dkgzsl.data.load import EMBEDDED
 from dkgzsl.data.problem import Problem
 from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.features.images import png_text
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.methods.base import Generator, Model, SavedModel
 from dkgzsl.methods.registry import load_model
@@ -45,8 +45,8 @@ class Record:
         answers: to the test images.
         constant: the calibration constant; None without validation.
         facts: how many images and classes there were, how long a description is.
-        pictures: where the images shown come from: `{"embedded": unseen numbers}`, `{"files": {position: path}}`
-            or nothing.
+        pictures: where the images shown come from: `{"files": {position: path}}`, or, where they lie in no files,
+            themselves: `{"png": {position: base64 text}}`; or nothing.
         feature_map: real and synthesized features; None for a model that synthesizes nothing.
         acquaintance: nearest classes and attributes.
         attended: attention on photos; None without ARA.
@@ -228,9 +228,9 @@ def example_of(answers: Answers, label: int) -> int | None:
 
 
 def _pictures(problem: Problem, answers: Answers, constant: float | None) -> dict[str, Any]:
-    if problem.name == EMBEDDED and problem.provenance.get("format") == "embedded":
-        return {"embedded": list(problem.provenance["unseen"])}
+    shown = shown_images(answers, constant)
+    if problem.pictures is not None:
+        return {"png": {str(position): png_text(problem.pictures[position]) for position in shown}}
     if problem.image_files is None:
         return {}
-    shown = shown_images(answers, constant)
     return {"files": {str(position): problem.image_files[position] for position in shown}}
