@@ -64,7 +64,7 @@ class Problem:
     parts: Parts
     provenance: Mapping[str, Any] = field(default_factory=dict)
     image_files: tuple[str, ...] | None = None
-    pictures: UInt8[np.ndarray, "images height width 3"] | None = None
+    pictures: UInt8[np.ndarray, "_ _ _ 3"] | None = None
     attribute_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attribute_vectors: Float[np.ndarray, "attributes vector"] | None = None
 
