@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from dkgzsl.data.image_list import list_images
-from dkgzsl.data.load import load_dataset
+from dkgzsl.data.load import list_images, load_dataset
 from dkgzsl.errors import DataError
 from dkgzsl.features.store_writer import StoreWriter
 

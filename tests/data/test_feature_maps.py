@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dkgzsl.data.formats.feature_maps import read_feature_map
+from dkgzsl.data.load import load_dataset
 from dkgzsl.data.splits import validation_cut
 from dkgzsl.errors import DataError
 from dkgzsl.features.hdf5_array import StoredArray, rows_of
@@ -21,7 +21,7 @@ def test_reads_what_was_written_and_leaves_the_map_in_its_file(tmp_path, chunked
     path = write_feature_map(
         tmp_path / "TOY" / "vit_b16.hdf5", data, chunked=chunked, transposed=transposed, vectors=vectors
     )
-    problem = read_feature_map(path)
+    problem = load_dataset(path)
     assert isinstance(problem.features, kind)
     assert problem.has_regions
     np.testing.assert_array_equal(np.asarray(problem.features), data.features)
@@ -37,7 +37,7 @@ def test_split_files_beside_it_add_names_sources_and_validation_classes(tmp_path
     data = toy(regions=4)
     path = write_feature_map(tmp_path / "TOY" / "vit_b16.hdf5", data)
     write_xlsa17(tmp_path / "TOY", toy().but(original_att=None), semantics="sent")
-    problem = read_feature_map(path)
+    problem = load_dataset(path)
     assert set(problem.semantic_sources) == {"att", "att_original", "sent"}
     assert problem.class_names[0] == "Toy_a"
     assert problem.parts.validation_classes.tolist() == [4]
@@ -47,20 +47,20 @@ def test_split_files_beside_it_add_names_sources_and_validation_classes(tmp_path
 def test_a_missing_data_set_is_named(tmp_path, key):
     path = write_feature_map(tmp_path / "TOY" / "map.h5", toy(), without=(key,))
     with pytest.raises(DataError, match=f"map.h5 has no {key}"):
-        read_feature_map(path)
+        load_dataset(path)
 
 
 def test_another_kind_of_file_is_refused(tmp_path):
     (tmp_path / "map.h5").write_text("no map")
     with pytest.raises(DataError, match="cannot be read as HDF5"):
-        read_feature_map(tmp_path / "map.h5")
+        load_dataset(tmp_path / "map.h5")
 
 
 def test_nan_in_a_region_is_refused(tmp_path):
     data = toy(regions=4)
     data.features[3, 2, 1] = np.nan
     with pytest.raises(DataError, match="NaN or infinity in 1 images"):
-        read_feature_map(write_feature_map(tmp_path / "TOY" / "map.h5", data, chunked=True))
+        load_dataset(write_feature_map(tmp_path / "TOY" / "map.h5", data, chunked=True))
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from dkgzsl import load_dataset
-from dkgzsl.data.catalog import KNOWN, lookup
-from dkgzsl.data.load import features_of
+from dkgzsl.data.catalog import KNOWN, features_of, lookup
 from dkgzsl.errors import DataError
 from formats.files import write_feature_map, write_xlsa17
 from formats.toy import toy

@@ -1,11 +1,16 @@
-"""Pictures of numbers: those of the data set come back exactly, larger and turned ones nearly."""
+"""Pictures of numbers: those of the data set come back exactly, larger and turned ones nearly; their backbone."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
-from dkgzsl.data.numbers.dataset import number_images
+from dkgzsl.data.numbers.dataset import number_images, numbers
 from dkgzsl.data.numbers.pictures import number_picture
+from dkgzsl.errors import ConfigError
+from dkgzsl.features.backbones import build_backbone
 
 
 def gray(values: np.ndarray) -> np.ndarray:
@@ -39,3 +44,24 @@ def test_digits_are_parted_where_there_is_no_ink() -> None:
 
 def test_blank_paper_is_blank() -> None:
     assert not number_picture(Image.new("L", (64, 32), 255)).any()
+
+
+def test_the_backbone_sees_what_the_data_set_was_made_of() -> None:
+    problem, backbone = numbers(regions=True), build_backbone("oriented-gradients")
+    pixels = torch.from_numpy(np.ascontiguousarray(problem.pictures[::97].transpose(0, 3, 1, 2)))
+    ink = backbone.preprocessing.scale(pixels)
+    np.testing.assert_array_equal(ink[:, 0].numpy(), number_images()[::97])
+    np.testing.assert_allclose(backbone.tokens(ink).numpy(), np.asarray(problem.features)[::97], atol=2e-4)
+
+
+def test_a_blank_picture_has_no_gradients() -> None:
+    backbone = build_backbone("oriented-gradients")
+    pixels = backbone.preprocessing.pixels(Image.new("RGB", (64, 32), "white"))
+    assert not backbone.tokens(backbone.preprocessing.scale(torch.from_numpy(pixels[None]))).any()
+
+
+def test_nothing_of_the_backbone_can_be_chosen() -> None:
+    with pytest.raises(ConfigError, match="has no weights"):
+        build_backbone("oriented-gradients", weights=Path("weights.safetensors"))
+    with pytest.raises(ConfigError, match="8 x 16 pixels alone"):
+        build_backbone("oriented-gradients", image_size=224)

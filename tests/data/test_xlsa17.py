@@ -5,9 +5,9 @@ import pytest
 from scipy.io import loadmat
 
 from dkgzsl.data.catalog import KNOWN
-from dkgzsl.data.formats.feature_maps import read_feature_map
 from dkgzsl.data.formats.matfile import mat_names, read_mat
-from dkgzsl.data.formats.xlsa17 import read_split, read_xlsa17
+from dkgzsl.data.formats.xlsa17 import read_split
+from dkgzsl.data.load import load_dataset
 from dkgzsl.data.splits import validation_cut
 from dkgzsl.errors import DataError
 from formats.files import write_feature_map, write_v5, write_v73, write_xlsa17
@@ -19,7 +19,7 @@ from formats.toy import CLASSES, toy
 @pytest.mark.parametrize("transposed", [(), ("features", "att", "original_att", "labels")])
 def test_reads_what_was_written_in_either_version_and_orientation(tmp_path, version, transposed):
     data = toy()
-    problem = read_xlsa17(write_xlsa17(tmp_path / "TOY", data, version=version, transposed=transposed))
+    problem = load_dataset(write_xlsa17(tmp_path / "TOY", data, version=version, transposed=transposed))
     np.testing.assert_array_equal(problem.features, data.features)
     assert problem.features.dtype == np.float32
     np.testing.assert_array_equal(problem.labels, data.labels)
@@ -42,20 +42,20 @@ def test_every_agreeing_split_file_becomes_a_source_and_lends_its_validation_cla
     write_xlsa17(folder, sentences, semantics="sent")
     moved = data.with_parts(test_seen=data.parts["trainval"], trainval=data.parts["test_seen"])
     write_xlsa17(folder, moved, semantics="other")
-    problem = read_xlsa17(folder)
+    problem = load_dataset(folder)
     assert set(problem.semantic_sources) == {"att", "att_original", "sent"}
     assert problem.semantics_name == "att"
     assert problem.parts.validation_classes.tolist() == [4]
     assert problem.provenance["validation"] == {"file": "sent_splits.mat", "borrowed": True}
     assert set(problem.provenance["left_out"]) == {"other_splits.mat"}
-    assert read_xlsa17(folder, semantics="sent").semantics.shape == (CLASSES, 9)
-    assert read_xlsa17(folder, semantics="att_original").semantics_name == "att_original"
+    assert load_dataset(folder, semantics="sent").semantics.shape == (CLASSES, 9)
+    assert load_dataset(folder, semantics="att_original").semantics_name == "att_original"
 
 
 def test_validation_classes_come_from_training_images_alone(tmp_path):
     data = toy()
     leaky = data.with_parts(val=np.append(data.parts["val"], data.parts["test_unseen"]))
-    problem = read_xlsa17(write_xlsa17(tmp_path / "TOY", leaky))
+    problem = load_dataset(write_xlsa17(tmp_path / "TOY", leaky))
     assert problem.parts.validation_classes.tolist() == [4]
 
 
@@ -72,7 +72,7 @@ def test_both_versions_give_matlabs_axes(tmp_path):
 
 
 def test_classes_without_names_are_numbered(tmp_path):
-    problem = read_xlsa17(write_xlsa17(tmp_path / "TOY", toy().but(class_names=None)))
+    problem = load_dataset(write_xlsa17(tmp_path / "TOY", toy().but(class_names=None)))
     assert problem.class_names == tuple(f"class_{k}" for k in range(1, CLASSES + 1))
 
 
@@ -90,7 +90,7 @@ def test_real_split_files_have_the_official_counts(xlsa17, name):
 
 @pytest.mark.parametrize("semantics", ["att", "sent"])
 def test_real_cub_has_its_classes_and_a_validation_cut_without_test_images(xlsa17, semantics):
-    problem = read_xlsa17(xlsa17 / "CUB", features="vgg_fc7", semantics=semantics)
+    problem = load_dataset(xlsa17 / "CUB", features="vgg_fc7", semantics=semantics)
     file = loadmat(xlsa17 / "CUB" / "sent_splits.mat")
     assert (len(problem.seen_classes), len(problem.unseen_classes)) == (150, 50)
     assert problem.provenance["validation"]["borrowed"] is (semantics == "att")
@@ -109,7 +109,7 @@ def test_real_cub_has_its_classes_and_a_validation_cut_without_test_images(xlsa1
 @pytest.mark.parametrize("name", ["AWA2", "SUN"])
 def test_generated_files_of_official_shape_read_as_the_official_ones_would(xlsa17, tmp_path, name):
     folder = write_official_shape(tmp_path, name, xlsa17 / name / "att_splits.mat", channels=3)
-    problem, entry = read_xlsa17(folder), KNOWN[name]
+    problem, entry = load_dataset(folder), KNOWN[name]
     assert problem.features.shape == (entry.images, 3)
     assert len(problem.unseen_classes) == entry.unseen_classes
     assert len(problem.parts.validation_classes) == entry.validation_classes
@@ -164,11 +164,11 @@ def broken_toys():
 def test_each_mistake_is_refused_with_one_clear_message(tmp_path, mistake, form):
     data, message = broken_toys()[mistake]
     if form == "feature map":
-        read, path = read_feature_map, write_feature_map(tmp_path / "TOY" / "map.hdf5", data)
+        path = write_feature_map(tmp_path / "TOY" / "map.hdf5", data)
     else:
-        read, path = read_xlsa17, write_xlsa17(tmp_path / "TOY", data, version=form)
+        path = write_xlsa17(tmp_path / "TOY", data, version=form)
     with pytest.raises(DataError, match=message) as caught:
-        read(path)
+        load_dataset(path)
     assert "TOY" in caught.value.where
     assert len(str(caught.value).splitlines()) <= 3
 
@@ -180,9 +180,9 @@ def test_an_unseen_part_that_is_off_by_one_is_refused_and_the_mending_shift_name
     place = np.argsort(order)
     parts = {part: place[positions] for part, positions in data.parts.items()}
     blocks = data.but(labels=data.labels[order], features=data.features[order], parts=parts)
-    read_xlsa17(write_xlsa17(tmp_path / "GOOD", blocks))
+    load_dataset(write_xlsa17(tmp_path / "GOOD", blocks))
     with pytest.raises(DataError, match=r"are in .* and in test_unseen") as caught:
-        read_xlsa17(write_xlsa17(tmp_path / "BAD", shifted(blocks, test_unseen=-1)))
+        load_dataset(write_xlsa17(tmp_path / "BAD", shifted(blocks, test_unseen=-1)))
     assert "+1 to test_unseen mends" in caught.value.fix
 
 
@@ -194,14 +194,14 @@ def test_a_class_in_two_roles_without_any_overlap_is_refused(tmp_path):
         test_unseen=np.append(data.parts["test_unseen"][1:], data.parts["trainval"][:1]),
     )
     with pytest.raises(DataError, match="classes are seen and unseen at once"):
-        read_xlsa17(write_xlsa17(tmp_path / "TOY", swapped))
+        load_dataset(write_xlsa17(tmp_path / "TOY", swapped))
 
 
 @pytest.mark.parametrize("by", [-1, 1])
 def test_labels_that_count_from_elsewhere_are_told_apart_from_a_wrong_table(tmp_path, by):
     data = toy().but(class_names=None, labels=toy().labels + by)
     with pytest.raises(DataError, match="labels out of range") as caught:
-        read_xlsa17(write_xlsa17(tmp_path / "TOY", data))
+        load_dataset(write_xlsa17(tmp_path / "TOY", data))
     assert f"adding {-by} to each mends them" in caught.value.fix
 
 
@@ -210,13 +210,13 @@ def test_labels_that_count_from_elsewhere_are_told_apart_from_a_wrong_table(tmp_
 def test_a_missing_variable_is_named(tmp_path, key, version):
     folder = write_xlsa17(tmp_path / "TOY", toy(), version=version, without=(key,))
     with pytest.raises(DataError, match=f"mat has no {key}$|mat has no {key}\n"):
-        read_xlsa17(folder)
+        load_dataset(folder)
 
 
 def test_a_square_table_is_not_guessed(tmp_path):
     data = toy().but(att=np.random.default_rng(0).random((CLASSES, CLASSES)), original_att=None)
     with pytest.raises(DataError, match="att is square"):
-        read_xlsa17(write_xlsa17(tmp_path / "TOY", data))
+        load_dataset(write_xlsa17(tmp_path / "TOY", data))
 
 
 def test_a_file_that_was_cut_off_is_refused(tmp_path):
@@ -224,4 +224,4 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path):
     content = (folder / "res101.mat").read_bytes()
     (folder / "res101.mat").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"cannot be read as a MATLAB file|has no"):
-        read_xlsa17(folder)
+        load_dataset(folder)

@@ -7,8 +7,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dkgzsl.errors import ConfigError, DataError
-from dkgzsl.features.backbones import NAMED, build_backbone
-from dkgzsl.features.preprocessing import Preprocessing
+from dkgzsl.features.backbones import build_backbone
+from dkgzsl.features.preprocessing import PhotoPreprocessing
+from dkgzsl.features.timm_backbone import NAMED
 
 
 def run(backbone):
@@ -194,7 +195,7 @@ def test_preprocessing_equals_timms_own():
 
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 420, 3), np.uint8))
     config = resolve_data_config({}, pretrained_cfg=timm.models.get_pretrained_cfg("resnet50").to_dict())
-    ours = Preprocessing.from_timm(config)
+    ours = PhotoPreprocessing.from_timm(config)
     expected = create_transform(**config, is_training=False)(image)
     found = ours.scale(torch.from_numpy(np.array(ours.pixels(image)))[None])[0]
     torch.testing.assert_close(found, expected)

@@ -170,8 +170,7 @@ import json, sys
 from pathlib import Path
 import torch
 from dkgzsl.features.backbones import build_backbone
-from dkgzsl.data.image_list import ImageList
-from dkgzsl.features.extraction import extract
+from dkgzsl.features.extraction import ImageList, extract
 torch.set_num_threads(1)
 root, out, paths, labels, names = json.loads(sys.argv[1])
 backbone = build_backbone("test_resnet", random_seed=0)

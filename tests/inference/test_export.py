@@ -17,12 +17,11 @@ pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
 from dkgzsl.cli.main import main
 from dkgzsl.data.load import load_dataset
-from dkgzsl.data.numbers.dataset import number_images
-from dkgzsl.features.preprocessing import Preprocessing
+from dkgzsl.features.preprocessing import PhotoPreprocessing
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.inference.export import export
 from dkgzsl.inference.export.onnx_file import read_metadata, run_onnx
-from dkgzsl.inference.photos import BackboneReader
+from dkgzsl.inference.photos import PhotoReader
 from dkgzsl.inference.recognizer import Recognizer
 from inference.photo_runs import FEW, PhotoRun, photo_run
 
@@ -64,7 +63,7 @@ def test_the_script_without_the_package_says_what_the_package_says(made, file, t
     ours = [json.loads(line) for line in said.splitlines()]
 
     recognizer = Recognizer.from_run(made.run)
-    reader = BackboneReader(recognizer.record.images, weights=made.weights, device="cpu")
+    reader = PhotoReader(recognizer.record.images, weights=made.weights, device="cpu")
     (photos,) = reader.read(made.photos, batch_size=len(made.photos))
     theirs = recognizer.predict(photos.features)
     assert [one["class"] for one in ours] == [one.name or "none of these" for one in theirs]
@@ -117,13 +116,13 @@ def test_numbers_from_pictures_and_from_features(capsys, options, tmp_path) -> N
     assert main(["train", "numbers", *few, *options, "--baseline", "none", "--out", run, "--device", "cpu"]) == 0
     capsys.readouterr()
     pictures, features = tmp_path / "pictures.onnx", tmp_path / "features.onnx"
-    assert exported(capsys, run, "--out", str(pictures))["input"]["shape"] == ["batch", 8, 16]
+    assert exported(capsys, run, "--out", str(pictures))["input"]["shape"] == ["batch", 8, 16, 3]
     assert exported(capsys, run, "--out", str(features), "--features-only")["input"]["shape"] == ["batch", 256]
     problem = load_dataset("numbers")
     chosen = problem.parts.test_unseen[::40]
     of_features = np.asarray(problem.features)[chosen]
     theirs = Recognizer.from_run(Path(run)).probabilities(of_features)
-    for file, value in ((features, of_features), (pictures, number_images()[chosen].astype(np.uint8))):
+    for file, value in ((features, of_features), (pictures, np.ascontiguousarray(problem.pictures[chosen]))):
         ours, _ = run_onnx(file, value)
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
         np.testing.assert_array_equal(ours.argmax(1), theirs.argmax(1))
@@ -163,7 +162,7 @@ def test_what_fde_rounds_is_rounded_in_the_file(capsys, made, tmp_path) -> None:
 def test_the_script_cuts_photos_as_the_package_does(mode, size) -> None:
     from PIL import Image
 
-    how = Preprocessing((32, 32), 0.875, mode, "bicubic", (0.5,) * 3, (0.5,) * 3)
+    how = PhotoPreprocessing((32, 32), 0.875, mode, "bicubic", (0.5,) * 3, (0.5,) * 3)
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     names: dict = {}
     exec(SCRIPT.read_text().split("session = ")[0], names)

@@ -9,11 +9,8 @@ import torch
 
 pytest.importorskip("timm", reason="the extra `images` is not installed")
 
-from dkgzsl.data.numbers.dataset import number_images, numbers
-from dkgzsl.data.numbers.features import image_features
 from dkgzsl.errors import RunError
 from dkgzsl.inference.export.modules import (
-    NumberTokens,
     PixelTokens,
     denoised_regions,
     recognition_module,
@@ -115,16 +112,3 @@ def test_denoised_regions_where_the_cleaning_takes_some_away() -> None:
     torch.testing.assert_close(ours, theirs.regions)
     dropped = (theirs.saliency == 0).float().mean()
     assert 0.02 < dropped < 0.98
-
-
-def test_pictures_of_numbers() -> None:
-    images = number_images()[::97]
-    tokens = NumberTokens()(torch.from_numpy(images.astype(np.uint8))).numpy()
-    np.testing.assert_allclose(tokens[:, 0], image_features(images), atol=2e-4)
-    stored = np.asarray(numbers(regions=True).features[::97])
-    np.testing.assert_allclose(tokens, stored, atol=2e-4)
-
-
-def test_a_blank_picture_has_no_gradients() -> None:
-    tokens = NumberTokens()(torch.zeros(1, 8, 16, dtype=torch.uint8))
-    assert torch.equal(tokens, torch.zeros_like(tokens))

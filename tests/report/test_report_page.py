@@ -17,7 +17,7 @@ from dkgzsl.cli.main import main
 from dkgzsl.report.charts import svg as canvas
 from dkgzsl.report.pages.run import render_run
 from dkgzsl.report.record.attention import AttendedPhotos
-from dkgzsl.report.record.record import shown_images
+from dkgzsl.report.record.record import Record, shown_images
 from dkgzsl.report.wording import printable
 from dkgzsl.runs.folder import RunFolder
 from dkgzsl.runs.pages import read_run
@@ -338,12 +338,18 @@ def test_photos_are_in_the_page_where_they_are_found(photographed) -> None:
     assert "left out on request" in without.text
 
 
-def test_numbers_are_drawn_without_any_file(default_run) -> None:
+def test_pictures_that_lie_in_no_files_are_kept_in_the_record(default_run, tmp_path) -> None:
     content = read_run(default_run)
     record = content.first
     assert record is not None
-    text = render_run(replace(content, records=(replace(record, pictures={"embedded": ["07", "70"]}),)))
+    # A record of `numbers` made before the pictures were kept in it names the unseen numbers instead.
+    replace(record, pictures={"embedded": ["07", "70"]}).write(tmp_path / "old.safetensors")
+    read = Record.read(tmp_path / "old.safetensors")
+    assert read is not None
+    assert set(read.pictures) == {"png"}
+    text = render_run(replace(content, records=(read,)))
     assert "data:image/png;base64," in text
+    assert all(picture in text for picture in read.pictures["png"].values())
 
 
 def test_resuming_takes_no_notice_of_the_report(data, tmp_path) -> None:

@@ -1,5 +1,4 @@
-"""Runs, pushes, benchmarks, estimators and YAML of dkgzsl 0.1 are read as what they were, or refused in one line.
-"""
+"""Runs, pushes, benchmarks, estimators and YAML of dkgzsl 0.1 are read as what they were, or refused in one line."""
 
 import json
 import shutil

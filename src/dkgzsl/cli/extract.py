@@ -48,7 +48,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Extract, report unreadable images, print a summary."""
-    from dkgzsl.data.image_list import list_images
+    from dkgzsl.data.load import list_images
     from dkgzsl.features.backbones import build_backbone
     from dkgzsl.features.extraction import extract
     from dkgzsl.features.store import open_store

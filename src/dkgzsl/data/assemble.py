@@ -45,6 +45,7 @@ def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -
         ),
         provenance=dict(provenance),
         image_files=raw.image_files,
+        pictures=raw.pictures,
         attribute_names=dict(raw.attribute_names),
         attribute_vectors=raw.attribute_vectors,
     )
@@ -62,7 +63,7 @@ def with_extra_features(problem: Problem, others: Mapping[str, Problem]) -> Prob
             same = problem.image_files == other.image_files
         if not same:
             raise DataError(
-                "features that stand side by side must be of the same images in the same order",
+                "extra features must be of the same images in the same order",
                 where=name,
                 fix="extract them from the same problem; where a photo was skipped, leave it out of both",
             )

@@ -198,3 +198,20 @@ def lookup(name: str) -> KnownDataset:
     if entry is None:
         raise DataError(f"unknown data set {name!r}", fix=nearest(name, KNOWN, of="known data sets"))
     return entry
+
+
+DEFAULT_FEATURES: Final = "res101"
+"""The feature file that is used where none is named."""
+_FILE_OF_BACKBONE: Final = {"resnet101": DEFAULT_FEATURES, "vit-b/16": "vit_b16"}
+
+
+def features_of(backbone: str | None) -> str:
+    """The name that a backbone's feature file has by custom: resnet101 -> res101, vit-b/16 -> vit_b16."""
+    if backbone is None:
+        return DEFAULT_FEATURES
+    return _FILE_OF_BACKBONE.get(backbone.lower(), backbone.lower().replace("/", "").replace("-", "_"))
+
+
+def backbone_of(file: Path) -> str | None:
+    """The backbone that a feature file's name stands for by custom; None for other names."""
+    return next((backbone for backbone, name in _FILE_OF_BACKBONE.items() if name == file.stem), None)

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from dkgzsl.data.catalog import KNOWN, KnownDataset, known
 from dkgzsl.data.formats.feature_maps import SUFFIXES
+from dkgzsl.data.formats.reader import embedded_datasets
 from dkgzsl.data.formats.xlsa17 import SUFFIX
-
-_EMBEDDED: Final[dict[str, Any]] = {
-    "name": "numbers",
-    "title": "Two-digit handwritten numbers",
-    "images": 7600,
-    "seen_classes": 80,
-    "unseen_classes": 20,
-    "semantics": {"strokes": 76, "names": 20},
-    "features": ["pooled", "regions"],
-    "here": "embedded",
-    "licence": "CC BY 4.0 (digits of the UCI repository)",
-}
 
 
 def inventory(root: Path) -> list[dict[str, Any]]:
-    """One row a data set: the embedded one, the benchmarks, and other folders with a split file below `root`."""
+    """One row a data set: embedded ones, the benchmarks, and other folders with a split file below `root`."""
+    embedded = [{"name": name, **row} for name, _, row in embedded_datasets()]
     benchmarks = [_benchmark(entry, root) for entry in KNOWN.values()]
     folders = sorted(root.iterdir()) if root.is_dir() else []
     others = [_other(folder) for folder in folders if folder.is_dir() and not known(folder.name)]
-    return [_EMBEDDED, *benchmarks, *(row for row in others if row["here"] != "no")]
+    return [*embedded, *benchmarks, *(row for row in others if row["here"] != "no")]
 
 
 def _benchmark(entry: KnownDataset, root: Path) -> dict[str, Any]:

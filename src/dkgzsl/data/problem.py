@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, UInt8
 
 from dkgzsl.errors import DataError, nearest
 from dkgzsl.features.multi_backbone import Features as Features
@@ -50,6 +50,7 @@ class Problem:
         provenance: what is recorded with every number: where the features, splits and semantics came from,
             the backbone, hashes of the files.
         image_files: paths of the images [N], where they are known.
+        pictures: the images [N, height, width, 3] from 0 to 255, where they are small and lie in no files.
         attribute_names: names of the columns of a source, by source, where they are known.
         attribute_vectors: word vectors of the named attributes [M, 300], where the data set brings them.
     """
@@ -63,6 +64,7 @@ class Problem:
     parts: Parts
     provenance: Mapping[str, Any] = field(default_factory=dict)
     image_files: tuple[str, ...] | None = None
+    pictures: UInt8[np.ndarray, "_ _ _ 3"] | None = None
     attribute_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attribute_vectors: Float[np.ndarray, "attributes vector"] | None = None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from dkgzsl.errors import DataError
 from dkgzsl.features.multi_backbone import Features
@@ -15,7 +15,7 @@ from dkgzsl.features.multi_backbone import Features
 
 @dataclass(frozen=True)
 class RawData:
-    """The content of a data set's files; readers fill it, checks selector it, `assemble` makes a problem of it.
+    """The content of a data set's files: readers fill it, checks examine it, `assemble` makes a problem of it.
 
     Attributes:
         name: the data set's name, for people.
@@ -26,6 +26,7 @@ class RawData:
         labels: class of each image from 0, where the files have them.
         features: [N, C] or [N, 1 + R, C], where the files have them.
         image_files: N paths, where the files have them.
+        pictures: the images [N, height, width, 3] from 0 to 255, where they are small and lie in no files.
         counts_from: number of the first image and class in the file itself: 1 in MATLAB, 0 in HDF5 and Python.
         described_only: classes without any image are meant to be there.
         attribute_names: names of a table's columns, by source.
@@ -40,6 +41,7 @@ class RawData:
     labels: Int[np.ndarray, " _"] | None = None
     features: Features | None = None
     image_files: tuple[str, ...] | None = None
+    pictures: UInt8[np.ndarray, "_ _ _ 3"] | None = None
     counts_from: int = 0
     described_only: bool = False
     attribute_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -69,8 +71,8 @@ class RawData:
 def validation_classes(raw: RawData) -> Int[np.ndarray, " _"] | None:
     """Classes of the training images that `val` lists; None where the files name none that can be used.
 
-    Only images that are in `trainval`, too, are looked at: `train` and `val` of the official files contain every
-    seen test image (PROTOCOL: trap 1). Classes that `train` lists as well cannot be treated as unseen.
+    Only images that are also in `trainval` count: `train` and `val` of the official files contain every seen test
+    image (PROTOCOL: trap 1). Classes that `train` lists as well cannot be treated as unseen.
     """
     if raw.labels is None or "val" not in raw.parts:
         return None
@@ -101,7 +103,7 @@ def whole_numbers(values: np.ndarray, *, what: str, where: str | Path, first: in
 
 
 def count_classes(labels: Int[np.ndarray, " _"], table: tuple[int, ...]) -> int:
-    """How many classes there are, where no names tell: the side of the table that the labels come nearest to.
+    """How many classes there are, where no names say it: the side of the table that is nearest to the labels.
 
     Labels that do not fit it exactly are then found out of range, which is the likelier mistake.
     """
@@ -137,7 +139,7 @@ def orient(
         )
     if rows == columns and not ties:
         raise DataError(
-            f"{what} is square ({rows} x {columns}): which side are the {of} cannot be told",
+            f"{what} is square ({rows} x {columns}): which side are the {of} is not known",
             where=str(where),
             fix="give the arrays in Python instead: dkgzsl.data.arrays.problem_from_arrays",
         )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Integer
 
-from dkgzsl.data.problem import ClassIndices, ImageIndices, Problem
+from dkgzsl.data.problem import ClassIndices, ImageIndices, Parts, Problem
 from dkgzsl.errors import DataError
 
 HELD_SHARE: Final = 0.2
 """Share of a class's training images that validation holds out, as the official splits do for test."""
+TEST_SHARE: Final = 0.2
+"""Share of each seen class's images that is drawn as seen test images, where no official split fixes them."""
 PSEUDO_UNSEEN_SHARE: Final = 1 / 3
 """Share of the seen classes that validation treats as unseen, where the data set names none."""
 _PSEUDO_UNSEEN_SEED: Final = 2017  # one choice for good, so that validated figures of different seeds compare
@@ -107,6 +109,50 @@ def hold_out_seen(
             rng = np.random.default_rng([seed, int(label)])
             held.append(rng.choice(images, number, replace=False))
     return np.sort(np.concatenate(held))
+
+
+def test_images(labels: Integer[np.ndarray, " images"], seen: ClassIndices, *, seed: int) -> ImageIndices:
+    """Draw the seen test images, ascending: `TEST_SHARE` of each seen class (see `hold_out_seen`)."""
+    return hold_out_seen(labels, seen, fraction=TEST_SHARE, seed=seed)
+
+
+def drawn_by(seed: int) -> dict[str, Any]:
+    """What the provenance of a problem says whose seen test images `test_images` drew."""
+    return {"splits": f"{TEST_SHARE:.0%} of each seen class held out for test by seed {seed}", "test_seed": seed}
+
+
+def with_test_images(problem: Problem, seed: int) -> Problem:
+    """The same problem with its seen test images drawn by another seed, equal to loading it with that `test_seed`.
+
+    Nothing is read again: features, labels and descriptions are those of `problem`. A problem whose seen test
+    images are fixed, by an official split or by whoever made it, is returned as it is.
+
+    Args:
+        problem: as loaded.
+        seed: the draw.
+
+    Raises:
+        DataError: of a class, this draw leaves no image for training (its other images could not be read).
+    """
+    if "test_seed" not in problem.provenance:
+        return problem
+    parts, labels = problem.parts, problem.labels
+    usable = np.sort(np.concatenate([parts.trainval, parts.test_seen]))
+    # The draw is over all images of a class, those in no part among them: they could not be read.
+    drawn = test_images(labels, np.unique(labels[usable]), seed=seed)
+    trainval, test_seen = np.setdiff1d(usable, drawn), np.intersect1d(usable, drawn)
+    untrained = np.setdiff1d(labels[test_seen], labels[trainval])
+    if len(untrained):
+        raise DataError(
+            f"{len(untrained)} classes of test_seen have no training image (the first: "
+            f"{problem.class_names[int(untrained[0])]}), where seed {seed} draws the test images",
+            fix="add images of the class that can be read, or use other seeds",
+        )
+    provenance = {**problem.provenance, **drawn_by(seed)}
+    if "extra" in provenance:
+        provenance["extra"] = {name: {**one, **drawn_by(seed)} for name, one in provenance["extra"].items()}
+    redrawn = Parts(trainval, test_seen, parts.test_unseen, parts.validation_classes)
+    return replace(problem, parts=redrawn, provenance=provenance)
 
 
 def _third(seen: ClassIndices) -> ClassIndices:

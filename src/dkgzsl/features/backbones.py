@@ -1,100 +1,101 @@
-"""Backbones: timm's models and CLIP's image halves as functions from pixels to a global and a grid of tokens."""
+"""Backbones by name: one `Backbone` protocol, one line a kind.
+
+A kind from outside the package joins by an entry point of the group `dkgzsl.backbones`; its value is a function
+with the arguments of `build_backbone`, and its name, alone or before a colon, selects it.
+
+    [project.entry-points."dkgzsl.backbones"]
+    my-net = "my_package.my_net:build"      # dkgzsl extract PROBLEM --backbone my-net
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dkgzsl.errors import ConfigError, DataError, nearest
-from dkgzsl.features.clip import clip_images
+from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.preprocessing import Preprocessing
-from dkgzsl.features.weights import CLIP, hub_without_waiting, load_weights, state_sha256
+
+GROUP: Final = "dkgzsl.backbones"
+"""Entry points of this group are backbones from outside."""
 
 
-@dataclass(frozen=True)
-class NamedBackbone:
-    """A backbone that the field knows by a name of its own.
+@runtime_checkable
+class Backbone(Protocol):
+    """Turns images into tokens: a global one and a grid of regions. In evaluation mode; it is not trained."""
 
-    Attributes:
-        timm_name: the model and its weights in timm.
-        image_size: side of the square image in pixels.
-        note: what is recorded with every number.
-    """
+    @property
+    def name(self) -> str:
+        """What `build_backbone` makes it again from, but for a file of weights."""
+        ...
 
-    timm_name: str
-    image_size: int
-    note: str
+    @property
+    def model(self) -> nn.Module:
+        """What `tokens` computes with; it is moved to a device, and its parameters are counted."""
+        ...
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From an image to what `tokens` takes."""
+        ...
 
-NAMED: Final[Mapping[str, NamedBackbone]] = {
-    "resnet101": NamedBackbone(
-        "resnet101.tv_in1k", 448, "ImageNet-1k, torchvision's first weights; 14 x 14 regions of 2048"
-    ),
-    "vit-b/16": NamedBackbone(
-        "vit_base_patch16_224.augreg_in21k",
-        224,
-        "class token and 14 x 14 regions of 768; the exact weights behind the published numbers are unknown; "
-        "pre-training on ImageNet-21k has seen kin of the benchmarks' unseen classes",
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A backbone in evaluation mode, with all that is recorded of it.
-
-    Attributes:
-        name: as the user named it.
-        model: the timm model, without classifier, or CLIP's image half.
-        preprocessing: what the model wants images to look like.
-        grid: rows and columns of the regions.
-        channels: size C of a token.
-        has_class_token: whether the global token is the model's own; otherwise it is the mean of the regions.
-        weights: source and sha256 of the weights.
-    """
-
-    name: str
-    model: nn.Module
-    preprocessing: Preprocessing
-    grid: tuple[int, int]
-    channels: int
-    has_class_token: bool
-    weights: Mapping[str, Any]
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the regions."""
+        ...
 
     @property
     def regions(self) -> int:
-        """Number of regions R."""
-        return self.grid[0] * self.grid[1]
+        """Number of regions R, rows times columns."""
+        ...
 
-    def tokens(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch tokens channels"]:
-        """Tokens of scaled images: first the global token, then the regions row by row from the top left."""
-        regions, class_token = _regions(self.model, self.model.forward_features(images))  # type: ignore[operator]
-        first = regions.mean(1, keepdim=True) if class_token is None else class_token
-        return torch.cat([first, regions], 1)
+    @property
+    def channels(self) -> int:
+        """Size C of a token."""
+        ...
+
+    @property
+    def weights(self) -> Mapping[str, Any]:
+        """What is recorded of the weights; empty where nothing is learned.
+
+        `source` is `file`, `random` (with `seed`) or the name of who publishes them; `sha256` is of the weights;
+        a file also has its name, `file`.
+        """
+        ...
+
+    def tokens(self, images: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch tokens channels"]:
+        """Tokens of scaled images [B, 1 + R, C]: the global one, then the regions row by row from the top left.
+
+        Fixed tensor operations alone: the function is traced for the export to ONNX.
+        """
+        ...
 
     def record(self) -> dict[str, Any]:
-        """What a store says of its backbone: enough to make the tokens again."""
-        named = NAMED.get(self.name)
-        return {
-            "backbone": {
-                "name": self.name,
-                "timm": None if self.name.startswith(CLIP) else _timm_name(self.name),
-                "parameters": sum(p.numel() for p in self.model.parameters()),
-                "note": named.note if named else "",
-            },
-            "weights": dict(self.weights),
-            "preprocessing": self.preprocessing.record(),
-            "grid": list(self.grid),
-            "global_token": "class token" if self.has_class_token else "mean of the regions",
-            "token_order": "global token, then regions row by row from the top left",
-        }
+        """What a feature store says of the backbone: enough to make the tokens again; JSON values.
+
+        `backbone` (with `name`), `weights`, `preprocessing` (its `record()`), `grid`, and in words `global_token`
+        and `token_order`.
+        """
+        ...
+
+
+_OURS: Final = {
+    "timm": "dkgzsl.features.timm_backbone:build",
+    "clip": "dkgzsl.features.clip:build",
+    "oriented-gradients": "dkgzsl.data.numbers.backbone:build",
+}
+_DEFAULT: Final = "timm"  # whose names have no prefix
+
+
+def kinds() -> tuple[str, ...]:
+    """All kinds of backbones: ours, then those from outside in alphabetical order."""
+    return (*_OURS, *_outside())
 
 
 def build_backbone(
@@ -103,184 +104,75 @@ def build_backbone(
     """Build a backbone by name and load its weights.
 
     Args:
-        name: `resnet101`, `vit-b/16`, any name that timm knows, with or without a tag of its weights, or
-            `clip:MODEL@WEIGHTS` (see `dkgzsl.features.clip`).
-        weights: a file of weights; without it timm's own are used, from its cache or downloaded.
+        name: `resnet101`, `vit-b/16`, any name that timm knows, with or without a tag of its weights,
+            `clip:MODEL@WEIGHTS` (see `dkgzsl.features.clip`), `oriented-gradients` (of pictures of two digits), or
+            a kind from outside.
+        weights: a file of weights; without it published ones are used, from the cache or downloaded.
         image_size: side of the square image in pixels (default: the named backbone's or the model's own). Position
             embeddings are resampled to it.
         random_seed: draw the weights instead, for tests.
 
     Raises:
-        ConfigError: timm knows no such model, or the model has no grid of regions at this image size.
+        ConfigError: no such model is known, it has no grid of regions at this image size, or a kind from outside
+            cannot be imported.
         DataError: the weights cannot be had or do not fit.
     """
-    build = clip_images if name.startswith(CLIP) else _timm_model
-    model, config, loaded = build(name, weights=weights, image_size=image_size, random_seed=random_seed)
-    model.eval().requires_grad_(False)
-    preprocessing = Preprocessing.from_timm(config)
-    regions, class_token = _probe(model, name, preprocessing.image_size)
-    return Backbone(
-        name=_without_file(name),
-        model=model,
-        preprocessing=preprocessing,
-        grid=_grid(model, name, preprocessing.image_size, regions.shape[1]),
-        channels=regions.shape[2],
-        has_class_token=class_token is not None,
-        weights=loaded,
-    )
+    kind = name.partition(":")[0]
+    build = _builder(kind if kind in kinds() else _DEFAULT)
+    backbone = build(name, weights=weights, image_size=image_size, random_seed=random_seed)
+    if not isinstance(backbone, Backbone):
+        raise ConfigError(
+            f"the backbone {name!r} is a {type(backbone).__name__}, not a backbone",
+            fix="return what has the members of dkgzsl.features.backbones.Backbone",
+        )
+    return backbone
 
 
 def rebuild_backbone(record: Mapping[str, Any] | None, *, weights: Path | None = None) -> Backbone:
-    """The backbone that a feature store's features came from, to make those of another image.
+    """The backbone that features came from, to make those of another image.
 
     Args:
-        record: of the store.
-        weights: the file of weights, where the store's came from one.
+        record: of the feature store, or of an embedded data set.
+        weights: the file of weights, where the features' came from one.
 
     Raises:
-        DataError: nothing is recorded that can be run again, or the weights are others than the store's.
+        DataError: nothing is recorded that can be run again, or the weights are others than the recorded ones.
     """
     if not record or not record.get("preprocessing"):
         raise DataError(
             "the run's features came with no record of how an image becomes one",
             fix="extract them with dkgzsl extract, and train on that store; features can be given as they are",
         )
-    if record["weights"]["source"] == "file" and weights is None:
+    made_with = record["weights"]
+    if made_with.get("source") == "file" and weights is None:
         raise DataError(
-            f"the backbone's weights came from the file {record['weights']['file']}",
+            f"the backbone's weights came from the file {made_with['file']}",
             fix="name it with --weights FILE",
         )
     size = record["preprocessing"]["image_size"][0]
-    seed = record["weights"]["seed"] if record["weights"]["source"] == "random" else None
+    seed = made_with["seed"] if made_with.get("source") == "random" else None
     backbone = build_backbone(record["backbone"]["name"], weights=weights, image_size=size, random_seed=seed)
-    made_with = record["weights"]["sha256"]
-    if backbone.weights["sha256"] != made_with:
+    if backbone.weights.get("sha256") != made_with.get("sha256"):
         raise DataError(
             "these are other weights than the ones that the run's features were made with",
             where=str(weights or record["backbone"]["name"]),
-            fix=f"name the file whose sha256 begins with {made_with[:16]}",
+            fix=f"name the file whose sha256 begins with {made_with['sha256'][:16]}",
         )
     return backbone
 
 
-def _without_file(name: str) -> str:
-    """A CLIP model's file is told by the record of its weights; where it lies is nobody's business."""
-    model, _, weights = name.partition("@")
-    return model if name.startswith(CLIP) and Path(weights).is_file() else name
-
-
-def _timm_name(name: str) -> str:
-    return NAMED[name].timm_name if name in NAMED else name
-
-
-def _timm_model(
-    name: str, *, weights: Path | None, image_size: int | None, random_seed: int | None
-) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
-    """The model, what its images look like, and what is recorded of its weights."""
-    import timm
-    from timm.data.config import resolve_model_data_config
-
-    named, timm_name = NAMED.get(name), _timm_name(name)
-    if not timm.is_model(timm_name):
-        raise ConfigError(f"unknown backbone {name!r}", fix=_nearest_models(name))
-    if weights is None and random_seed is None:
-        model = _downloaded(timm, timm_name, name)
-        loaded: dict[str, Any] = {"source": "timm", "model": timm_name, "sha256": state_sha256(model)}
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0 if random_seed is None else random_seed)
-            model = timm.create_model(timm_name, pretrained=False, num_classes=0)
-        if weights is not None:
-            loaded = load_weights(model, weights, head=_classifier_names(model))
-        else:
-            loaded = {"source": "random", "seed": random_seed, "sha256": state_sha256(model)}
-    config = dict(resolve_model_data_config(model))  # type: ignore[no-untyped-call]
-    size = image_size or (named.image_size if named else None)
-    if size is not None and (size, size) != tuple(config["input_size"][1:]):
-        _resize(model, name, size)
-        config["input_size"] = (3, size, size)
-    return model, config, loaded
-
-
-def _downloaded(timm: Any, timm_name: str, name: str) -> nn.Module:
-    config = timm.models.get_pretrained_cfg(timm_name)
-    if config is None or not config.has_weights:
-        raise DataError(
-            f"timm publishes no weights for {name!r}",
-            fix="give a file with --weights, or name a model with weights, such as resnet50 or vit-b/16",
-        )
+def _builder(kind: str) -> Callable[..., Any]:
+    reference = _OURS.get(kind) or _outside()[kind]
+    module, _, attribute = reference.partition(":")
     try:
-        with hub_without_waiting():
-            model: nn.Module = timm.create_model(timm_name, pretrained=True, num_classes=0)
-    except Exception as error:  # of many kinds: no network, offline mode, no such revision, a broken cache
-        raise DataError(
-            f"the weights of {name!r} are not in timm's cache and cannot be fetched: {type(error).__name__}",
-            where=f"{config.hf_hub_id or config.url} (timm's name: {timm_name})",
-            fix="where there is a network, download model.safetensors from there and give it with --weights FILE; "
-            "or run the same command there and copy the cache folder (HF_HOME)",
-        ) from error
-    return model
+        build: Callable[..., Any] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the backbone {kind!r} cannot be imported: {error}", where=reference) from error
+    return build
 
 
-def _resize(model: nn.Module, name: str, size: int) -> None:
-    """Let a model of fixed input size take another, its position embeddings resampled; others take any size."""
-    if hasattr(model, "set_input_size"):
-        try:
-            model.set_input_size(img_size=(size, size))  # type: ignore[operator]
-        except (AssertionError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"{name} does not take images of {size} pixels: {error}", fix=_SIZES) from error
-    elif getattr(model, "pretrained_cfg", {}).get("fixed_input_size"):
-        raise ConfigError(f"{name} takes images of its own size alone", fix="leave --image-size out")
-
-
-_SIZES: Final = "an --image-size that is a multiple of the model's patch or window, such as 224 or 448"
-
-
-def _probe(model: nn.Module, name: str, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-    with torch.inference_mode():
-        try:
-            features = model.forward_features(torch.zeros(1, 3, *size))  # type: ignore[operator]
-        except (AssertionError, RuntimeError) as error:
-            raise ConfigError(f"{name} does not take images of {size[0]} pixels: {error}", fix=_SIZES) from error
-        if not isinstance(features, Tensor) or features.ndim not in (3, 4):
-            raise ConfigError(
-                f"the features of {name} are no grid of regions", fix="take a ResNet, a ConvNeXt, a ViT or a Swin"
-            )
-        return _regions(model, features)
-
-
-def _regions(model: nn.Module, features: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Regions [B, R, C] and the class token [B, 1, C], if there is one, from what a timm model gives."""
-    if features.ndim == 4:
-        if getattr(model, "output_fmt", "NCHW") == "NHWC":
-            return features.flatten(1, 2), None
-        return features.flatten(2).transpose(1, 2), None
-    # Class, distillation and register tokens stand before the regions; the class token, if any, is the first.
-    before = int(getattr(model, "num_prefix_tokens", 0))
-    has_class_token = before > 0 and getattr(model, "cls_token", None) is not None
-    return features[:, before:], features[:, :1] if has_class_token else None
-
-
-def _grid(model: nn.Module, name: str, size: tuple[int, int], regions: int) -> tuple[int, int]:
-    patches = getattr(getattr(model, "patch_embed", None), "grid_size", None)
-    if patches is not None and math.prod(patches) == regions:
-        return (int(patches[0]), int(patches[1]))
-    rows = math.isqrt(regions)
-    if size[0] == size[1] and rows * rows == regions:
-        return (rows, rows)
-    raise ConfigError(f"the {regions} regions of {name} at {size[0]} x {size[1]} pixels form no known grid")
-
-
-def _classifier_names(model: nn.Module) -> tuple[str, ...]:
-    names = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _nearest_models(name: str) -> str:
-    import timm
-
-    known = [*NAMED, *timm.list_models()]
-    close = nearest(name.partition(".")[0], known)
-    if close.startswith("did you mean"):
-        return f"{close.partition(' (')[0]} (known: {', '.join(NAMED)} and every name in timm.list_models())"
-    return f"known: {', '.join(NAMED)} and every name in timm.list_models()"
+@cache
+def _outside() -> dict[str, str]:
+    """Entry points by name in alphabetical order; they do not replace a kind of this package."""
+    found = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+    return {entry.name: entry.value for entry in found if entry.name not in _OURS}

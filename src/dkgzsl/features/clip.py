@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dkgzsl.errors import ConfigError, DataError, nearest
+from dkgzsl.features.timm_backbone import TokenBackbone, token_backbone
 from dkgzsl.features.weights import CLIP, hub_without_waiting, load_weights, state_sha256
 
 _CROPS = {"shortest": "center", "squash": "squash", "longest": "border"}
@@ -51,10 +52,10 @@ class ClipImages(nn.Module):
         return torch.cat([embedding[:, None], patches @ self.visual.proj], dim=1)
 
 
-def clip_images(
-    name: str, *, weights: Path | None, image_size: int | None, random_seed: int | None
-) -> tuple[ClipImages, dict[str, Any], dict[str, Any]]:
-    """The image half, what its images look like in timm's terms, and what is recorded of its weights.
+def build(
+    name: str, *, weights: Path | None = None, image_size: int | None = None, random_seed: int | None = None
+) -> TokenBackbone:
+    """The image half as a backbone; see `dkgzsl.features.backbones.build_backbone` for the arguments.
 
     Raises:
         ConfigError: the model is unknown, no vision transformer, or takes images of another size.
@@ -80,7 +81,10 @@ def clip_images(
         "mean": wanted["mean"],
         "std": wanted["std"],
     }
-    return ClipImages(visual), config, dict(loaded.weights)
+    # The weights' record has the name of a file; the folder that it lies in is this machine's.
+    model, _, given = name.partition("@")
+    named = model if Path(given).is_file() else name
+    return token_backbone(named, ClipImages(visual), config, dict(loaded.weights), timm=None, note="")
 
 
 _IMAGES = ("mean", "std", "interpolation", "resize_mode")  # what a tag may say of its images

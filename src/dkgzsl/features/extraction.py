@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float16, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dkgzsl.errors import ConfigError, DataError
@@ -100,7 +100,7 @@ def extract(
         device: where the backbone runs (default: CUDA where there is one).
         precision: of the backbone; auto is float16 on CUDA and float32 elsewhere. The store is float16 always.
         overwrite: start again, whatever store is there.
-        progress: told how far it is.
+        progress: called with how far it is.
 
     Raises:
         ConfigError: a setting out of range, a device that is not there, a store made with other settings.
@@ -112,42 +112,63 @@ def extract(
         raise DataError("there are no images to extract", where=str(images.root))
     place = _device(device)
     dtype = _dtype(precision, place)
-    total, started = len(images.paths), time.perf_counter()
-    record = {
-        "problem": images.name,
-        "class_names": list(images.class_names),
-        **backbone.record(),
-        "batch_size": batch_size,
-        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
-        "precision": str(dtype).removeprefix("torch."),
-        "libraries": {name: version(name) for name in ("dkgzsl", "torch", "timm", "pillow", "numpy")},
-    }
-    with StoreWriter(
+    started = time.perf_counter()
+    store = StoreWriter(
         out,
-        record=record,
+        record=_record(images, backbone, batch_size, place, dtype),
         paths=images.paths,
         labels=images.labels,
         tokens=1 + backbone.regions,
         channels=backbone.channels,
         overwrite=overwrite,
-    ) as store:
+    )
+    with store:
         resumed = store.done
-        report = progress or _silent
-        report(resumed, total)
-        run = Runner(backbone, place, dtype) if resumed < total else None
-        starts = range(resumed, total, batch_size)
-        batches = [[images.root / path for path in images.paths[s : s + batch_size]] for s in starts]
-        with bombs_as_errors():
-            threads = workers or min(8, os.cpu_count() or 1)
-            for pixels, files in decoded(batches, backbone, threads):
-                assert run is not None
-                tokens = run(pixels)
-                _refuse_infinite(tokens, images.paths[store.done : store.done + len(files)])
-                tokens[[why is not None for _, why in files]] = 0
-                store.append(tokens, files)
-                report(store.done, total)
-        shape = (total, 1 + backbone.regions, backbone.channels)
+        threads = workers or min(8, os.cpu_count() or 1)
+        if resumed < len(images.paths):
+            _fill(store, images, Runner(backbone, place, dtype), threads, batch_size, progress)
+        elif progress is not None:
+            progress(resumed, resumed)
+        shape = (store.done, 1 + backbone.regions, backbone.channels)
         return Extraction(resumed, store.done, time.perf_counter() - started, shape)
+
+
+def _record(
+    images: ImageList, backbone: Backbone, batch_size: int, device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
+    """All that decides the tokens' values."""
+    return {
+        "problem": images.name,
+        "class_names": list(images.class_names),
+        **backbone.record(),
+        "batch_size": batch_size,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "precision": str(dtype).removeprefix("torch."),
+        "libraries": {name: version(name) for name in ("dkgzsl", "torch", "timm", "pillow", "numpy")},
+    }
+
+
+def _fill(
+    store: StoreWriter,
+    images: ImageList,
+    run: Runner,
+    threads: int,
+    batch_size: int,
+    progress: Progress | None,
+) -> None:
+    """Extract what is not yet done, batch by batch."""
+    total = len(images.paths)
+    report = progress or _silent
+    report(store.done, total)
+    starts = range(store.done, total, batch_size)
+    batches = [[images.root / path for path in images.paths[s : s + batch_size]] for s in starts]
+    with bombs_as_errors():
+        for pixels, files in decoded(batches, run.backbone, threads):
+            tokens = run(pixels)
+            _refuse_infinite(tokens, images.paths[store.done : store.done + len(files)])
+            tokens[[why is not None for _, why in files]] = 0
+            store.append(tokens, files)
+            report(store.done, total)
 
 
 def _silent(_done: int, _total: int) -> None:
@@ -155,27 +176,41 @@ def _silent(_done: int, _total: int) -> None:
 
 
 class Runner:
-    """The backbone on its device: pixels in, half-precision tokens out."""
+    """The backbone on its device: pixels in, tokens out as they are stored.
 
-    def __init__(self, backbone: Backbone, device: torch.device, dtype: torch.dtype) -> None:
-        self._backbone, self._device, self._dtype = backbone, device, dtype
+    Args:
+        backbone: what to run; it is moved.
+        device: where it runs.
+        dtype: precision that it computes in.
+        stored: precision of the tokens.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        stored: torch.dtype = torch.float16,
+    ) -> None:
+        self.backbone, self._device, self._dtype, self._stored = backbone, device, dtype, stored
         backbone.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def __call__(
         self, pixels: UInt8[np.ndarray, "batch 3 height width"]
-    ) -> Float16[np.ndarray, "batch tokens channels"]:
+    ) -> Float[np.ndarray, "batch tokens channels"]:
         """Tokens of resized images."""
-        images = self._backbone.preprocessing.scale(torch.from_numpy(pixels).to(self._device))
+        images = self.backbone.preprocessing.scale(torch.from_numpy(pixels).to(self._device))
         images = images.contiguous(memory_format=torch.channels_last)
         # One algorithm, not the one that happens to be fastest today: resuming must give the same bits.
         with (
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
             torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32),
         ):
-            tokens: Tensor = self._backbone.tokens(images)
-        half: np.ndarray = tokens.to(torch.float16).cpu().numpy()
-        return half
+            tokens: Tensor = self.backbone.tokens(images)
+        rounded: np.ndarray = tokens.to(self._stored).cpu().numpy()
+        return rounded
 
 
 def decoded(
@@ -217,13 +252,13 @@ def bombs_as_errors() -> Iterator[None]:
         yield
 
 
-def _refuse_infinite(tokens: Float16[np.ndarray, "batch tokens channels"], paths: Sequence[str]) -> None:
+def _refuse_infinite(tokens: Float[np.ndarray, "batch tokens channels"], paths: Sequence[str]) -> None:
     finite = np.isfinite(tokens).all((1, 2))
     if not finite.all():
         raise DataError(
             "the backbone gives features that are not finite in half precision",
             where=paths[int(np.argmin(finite))],
-            fix="look at the weights, or run with --precision float32",
+            fix="check the weights, or run with --precision float32",
         )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from jaxtyping import UInt8
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,7 +37,7 @@ def read_image(path: Path) -> tuple[Image, str]:
     """Read an image file upright, in RGB with 8 bits a channel, with the sha256 of its bytes.
 
     The EXIF orientation is applied. Gray, palette and CMYK images are converted, 16-bit ones scaled to 8 bits,
-    transparent ones laid on white; of an animation the first frame counts. The size is scored before any pixel
+    transparent ones laid on white; of an animation the first frame counts. The size is checked before any pixel
     is decoded.
 
     Raises:
@@ -53,6 +55,15 @@ def read_image(path: Path) -> tuple[Image, str]:
     except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
         why = re.sub(r" at 0x[0-9a-fA-F]+", "", str(error))  # addresses differ at every attempt
         raise UnreadableImageError(f"cannot be decoded: {why}", digest) from error
+
+
+def png_text(pixels: UInt8[np.ndarray, "height width 3"]) -> str:
+    """A small picture as the base64 text of a PNG file, to be kept where images lie in no files."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(content, "PNG", optimize=True)
+    return b64encode(content.getvalue()).decode()
 
 
 def _decode(content: bytes) -> Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,9 +16,31 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@runtime_checkable
+class Preprocessing(Protocol):
+    """What a backbone wants images to look like."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels that the backbone sees."""
+        ...
+
+    def pixels(self, image: Image) -> UInt8[np.ndarray, "3 height width"]:
+        """Resize and crop an upright RGB image; the result can be shown to people."""
+        ...
+
+    def scale(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch _ height width"]:
+        """Pixels from 0 to 255 on the scale of the backbone's training; fixed tensor operations alone."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """The settings as JSON values: `image_size`, `crop_mode`, `crop_share` and what else decides pixels."""
+        ...
+
+
 @dataclass(frozen=True)
-class Preprocessing:
-    """Resizing, cropping and scaling of pixels, as a model's own configuration gives them.
+class PhotoPreprocessing:
+    """Resizing, cropping and scaling of photos, as a model's own configuration gives them.
 
     Attributes:
         image_size: height and width that the backbone sees.
@@ -37,7 +59,7 @@ class Preprocessing:
     std: tuple[float, ...]
 
     @classmethod
-    def from_timm(cls, config: Mapping[str, Any]) -> Preprocessing:
+    def from_timm(cls, config: Mapping[str, Any]) -> PhotoPreprocessing:
         """From what timm's `resolve_model_data_config` says of a model."""
         _, height, width = config["input_size"]
         return cls(

@@ -7,8 +7,8 @@ A store is a folder of three files:
 - `index.jsonl`, one line an image in the same order: path, label, sha256 of the file, `done` or `unreadable`;
 - `store.json`, the record: where the tokens came from, enough to make them again.
 
-An image counts as done when its line stands in the index, and lines are written after their tokens, so whatever
-moment a process dies at, the index tells where to go on. Class descriptions are no part of a store.
+An image counts as done when its line is in the index, and lines are written after their tokens: at whatever
+moment a process dies, the index says where to go on. Class descriptions are no part of a store.
 """
 
 from __future__ import annotations
@@ -118,6 +118,11 @@ class FeatureStore:
                 fix="extract the features of this problem again",
             )
         return np.array([row[path] for path in paths], np.int64)
+
+
+def stored_as(record: Mapping[str, Any]) -> str:
+    """Precision of the features that a record is of: those of a store are `float16`, others say it themselves."""
+    return str(record.get("stored_as", "float16"))
 
 
 def is_store(folder: Path) -> bool:

@@ -6,19 +6,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
 from dkgzsl.data.formats.image_folder import IMAGE_SUFFIXES
-from dkgzsl.data.numbers.features import GRID, image_features, region_masks
-from dkgzsl.data.numbers.pictures import INK, number_picture
 from dkgzsl.device import device_of
 from dkgzsl.errors import DataError
-from dkgzsl.features.images import UnreadableImageError, read_image
-from dkgzsl.features.store import is_store, open_store
+from dkgzsl.features.store import is_store, open_store, stored_as
 from dkgzsl.runs.model_record import RecognitionRecord
 
 BATCH = 16
@@ -42,20 +39,6 @@ class Photos:
     unreadable: tuple[tuple[Path, str], ...]
 
 
-@runtime_checkable
-class PhotoReader(Protocol):
-    """Reads photos as features of one kind."""
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of the regions."""
-        ...
-
-    def read(self, paths: Sequence[Path], *, batch_size: int = BATCH) -> Iterator[Photos]:
-        """Photos in batches, in their order, decoded ahead."""
-        ...
-
-
 def photo_reader(
     record: RecognitionRecord, *, weights: Path | None = None, device: str | None = None
 ) -> PhotoReader:
@@ -70,9 +53,7 @@ def photo_reader(
         ConfigError: the device is not there.
         DataError: it is not known how an image becomes such features, or the weights are missing or others.
     """
-    if record.images.get("embedded") == "numbers":
-        return NumberReader(regions=len(record.features) == 2)
-    return BackboneReader(record.images, weights=weights, device=device)
+    return PhotoReader(record.images, pooled=len(record.features) == 1, weights=weights, device=device)
 
 
 def list_photos(given: Sequence[Path]) -> list[Path]:
@@ -119,26 +100,38 @@ def read_features(path: Path) -> np.ndarray:
     return rows
 
 
-class BackboneReader:
-    """Photos through the backbone that made a feature store; equal photos give equal features.
+class PhotoReader:
+    """Photos through the backbone that made a run's features; equal photos give equal features.
 
     Args:
-        record: the store's.
-        weights: its file of weights, where it had one.
-        device: where the backbone runs.
+        record: of the features, as a feature store has it.
+        pooled: whether the run takes the global token alone.
+        weights: the backbone's file of weights, where it had one.
+        device: where the backbone runs (default: CUDA where there is one).
 
     Raises:
         ConfigError: the device is not there.
         DataError: the record does not say how an image becomes features, or the weights are missing or others.
     """
 
-    def __init__(self, record: Mapping[str, Any], *, weights: Path | None, device: str | None) -> None:
+    def __init__(
+        self,
+        record: Mapping[str, Any],
+        *,
+        pooled: bool = False,
+        weights: Path | None = None,
+        device: str | None = None,
+    ) -> None:
         from dkgzsl.features.backbones import rebuild_backbone
         from dkgzsl.features.extraction import Runner
 
         self.backbone = rebuild_backbone(record, weights=weights)
+        self._pooled = pooled
+        stored: torch.dtype = getattr(torch, stored_as(record))
         place = device_of(device)
-        self._run = Runner(self.backbone, place, torch.float16 if place.type == "cuda" else torch.float32)
+        # Features in single precision were not computed in half precision.
+        half = place.type == "cuda" and stored == torch.float16
+        self._run = Runner(self.backbone, place, torch.float16 if half else torch.float32, stored=stored)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -163,41 +156,10 @@ class BackboneReader:
                     unreadable=bad,
                 )
 
-    def features(
-        self, pixels: UInt8[np.ndarray, "photos 3 height width"]
-    ) -> Float[np.ndarray, "photos tokens channels"]:
-        """Tokens of photos that are resized already, at the store's precision."""
+    def features(self, pixels: UInt8[np.ndarray, "photos 3 height width"]) -> Float[np.ndarray, "photos ..."]:
+        """Features of photos that are resized already, at the precision of those trained on."""
         if not len(pixels):
-            return np.zeros((0, 1 + self.backbone.regions, self.backbone.channels), np.float32)
-        return self._run(pixels).astype(np.float32)
-
-
-class NumberReader:
-    """Pictures of two-digit numbers as the features of `numbers`.
-
-    Args:
-        regions: tokens of the patches instead of pooled features.
-    """
-
-    grid = GRID
-
-    def __init__(self, *, regions: bool) -> None:
-        self._regions = regions
-
-    def read(self, paths: Sequence[Path], *, batch_size: int = BATCH) -> Iterator[Photos]:
-        """Pictures in batches, in their order."""
-        for start in range(0, len(paths), batch_size):
-            pictures, good, bad = [], [], []
-            for path in paths[start : start + batch_size]:
-                try:
-                    pictures.append(number_picture(read_image(path)[0]))
-                    good.append(path)
-                except UnreadableImageError as error:
-                    bad.append((path, error.why))
-            stacked = np.stack(pictures) if pictures else np.zeros((0, 8, 16), np.float32)
-            pooled = image_features(stacked)
-            features = pooled
-            if self._regions:
-                features = np.concatenate([pooled[:, None], pooled[:, None] * region_masks()], axis=1)
-            shown = np.rint(255 - stacked * (255 / INK)).astype(np.uint8)
-            yield Photos(tuple(good), features, np.repeat(shown[..., None], 3, axis=3), tuple(bad))
+            tokens = np.zeros((0, 1 + self.backbone.regions, self.backbone.channels), np.float32)
+        else:
+            tokens = self._run(pixels).astype(np.float32)
+        return tokens[:, 0] if self._pooled else tokens

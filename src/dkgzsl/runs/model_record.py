@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from dkgzsl.data.numbers.features import feature_record
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.calibration import Calibration
@@ -53,8 +54,8 @@ class RecognitionRecord:
         calibration: of the scores; without validation one that changes nothing.
         removed: class numbers that are recognised no more.
         features: shape of one image's features: [C], or [1 + R, C] for region tokens.
-        images: the feature store's record (backbone, weights, preprocessing); {"embedded": "numbers"}; or empty,
-            where nothing is known of how an image becomes features.
+        images: the features' record (backbone, weights, preprocessing), as a feature store has it; empty where
+            nothing is known of how an image becomes features.
         dataset: what the run was trained on.
     """
 
@@ -72,9 +73,6 @@ class RecognitionRecord:
         table, name = np.asarray(problem.semantics), problem.semantics_name
         origin = problem.provenance.get("computed_semantics", {}).get(name, {})
         columns = problem.attribute_names.get(name)
-        images = problem.provenance.get("store") or {}
-        if problem.provenance.get("format") == "embedded":
-            images = {"embedded": problem.name}
         return cls(
             class_names=problem.class_names,
             semantics=SemanticsRecord(
@@ -88,7 +86,7 @@ class RecognitionRecord:
             ),
             calibration=calibration or Calibration(),
             features=tuple(problem.features.shape[1:]),
-            images=images,
+            images=problem.provenance.get("store") or {},
             dataset=problem.name,
         )
 
@@ -126,6 +124,11 @@ class RecognitionRecord:
             calibration=Calibration.of_record(content["calibration"]),
             removed=tuple(content["removed"]),
             features=tuple(content["features"]),
-            images=content["images"],
+            images=_since_numbers_have_a_backbone(content["images"]),
             dataset=content["dataset"],
         )
+
+
+def _since_numbers_have_a_backbone(images: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Runs made before say {"embedded": "numbers"} where now the record of the backbone is."""
+    return feature_record() if images.get("embedded") == "numbers" else images

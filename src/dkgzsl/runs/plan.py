@@ -13,7 +13,7 @@ from dkgzsl.compatibility import FORMAT
 from dkgzsl.config import Protocol, TrainConfig
 from dkgzsl.data.load import is_name, load_dataset
 from dkgzsl.data.problem import Problem
-from dkgzsl.data.splits import validation_cut
+from dkgzsl.data.splits import validation_cut, with_test_images
 from dkgzsl.device import device_of, resolved
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.methods.base import Method, MethodInfo, OnEpoch, Published, Setup
@@ -72,9 +72,7 @@ class Plan:
 
     def problem_for(self, seed: int) -> Problem:
         """The data as a seed sees it: where no official split fixes the seen test images, the seed draws them."""
-        if "test_seed" not in self.problem.provenance:
-            return self.problem
-        return _load(self.config, test_seed=seed)
+        return with_test_images(self.problem, seed)
 
     def representations(self, seed: int, *, progress: Progress | None = None) -> list[Representation]:
         """The representations that a seed tries."""
@@ -294,8 +292,7 @@ class Estimate:
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Count the large matrix products, and time one on this machine. Other methods are taken for the closed form.
-    """
+    """Count the large matrix products, and time one on this machine. Other methods are taken for the closed form."""
     config, problem, settings = plan.config, plan.problem, plan.config.settings
     images, visual = len(problem.parts.trainval), problem.features.shape[-1]
     semantic, classes = problem.semantics.shape[1], len(problem.class_names)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from dkgzsl.data.catalog import ARCHIVE, KNOWN, lookup
+from dkgzsl.data.formats.reader import embedded_reader
 from dkgzsl.errors import DataError
 
 What = Literal["features", "images"]
@@ -140,8 +141,11 @@ def find_source(name: str, what: What) -> Source:
     Raises:
         DataError: the name is unknown, or nobody gives out such an archive of it.
     """
-    if name.lower() == "numbers":
-        raise DataError("'numbers' comes with the package: there is nothing to fetch", fix="dkgzsl train numbers")
+    if embedded_reader(name.lower()) is not None:
+        raise DataError(
+            f"{name.lower()!r} comes with the package: there is nothing to fetch",
+            fix=f"dkgzsl train {name.lower()}",
+        )
     entry = lookup(name)
     source = SOURCES.get((entry.name, what))
     if source is None:

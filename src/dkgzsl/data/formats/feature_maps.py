@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from dkgzsl.data.assemble import problem_of
+from dkgzsl.data.catalog import backbone_of
 from dkgzsl.data.checks import PARTS
+from dkgzsl.data.formats.reader import Wanted
 from dkgzsl.data.formats.xlsa17 import SplitFile, add_splits, clean_names, companions
-from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData, count_classes, orient, whole_numbers
 from dkgzsl.errors import DataError
 from dkgzsl.features.hdf5_array import StoredArray
@@ -21,29 +21,32 @@ _NEEDED: Final = ("feature_map", "labels", "att", *(f"{part}_loc" for part in PA
 _FIRST: Final = 0
 
 
-def read_feature_map(path: Path, *, semantics: str | None = None, backbone: str | None = None) -> Problem:
-    """Read a feature map file as the method's released code writes it.
+class FeatureMapReader:
+    """Reads a feature map file as the method's released code writes it.
 
     `feature_map` [N, 1 + R, C] (or [N, C], pooled) stays in the file: it is mapped where it lies in one piece,
     and read row by row where it is stored in chunks. `labels` [N], `trainval_loc`, `test_seen_loc` and
     `test_unseen_loc` count from 0; `att` and `original_att` may have either orientation; `w2v_att` [M, 300] are
     word vectors of the attributes. Split files of the xlsa17 layout in the same folder whose parts agree add their
-    sources, class names and validation classes.
-
-    Args:
-        path: the file; its folder's name is the data set's.
-        semantics: the source to use first (default: `att`).
-        backbone: recorded with every number.
-
-    Raises:
-        DataError: a data set of the file is missing, or something in it cannot be right.
+    sources, class names and validation classes. The folder's name is the data set's.
     """
-    raw, provenance = read_raw_map(path)
-    return problem_of(raw, semantics=semantics or "att", provenance={**provenance, "backbone": backbone})
+
+    def recognises(self, path: Path) -> bool:
+        """Whether it is a file named as HDF5."""
+        return path.is_file() and path.suffix in SUFFIXES
+
+    def read(self, path: Path, wanted: Wanted) -> tuple[RawData, dict[str, Any]]:
+        """Read the file and what agrees with it in its folder.
+
+        Raises:
+            DataError: a data set of the file is missing, or fits no orientation.
+        """
+        raw, provenance = read_raw_map(path)
+        return raw, {**provenance, "backbone": wanted.backbone or backbone_of(path)}
 
 
 def read_raw_map(path: Path) -> tuple[RawData, dict[str, Any]]:
-    """Read the file without scoring it.
+    """Read the file without checking it, with the split files of its folder that agree, and the provenance.
 
     Raises:
         DataError: a data set is missing, fits no orientation, or the file is not HDF5.
@@ -79,6 +82,7 @@ def read_raw_map(path: Path) -> tuple[RawData, dict[str, Any]]:
     )
     provenance: dict[str, Any] = {
         "format": "feature map",
+        "default_semantics": "att",
         "folder": str(path.parent),
         "files": {},
         "features": path.stem,

@@ -2,7 +2,7 @@
 
 problem.json          name, where the images lie, classes with roles, the default semantics
 images.csv            path and class of each image
-semantics/NAME.csv    one table a source; beside it NAME.json where the table was computed
+semantics/NAME.csv    one table a source, with NAME.json where the table was computed
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from dkgzsl.data.formats.image_folder import ImageFolder, list_classes
+from dkgzsl.data.formats.reader import Wanted
 from dkgzsl.data.formats.tables import (
     SemanticTable,
     read_named_columns,
@@ -28,14 +29,15 @@ from dkgzsl.data.formats.tables import (
 )
 from dkgzsl.data.problem import ImageIndices
 from dkgzsl.data.raw import RawData
-from dkgzsl.data.splits import hold_out_seen
+from dkgzsl.data.splits import drawn_by, test_images
 from dkgzsl.errors import DataError
 from dkgzsl.features.store import INDEX, open_store
 from dkgzsl.files import fingerprint, whole_file, whole_folder, write_whole
 
+if TYPE_CHECKING:
+    from dkgzsl.features.extraction import ImageList
+
 FORMAT: Final = "dkgzsl problem 1"
-TEST_SHARE: Final = 0.2
-"""Share of each seen class's images that is held out as seen test images."""
 _RECORD: Final = "problem.json"
 _IMAGES: Final = "images.csv"
 _SEMANTICS: Final = "semantics"
@@ -92,7 +94,7 @@ class ProblemFolder:
         return {name: table.rows_of(self.class_names) for name, table in self.tables.items()}
 
     def parts(self, test_seed: int, usable: Bool[np.ndarray, " images"]) -> dict[str, ImageIndices]:
-        """Positions by part; 20 % of each seen class are held out for test by `test_seed`.
+        """Positions by part; the seen test images are drawn by `test_seed` (see `dkgzsl.data.splits`).
 
         The draw is over all images, so that it does not depend on which of them are `usable`; those that are not
         are in no part. `train` and `val` divide `trainval` where a class has the role seen-val.
@@ -100,7 +102,7 @@ class ProblemFolder:
         roles = np.array(self.roles)[self.labels]
         seen = np.flatnonzero(np.array(self.roles) != "unseen")
         is_test = np.zeros(len(self.labels), bool)
-        is_test[hold_out_seen(self.labels, seen, fraction=TEST_SHARE, seed=test_seed)] = True
+        is_test[test_images(self.labels, seen, seed=test_seed)] = True
         masks = {
             "trainval": (roles != "unseen") & ~is_test,
             "test_seen": is_test,
@@ -154,53 +156,68 @@ def read_problem_folder(folder: Path) -> ProblemFolder:
     )
 
 
-def read_raw_folder(folder: Path, *, features: Path, test_seed: int = 0) -> tuple[RawData, dict[str, Any]]:
-    """Read an imported problem, with the features of a store, without scoring them, and their provenance.
+class ProblemFolderReader:
+    """Reads an imported problem with the features of a store."""
 
-    Store and problem are matched by the images' paths. The features stay a memory map where both list the same
-    images in the same order; otherwise the rows are copied. Images that the extraction could not read are in no
-    part.
+    def recognises(self, path: Path) -> bool:
+        """Whether a folder holds an imported problem."""
+        return is_problem_folder(path)
 
-    Args:
-        folder: the imported problem.
-        features: a finished feature store.
-        test_seed: redraws the seen test images.
+    def images(self, path: Path) -> ImageList:
+        """The problem's images.
 
-    Raises:
-        DataError: problem or store cannot be read, or the store lacks an image.
-    """
-    listed = read_problem_folder(folder)
-    store = open_store(features)
-    rows = store.rows_of(listed.paths)
-    same = len(rows) == len(store.tokens) and bool((rows == np.arange(len(rows))).all())
-    readable = store.readable[rows]
-    computed = {path.stem: _origin(path) for path in listed.table_files if _origin(path)}
-    raw = RawData(
-        name=listed.name,
-        where=str(folder),
-        parts=listed.parts(test_seed, readable),
-        tables=listed.sources(),
-        class_names=listed.class_names,
-        labels=listed.labels,
-        features=store.tokens if same else store.tokens[rows],
-        image_files=tuple(str(listed.source / path) for path in listed.paths),
-        described_only=True,
-        # The dimensions of an embedding are no attributes: their names say nothing.
-        attribute_names={name: table.columns for name, table in listed.tables.items() if name not in computed},
-    )
-    files = [folder / _RECORD, folder / _IMAGES, *listed.table_files, features / INDEX]
-    provenance = {
-        "format": "problem folder",
-        "folder": str(folder),
-        "files": {path.name: fingerprint(path) for path in files},
-        "features": features.name,
-        **store.provenance(),
-        "default_semantics": listed.semantics_name,
-        "computed_semantics": computed,
-        "splits": f"{TEST_SHARE:.0%} of each seen class held out for test by seed {test_seed}",
-        "test_seed": test_seed,
-    }
-    return raw, provenance
+        Raises:
+            DataError: the problem is damaged.
+        """
+        from dkgzsl.features.extraction import ImageList
+
+        listed = read_problem_folder(path)
+        return ImageList(listed.name, listed.source, listed.paths, listed.labels.tolist(), listed.class_names)
+
+    def read(self, path: Path, wanted: Wanted) -> tuple[RawData, dict[str, Any]]:
+        """Read the problem and a finished feature store, matched by the images' paths.
+
+        The features stay a memory map where both list the same images in the same order; otherwise the rows are
+        copied. Images that the extraction could not read are in no part.
+
+        Raises:
+            DataError: no store is named, problem or store cannot be read, or the store lacks an image.
+        """
+        if wanted.features is None:
+            raise DataError(
+                "an imported problem needs its feature store",
+                where=str(path),
+                fix=f"dkgzsl extract {path} --backbone NAME --out STORE, then --features STORE",
+            )
+        listed, features = read_problem_folder(path), Path(wanted.features)
+        store = open_store(features)
+        rows = store.rows_of(listed.paths)
+        same = len(rows) == len(store.tokens) and bool((rows == np.arange(len(rows))).all())
+        computed = {table.stem: _origin(table) for table in listed.table_files if _origin(table)}
+        raw = RawData(
+            name=listed.name,
+            where=str(path),
+            parts=listed.parts(wanted.test_seed, store.readable[rows]),
+            tables=listed.sources(),
+            class_names=listed.class_names,
+            labels=listed.labels,
+            features=store.tokens if same else store.tokens[rows],
+            image_files=tuple(str(listed.source / image) for image in listed.paths),
+            described_only=True,
+            # The dimensions of an embedding are no attributes: their names say nothing.
+            attribute_names={name: table.columns for name, table in listed.tables.items() if name not in computed},
+        )
+        files = [path / _RECORD, path / _IMAGES, *listed.table_files, features / INDEX]
+        return raw, {
+            "format": "problem folder",
+            "folder": str(path),
+            "files": {file.name: fingerprint(file) for file in files},
+            "features": features.name,
+            **store.provenance(),
+            "default_semantics": listed.semantics_name,
+            "computed_semantics": computed,
+            **drawn_by(wanted.test_seed),
+        }
 
 
 def write_problem_folder(found: ImageFolder, out: Path, *, name: str, overwrite: bool = False) -> None:
@@ -224,7 +241,7 @@ def write_problem_folder(found: ImageFolder, out: Path, *, name: str, overwrite:
 
 
 def write_table_with_origin(path: Path, table: SemanticTable, origin: Mapping[str, Any]) -> None:
-    """Write a table that was computed, and beside it, as JSON, what it was computed from."""
+    """Write a table that was computed, and next to it, as JSON, what it was computed from."""
     write_whole(path.with_suffix(".json"), _json(dict(origin)))
     with whole_file(path) as draft:
         write_semantic_table(draft, table)

@@ -10,10 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from dkgzsl.data.assemble import problem_of
 from dkgzsl.data.checks import PARTS
 from dkgzsl.data.formats.matfile import mat_names, read_mat
-from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData, count_classes, orient, whole_numbers
 from dkgzsl.errors import DataError, nearest
 from dkgzsl.features.hdf5_array import rows_of
@@ -59,10 +57,10 @@ class SplitFile:
         return same_parts and (not both_named or self.class_names == other.class_names)
 
 
-def read_xlsa17(
-    folder: Path, *, features: str = "res101", semantics: str | None = None, backbone: str | None = None
-) -> Problem:
-    """Read a data set in the xlsa17 layout.
+def read_raw(
+    folder: Path, *, features: Path | None, semantics: str | None = None
+) -> tuple[RawData, dict[str, Any]]:
+    """Read a folder's files without checking them.
 
     Every `*_splits.mat` of the folder whose parts agree with those of `semantics` becomes a semantic source: its
     `att` (there rows of unit length for attributes) and, where there, its `original_att`. Where the file of
@@ -71,39 +69,8 @@ def read_xlsa17(
 
     Args:
         folder: the data set's folder; its name is the data set's.
-        features: the feature file, by name (`res101`) or as a path.
-        semantics: the source to use first (default: `att`, or else the first there is).
-        backbone: recorded with every number.
-
-    Raises:
-        DataError: a file or a variable is missing, or something in them cannot be right.
-    """
-    raw, provenance = read_raw(folder, features=feature_file(folder, features), semantics=semantics)
-    used = semantics or provenance["default_semantics"]
-    return problem_of(raw, semantics=used, provenance={**provenance, "backbone": backbone})
-
-
-def feature_file(folder: Path, features: str) -> Path:
-    """The feature file of that name in the folder, or the path itself.
-
-    Raises:
-        DataError: there is none; the message names those that are there.
-    """
-    for candidate in (folder / f"{features}.mat", folder / features, Path(features)):
-        if candidate.is_file():
-            return candidate
-    here = sorted(p.stem for p in folder.glob("*.mat") if not p.name.endswith(SUFFIX))
-    raise DataError(
-        f"no features {features!r} in {folder.name}: the file {features}.mat is not there",
-        where=str(folder),
-        fix=nearest(features, here, of="feature files here"),
-    )
-
-
-def read_raw(
-    folder: Path, *, features: Path | None, semantics: str | None = None
-) -> tuple[RawData, dict[str, Any]]:
-    """Read the files without scoring them; features may be left out.
+        features: the feature file; None leaves features and labels out.
+        semantics: the source to start from (default: `att`, or else the first there is).
 
     Returns:
         What the files hold, and its provenance (JSON values).

@@ -1,18 +1,30 @@
-"""The embedded data set `numbers`: two real handwritten digits side by side, 00 to 99, no download."""
+"""The embedded data set `numbers`: two real handwritten digits next to each other, 00 to 99, no download."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from dkgzsl.data.arrays import problem_from_arrays
-from dkgzsl.data.numbers.features import CHANNELS, GRID, image_features, region_masks
+from dkgzsl.data.assemble import problem_of
+from dkgzsl.data.formats.reader import Wanted
+from dkgzsl.data.numbers.features import (
+    CHANNELS,
+    GRID,
+    NAME,
+    feature_record,
+    image_features,
+    region_masks,
+)
+from dkgzsl.data.numbers.pictures import gray_levels
 from dkgzsl.data.problem import Problem
+from dkgzsl.data.raw import RawData
 from dkgzsl.errors import DataError, nearest
 
 # One row a feature, one column a digit 0 to 9; 1 there, 0 not there, between: some write it so.
@@ -82,14 +94,51 @@ _MODULUS: Final = 5
 _VALIDATION_REMAINDER: Final = 2
 
 
+class NumbersReader:
+    """The reader of `numbers`: it comes with the package, and no file is read."""
+
+    datasets: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+        {
+            "numbers": {
+                "title": "Two-digit handwritten numbers",
+                "images": 7600,
+                "seen_classes": 80,
+                "unseen_classes": 20,
+                "semantics": {"strokes": 76, "names": 20},
+                "features": ["pooled", "regions"],
+                "here": "embedded",
+                "licence": "CC BY 4.0 (digits of the UCI repository)",
+            }
+        }
+    )
+
+    def recognises(self, path: Path) -> bool:
+        """No file or folder is."""
+        del path
+        return False
+
+    def read(self, path: Path, wanted: Wanted) -> tuple[RawData, dict[str, Any]]:
+        """Draw the images and compute their features.
+
+        Raises:
+            DataError: the features are neither `pooled` nor `regions`; or see `numbers`.
+        """
+        del path
+        if wanted.features not in (None, "pooled", "regions"):
+            raise DataError(
+                f"numbers has no features {str(wanted.features)!r}", fix="its features: pooled, regions"
+            )
+        return _read(wanted.unseen, regions=wanted.features == "regions")
+
+
 def numbers(*, unseen: Sequence[int | str] | None = None, regions: bool = False) -> Problem:
     """Two-digit numbers from the digits of scikit-learn's `load_digits` (8 x 16 pixels, values 0 to 16).
 
-    The 1,797 digits are first divided into training and test digits, so that no handwriting stands on both sides.
-    A seen number has 60 training and 25 test images, an unseen one 40 test images. Unseen are, unless told
-    otherwise, the 20 numbers whose digit sum is a multiple of 5: each digit is then missing twice in each place.
-    Validation treats the 20 numbers whose digit sum leaves remainder 2 as unseen, for the same reason. Its
-    held-out images share digits with the images trained on; test images share none.
+    The 1,797 digits are first divided into training and test digits, so that no handwriting is in both. A seen
+    number has 60 training and 25 test images, an unseen one 40 test images. By default the 20 numbers whose digit
+    sum is a multiple of 5 are unseen: each digit is then missing twice in each place. Validation treats the 20
+    numbers whose digit sum leaves remainder 2 as unseen, for the same reason. Its held-out images share digits
+    with the images trained on; test images share none.
 
     Semantics: `strokes`, how the digit in each place is drawn (see `stroke_table`), and `names`, which
     digit stands in each place (one of ten).
@@ -101,32 +150,42 @@ def numbers(*, unseen: Sequence[int | str] | None = None, regions: bool = False)
     Raises:
         DataError: an unseen number is none of 00 to 99, or fewer than two numbers would be left to train on.
     """
+    raw, provenance = _read(unseen, regions=regions)
+    return problem_of(raw, semantics=provenance["default_semantics"], provenance=provenance)
+
+
+def _read(unseen: Sequence[int | str] | None, *, regions: bool) -> tuple[RawData, dict[str, Any]]:
     hidden = default_unseen() if unseen is None else _numbers_of(unseen)
     images, labels, parts = _draw(tuple(hidden.tolist()))
     seen = np.setdiff1d(np.arange(100), hidden)
     validation = seen[_digit_sums()[seen] % _MODULUS == _VALIDATION_REMAINDER]
-    strokes = stroke_table()
-    problem = problem_from_arrays(
-        image_features(images),
-        labels,
-        {"strokes": _by_place(strokes), "names": _by_place(np.eye(10))},
-        class_names=CLASS_NAMES,
-        parts=parts,
-        validation_classes=validation.tolist() if 0 < len(validation) < len(seen) else None,
+    is_val = np.isin(labels[parts["trainval"]], validation)
+    if 0 < len(validation) < len(seen):
+        parts = {**parts, "train": parts["trainval"][~is_val], "val": parts["trainval"][is_val]}
+    pooled = image_features(images)
+    raw = RawData(
         name="numbers",
-        provenance={
-            "format": "embedded",
-            "features": "oriented gradients",
-            "backbone": None,
-            "grid": list(GRID),
-            "unseen": [CLASS_NAMES[k] for k in hidden],
-        },
+        where="numbers",
+        parts=parts,
+        tables={"strokes": _by_place(stroke_table()), "names": _by_place(np.eye(10))},
+        class_names=CLASS_NAMES,
+        labels=labels,
+        features=_with_regions(pooled) if regions else pooled,
+        pictures=np.broadcast_to(gray_levels(images)[..., None], (*images.shape, 3)),
         attribute_names={
-            "strokes": [f"{place}_{stroke}" for place in ("left", "right") for stroke in STROKES],
-            "names": [f"{place}_is_{digit}" for place in ("left", "right") for digit in range(10)],
+            "strokes": tuple(f"{place}_{stroke}" for place in ("left", "right") for stroke in STROKES),
+            "names": tuple(f"{place}_is_{digit}" for place in ("left", "right") for digit in range(10)),
         },
     )
-    return numbers_regions(problem) if regions else problem
+    return raw, {
+        "format": "embedded",
+        "features": "oriented gradients",
+        "backbone": NAME,
+        "store": feature_record(),
+        "grid": list(GRID),
+        "unseen": [CLASS_NAMES[k] for k in hidden],
+        "default_semantics": "strokes",
+    }
 
 
 def numbers_regions(problem: Problem) -> Problem:
@@ -144,10 +203,16 @@ def numbers_regions(problem: Problem) -> Problem:
         raise DataError(
             f"{problem.name} has no patches to be made into regions", fix="take the features of numbers"
         )
+    return replace(problem, features=_with_regions(pooled))
+
+
+def _with_regions(
+    pooled: Float[np.ndarray, "images channels"],
+) -> Float[np.ndarray, "images tokens channels"]:
     tokens = np.empty((len(pooled), 1 + len(region_masks()), CHANNELS), np.float32)
     tokens[:, 0] = pooled
     np.multiply(pooled[:, None], region_masks()[None], out=tokens[:, 1:])
-    return replace(problem, features=tokens)
+    return tokens
 
 
 def number_images(*, unseen: Sequence[int | str] | None = None) -> Float[np.ndarray, "images 8 16"]:

@@ -1,13 +1,18 @@
-"""Features of the embedded numbers: how much ink edge runs in which direction, each channel at its place."""
+"""Features of the embedded numbers: how much ink edge runs in which direction, each channel at its place.
+
+`dkgzsl.data.numbers.backbone` is the same as a backbone, for pictures that are no part of the data set.
+"""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+NAME: Final = "oriented-gradients"
+"""Name of the backbone."""
 HEIGHT, WIDTH = 8, 16
 DIRECTIONS: Final = 8
 CELL: Final = 2
@@ -16,6 +21,34 @@ GRID: Final = (5, 5)
 _STEPS: Final = (1, 3)  # down and across between patches: 5 x 5 of them cover the 8 x 16 pixels
 _DOWN, _ACROSS = HEIGHT // CELL, WIDTH // CELL
 CHANNELS: Final = DIRECTIONS * _DOWN * _ACROSS
+
+
+def backbone_record() -> dict[str, Any]:
+    """What is recorded of the backbone; JSON values."""
+    return {
+        "backbone": {
+            "name": NAME,
+            "parameters": 0,
+            "note": f"gradients in {DIRECTIONS} directions and {_DOWN} x {_ACROSS} cells; nothing is learned",
+        },
+        "weights": {},
+        "preprocessing": {
+            "image_size": [HEIGHT, WIDTH],
+            "crop_mode": "digits",  # of a larger picture: see `dkgzsl.data.numbers.pictures.number_picture`
+            "crop_share": 1.0,
+            "interpolation": "box",
+            "levels": "255 paper, 15 less for each unit of ink",
+            "region_size": [PATCH, PATCH],
+        },
+        "grid": list(GRID),
+        "global_token": "all channels",
+        "token_order": "global token, then regions row by row from the top left",
+    }
+
+
+def feature_record() -> dict[str, Any]:
+    """What is recorded of the features of `numbers`, as that of a feature store; they were never in one."""
+    return {**backbone_record(), "stored_as": "float32"}
 
 
 def image_features(images: Float[np.ndarray, "images 8 16"]) -> Float[np.ndarray, "images channels"]:

@@ -1,11 +1,11 @@
-"""A picture of a two-digit number, drawn or scanned, as the 8 x 16 pixels that `numbers` is made of."""
+"""A picture of a two-digit number, drawn or scanned, as the 8 x 16 values that `numbers` is made of, and back."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from dkgzsl.data.numbers.features import HEIGHT, WIDTH
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 
 INK: Final = 16.0
+PAPER: Final = 255
+STEP: Final = 15
+"""Gray levels that a unit of ink is darker than paper: whole values of ink are exact."""
 _BITMAP: Final = 32  # side of the bitmaps that the digits of scikit-learn were counted from, 4 x 4 to a pixel
 _HALF: Final = 127.5
 _EDGE: Final = 0.3  # share of the darkest ink from which on a pixel belongs to a digit
@@ -22,9 +25,9 @@ _EDGE: Final = 0.3  # share of the darkest ink from which on a pixel belongs to 
 def number_picture(image: Image) -> Float[np.ndarray, "8 16"]:
     """Values 0 (paper) to 16 (ink), whichever of the two is the brighter one in the picture.
 
-    A picture of 16 x 8 pixels is taken as it is. In any other the two digits are parted at the emptiest column of
-    the middle half, and each is cut out, scaled to the height of 32 pixels, centred, and counted down to 8 x 8, as
-    the digits of scikit-learn were.
+    A picture 16 pixels wide and 8 high is taken as it is. Any other is cut at the emptiest column of its middle
+    half; each of the two digits is cut out, scaled to the height of 32 pixels, centred, and averaged down to
+    8 x 8, as the digits of scikit-learn were.
     """
     gray = np.asarray(image.convert("L"), dtype=np.float32)
     small = gray.shape == (HEIGHT, WIDTH)
@@ -41,6 +44,11 @@ def number_picture(image: Image) -> Float[np.ndarray, "8 16"]:
         return np.asarray(np.rint(ink * (INK / (255.0 if darkest > _HALF else darkest))), dtype=np.float32)
     cut = _parting(ink)
     return np.concatenate([_digit(ink[:, :cut]), _digit(ink[:, cut:])], axis=1)
+
+
+def gray_levels(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """Values 0 (paper) to 16 (ink) as gray levels, dark on light."""
+    return np.asarray(np.rint(PAPER - STEP * values), dtype=np.uint8)
 
 
 def _parting(ink: np.ndarray) -> int:

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 import dkgzsl
-from dkgzsl.data.numbers.features import HEIGHT, WIDTH
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.calibration import in_distribution_score
 from dkgzsl.features.backbones import Backbone, rebuild_backbone
-from dkgzsl.inference.export.modules import NumberTokens, PixelTokens, recognition_module
+from dkgzsl.features.store import stored_as
+from dkgzsl.inference.export.modules import PixelTokens, recognition_module
 from dkgzsl.inference.export.onnx_file import run_onnx, write_onnx
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.representation.blocks import VisualFeatures
@@ -68,9 +68,8 @@ class _Input:
         rng = np.random.default_rng(0)
         if self.name == "features":
             return np.asarray(rng.gamma(0.5, 1.0, (number, *self.shape)), dtype=np.float32)
-        top = 256 if self.backbone else 17
-        height, width = self.shape[:2]
-        coarse = rng.integers(0, top, (number, 4, 4, *self.shape[2:]), np.uint8)
+        height, width, channels = self.shape
+        coarse = rng.integers(0, 256, (number, 4, 4, channels), np.uint8)
         return coarse.repeat(-(-height // 4), 1)[:, :height].repeat(-(-width // 4), 2)[:, :, :width]
 
 
@@ -160,9 +159,6 @@ def _features(recognizer: Recognizer) -> _Input:
 
 def _pixels(recognizer: Recognizer, weights: Path | None) -> _Input:
     images = recognizer.record.images
-    if images.get("embedded") == "numbers":
-        what = "pictures of two digits, 0 paper to 16 ink, uint8"
-        return _Input("pixels", (HEIGHT, WIDTH), what, NumberTokens())
     if not images.get("preprocessing"):
         raise RunError(
             "the run's features came with no record of how an image becomes one",
@@ -171,7 +167,7 @@ def _pixels(recognizer: Recognizer, weights: Path | None) -> _Input:
     backbone = rebuild_backbone(images, weights=weights)
     what = "RGB pixels 0 to 255, resized and cropped as `preprocessing` says, uint8"
     shape = (*backbone.preprocessing.image_size, 3)
-    return _Input("pixels", shape, what, PixelTokens(backbone), backbone)
+    return _Input("pixels", shape, what, PixelTokens(backbone, getattr(torch, stored_as(images))), backbone)
 
 
 def _difference(recognizer: Recognizer, taken: _Input, path: Path) -> float:
@@ -180,8 +176,8 @@ def _difference(recognizer: Recognizer, taken: _Input, path: Path) -> float:
     if taken.first is not None:
         with torch.inference_mode():
             features = taken.first(features)
-    if recognizer.record.features == features.shape[2:]:
-        features = features[:, 0]  # `numbers` trained on pooled features
+        if len(recognizer.record.features) == 1:  # trained on the global token alone
+            features = features[:, 0]
     scores = recognizer.scores(features)
     own = recognizer.calibration.probabilities(scores)[:, recognizer.is_known]
     probabilities, in_distribution = run_onnx(path, value)

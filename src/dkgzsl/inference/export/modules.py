@@ -7,15 +7,11 @@ in float64; what adds the same to every class of an image is left out, since the
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dkgzsl.data.numbers import features as drawn
 from dkgzsl.errors import RunError
 from dkgzsl.features.backbones import Backbone
 from dkgzsl.inference.recognizer import Recognizer
@@ -63,60 +59,21 @@ def component_areas(above: Bool[Tensor, "batch regions"], grid: tuple[int, int])
 
 
 class PixelTokens(nn.Module):
-    """Resized pixels 0 to 255 to a backbone's tokens, rounded to half precision as a feature store holds them."""
+    """Resized pixels 0 to 255 to a backbone's tokens, rounded as the features that were trained on.
 
-    mean: Tensor
-    std: Tensor
+    Args:
+        backbone: what to run.
+        stored: precision of the features that were trained on; a feature store holds half precision.
+    """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, stored: torch.dtype = torch.float16) -> None:
         super().__init__()
-        self.model, self._backbone = backbone.model, backbone
-        shape = (1, 3, 1, 1)
-        self.register_buffer("mean", torch.tensor(backbone.preprocessing.mean).reshape(shape))
-        self.register_buffer("std", torch.tensor(backbone.preprocessing.std).reshape(shape))
+        self.model, self._backbone, self._stored = backbone.model, backbone, stored
 
     def forward(self, pixels: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch tokens channels"]:
         """The global token, then the regions row by row."""
-        scaled = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-        return self._backbone.tokens(scaled).half().float()
-
-
-class NumberTokens(nn.Module):
-    """Pictures of `numbers` (0 paper to 16 ink) to their oriented gradients, and those seen by each patch.
-
-    The same as `dkgzsl.data.numbers.features.image_features`, in tensors.
-    """
-
-    directions: Tensor
-    binomial: Tensor
-    masks: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer(
-            "directions", torch.arange(drawn.DIRECTIONS, dtype=torch.float32).reshape(1, -1, 1, 1)
-        )
-        self.register_buffer("binomial", torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16)
-        self.register_buffer("masks", torch.from_numpy(drawn.region_masks().astype(np.float32)))
-
-    def forward(self, pixels: UInt8[Tensor, "batch 8 16"]) -> Float[Tensor, "batch tokens channels"]:
-        """The pooled feature, then each patch's own part of it."""
-        paper = functional.pad(pixels.float(), (1, 1, 1, 1))
-        across = (paper[:, 1:-1, 2:] - paper[:, 1:-1, :-2]) / 2
-        down = (paper[:, 2:, 1:-1] - paper[:, :-2, 1:-1]) / 2
-        length = (across.square() + down.square()).sqrt()
-        # By the arctangent of a quotient: two arguments are no operation of ONNX. Right of the axis first, then
-        # the left half turned by half a circle; where there is no gradient, the length of 0 takes it out.
-        slope = down / torch.where(across == 0, torch.full_like(across, 1e-20), across)
-        turn = torch.atan(slope) / (2 * math.pi) * drawn.DIRECTIONS
-        turn = torch.where(across < 0, turn + drawn.DIRECTIONS / 2, turn)
-        away = (turn[:, None] - self.directions).abs()
-        away = torch.minimum(away, (drawn.DIRECTIONS - away).abs())
-        maps = length[:, None] * (1 - away).clamp(min=0)
-        smooth = functional.conv2d(maps.flatten(0, 1)[:, None], self.binomial, padding=1)
-        cells = functional.avg_pool2d(smooth, drawn.CELL) * drawn.CELL**2
-        pooled = cells.reshape(-1, 1, drawn.CHANNELS)
-        return torch.cat([pooled, pooled * self.masks], dim=1)
+        scaled = self._backbone.preprocessing.scale(pixels.permute(0, 3, 1, 2))
+        return self._backbone.tokens(scaled).to(self._stored).float()
 
 
 class TokenFeatures(nn.Module):

@@ -1,5 +1,4 @@
-"""What peers share that train for epochs: which of them the selector sees, a cap on the minutes, exact repetition.
-"""
+"""What peers share that train for epochs: which of them the selector sees, a cap on the minutes, exact repetition."""
 
 from __future__ import annotations
 

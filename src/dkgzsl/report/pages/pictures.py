@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Float
 
-from dkgzsl.data.numbers.dataset import number_images
-from dkgzsl.data.numbers.features import GRID, HEIGHT, PATCH, WIDTH
 from dkgzsl.features.images import UnreadableImageError, read_image
 from dkgzsl.representation.overlay import overlay
 
@@ -26,8 +23,8 @@ from dkgzsl.report.record.record import Record
 
 SIDE: Final = 168
 _QUALITY: Final = 78
-_INK: Final = 16.0
-_ENLARGED: Final = 16  # pixels a pixel of a number under a map
+_SMALL: Final = 32  # pixels of the longer side below which an image is enlarged pixel by pixel under a map
+_ENLARGED: Final = 16
 
 
 class Pictures:
@@ -39,19 +36,19 @@ class Pictures:
     """
 
     def __init__(self, source: Mapping[str, Any], *, wanted: bool = True) -> None:
-        self.numbers = "embedded" in source and wanted
+        self._kept = source.get("png", {}) if wanted else {}
         self._files = source.get("files", {}) if wanted else {}
-        self._unseen = source.get("embedded")
 
     @property
     def kind(self) -> str | None:
-        """`numbers`, `photos`, or None where no image is known."""
-        return "numbers" if self.numbers else "photos" if self._files else None
+        """`pixels` (so small that each pixel shows), `photos`, or None where no image is known."""
+        return "pixels" if self._kept else "photos" if self._files else None
 
     def thumbnail(self, position: int) -> str | None:
         """A small picture of a test image; None where it is not found or cannot be read."""
-        if self.numbers:
-            return _address(_gray(self._drawings[position]), "PNG")
+        if self._kept:
+            kept = self._kept.get(str(position))
+            return None if kept is None else f"data:image/png;base64,{kept}"
         photo = self._photo(position)
         return None if photo is None else _address(_square(photo, 1.0), "JPEG")
 
@@ -70,25 +67,25 @@ class Pictures:
             grid: rows and columns of the regions.
             preprocessing: what the backbone saw of a photo.
         """
-        if self.numbers:
-            drawing = _gray(self._drawings[position]).convert("RGB")
-            large = drawing.resize((WIDTH * _ENLARGED, HEIGHT * _ENLARGED), 0)
-            heat = _spread_patches(weights)
-            return _address(_from_pixels(overlay(np.asarray(large), heat.ravel(), heat.shape)), "JPEG")
         photo = self._photo(position)
         if photo is None:
             return None
         share = 1.0 if preprocessing is None else float(preprocessing["crop_share"])
         whole = preprocessing is not None and preprocessing["crop_mode"] != "center"
-        crop = photo.resize((SIDE, SIDE)) if whole else _square(photo, share)
+        if max(photo.size) < _SMALL:
+            crop = photo.resize((photo.width * _ENLARGED, photo.height * _ENLARGED), 0)
+        else:
+            crop = photo.resize((SIDE, SIDE)) if whole else _square(photo, share)
+        if preprocessing is not None and "region_size" in preprocessing:
+            weights, grid = spread_regions(weights, grid, preprocessing)
         return _address(_from_pixels(overlay(np.asarray(crop), weights, grid)), "JPEG")
 
-    @cached_property
-    def _drawings(self) -> Float[np.ndarray, "images 8 16"]:
-        return number_images(unseen=self._unseen)
-
     def _photo(self, position: int) -> Image | None:
-        path = self._files.get(str(position))
+        from PIL import Image
+
+        kept, path = self._kept.get(str(position)), self._files.get(str(position))
+        if kept is not None:
+            return Image.open(BytesIO(b64decode(kept))).convert("RGB")
         if path is None:
             return None
         try:
@@ -104,28 +101,34 @@ def _square(photo: Image, share: float) -> Image:
     return photo.resize((SIDE, SIDE), box=(left, top, left + side, top + side), reducing_gap=2.0)
 
 
-def _gray(drawing: Float[np.ndarray, "8 16"]) -> Image:
-    from PIL import Image
-
-    return Image.fromarray(np.round(255 * (1 - drawing / _INK)).astype(np.uint8))
-
-
 def _from_pixels(pixels: np.ndarray) -> Image:
     from PIL import Image
 
     return Image.fromarray(pixels)
 
 
-def _spread_patches(weights: Float[np.ndarray, " regions"]) -> Float[np.ndarray, "8 16"]:
-    """Weights of overlapping patches of a number, each pixel the mean of the patches that see it."""
-    heat, seen = np.zeros((HEIGHT, WIDTH), np.float32), np.zeros((HEIGHT, WIDTH), np.float32)
-    down, across = (HEIGHT - PATCH) // (GRID[0] - 1), (WIDTH - PATCH) // (GRID[1] - 1)
+def spread_regions(
+    weights: Float[np.ndarray, " regions"], grid: tuple[int, int], preprocessing: Mapping[str, Any]
+) -> tuple[Float[np.ndarray, " pixels"], tuple[int, int]]:
+    """Weights of regions that overlap as weights of pixels: of each, the mean of the regions that see it.
+
+    Args:
+        weights: a weight a region, row by row.
+        grid: rows and columns of the regions, evenly spaced over the image.
+        preprocessing: with `image_size` and `region_size` in pixels.
+
+    Returns:
+        The pixels' weights, row by row, and the image's height and width.
+    """
+    (height, width), (high, wide) = preprocessing["image_size"], preprocessing["region_size"]
+    heat, seen = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+    down, across = (height - high) // max(1, grid[0] - 1), (width - wide) // max(1, grid[1] - 1)
     for number, weight in enumerate(weights):
-        row, column = divmod(number, GRID[1])
-        place = np.s_[row * down : row * down + PATCH, column * across : column * across + PATCH]
+        row, column = divmod(number, grid[1])
+        place = np.s_[row * down : row * down + high, column * across : column * across + wide]
         heat[place] += weight
         seen[place] += 1
-    return heat / seen
+    return (heat / np.maximum(seen, 1)).ravel(), (height, width)
 
 
 def _address(image: Image, form: str) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
-from dkgzsl.data.load import EMBEDDED
+from dkgzsl.data.numbers.dataset import numbers
 from dkgzsl.data.problem import Problem
 from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.features.images import png_text
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.methods.base import Generator, Model, SavedModel
 from dkgzsl.methods.registry import load_model
@@ -45,8 +47,8 @@ class Record:
         answers: to the test images.
         constant: the calibration constant; None without validation.
         facts: how many images and classes there were, how long a description is.
-        pictures: where the images shown come from: `{"embedded": unseen numbers}`, `{"files": {position: path}}`
-            or nothing.
+        pictures: where the images shown come from: `{"files": {position: path}}`, or, where they lie in no files,
+            themselves: `{"png": {position: base64 text}}`; or nothing.
         feature_map: real and synthesized features; None for a model that synthesizes nothing.
         acquaintance: nearest classes and attributes.
         attended: attention on photos; None without ARA.
@@ -101,7 +103,7 @@ class Record:
             prefix = f"{name}."
             return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
-        return cls(
+        record = cls(
             class_names=tuple(values["class_names"]),
             answers=Answers.from_tensors(part("answers")),
             constant=values["constant"],
@@ -115,6 +117,7 @@ class Record:
             ),
             attended=(AttendedPhotos.load(part("attended"), values["attended"]) if "attended" in values else None),
         )
+        return _with_kept_pictures(record)
 
 
 def answers_record(problem: Problem, scored: Scored, constant: float | None) -> Record:
@@ -228,9 +231,22 @@ def example_of(answers: Answers, label: int) -> int | None:
 
 
 def _pictures(problem: Problem, answers: Answers, constant: float | None) -> dict[str, Any]:
-    if problem.name == EMBEDDED and problem.provenance.get("format") == "embedded":
-        return {"embedded": list(problem.provenance["unseen"])}
+    shown = shown_images(answers, constant)
+    if problem.pictures is not None:
+        return _kept(problem.pictures, shown)
     if problem.image_files is None:
         return {}
-    shown = shown_images(answers, constant)
     return {"files": {str(position): problem.image_files[position] for position in shown}}
+
+
+def _kept(images: UInt8[np.ndarray, "images height width 3"], shown: list[int]) -> dict[str, Any]:
+    return {"png": {str(position): png_text(images[position]) for position in shown}}
+
+
+def _with_kept_pictures(record: Record) -> Record:
+    """Records made before say {"embedded": unseen numbers} where now the pictures themselves are."""
+    if "embedded" not in record.pictures:
+        return record
+    images = numbers(unseen=record.pictures["embedded"]).pictures
+    assert images is not None, "numbers have pictures"
+    return replace(record, pictures=_kept(images, shown_images(record.answers, record.constant)))
