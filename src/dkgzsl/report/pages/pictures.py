@@ -1,9 +1,10 @@
-"""Photos with the attention of their strongest attributes, as the page shows them."""
+"""Pictures of test images and attention maps, as the page shows them."""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -15,27 +16,25 @@ from jaxtyping import Float
 from dkgzsl.data.numbers.dataset import number_images
 from dkgzsl.data.numbers.features import GRID, HEIGHT, PATCH, WIDTH
 from dkgzsl.features.images import UnreadableImageError, read_image
+from dkgzsl.report import wording
+from dkgzsl.report.record.record import Record
 from dkgzsl.representation.overlay import overlay
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-from dataclasses import dataclass
-
-from dkgzsl.report import wording
-from dkgzsl.report.record.record import Record
 
 SIDE: Final = 168
 _QUALITY: Final = 78
 _INK: Final = 16.0
-_ENLARGED: Final = 16  # pixels a pixel of a number under a map
+_ENLARGED: Final = 16  # a pixel of a number becomes so many pixels under an attention map
 
 
 class Pictures:
     """Pictures of a run's test images as `data:` addresses.
 
     Args:
-        source: what the record says of them.
-        wanted: whether there are to be any.
+        source: the `pictures` of a record.
+        wanted: whether the page is to have pictures.
     """
 
     def __init__(self, source: Mapping[str, Any], *, wanted: bool = True) -> None:
@@ -62,13 +61,13 @@ class Pictures:
         grid: tuple[int, int],
         preprocessing: Mapping[str, Any] | None,
     ) -> str | None:
-        """A picture of a test image under a map over its regions.
+        """A test image with a map over its regions drawn on it; None where the image is not found.
 
         Args:
-            position: of the image.
-            weights: a weight a region, row by row.
+            position: position of the image in the problem.
+            weights: one weight for each region, row by row.
             grid: rows and columns of the regions.
-            preprocessing: what the backbone saw of a photo.
+            preprocessing: how the photo was cropped for the backbone; None takes the whole short side.
         """
         if self.numbers:
             drawing = _gray(self._drawings[position]).convert("RGB")
@@ -117,15 +116,15 @@ def _from_pixels(pixels: np.ndarray) -> Image:
 
 
 def _spread_patches(weights: Float[np.ndarray, " regions"]) -> Float[np.ndarray, "8 16"]:
-    """Weights of overlapping patches of a number, each pixel the mean of the patches that see it."""
-    heat, seen = np.zeros((HEIGHT, WIDTH), np.float32), np.zeros((HEIGHT, WIDTH), np.float32)
+    """Weights of overlapping patches, spread over pixels: each pixel has the mean of the patches that cover it."""
+    heat, covered = np.zeros((HEIGHT, WIDTH), np.float32), np.zeros((HEIGHT, WIDTH), np.float32)
     down, across = (HEIGHT - PATCH) // (GRID[0] - 1), (WIDTH - PATCH) // (GRID[1] - 1)
     for number, weight in enumerate(weights):
         row, column = divmod(number, GRID[1])
         place = np.s_[row * down : row * down + PATCH, column * across : column * across + PATCH]
         heat[place] += weight
-        seen[place] += 1
-    return heat / seen
+        covered[place] += 1
+    return heat / covered
 
 
 def _address(image: Image, form: str) -> str:
@@ -137,7 +136,7 @@ def _address(image: Image, form: str) -> str:
 
 @dataclass(frozen=True)
 class Overlaid:
-    """A photo under the attention of an attribute."""
+    """A photo with the attention map of an attribute."""
 
     picture: str
     attribute: str
@@ -146,21 +145,21 @@ class Overlaid:
 
 @dataclass(frozen=True)
 class AttentionRow:
-    """A photo, its class, and where its strongest attributes look."""
+    """A photo, its class, the predicted class, and the attention maps of its strongest attributes."""
 
     picture: str
     true: str
-    told: str
-    right: bool
+    predicted: str
+    correct: bool
     attributes: list[Overlaid]
 
 
 def attention_rows(record: Record, pictures: Pictures) -> list[AttentionRow]:
-    """A row a photo that is found; empty for a run without ARA."""
-    found = record.attended
+    """One row for each photo that is found; empty for a run without attribute attention (ARA)."""
+    found = record.attention_maps
     if found is None:
         return []
-    told = record.answers.predicted(record.constant)
+    predicted = record.predictions.predicted(record.constant)
     rows = []
     for number, position in enumerate(found.images.tolist()):
         photo = pictures.thumbnail(position)
@@ -173,8 +172,8 @@ def attention_rows(record: Record, pictures: Pictures) -> list[AttentionRow]:
             under = pictures.under_map(position, weights, found.grid, found.preprocessing)
             if under is not None:
                 overlaid.append(Overlaid(under, wording.printable(attribute), f"{strength:+.1f}"))
-        row = int(np.flatnonzero(record.answers.images == position)[0])
-        true, other = int(record.answers.labels[row]), int(told[row])
+        row = int(np.flatnonzero(record.predictions.images == position)[0])
+        true, other = int(record.predictions.labels[row]), int(predicted[row])
         names = record.class_names
         rows.append(
             AttentionRow(photo, wording.name(names[true]), wording.name(names[other]), true == other, overlaid)

@@ -1,4 +1,4 @@
-"""Answers, destinations, differences and the map, each against something independent."""
+"""Predictions, their shares, differences and the map of the features, each against something independent."""
 
 from dataclasses import asdict
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from dkgzsl.evaluation.metrics import Scored
 from dkgzsl.report.paired import paired_differences
-from dkgzsl.report.record.feature_map import FeatureMap, VisualSpace, draw_map, evenly_taken
-from dkgzsl.report.record.predictions import Answers, confusions, destinations
+from dkgzsl.report.record.feature_map import FeatureMap, VisualSpace, draw_map, balanced_sample
+from dkgzsl.report.record.predictions import Predictions, confusions, prediction_shares
 from dkgzsl.report.record.record import Record
 
 K, UNSEEN = 7, 3
@@ -30,53 +30,53 @@ def scored(seed: int, images: int = 60, *, ties: bool = False) -> Scored:
 
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from([None, 0.0, 0.7, -1.0, 2.0]))
 @settings(max_examples=60, deadline=None)
-def test_answers_keep_every_figure_and_prediction(seed, ties, constant) -> None:
+def test_predictions_keep_every_figure_and_prediction(seed, ties, constant) -> None:
     whole = scored(seed, ties=ties)
-    answers = Answers.of(whole, np.arange(60))
+    predictions = Predictions.of(whole, np.arange(60))
     expected = (whole.scores + (constant or 0.0) * whole.is_unseen).argmax(1)
-    np.testing.assert_array_equal(answers.predicted(constant), expected)
-    again = Answers.from_tensors(answers.tensors())
+    np.testing.assert_array_equal(predictions.predicted(constant), expected)
+    again = Predictions.from_tensors(predictions.tensors())
     for name, value in asdict(whole.figures(constant)).items():
         assert asdict(again.scored().figures(constant))[name] == pytest.approx(value, abs=1e-12), name
 
 
-def test_images_go_right_or_to_their_own_kind_or_to_the_other() -> None:
-    answers = Answers.of(scored(1), np.arange(60))
+def test_predictions_are_correct_or_of_the_same_kind_or_of_the_other() -> None:
+    predictions = Predictions.of(scored(1), np.arange(60))
     for unseen in (True, False):
         for constant in (None, 0.4):
-            found = destinations(answers, constant, unseen=unseen)
-            told = answers.predicted(constant)
+            found = prediction_shares(predictions, constant, unseen=unseen)
+            predicted = predictions.predicted(constant)
             shares = []
-            for c in np.flatnonzero(answers.is_unseen == unseen):
-                of_class = told[answers.labels == c]
+            for c in np.flatnonzero(predictions.is_unseen == unseen):
+                of_class = predicted[predictions.labels == c]
                 if len(of_class):
-                    crossed = answers.is_unseen[of_class] != unseen
+                    crossed = predictions.is_unseen[of_class] != unseen
                     shares.append([(of_class == c).mean(), ((of_class != c) & ~crossed).mean(), crossed.mean()])
-            assert (found.right, found.same_side, found.other_side) == pytest.approx(np.mean(shares, 0))
+            assert (found.correct, found.same_kind, found.other_kind) == pytest.approx(np.mean(shares, 0))
 
 
-def test_confusions_count_every_wrong_answer_once_the_largest_share_first() -> None:
-    answers = Answers.of(scored(2), np.arange(100, 160))
-    found = confusions(answers, None)
-    told = answers.predicted(None)
-    assert sum(len(c.images) for c in found) == (told != answers.labels).sum()
+def test_confusions_count_every_wrong_prediction_once_the_largest_share_first() -> None:
+    predictions = Predictions.of(scored(2), np.arange(100, 160))
+    found = confusions(predictions, None)
+    predicted = predictions.predicted(None)
+    assert sum(len(c.images) for c in found) == (predicted != predictions.labels).sum()
     shares = [len(c.images) / c.of for c in found]
     assert shares == sorted(shares, reverse=True)
     for c in found:
         rows = np.array(c.images) - 100
-        assert (answers.labels[rows] == c.true).all()
-        assert (told[rows] == c.told).all()
+        assert (predictions.labels[rows] == c.true).all()
+        assert (predicted[rows] == c.predicted).all()
 
 
-def test_a_model_is_no_better_than_itself_and_worse_than_one_that_knows() -> None:
+def test_a_model_is_no_better_than_itself_and_worse_than_a_perfect_one() -> None:
     whole = scored(3, images=400)
-    ours = Answers.of(whole, np.arange(400))
+    ours = Predictions.of(whole, np.arange(400))
     nothing = paired_differences([((ours, 0.2), (ours, 0.2))])
     assert set(nothing) == {"t1", "u", "s", "h", "h_calibrated", "ausuc"}
     assert all((d.value, d.low, d.high) == (0, 0, 0) and not d.clear for d in nothing.values())
-    knowing = whole.scores.copy()
-    knowing[np.arange(400), whole.labels] += 5
-    perfect = Answers.of(Scored(knowing, whole.conventional, whole.labels, whole.is_unseen), np.arange(400))
+    perfect_scores = whole.scores.copy()
+    perfect_scores[np.arange(400), whole.labels] += 5
+    perfect = Predictions.of(Scored(perfect_scores, whole.conventional, whole.labels, whole.is_unseen), np.arange(400))
     found = paired_differences([((perfect, None), (ours, None))])
     assert "h_calibrated" not in found
     expected = 1 - whole.figures().u
@@ -104,37 +104,37 @@ def test_the_space_is_of_the_training_images_and_orders_its_axes() -> None:
         assert abs(np.corrcoef(theirs[:, axis], placed[:, axis])[0, 1]) > 0.97
 
 
-def test_the_map_shows_real_and_made_of_the_same_classes_and_chooses_them_without_test_images() -> None:
+def test_the_map_shows_classes_chosen_without_their_test_images() -> None:
     rng = torch.Generator().manual_seed(0)
     labels = torch.arange(6).repeat_interleave(20)
     training = 4 * torch.nn.functional.one_hot(labels, 8).float() + torch.randn(120, 8, generator=rng)
-    made = torch.randn(9, 15, 8, generator=rng) + 3 * torch.randn(9, 1, 8, generator=rng)
+    synthesized = torch.randn(9, 15, 8, generator=rng) + 3 * torch.randn(9, 1, 8, generator=rng)
     unseen = torch.arange(6, 15)
     test_labels = unseen.repeat_interleave(10)
     space = VisualSpace.fit(training, labels)
 
     def drawn(test: torch.Tensor) -> FeatureMap:
         return draw_map(
-            space, training=training, training_labels=labels, test=test, test_labels=test_labels, made=made,
+            space, training=training, training_labels=labels, test=test, test_labels=test_labels, synthesized=synthesized,
             unseen=unseen,
         )  # fmt: skip
 
     first, second = drawn(torch.zeros(90, 8)), drawn(torch.randn(90, 8, generator=rng))
-    assert first.made_labels.unique().tolist() == first.real_labels.unique().tolist()
-    assert torch.equal(first.made_labels, second.made_labels)
-    assert len(first.made_labels.unique()) == 6
+    assert first.synthesized_labels.unique().tolist() == first.real_labels.unique().tolist()
+    assert torch.equal(first.synthesized_labels, second.synthesized_labels)
+    assert len(first.synthesized_labels.unique()) == 6
     assert len(first.real) == 60
     assert set(first.seen_labels.tolist()) <= set(range(6))
-    place = int(first.made_labels[0]) - 6
-    torch.testing.assert_close(first.made[:15], space(made[place])[:, :2])
+    place = int(first.synthesized_labels[0]) - 6
+    torch.testing.assert_close(first.synthesized[:15], space(synthesized[place])[:, :2])
 
 
-def test_images_are_taken_evenly_and_two_of_each_class_at_least() -> None:
+def test_a_balanced_sample_has_at_least_two_images_of_each_class() -> None:
     labels = np.array([0] * 50 + [1] * 3 + [2] * 20 + [3])
     images = np.flatnonzero(labels >= 0)
-    taken = evenly_taken(labels, images, per_class=10, at_most=1000)
-    assert np.bincount(labels[taken]).tolist() == [10, 3, 10, 1]
-    few = evenly_taken(labels, images, per_class=10, at_most=1)
+    sample = balanced_sample(labels, images, per_class=10, at_most=1000)
+    assert np.bincount(labels[sample]).tolist() == [10, 3, 10, 1]
+    few = balanced_sample(labels, images, per_class=10, at_most=1)
     assert np.bincount(labels[few]).tolist() == [2, 2, 2, 1]
     assert (np.diff(few) > 0).all()
 
