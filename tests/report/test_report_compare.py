@@ -59,7 +59,9 @@ def test_the_object_and_the_table_say_the_same(default_run, published_run, seeds
     assert found["runs"][2]["difference"]["figures"]["t1"]["value"] == 0
 
 
-def test_runs_that_cannot_be_compared_say_why(default_run, lost_split, paper_run, seeds_run, tmp_path, capsys) -> None:
+def test_runs_that_cannot_be_compared_say_why(
+    default_run, lost_split, paper_run, seeds_run, tmp_path, capsys
+) -> None:
     old = tmp_path / "old"
     shutil.copytree(seeds_run, old)
     for file in old.glob("report*"):

@@ -239,6 +239,31 @@ def test_a_folder_without_a_record_has_a_page_that_says_what_is_missing(seeds_ru
     assert "Missing on this page" not in said.replace("Missing on this page", "", 1)
 
 
+def renamed_as_in_older_versions(run: Path, copy: Path) -> None:
+    """A copy of a run with the names that earlier versions wrote into `result.json` and `metrics.jsonl`."""
+    shutil.copytree(run, copy)
+    result = json.loads((copy / "result.json").read_text())
+    method, protocol = read_run(run).method, read_run(run).protocol
+    result.pop("method", None)
+    result["variant"] = {"closed-form": "dkgzsl", "dkgzsl": "paper"}[method]
+    result["protocol"] = {"oracle": "paper"}.get(protocol, protocol)
+    for detail in result["seeds_detail"]:
+        detail["looks"], detail["looks_at_test"] = detail.pop("evaluations"), detail.pop("test_evaluations")
+    (copy / "result.json").write_text(json.dumps(result))
+    log = (copy / "metrics.jsonl").read_text()
+    (copy / "metrics.jsonl").write_text(log.replace('"event": "evaluation"', '"event": "look"'))
+
+
+def test_a_run_of_an_older_version_has_the_same_page(run, tmp_path) -> None:
+    old = tmp_path / "old"
+    renamed_as_in_older_versions(run, old)
+    assert any(line["event"] == "look" for line in read_run(old).log)
+    pages = [render_run(replace(read_run(path), folder=tmp_path, files=())) for path in (run, old)]
+    assert pages[0] == pages[1]
+    assert read_run(old).method in ("closed-form", "dkgzsl")
+    assert read_run(old).protocol in ("validated", "oracle")
+
+
 def test_the_page_is_made_again_without_the_data(default_run, data, tmp_path, monkeypatch, capsys) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(default_run, copy)

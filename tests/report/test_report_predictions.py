@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.report.paired import paired_differences
-from dkgzsl.report.record.feature_map import FeatureMap, VisualSpace, draw_map, balanced_sample
+from dkgzsl.report.record.attention import AttentionMaps
+from dkgzsl.report.record.class_neighbours import ClassNeighbours
+from dkgzsl.report.record.feature_map import FeatureMap, VisualSpace, balanced_sample, draw_map
 from dkgzsl.report.record.predictions import Predictions, confusions, prediction_shares
 from dkgzsl.report.record.record import Record
 
@@ -76,7 +79,9 @@ def test_a_model_is_no_better_than_itself_and_worse_than_a_perfect_one() -> None
     assert all((d.value, d.low, d.high) == (0, 0, 0) and not d.clear for d in nothing.values())
     perfect_scores = whole.scores.copy()
     perfect_scores[np.arange(400), whole.labels] += 5
-    perfect = Predictions.of(Scored(perfect_scores, whole.conventional, whole.labels, whole.is_unseen), np.arange(400))
+    perfect = Predictions.of(
+        Scored(perfect_scores, whole.conventional, whole.labels, whole.is_unseen), np.arange(400)
+    )
     found = paired_differences([((perfect, None), (ours, None))])
     assert "h_calibrated" not in found
     expected = 1 - whole.figures().u
@@ -115,8 +120,8 @@ def test_the_map_shows_classes_chosen_without_their_test_images() -> None:
 
     def drawn(test: torch.Tensor) -> FeatureMap:
         return draw_map(
-            space, training=training, training_labels=labels, test=test, test_labels=test_labels, synthesized=synthesized,
-            unseen=unseen,
+            space, training=training, training_labels=labels, test=test, test_labels=test_labels,
+            synthesized=synthesized, unseen=unseen,
         )  # fmt: skip
 
     first, second = drawn(torch.zeros(90, 8)), drawn(torch.randn(90, 8, generator=rng))
@@ -140,8 +145,64 @@ def test_a_balanced_sample_has_at_least_two_images_of_each_class() -> None:
 
 
 def test_a_record_of_another_format_is_no_record(tmp_path) -> None:
-    from dkgzsl.files import write_checkpoint
-
     write_checkpoint(tmp_path / "r.safetensors", {"x": torch.zeros(1)}, {"format": "dkgzsl report 99"})
     assert Record.read(tmp_path / "r.safetensors") is None
     assert Record.read(tmp_path / "none.safetensors") is None
+
+
+def old_record(path) -> Record:
+    """A file of format 1, with its old names; returns what it holds."""
+    predictions = Predictions.of(scored(4), np.arange(60))
+    points = torch.rand(3, 2)
+    labels = torch.tensor([4, 5, 6], dtype=torch.int32)
+    near = {"by_description": torch.zeros(K, 2, dtype=torch.int32), "similarities": torch.ones(K, 2)}
+    maps = {"images": labels[:1], "attributes": labels[:1, None], "strengths": torch.ones(1, 1)}
+    tensors = {f"answers.{name}": tensor for name, tensor in predictions.tensors().items()}
+    tensors |= {f"map.{name}": points + place for place, name in enumerate(("real", "made", "seen"))}
+    tensors |= {f"map.{name}_labels": labels + place for place, name in enumerate(("real", "made", "seen"))}
+    tensors |= {f"acquaintance.{name}": tensor for name, tensor in near.items()}
+    tensors |= {f"attended.{name}": tensor for name, tensor in {**maps, "maps": torch.rand(1, 1, 9)}.items()}
+    values = {
+        "format": "dkgzsl report 1",
+        "class_names": [f"class {number}" for number in range(K)],
+        "constant": 0.5,
+        "facts": {"training_images": 10},
+        "pictures": {},
+        "acquaintance": {"names": ["beak"], "source": "att"},
+        "attended": {"grid": [3, 3], "names": [["beak"]], "preprocessing": None},
+    }
+    write_checkpoint(path, {**tensors, "map.fitted_on": torch.tensor(7)}, values)
+    return Record(
+        class_names=tuple(values["class_names"]),
+        predictions=predictions,
+        constant=0.5,
+        facts=values["facts"],
+        feature_map=FeatureMap(
+            points, labels.long(), points + 1, labels.long() + 1, points + 2, labels.long() + 2, fitted_on=7
+        ),
+        class_neighbours=ClassNeighbours(
+            near["by_description"].long(), near["similarities"], None, None, None, None, None, ("beak",), "att"
+        ),
+        attention_maps=AttentionMaps(
+            labels[:1].long(), labels[:1, None].long(), torch.ones(1, 1), tensors["attended.maps"], (3, 3),
+            (("beak",),), None,
+        ),
+    )  # fmt: skip
+
+
+def test_a_record_of_format_1_is_read_and_saved_under_the_names_of_today(tmp_path) -> None:
+    path, again = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
+    expected = old_record(path)
+    read = Record.read(path)
+    assert read is not None
+    expected.write(again)
+    read.write(path)
+    (tensors, values), (tensors_2, values_2) = read_checkpoint(path), read_checkpoint(again)
+    assert values == values_2
+    assert values["format"] == "dkgzsl report 2"
+    assert {name.partition(".")[0] for name in tensors} == {
+        "predictions", "feature_map", "class_neighbours", "attention_maps",
+    }  # fmt: skip
+    assert tensors.keys() == tensors_2.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, tensors_2[name]), name
