@@ -93,7 +93,7 @@ def test_evaluations(content: RunContent) -> str:
         return f"the model was chosen on the test images, which were scored {count:,} times"
     each = "" if len(details) == 1 else " for each seed"
     tried = counted(sum(evaluations), "model was", "models were")
-    return f"{tried} compared on validation images; the test images were scored once{each}, after the choice"
+    return f"{tried} compared on validation images; the test images were scored once{each}, after this choice"
 
 
 def differences(content: RunContent) -> dict[str, Difference]:
