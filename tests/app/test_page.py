@@ -1,4 +1,4 @@
-"""The page: what its functions say, what a browser sees of it, and what is said where Gradio is not."""
+"""The page: its functions, the page in a browser, and the message where Gradio is not installed."""
 
 import base64
 import builtins
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dkgzsl.app.pieces import answer_html, change_html, class_html
+from dkgzsl.app.pieces import bias_html, class_html, prediction_html
 from dkgzsl.app.session import Session, read_one
 from dkgzsl.cli.main import main
 from dkgzsl.data.numbers.dataset import number_images, numbers
@@ -48,40 +48,40 @@ def picture(tmp_path_factory) -> Path:
 
 def tried(session: Session, picture: Path, bias: float = 0.0):
     reader = photo_reader(session.recognizer.record)
-    return session.attempt(read_one(reader, picture), reader.grid, bias=bias)
+    return session.predict(read_one(reader, picture), reader.grid, bias=bias)
 
 
-def said_by_predict(capsys, run: Path, picture: Path, *words: str) -> dict:
+def output_of_predict(capsys, run: Path, picture: Path, *words: str) -> dict:
     capsys.readouterr()
     assert main(["predict", str(run), str(picture), "--json", "--top", "5", *words]) == 0
     return json.loads(capsys.readouterr().out)
 
 
-def test_the_page_says_what_predict_says(capsys, run, picture) -> None:
+def test_the_page_predicts_as_predict_does(capsys, run, picture) -> None:
     found = tried(Session.open(run), picture)
-    expected = said_by_predict(capsys, run, picture)
+    expected = output_of_predict(capsys, run, picture)
     assert found.answer.to_json() == {k: v for k, v in expected.items() if k != "image"}
-    html = answer_html(found)
+    html = prediction_html(found)
     assert f"{100 * expected['probability']:.1f} %" in html
-    assert 'alt="The image as the model saw it: ' in html
+    assert 'alt="The image as the model sees it: ' in html
 
 
-def test_a_photo_has_the_picture_of_its_evidence(tmp_path) -> None:
+def test_a_photo_has_a_picture_of_its_evidence(tmp_path) -> None:
     pytest.importorskip("timm", reason="the extra `images` is not installed")
     from inference.photo_runs import photo_run
 
     made = photo_run(tmp_path)
     session = Session.open(made.run)
     reader = photo_reader(session.recognizer.record, weights=made.weights, device="cpu")
-    attempts = [session.attempt(read_one(reader, path), reader.grid) for path in made.photos]
+    attempts = [session.predict(read_one(reader, path), reader.grid) for path in made.photos]
     found = next(one for one in attempts if one.answer.evidence)
-    html = answer_html(found)
+    html = prediction_html(found)
     content = html.partition("base64,")[2].partition('"')[0]
     drawn = Image.open(io.BytesIO(base64.b64decode(content)))
     expected = evidence_picture(found.answer, found.pixels, reader.grid)
     assert np.array_equal(np.asarray(drawn), np.asarray(expected))
-    assert 'alt="The image, and where each attribute lies: ' in html
-    assert "shown here" in html
+    assert 'alt="The image, and an attention map of each attribute: ' in html
+    assert "in this image" in html
 
 
 def test_the_bias_multiplies_the_odds_of_unseen_classes(run, picture) -> None:
@@ -95,7 +95,7 @@ def test_the_bias_multiplies_the_odds_of_unseen_classes(run, picture) -> None:
     low = tried(session, picture, -1e6)
     assert all(one.seen for one in low.answer.prediction.ranked)
     assert low.unbiased == tried(session, picture).unbiased
-    assert "The decision changes: 05 without the bias" in change_html(low, -1e6)
+    assert "The prediction changes: 05 without the bias" in bias_html(low, -1e6)
 
 
 def test_a_class_is_recognised_at_once_and_saved_as_add_class_saves(capsys, run, picture) -> None:
@@ -109,13 +109,13 @@ def test_a_class_is_recognised_at_once_and_saved_as_add_class_saves(capsys, run,
     assert more.added == ("zero <five>",)
     found = tried(more, picture).answer
     assert found.prediction.ranked[0].name == "zero <five>"
-    assert "zero &lt;five&gt;" in answer_html(tried(more, picture))
+    assert "zero &lt;five&gt;" in prediction_html(tried(more, picture))
     assert "zero <" not in class_html(more, "zero <five>")
     saved = more.saved()
     assert (saved.parent, saved.added) == (1, ())
-    assert said_by_predict(capsys, run, picture)["evidence"] == found.to_json()["evidence"]
-    assert said_by_predict(capsys, run, picture)["class"] == found.prediction.name
-    assert said_by_predict(capsys, run, picture, "--version", "0")["class"] == "05"
+    assert output_of_predict(capsys, run, picture)["evidence"] == found.to_json()["evidence"]
+    assert output_of_predict(capsys, run, picture)["class"] == found.prediction.name
+    assert output_of_predict(capsys, run, picture, "--version", "0")["class"] == "05"
     with pytest.raises(DataError, match="no class was added"):
         saved.saved()
 
@@ -134,7 +134,7 @@ def test_a_class_has_its_attributes(run) -> None:
     assert typical[-1] < 0
 
 
-def test_what_cannot_be_read_is_said(run, tmp_path) -> None:
+def test_an_unreadable_image_is_an_error(run, tmp_path) -> None:
     (tmp_path / "no.png").write_text("no picture")
     with pytest.raises(DataError, match="cannot be read"):
         read_one(photo_reader(Session.open(run).recognizer.record), tmp_path / "no.png")
@@ -142,7 +142,7 @@ def test_what_cannot_be_read_is_said(run, tmp_path) -> None:
         Session.open(run).with_text("new", " ")
 
 
-def test_without_gradio_it_says_what_to_install(capsys, monkeypatch, run) -> None:
+def test_without_gradio_the_error_names_the_extra(capsys, monkeypatch, run) -> None:
     real = builtins.__import__
 
     def without(name, *rest, **more):

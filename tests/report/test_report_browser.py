@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing asked for, nothing complained of, nothing wider than a phone."""
+"""The page in a real browser: no requests, no warnings, no element wider than a phone."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Several runs side by side: in the terminal, for machines, as a page."""
+"""The comparison of several runs: in the terminal, as JSON and CSV, as a page."""
 
 import csv
 import io
@@ -59,7 +59,9 @@ def test_the_object_and_the_table_say_the_same(default_run, published_run, seeds
     assert found["runs"][2]["difference"]["figures"]["t1"]["value"] == 0
 
 
-def test_what_cannot_be_compared_says_why(default_run, lost_split, paper_run, seeds_run, tmp_path, capsys) -> None:
+def test_runs_that_cannot_be_compared_say_why(
+    default_run, lost_split, paper_run, seeds_run, tmp_path, capsys
+) -> None:
     old = tmp_path / "old"
     shutil.copytree(seeds_run, old)
     for file in old.glob("report*"):
@@ -71,7 +73,7 @@ def test_what_cannot_be_compared_says_why(default_run, lost_split, paper_run, se
         None,
         "another split",
         "another protocol",
-        "a folder without the answers to the test images",
+        "a folder without predictions for the test images",
     ]
     assert main(["compare", *runs]) == 0
     said = capsys.readouterr().out
@@ -81,7 +83,7 @@ def test_what_cannot_be_compared_says_why(default_run, lost_split, paper_run, se
     assert main(["report", *runs, "--out", str(page)]) == 0
     words = Page(page.read_text()).text
     assert "different data sets or splits" in words
-    assert "Not a forecast" in words
+    assert "Chosen on the test images" in words
     assert "another protocol" in words
 
 
@@ -99,13 +101,13 @@ def test_one_page_compares_them(default_run, published_run, seeds_run, tmp_path,
         u = json.loads((run / "result.json").read_text())["metrics"]["u"]
         assert f"{100 * u['mean']:.1f} ± {100 * u['std']:.1f}" in page.text
     assert "Differences to default" in page.text
-    assert "What differs" in page.text
+    assert "The same in all runs" in page.text
 
 
 @pytest.mark.parametrize(
     "words", [[], ["{a}"], ["{a}", "{a}"], ["{a}", "{none}"], ["{a}", "{b}", "--json", "--csv"]]
 )
-def test_what_is_no_comparison_is_refused(words, default_run, seeds_run, tmp_path, capsys) -> None:
+def test_bad_comparisons_are_refused(words, default_run, seeds_run, tmp_path, capsys) -> None:
     given = [word.format(a=default_run, b=seeds_run, none=tmp_path) for word in words]
     try:
         code = main(["compare", *given])
@@ -118,6 +120,6 @@ def test_what_is_no_comparison_is_refused(words, default_run, seeds_run, tmp_pat
     assert captured.err
 
 
-def test_runs_of_one_name_are_told_apart(default_run, lost_split, capsys) -> None:
+def test_runs_of_the_same_name_get_longer_names(default_run, lost_split, capsys) -> None:
     assert main(["compare", str(default_run), str(lost_split)]) == 0
     assert "elsewhere/default" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The page of a run: whole in itself, in words as well as in pictures, safe, and true to the run's figures."""
+"""The page of a run: self-contained, accessible, safe, and with the figures of the run."""
 
 import json
 import re
@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from dkgzsl.cli.main import main
-from dkgzsl.report.charts import svg as canvas
+from dkgzsl.report.charts import svg as charts
 from dkgzsl.report.pages.run import render_run
-from dkgzsl.report.record.attention import AttendedPhotos
+from dkgzsl.report.record.attention import AttentionMaps
 from dkgzsl.report.record.record import Record, shown_images
 from dkgzsl.report.wording import printable
 from dkgzsl.runs.folder import RunFolder
@@ -46,7 +46,7 @@ def run(request) -> Path:
     return request.getfixturevalue(request.param)
 
 
-def test_a_page_asks_nothing_of_any_network(run) -> None:
+def test_a_page_loads_nothing_from_a_network(run) -> None:
     text = (run / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     for tag, attributes in page.elements:
@@ -60,7 +60,7 @@ def test_a_page_asks_nothing_of_any_network(run) -> None:
     assert "default-src 'none'" in text
 
 
-def test_every_chart_and_picture_has_words_and_every_id_is_one(run) -> None:
+def test_every_chart_and_picture_has_a_text_and_ids_are_unique(run) -> None:
     text = (run / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert page.left_open == []
@@ -76,13 +76,13 @@ def test_every_chart_and_picture_has_words_and_every_id_is_one(run) -> None:
         title, description = (page.under[name] for name in chart["aria-labelledby"].split())
         assert title.strip()
         assert re.search(r"\d", description), "a description says what is to be seen"
-    assert text.count("The same as a table") == len(charts)
+    assert text.count("Show as a table") == len(charts)
     assert all(picture["alt"].strip() for picture in page.all("img"))
     targets = {a["href"][1:] for a in page.all("a") + page.all("use")}
     assert targets <= set(names)
 
 
-def test_the_figures_are_those_of_the_result(run) -> None:
+def test_the_page_shows_the_figures_of_the_result(run) -> None:
     result = json.loads((run / "result.json").read_text())
     text = (run / "report.html").read_text(encoding="utf-8")
     shown = re.findall(r'<span class="label">(.*?)</span>\s*<span class="value">(.*?)</span>', text, re.S)
@@ -103,18 +103,17 @@ def test_the_figures_are_those_of_the_result(run) -> None:
     assert f"chance {100 * result['chance']['t1']:.1f}" in table
 
 
-def test_the_default_stands_beside_the_published_form(published_run, default_run, capsys) -> None:
+def test_the_default_is_shown_next_to_the_published_method(published_run, default_run, capsys) -> None:
     result = json.loads((published_run / "result.json").read_text())
     alone = json.loads((default_run / "result.json").read_text())
     assert alone["default"] is None
-    beside = result["default"]["figures"]
-    assert result["default"]["method"] == "dkgzsl"
+    default = result["default"]["figures"]
     page = page_of(published_run)
-    assert f"default {100 * beside['u']:.1f}" in page.text
-    assert f"default form: AUSUC {100 * beside['ausuc']:.1f} %" in page.text
-    assert "default form" not in page_of(default_run).text
+    assert f"closed-form {100 * default['u']:.1f}" in page.text
+    assert f"closed-form: AUSUC {100 * default['ausuc']:.1f} %" in page.text
+    assert "closed-form: AUSUC" not in page_of(default_run).text.replace("closed-form: AUSUC", "", 1)
     assert main(["evaluate", str(published_run)]) == 0
-    assert re.search(rf"default +{100 * beside['t1']:.1f} ", capsys.readouterr().out)
+    assert re.search(rf"default +{100 * default['t1']:.1f} ", capsys.readouterr().out)
 
 
 def test_probabilities_are_shown_as_they_were_measured(default_run) -> None:
@@ -125,12 +124,12 @@ def test_probabilities_are_shown_as_they_were_measured(default_run) -> None:
     content = read_run(default_run)
     detail = {**content.detail, "reliability": None}
     without = render_run(replace(content, result={**content.result, "seeds_detail": [detail]}))
-    assert "mean what they say" not in without
+    assert "Reliability of the probabilities" not in without
 
 
-def test_versions_made_since_are_told(default_run) -> None:
-    assert "added or taken away 2 times" in Page(render_run(replace(read_run(default_run), versions=2))).text
-    assert "added or taken away" not in page_of(default_run).text
+def test_later_versions_are_mentioned(default_run) -> None:
+    assert "added or removed 2 times" in Page(render_run(replace(read_run(default_run), versions=2))).text
+    assert "added or removed" not in page_of(default_run).text
 
 
 def test_every_number_has_its_provenance(run) -> None:
@@ -141,55 +140,55 @@ def test_every_number_has_its_provenance(run) -> None:
         environment["split_sha256"],
         environment["libraries"]["torch"],
         environment["started"][:10],
-        f"{result['variant']}, classifier",
+        f"method {read_run(run).method}",
         f"seeds {', '.join(map(str, result['seeds']))}",
-        "att, 8 numbers a class",
+        "att, 8 numbers for each class",
     ):
         assert expected in said
     evaluations = sum(detail["evaluations"] for detail in result["seeds_detail"])
-    if result["protocol"] == "oracle":
+    if read_run(run).on_test:
         assert f"scored {evaluations} times" in said
-        assert "Not a forecast." in said
+        assert "Chosen on the test images." in said
     else:
         assert f"{evaluations} models were compared on validation images; the test images were scored once" in said
-        assert "Not a forecast" not in said
+        assert "Chosen on the test images" not in said
 
 
-def test_what_was_trained_is_drawn_by_epoch_and_what_was_tried_by_setting(
+def test_trainings_have_a_chart_of_epochs_and_others_one_of_settings(
     default_run, published_run, paper_run
 ) -> None:
-    assert "Settings tried, and what they gave" in page_of(default_run).text
+    assert "AUSUC by setting" in page_of(default_run).text
     assert "Training, epoch by epoch" not in (default_run / "report.html").read_text()
     for trained in (published_run, paper_run):
         said = (trained / "report.html").read_text()
         assert "4 epochs, distance at the end" in said
-        assert "Settings tried" not in said
+        assert "AUSUC by setting" not in said
 
 
-def test_several_seeds_stand_one_by_one_and_their_curves_thin(seeds_run, default_run) -> None:
+def test_each_of_several_seeds_is_shown_and_its_curve_is_thin(seeds_run, default_run) -> None:
     result = json.loads((seeds_run / "result.json").read_text())
     said = page_of(seeds_run).text
     for detail in result["seeds_detail"]:
         assert f"{detail['seed']} {100 * detail['figures']['t1']:.1f} {100 * detail['figures']['u']:.1f}" in said
-    assert "Thin lines are the further seeds" in said
-    assert "Seed by seed" not in page_of(default_run).text
+    assert "Thin lines are further seeds" in said
+    assert "Each seed" not in page_of(default_run).text
 
 
-def test_hostile_class_names_are_only_ever_text(default_run) -> None:
+def test_hostile_class_names_are_escaped(default_run) -> None:
     content = read_run(default_run)
     record = content.first
     assert record is not None
     names = tuple(HOSTILE[number % len(HOSTILE)] + str(number) for number in range(len(record.class_names)))
     rows = [{**row, "class": name} for row, name in zip(content.classes, names, strict=True)]
     result = {**content.result, "dataset": HOSTILE[0], "semantics": HOSTILE[1], "backbone": HOSTILE[6]}
-    known = replace(record.acquaintance, names=tuple(HOSTILE), attributes=torch.arange(6).expand(16, 6))
-    known = replace(known, values=torch.ones(16, 6), strengths=torch.ones(16, 6), source=HOSTILE[5])
+    near = replace(record.class_neighbours, names=tuple(HOSTILE), attributes=torch.arange(6).expand(16, 6))
+    near = replace(near, values=torch.ones(16, 6), strengths=torch.ones(16, 6), source=HOSTILE[5])
     text = render_run(
         replace(
             content,
             result=result,
             classes=rows,
-            records=(replace(record, class_names=names, acquaintance=known),),
+            records=(replace(record, class_names=names, class_neighbours=near),),
             config={"name": HOSTILE[6]},
         )
     )
@@ -204,13 +203,13 @@ def test_hostile_class_names_are_only_ever_text(default_run) -> None:
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e]", text)
 
 
-def test_names_in_a_chart_are_taken_letter_by_letter() -> None:
+def test_charts_show_names_letter_by_letter() -> None:
     def paint(figure) -> None:
         for place, name in enumerate(HOSTILE):
-            axes = canvas.one_axes(figure) if place == 0 else figure.axes[0]
-            canvas.label(axes, 0.5, 0.1 * place, printable(name))
+            axes = charts.one_axes(figure) if place == 0 else figure.axes[0]
+            charts.label(axes, 0.5, 0.1 * place, printable(name))
 
-    svg = canvas.draw("x", title=HOSTILE[0], description=printable(HOSTILE[4]), height=200, paint=paint)
+    svg = charts.draw("x", title=HOSTILE[0], description=printable(HOSTILE[4]), height=200, paint=paint)
     root = ElementTree.fromstring(svg)
     texts = ["".join(element.itertext()) for element in root.iter("text")]
     assert set(map(printable, HOSTILE)) <= set(texts)
@@ -218,7 +217,7 @@ def test_names_in_a_chart_are_taken_letter_by_letter() -> None:
     assert "#fe00" not in svg, "every colour is one of the page's"
 
 
-def test_a_folder_without_the_record_has_its_page_and_says_what_it_lacks(seeds_run, tmp_path) -> None:
+def test_a_folder_without_a_record_has_a_page_that_says_what_is_missing(seeds_run, tmp_path) -> None:
     old = tmp_path / "old"
     shutil.copytree(seeds_run, old)
     for file in old.glob("report*"):
@@ -232,12 +231,37 @@ def test_a_folder_without_the_record_has_its_page_and_says_what_it_lacks(seeds_r
     (old / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
     assert main(["report", str(old)]) == 0
     said = page_of(old).text
-    assert "What this page lacks" in said
-    assert "train again to have them" in said
+    assert "Missing on this page" in said
+    assert "Train again to get them" in said
     assert "not recorded (an older run)" in said
     assert "All 16 classes" in said
-    assert "Settings tried" in said
-    assert "What this page lacks" not in said.replace("What this page lacks", "", 1)
+    assert "AUSUC by setting" in said
+    assert "Missing on this page" not in said.replace("Missing on this page", "", 1)
+
+
+def renamed_as_in_older_versions(run: Path, copy: Path) -> None:
+    """A copy of a run with the names that earlier versions wrote into `result.json` and `metrics.jsonl`."""
+    shutil.copytree(run, copy)
+    result = json.loads((copy / "result.json").read_text())
+    method, protocol = read_run(run).method, read_run(run).protocol
+    result.pop("method", None)
+    result["variant"] = {"closed-form": "dkgzsl", "dkgzsl": "paper"}[method]
+    result["protocol"] = {"oracle": "paper"}.get(protocol, protocol)
+    for detail in result["seeds_detail"]:
+        detail["looks"], detail["looks_at_test"] = detail.pop("evaluations"), detail.pop("test_evaluations")
+    (copy / "result.json").write_text(json.dumps(result))
+    log = (copy / "metrics.jsonl").read_text()
+    (copy / "metrics.jsonl").write_text(log.replace('"event": "evaluation"', '"event": "look"'))
+
+
+def test_a_run_of_an_older_version_has_the_same_page(run, tmp_path) -> None:
+    old = tmp_path / "old"
+    renamed_as_in_older_versions(run, old)
+    assert any(line["event"] == "look" for line in read_run(old).log)
+    pages = [render_run(replace(read_run(path), folder=tmp_path, files=())) for path in (run, old)]
+    assert pages[0] == pages[1]
+    assert read_run(old).method in ("closed-form", "dkgzsl")
+    assert read_run(old).protocol in ("validated", "oracle")
 
 
 def test_the_page_is_made_again_without_the_data(default_run, data, tmp_path, monkeypatch, capsys) -> None:
@@ -274,7 +298,7 @@ def test_a_run_without_a_report_keeps_nothing_for_it(data, tmp_path, capsys) -> 
     assert main(["train", data, *FEW, "--report", "off", "--json", "--out", str(out)]) == 0
     assert [file.name for file in out.iterdir() if file.name.startswith("report")] == []
     assert main(["report", str(out)]) == 0
-    assert "What this page lacks" in page_of(out).text
+    assert "Missing on this page" in page_of(out).text
 
 
 def test_what_is_no_finished_run_is_explained(tmp_path, capsys, default_run) -> None:
@@ -300,7 +324,7 @@ def photographed(default_run, tmp_path):
     content = read_run(default_run)
     record = content.first
     assert record is not None
-    shown = shown_images(record.answers, record.constant)
+    shown = shown_images(record.predictions, record.constant)
     files = {}
     rng = np.random.default_rng(0)
     for position in shown:
@@ -308,7 +332,7 @@ def photographed(default_run, tmp_path):
         Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(path)
         files[str(position)] = str(path)
     photos = torch.tensor(shown[:2])
-    attended = AttendedPhotos(
+    maps = AttentionMaps(
         images=photos,
         attributes=torch.tensor([[0, 1], [2, 3]]),
         strengths=torch.tensor([[2.0, 1.5], [1.0, 0.5]]),
@@ -317,16 +341,16 @@ def photographed(default_run, tmp_path):
         names=(("beak <long>", "wing"), ("tail", "leg")),
         preprocessing={"crop_share": 0.9, "crop_mode": "center"},
     )
-    return replace(content, records=(replace(record, pictures={"files": files}, attended=attended),)), files
+    return replace(content, records=(replace(record, pictures={"files": files}, attention_maps=maps),)), files
 
 
-def test_photos_are_in_the_page_where_they_are_found(photographed) -> None:
+def test_the_page_has_the_photos_that_are_found(photographed) -> None:
     content, files = photographed
     whole = Page(render_run(content))
     pictures = whole.all("img")
     assert all(picture["src"].startswith("data:image/jpeg;base64,") for picture in pictures)
-    assert "where beak <long> lies" in " ".join(picture["alt"] for picture in pictures)
-    gallery = whole.text.split("Classes it had never seen")[1].split("The figures")[0]
+    assert "attention map of beak <long>" in " ".join(picture["alt"] for picture in pictures)
+    gallery = whole.text.split("Images of unseen classes")[1].split("Figures compared")[0]
     assert len(re.findall("[✓✗]", gallery)) == 4
     damaged, *_, lost = files
     Path(files[lost]).unlink()
@@ -335,7 +359,7 @@ def test_photos_are_in_the_page_where_they_are_found(photographed) -> None:
     assert 0 < len(fewer) < len(pictures)
     without = Page(render_run(content, images=False))
     assert without.all("img") == []
-    assert "left out on request" in without.text
+    assert "made without images" in without.text
 
 
 def test_pictures_that_lie_in_no_files_are_kept_in_the_record(default_run, tmp_path) -> None:
@@ -352,7 +376,7 @@ def test_pictures_that_lie_in_no_files_are_kept_in_the_record(default_run, tmp_p
     assert all(picture in text for picture in read.pictures["png"].values())
 
 
-def test_resuming_takes_no_notice_of_the_report(data, tmp_path) -> None:
+def test_resuming_ignores_the_report(data, tmp_path) -> None:
     """The report is no setting of the run: whoever resumes may want another one."""
     out = str(tmp_path / "run")
     assert main(["train", data, *FEW, "--report", "off", "--json", "--out", out]) == 0

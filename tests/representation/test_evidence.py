@@ -10,7 +10,7 @@ import torch
 from dkgzsl.config import RefinementConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import DataError
-from dkgzsl.report.record.attention import attended_photos
+from dkgzsl.report.record.attention import attention_maps
 from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.evidence import AttributeEvidence, strengths, usual_scores
 from dkgzsl.representation.representation import FittedBlocks, Pooled, representations
@@ -62,7 +62,7 @@ def test_the_report_shows_the_strengths_of_the_evidence(problem: Problem, fitted
     evidence, images = AttributeEvidence.of(problem, fitted), [3, 50]
     assert evidence is not None
     assert evidence.usual is not None
-    shown = attended_photos(problem, fitted, images)
+    shown = attention_maps(problem, fitted, images)
     assert shown is not None
     _, maps = fitted.visual.with_attention(torch.from_numpy(problem.features[images]))
     assert maps is not None

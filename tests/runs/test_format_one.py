@@ -1,4 +1,4 @@
-"""Runs, pushes, benchmarks, estimators and YAML of dkgzsl 0.1 are read as what they were, or refused in one line."""
+"""Runs, pushes, benchmarks, estimators and YAML of dkgzsl 0.1 are read as what they were, or refused."""
 
 import json
 import shutil

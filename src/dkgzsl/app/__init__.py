@@ -1,1 +1,1 @@
-"""The page on which a trained model is tried: `session` is what it does, `page` what it looks like."""
+"""A local page on which users try a trained model: `session` has its functions, `page` its controls."""

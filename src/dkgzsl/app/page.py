@@ -1,30 +1,37 @@
-"""The page, by Gradio: tabs over the functions of `session`. Nothing on it asks another machine for anything."""
+"""The Gradio page: tabs over a `Session`. It loads nothing from other machines and sends nothing to them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from dkgzsl.app.pieces import STYLE, answer_html, change_html, class_html, classes_html
+from dkgzsl.app.pieces import STYLE, bias_html, class_html, classes_html, prediction_html
 from dkgzsl.app.session import Session, read_one
 from dkgzsl.data.names import spoken_attribute
 from dkgzsl.errors import ConfigError, DkgzslError
 from dkgzsl.inference.photos import PhotoReader, Photos
 from dkgzsl.runs.model_record import SemanticsRecord
 
-FEW = 80
-"""So many attributes have their sliders open from the start."""
-BIAS = 10.0
-"""The bias slider goes so far either way, in temperatures."""
+FEW: Final = 80
+"""Up to so many attributes all have a slider when the page opens."""
+BIAS: Final = 10.0
+"""The bias slider goes from minus this to plus this, in temperatures."""
 
 
 def serve(session: Session, reader: PhotoReader, *, host: str, port: int | None) -> None:
-    """Show the page until Ctrl-C.
+    """Serve the page until Ctrl-C.
+
+    Args:
+        session: the session that each visitor starts with.
+        reader: reads images in the same way as the run's features were made.
+        host: address to listen on.
+        port: None takes the first free one from 7860.
 
     Raises:
         ConfigError: Gradio is not installed, or the port is taken.
@@ -35,10 +42,13 @@ def serve(session: Session, reader: PhotoReader, *, host: str, port: int | None)
 
 
 def launch(page: Any, *, host: str, port: int | None) -> str:
-    """Start serving a page that `build` made, in threads of its own; returns its address.
+    """Start to serve a page that `build` made, in the background.
+
+    Returns:
+        The address of the page.
 
     Raises:
-        ConfigError: the port is taken, or the address is not this machine's.
+        ConfigError: the port is taken, or the address does not belong to this machine.
     """
     gradio = _gradio()
     plain = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
@@ -54,120 +64,130 @@ def launch(page: Any, *, host: str, port: int | None) -> str:
 
 
 def build(session: Session, reader: PhotoReader) -> Any:
-    """The page.
+    """The page, as a `gradio.Blocks`.
 
     Args:
-        session: what every visitor starts from.
-        reader: of images as the run's features were made.
+        session: the session that each visitor starts with.
+        reader: reads images in the same way as the run's features were made.
 
     Raises:
         ConfigError: Gradio is not installed.
     """
     gradio = _gradio()
-    semantics = session.recognizer.record.semantics
     with gradio.Blocks(title=f"dkgzsl: {session.run.name}", analytics_enabled=False) as page:
-        now = gradio.State(None)  # a visitor's session; None as long as it is the one of the start
-        image = gradio.State(None)  # the image that was read last
         gradio.Markdown(f"# {session.recognizer.record.dataset or session.run.name}: try the model")
+        state = gradio.State(None)  # a visitor's session; None until the visitor changes it
+        image = gradio.State(None)  # the last image, read
         with gradio.Tab("Try an image"):
-            given = gradio.File(label="Image", file_types=["image"], type="filepath")
-            bias = gradio.Slider(
-                -BIAS, BIAS, value=0, step=0.25, label="Bias to unseen classes",
-                info="1 multiplies the odds of unseen classes against seen ones by e; 0 is what validation chose",
-            )  # fmt: skip
-            shown, changed = gradio.HTML(), gradio.HTML()
+            tried = _image_tab(gradio)
         with gradio.Tab("Classes"):
-            overview = gradio.HTML(classes_html(session))
-            chosen = gradio.Dropdown(list(session.recognizer.known_names), value=None, label="Class")
-            described = gradio.HTML()
-        usual = session.usual
-        with gradio.Tab("New class", visible=usual is not None):
-            name = gradio.Textbox(label="Name of the new class")
-            text = gradio.Textbox(label="Description", lines=3, visible=semantics.encoder is not None)
-            add_text = gradio.Button("Add by its description", visible=semantics.encoder is not None)
-            columns = (semantics.columns or ()) if usual is not None else ()
-            like = gradio.Dropdown(
-                list(session.recognizer.known_names), value=None, label="Start from a class",
-                visible=bool(columns), info="sets every attribute as it has them",
-            )  # fmt: skip
-            picked, sliders, add = _attribute_sliders(gradio, semantics, columns, usual)
-            save = gradio.Button("Save as a new version of the run")
-            said = gradio.HTML(classes_html(session))
+            listed = _classes_tab(gradio, session)
+        with gradio.Tab("New class", visible=session.mean_description is not None):
+            new = _new_class_tab(gradio, session)
 
-        def scored(current: Session, photos: Photos | None, bias: float) -> tuple[str, str]:
-            if photos is None:
-                return "", ""
-            tried = current.attempt(photos, reader.grid, bias=bias)
-            return answer_html(tried), change_html(tried, bias) if bias else ""
-
-        @_errors_shown(gradio)
-        def read(path: str | None, bias: float, state: Session | None) -> tuple[Photos | None, str, str]:
-            photos = None if path is None else read_one(reader, Path(path))
-            return photos, *scored(state or session, photos, bias)
-
-        @_errors_shown(gradio)
-        def again(photos: Photos | None, bias: float, state: Session | None) -> tuple[str, str]:
-            return scored(state or session, photos, bias)
-
-        @_errors_shown(gradio)
-        def look_up(name: str | None, state: Session | None) -> str:
-            return class_html(state or session, name) if name else ""
-
-        def after(current: Session, photos: Photos | None, bias: float) -> tuple[Any, ...]:
-            names = gradio.update(choices=list(current.recognizer.known_names))
-            about = classes_html(current)
-            return current, about, about, names, names, *scored(current, photos, bias)
-
-        @_errors_shown(gradio)
-        def by_text(name: str, text: str, photos: Any, bias: float, state: Session | None) -> tuple[Any, ...]:
-            return after((state or session).with_text(name, text), photos, bias)
-
-        @_errors_shown(gradio)
-        def by_values(
-            name: str, picked: list[str], photos: Any, bias: float, state: Session | None, *values: float
-        ) -> tuple[Any, ...]:
-            said = {column: value for column, value in zip(columns, values, strict=True) if column in picked}
-            return after((state or session).with_values(name, said), photos, bias)
-
-        @_errors_shown(gradio)
-        def keep(photos: Any, bias: float, state: Session | None) -> tuple[Any, ...]:
-            return after((state or session).saved(), photos, bias)
-
-        @_errors_shown(gradio)
-        def start_from(name: str | None, state: Session | None) -> list[Any]:
-            if not name:
-                return [gradio.skip()] * (1 + len(columns))
-            values = (state or session).description_of(name).tolist()
-            return [list(columns), *(gradio.update(value=value, visible=True) for value in values)]
-
-        everything = [now, overview, said, chosen, like, shown, changed]
-        given.change(read, [given, bias, now], [image, shown, changed], api_name="predict")
-        bias.release(again, [image, bias, now], [shown, changed], api_name="bias")
-        chosen.change(look_up, [chosen, now], described, api_name="class")
-        add_text.click(by_text, [name, text, image, bias, now], everything, api_name="add_by_text")
-        if columns:
-            like.change(start_from, [like, now], [picked, *sliders], api_name="start_from")
-        add.click(by_values, [name, picked, image, bias, now, *sliders], everything, api_name="add_by_values")
-        save.click(keep, [image, bias, now], everything, api_name="save")
+        do = _Handlers(gradio, session, reader, new.columns)
+        safe = do.errors_shown
+        results = [tried.prediction, tried.change]
+        changed = [state, listed.overview, new.overview, listed.name, new.like, *results]
+        visitor = [image, tried.bias, state]
+        tried.file.change(safe(do.read), [tried.file, tried.bias, state], [image, *results], api_name="predict")
+        tried.bias.release(safe(do.predict_again), visitor, results, api_name="bias")
+        listed.name.change(safe(do.show_class), [listed.name, state], listed.attributes, api_name="class")
+        new.by_text.click(safe(do.add_by_text), [new.name, new.text, *visitor], changed, api_name="add_by_text")
+        if new.columns:
+            new.like.change(
+                safe(do.start_from),
+                [new.like, state],
+                [new.picked, *new.sliders],
+                api_name="start_from",
+            )
+        new.by_values.click(
+            safe(do.add_by_values), [new.name, new.picked, *visitor, *new.sliders], changed,
+            api_name="add_by_values",
+        )  # fmt: skip
+        new.save.click(safe(do.save), visitor, changed, api_name="save")
     return page
 
 
+class _ImageTab(NamedTuple):
+    file: Any
+    bias: Any
+    prediction: Any
+    change: Any
+
+
+def _image_tab(gradio: Any) -> _ImageTab:
+    return _ImageTab(
+        file=gradio.File(label="Image", file_types=["image"], type="filepath"),
+        bias=gradio.Slider(
+            -BIAS, BIAS, value=0, step=0.25, label="Bias to unseen classes",
+            info="0 is the value chosen on validation classes. Each +1 multiplies the odds of unseen classes "
+            "against seen classes by e (about 2.7).",
+        ),
+        prediction=gradio.HTML(),
+        change=gradio.HTML(),
+    )  # fmt: skip
+
+
+class _ClassesTab(NamedTuple):
+    overview: Any
+    name: Any
+    attributes: Any
+
+
+def _classes_tab(gradio: Any, session: Session) -> _ClassesTab:
+    return _ClassesTab(
+        overview=gradio.HTML(classes_html(session)),
+        name=gradio.Dropdown(list(session.recognizer.known_names), value=None, label="Class"),
+        attributes=gradio.HTML(),
+    )
+
+
+class _NewClassTab(NamedTuple):
+    name: Any
+    text: Any
+    by_text: Any
+    like: Any
+    columns: tuple[str, ...]
+    picked: Any
+    sliders: list[Any]
+    by_values: Any
+    save: Any
+    overview: Any
+
+
+def _new_class_tab(gradio: Any, session: Session) -> _NewClassTab:
+    semantics, mean = session.recognizer.record.semantics, session.mean_description
+    columns = (semantics.columns or ()) if mean is not None else ()
+    name = gradio.Textbox(label="Name of the new class")
+    text = gradio.Textbox(label="Description", lines=3, visible=semantics.encoder is not None)
+    by_text = gradio.Button("Add by its description", visible=semantics.encoder is not None)
+    like = gradio.Dropdown(
+        list(session.recognizer.known_names), value=None, label="Start from a class",
+        visible=bool(columns), info="copies the values of all its attributes",
+    )  # fmt: skip
+    picked, sliders, by_values = _attribute_sliders(gradio, semantics, columns, mean)
+    save = gradio.Button("Save as a new version of the run")
+    overview = gradio.HTML(classes_html(session))
+    return _NewClassTab(name, text, by_text, like, columns, picked, sliders, by_values, save, overview)
+
+
 def _attribute_sliders(
-    gradio: Any, semantics: SemanticsRecord, columns: tuple[str, ...], usual: np.ndarray | None
+    gradio: Any, semantics: SemanticsRecord, columns: tuple[str, ...], mean: np.ndarray | None
 ) -> tuple[Any, list[Any], Any]:
-    """Which attributes are said, a slider each, and the button that adds the class they describe."""
-    said = list(columns) if len(columns) <= FEW else []
+    """A choice of attributes, a slider for each, and the button that adds the class they describe."""
+    visible = list(columns) if len(columns) <= FEW else []
     labels = [spoken_attribute(column) for column in columns]
     picked = gradio.Dropdown(
-        list(zip(labels, columns, strict=True)), value=said, multiselect=True, visible=bool(columns),
-        label="Attributes to set", info="the others have the mean of the seen classes",
+        list(zip(labels, columns, strict=True)), value=visible, multiselect=True, visible=bool(columns),
+        label="Attributes to set", info="the other attributes get the mean of the seen classes",
     )  # fmt: skip
-    values = () if usual is None or not columns else usual
+    values = () if mean is None or not columns else mean
     with gradio.Row():
         sliders = [
             gradio.Slider(
                 semantics.lowest, semantics.highest, value=float(f"{value:.3g}"), label=label,
-                visible=column in said, min_width=200,
+                visible=column in visible, min_width=200,
             )
             for column, label, value in zip(columns, labels, values, strict=True)
         ]  # fmt: skip
@@ -179,24 +199,87 @@ def _attribute_sliders(
     return picked, sliders, gradio.Button("Add by its attributes", visible=bool(columns))
 
 
-def _errors_shown(gradio: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Mistakes of a visitor are said on the page, as the command line says them."""
+@dataclass(frozen=True)
+class _Handlers:
+    """What the controls of the page do.
 
-    def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def telling(*given: Any) -> Any:
+    In all of them `state` is the visitor's session, or None while it is the first one, and `photos` is the last
+    image, or None.
+
+    Attributes:
+        gradio: the module.
+        first: the session that each visitor starts with.
+        reader: reads images in the same way as the run's features were made.
+        columns: attributes that have a slider.
+    """
+
+    gradio: Any
+    first: Session
+    reader: PhotoReader
+    columns: tuple[str, ...]
+
+    def errors_shown(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """The handler, with the user's errors shown on the page."""
+
+        @wraps(handler)
+        def wrapped(*given: Any) -> Any:
             try:
-                return function(*given)
+                return handler(*given)
             except DkgzslError as error:
-                raise gradio.Error(str(error), print_exception=False) from error
+                raise self.gradio.Error(str(error), print_exception=False) from error
 
-        return telling
+        return wrapped
 
-    return wrapped
+    def read(self, path: str | None, bias: float, state: Session | None) -> tuple[Photos | None, str, str]:
+        photos = None if path is None else read_one(self.reader, Path(path))
+        return photos, *self._results(state or self.first, photos, bias)
+
+    def predict_again(self, photos: Photos | None, bias: float, state: Session | None) -> tuple[str, str]:
+        return self._results(state or self.first, photos, bias)
+
+    def show_class(self, name: str | None, state: Session | None) -> str:
+        return class_html(state or self.first, name) if name else ""
+
+    def add_by_text(
+        self, name: str, text: str, photos: Photos | None, bias: float, state: Session | None
+    ) -> tuple[Any, ...]:
+        return self._changed((state or self.first).with_text(name, text), photos, bias)
+
+    def add_by_values(
+        self,
+        name: str,
+        picked: list[str],
+        photos: Photos | None,
+        bias: float,
+        state: Session | None,
+        *values: float,
+    ) -> tuple[Any, ...]:
+        chosen = {column: value for column, value in zip(self.columns, values, strict=True) if column in picked}
+        return self._changed((state or self.first).with_values(name, chosen), photos, bias)
+
+    def save(self, photos: Photos | None, bias: float, state: Session | None) -> tuple[Any, ...]:
+        return self._changed((state or self.first).saved(), photos, bias)
+
+    def start_from(self, name: str | None, state: Session | None) -> list[Any]:
+        if not name:
+            return [self.gradio.skip()] * (1 + len(self.columns))
+        values = (state or self.first).description_of(name).tolist()
+        return [list(self.columns), *(self.gradio.update(value=value, visible=True) for value in values)]
+
+    def _results(self, session: Session, photos: Photos | None, bias: float) -> tuple[str, str]:
+        if photos is None:
+            return "", ""
+        tried = session.predict(photos, self.reader.grid, bias=bias)
+        return prediction_html(tried), bias_html(tried, bias) if bias else ""
+
+    def _changed(self, session: Session, photos: Photos | None, bias: float) -> tuple[Any, ...]:
+        names = self.gradio.update(choices=list(session.recognizer.known_names))
+        overview = classes_html(session)
+        return session, overview, overview, names, names, *self._results(session, photos, bias)
 
 
 def _gradio() -> Any:
-    # Read when Gradio is imported: no figures of use, no look for a newer version.
+    # Gradio reads these at its import: no usage statistics, no request for a newer version.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:

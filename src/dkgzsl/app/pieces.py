@@ -1,4 +1,4 @@
-"""Pieces of the page as HTML: every picture has its text, every name is escaped."""
+"""Parts of the page as HTML: each picture has a text, all names are escaped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from dkgzsl.app.session import Session, Tried
+from dkgzsl.app.session import Session, TriedImage
 from dkgzsl.inference.prediction import ExplainedPrediction, evidence_picture, in_words
 from dkgzsl.inference.recognizer import Ranked
 
@@ -27,17 +27,17 @@ STYLE = """
   .dkgzsl td.number, .dkgzsl th.number {overflow-wrap: normal; font-size: 90%}
 }
 """
-_SMALL = 64  # pictures lower than that are shown with their pixels
+_SMALL = 64  # lower pictures are enlarged without smoothing
 
 
-def answer_html(tried: Tried) -> str:
-    """The decision, the most probable classes, the evidence, and the picture as the model saw it."""
+def prediction_html(tried: TriedImage) -> str:
+    """The prediction, the most probable classes, the evidence, and the image as the backbone saw it."""
     best = tried.answer.prediction.ranked[0]
     if tried.answer.prediction.name is None:
         title = "None of these"
-        note = f"Nothing fits well enough; the nearest is {escape(best.name)}."
+        note = f"The image is unlike all classes; the most similar class is {escape(best.name)}."
     else:
-        title, note = escape(best.name), f"{_percent(best)}, {_kind(best)}."
+        title, note = escape(best.name), f"Probability {_percent(best)}; {_kind(best)} class."
     return _framed(
         f"<h3>{title}</h3><p>{note}</p>"
         + _classes_table(tried.answer.prediction.ranked, "Most probable classes")
@@ -46,20 +46,20 @@ def answer_html(tried: Tried) -> str:
     )
 
 
-def change_html(tried: Tried, bias: float) -> str:
-    """What the bias changes of an image's classes."""
+def bias_html(tried: TriedImage, bias: float) -> str:
+    """The classes of an image with the bias, and without it."""
     before, after = tried.unbiased.prediction, tried.answer.prediction
-    said = "The decision stays" if before.name == after.name else "The decision changes"
-    names = [_decision(tried.unbiased), _decision(tried.answer)]
+    change = "does not change" if before.name == after.name else "changes"
+    names = [_name(tried.unbiased), _name(tried.answer)]
     return _framed(
-        f"<p>{said}: {names[0]} without the bias, {names[1]} with {bias:+g}.</p>"
+        f"<p>The prediction {change}: {names[0]} without the bias, {names[1]} with a bias of {bias:+g}.</p>"
         + _classes_table(before.ranked, "Without the bias")
-        + _classes_table(after.ranked, f"With {bias:+g}")
+        + _classes_table(after.ranked, f"With a bias of {bias:+g}")
     )
 
 
 def classes_html(session: Session) -> str:
-    """All classes that are recognised, and how many of them had training images."""
+    """How many classes the model recognises, and how many of them had training images."""
     recognizer = session.recognizer
     known = [(recognizer.class_names[k], bool(recognizer.is_seen[k])) for k in recognizer.is_known.nonzero()[0]]
     seen = sum(one for _, one in known)
@@ -71,7 +71,7 @@ def classes_html(session: Session) -> str:
 
 
 def class_html(session: Session, name: str) -> str:
-    """A class and its attributes."""
+    """A class and its attributes in a table."""
     kind = "seen in training" if session.recognizer.is_seen[session.recognizer.number_of(name)] else "unseen"
     rows = "".join(
         f"<tr><td>{escape(attribute)}</td><td class=number>{value:.3g}</td>"
@@ -83,51 +83,52 @@ def class_html(session: Session, name: str) -> str:
     return _framed(
         f"<h3>{escape(name)}</h3><p>{kind}</p><div class=scroll><table><caption>Attributes of {escape(name)}"
         "</caption><thead><tr><th scope=col>attribute</th><th scope=col class=number>value</th>"
-        "<th scope=col class=number>deviations above the mean of the classes</th></tr></thead>"
+        "<th scope=col class=number>standard deviations above the mean of all classes</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 
 
 def data_address(picture: Image) -> str:
-    """A picture as an address that asks nobody for it."""
+    """A picture as a `data:` address, which needs no request."""
     file = BytesIO()
     picture.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _picture(tried: Tried) -> str:
+def _picture(tried: TriedImage) -> str:
     from PIL import Image
 
-    said = escape(" ".join(line.strip() for line in in_words(tried.answer)), quote=True)
-    attends = any(one.attention is not None for one in tried.answer.evidence)
-    if attends:
+    words = escape(" ".join(line.strip() for line in in_words(tried.answer)), quote=True)
+    has_maps = any(one.attention is not None for one in tried.answer.evidence)
+    if has_maps:
         drawn, text = (
             evidence_picture(tried.answer, tried.pixels, tried.grid),
-            "The image, and where each attribute lies",
+            "The image, and an attention map of each attribute",
         )
     else:
-        drawn, text = Image.fromarray(tried.pixels), "The image as the model saw it"
+        drawn, text = Image.fromarray(tried.pixels), "The image as the model sees it"
     css_classes = " ".join(
-        word for word, holds in (("strip", attends), ("small", tried.pixels.shape[0] < _SMALL)) if holds
+        word for word, holds in (("strip", has_maps), ("small", tried.pixels.shape[0] < _SMALL)) if holds
     )
-    picture = f'<img class="{css_classes}" src="{data_address(drawn)}" alt="{text}: {said}">'
+    picture = f'<img class="{css_classes}" src="{data_address(drawn)}" alt="{text}: {words}">'
     return f"<p>{text}</p><div class=scroll>{picture}</div>"
 
 
 def _evidence_table(answer: ExplainedPrediction) -> str:
     if not answer.evidence:
         return ""
-    attends = answer.evidence[0].shown is not None
-    head = "<th scope=col class=number>shown here</th>" if attends else ""
+    has_maps = answer.evidence[0].shown is not None
+    head = "<th scope=col class=number>in this image</th>" if has_maps else ""
     rows = "".join(
         f"<tr><td>{escape(one.name)}</td><td class=number>{one.typical:+.1f}</td>"
-        f"{f'<td class=number>{one.shown:+.1f}</td>' if attends else ''}</tr>"
+        f"{f'<td class=number>{one.shown:+.1f}</td>' if has_maps else ''}</tr>"
         for one in answer.evidence
     )
     name = escape(answer.prediction.ranked[0].name)
     return (
-        f"<div class=scroll><table><caption>What speaks for {name}, in deviations above the mean</caption><thead>"
-        f"<tr><th scope=col>attribute</th><th scope=col class=number>typical of the class</th>{head}</tr></thead>"
+        f"<div class=scroll><table><caption>Attributes that support {name}, in standard deviations above the mean"
+        "</caption><thead><tr><th scope=col>attribute</th>"
+        f"<th scope=col class=number>in the description</th>{head}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 
@@ -139,12 +140,12 @@ def _classes_table(ranked: tuple[Ranked, ...], caption: str) -> str:
     )
     return (
         f"<div class=scroll><table><caption>{caption}</caption><thead><tr><th scope=col>class</th>"
-        "<th scope=col>in training</th><th scope=col class=number>probability</th></tr></thead>"
+        "<th scope=col>kind</th><th scope=col class=number>probability</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 
 
-def _decision(answer: ExplainedPrediction) -> str:
+def _name(answer: ExplainedPrediction) -> str:
     return escape(answer.prediction.name) if answer.prediction.name is not None else "none of these"
 
 

@@ -1,4 +1,4 @@
-"""What one visitor of the page has in hand: a run's recognizer, the classes added so far, and the bias."""
+"""The session of one visitor of the page: a run's recognizer and the classes that the visitor has added."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from dkgzsl.methods.base import Extendable
 from dkgzsl.runs.folder import version_of
 
 TOP = 5
-"""Classes named of an image."""
+"""So many classes are shown for an image."""
 
 
-class Tried(NamedTuple):
-    """An image that was read, and what it is taken for.
+class TriedImage(NamedTuple):
+    """An image and the predictions for it.
 
     Attributes:
-        answer: with the bias.
-        unbiased: without it.
-        pixels: what the model saw of it.
+        answer: the prediction with the bias, and its evidence.
+        unbiased: the prediction without the bias, and its evidence.
+        pixels: the image as the backbone saw it, after cropping and scaling.
         grid: rows and columns of the regions.
     """
 
@@ -40,13 +40,13 @@ class Tried(NamedTuple):
 
 @dataclass(frozen=True)
 class Session:
-    """It is not changed: what a visitor does gives a new one, so that visitors do not meet.
+    """A session is never changed: each action gives a new one, so that visitors do not affect each other.
 
     Attributes:
         run: the run folder.
-        parent: the version that the recognizer came from.
-        recognizer: with the classes added so far.
-        added: names of those that no version of the run holds yet.
+        parent: the version of the run that the recognizer was read from.
+        recognizer: it includes the classes that the visitor has added.
+        added: names of the added classes that are not saved in a version of the run.
     """
 
     run: Path
@@ -56,7 +56,7 @@ class Session:
 
     @classmethod
     def open(cls, run: Path, version: int | None = None) -> Session:
-        """A run's version (default: the newest).
+        """Open a version of a run (default: the newest).
 
         Raises:
             RunError: the folder holds no finished run, or no such version.
@@ -65,44 +65,50 @@ class Session:
         return cls(run, number, Recognizer.from_run(run, number))
 
     @property
-    def usual(self) -> Float[np.ndarray, " semantic"] | None:
-        """Mean of the seen classes' descriptions; None where the model takes no new classes."""
+    def mean_description(self) -> Float[np.ndarray, " semantic"] | None:
+        """Mean of the seen classes' descriptions; None where the model cannot add classes."""
         return Describer.of(self.recognizer).usual if isinstance(self.recognizer.model, Extendable) else None
 
     def description_of(self, name: str) -> Float[np.ndarray, " semantic"]:
-        """A class's description, to start another from.
+        """The description of a class, as a start for a new one.
 
         Raises:
             DataError: there is no such class.
         """
         model = self.recognizer.model
-        assert isinstance(model, Extendable), "it is asked where classes are added"
+        assert isinstance(model, Extendable), "the page offers it only where classes can be added"
         return np.asarray(model.semantics[self.recognizer.number_of(name)].double().cpu().numpy())
 
     def biased(self, bias: float) -> Recognizer:
-        """The recognizer with more, or less, for unseen classes.
+        """The recognizer with a bias to unseen classes.
 
         Args:
-            bias: on top of the validated constant, in temperatures: 1 multiplies the odds of every unseen class
-                against every seen one by e.
+            bias: added to the calibration constant, in temperatures: 1 multiplies the odds of each unseen class
+                against each seen class by e.
         """
         record = self.recognizer.record
-        was = record.calibration
-        calibration = replace(was, constant=was.constant + bias * was.temperature)
+        old = record.calibration
+        calibration = replace(old, constant=old.constant + bias * old.temperature)
         return replace(self.recognizer, record=replace(record, calibration=calibration))
 
-    def attempt(self, photos: Photos, grid: tuple[int, int], *, bias: float = 0.0) -> Tried:
-        """What the one image in `photos` is, with the bias and without."""
-        plain, changed = (
+    def predict(self, photos: Photos, grid: tuple[int, int], *, bias: float = 0.0) -> TriedImage:
+        """Predictions for the one image in `photos`, with the bias and without.
+
+        Args:
+            photos: one image, as `read_one` returns it.
+            grid: rows and columns of the regions.
+            bias: see `biased`.
+        """
+        unbiased, biased = (
             explained_predictions(recognizer, photos.features, grid=grid, top=TOP)[0]
             for recognizer in (self.recognizer, self.biased(bias))
         )
-        return Tried(changed, plain, photos.pixels[0], grid)
+        return TriedImage(biased, unbiased, photos.pixels[0], grid)
 
     def attributes_of(self, name: str) -> list[tuple[str, float, float]]:
-        """A class's attributes: name, value, deviations above the mean of the classes; the most typical first.
+        """Attributes of a class: name, value, standard deviations above the mean of all classes, highest first.
 
-        Empty where the attributes have no names, or the class was described otherwise.
+        Empty where the attributes have no names, or the class has no attributes in its description.
 
         Raises:
             DataError: there is no such class.
@@ -117,22 +123,22 @@ class Session:
         return [(known.names[k], float(values[k]), float(typical[k])) for k in order]
 
     def with_values(self, name: str, values: Mapping[str, float]) -> Session:
-        """One more class, by attributes; those not named have the mean of the seen classes.
+        """Add a class by attributes; attributes that are not given have the mean of the seen classes.
 
         Raises:
-            ConfigError: it has no name.
-            DataError: the name is taken, or an attribute unknown or out of range.
-            RunError: the model takes no new classes.
+            ConfigError: the name is empty.
+            DataError: the name is taken, or an attribute is unknown or out of range.
+            RunError: the model cannot add classes.
         """
         return self._with(name, Describer.of(self.recognizer).from_values(values).vector)
 
     def with_text(self, name: str, text: str) -> Session:
-        """One more class, by a sentence, where a sentence encoder made the run's descriptions.
+        """Add a class by a sentence, where a sentence encoder made the descriptions of the run.
 
         Raises:
-            ConfigError: it has no name, or no encoder is on record.
-            DataError: nothing is said, the name is taken, or the encoder cannot be loaded.
-            RunError: the model takes no new classes.
+            ConfigError: the name is empty, or the run has no encoder.
+            DataError: the text is empty, the name is taken, or the encoder cannot be loaded.
+            RunError: the model cannot add classes.
         """
         if not text.strip():
             raise DataError("the class is not described", fix="write a sentence about it")
@@ -143,10 +149,10 @@ class Session:
         return replace(self, recognizer=self.recognizer.with_class(cleaned, vector), added=(*self.added, cleaned))
 
     def saved(self) -> Session:
-        """The classes added so far, in a new version of the run; the older versions stay.
+        """Save the added classes in a new version of the run; the older versions stay.
 
         Raises:
-            DataError: nothing was added since the last time.
+            DataError: no class was added since the last time.
             RunError: it cannot be written.
         """
         if not self.added:
@@ -157,7 +163,7 @@ class Session:
 
 
 def read_one(reader: PhotoReader, path: Path) -> Photos:
-    """One image, read as `predict` reads it.
+    """Read one image in the same way as `dkgzsl predict`.
 
     Raises:
         DataError: it cannot be read.

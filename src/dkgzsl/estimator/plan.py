@@ -83,12 +83,20 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _without_descriptions(method: str, settings: Any) -> ClosedFormSettings:
-    if method != DEFAULT or settings.classifier != "density":
+def _without_descriptions(method: str, settings: object) -> ClosedFormSettings:
+    if not isinstance(settings, ClosedFormSettings) or settings.classifier != "density":
         raise ConfigError(
             f"no class is described, and method={method!r} needs descriptions of the classes",
             fix=f'give semantics to fit, or take method="{DEFAULT}" with the classifier density',
         )
-    if settings.shrinkage == ClosedFormSettings.shrinkage:
-        settings = replace(settings, shrinkage=SEEN_SHRINKAGE)
-    return replace(settings, kernel_width=(0.0,), ridge=(0.1,), seen_blend=(0.0,), balance="off", episodes="off")
+    usual = settings.shrinkage == ClosedFormSettings.shrinkage
+    shrinkage = SEEN_SHRINKAGE if usual else settings.shrinkage
+    return replace(
+        settings,
+        shrinkage=shrinkage,
+        kernel_width=(0.0,),
+        ridge=(0.1,),
+        seen_blend=(0.0,),
+        balance="off",
+        episodes="off",
+    )

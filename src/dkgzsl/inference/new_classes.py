@@ -13,9 +13,10 @@ from jaxtyping import Float
 from dkgzsl.data.formats.tables import is_semantic_table, read_named_columns, read_semantic_table
 from dkgzsl.data.names import clean_name, spoken_attribute
 from dkgzsl.data.text_semantics import encode, read_descriptions
-from dkgzsl.errors import ConfigError, DataError, RunError, nearest
+from dkgzsl.errors import ConfigError, DataError, nearest
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Extendable
+from dkgzsl.methods.registry import unable
 from dkgzsl.runs.model_record import SemanticsRecord
 
 Vector = Float[np.ndarray, " semantic"]
@@ -54,7 +55,7 @@ class Describer:
         """
         model = recognizer.model
         if not isinstance(model, Extendable):
-            raise RunError("the model of this run takes no new classes")
+            raise unable(model, "extendable")
         usual = model.semantics[model.seen].double().mean(0).cpu().numpy()
         return cls(recognizer.record.semantics, usual)
 

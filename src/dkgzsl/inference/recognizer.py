@@ -18,7 +18,7 @@ from dkgzsl.errors import DataError, RunError, nearest
 from dkgzsl.evaluation.calibration import Calibration, in_distribution_score
 from dkgzsl.files import whole_folder, write_whole
 from dkgzsl.methods.base import Extendable, FewShot, Model
-from dkgzsl.methods.registry import load_model, read_model, write_model
+from dkgzsl.methods.registry import load_model, read_model, unable, write_model
 from dkgzsl.representation.attribute_attention import AttentionOutput
 from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.evidence import AttributeEvidence
@@ -282,7 +282,7 @@ class Recognizer:
             photos: features of a few photos, of those classes that have some.
         """
         if not isinstance(self.model, Extendable):
-            raise RunError("this model takes no new classes", fix="train the default, or --variant paper")
+            raise unable(self.model, "extendable")
         if self.record.semantics.name == UNDESCRIBED:
             raise RunError(
                 "no class is described here, so that none can join by its description",
@@ -293,10 +293,7 @@ class Recognizer:
                 raise DataError(f"there is a class {name!r} already", fix="take another name, or remove it first")
             self._check_vector(name, vector)
         if photos and not isinstance(self.model, FewShot):
-            raise DataError(
-                "photos sharpen the prototypes of the default form; this model has none",
-                fix="describe the class alone, or train the default: class densities",
-            )
+            raise unable(self.model, "few-shot")
         before = self.model.semantics
         rows = np.stack([np.asarray(vector, dtype=np.float32) for vector in described.values()])
         numbers = range(len(before), len(before) + len(rows))

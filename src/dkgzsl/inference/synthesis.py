@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from dkgzsl.errors import ConfigError, RunError, nearest
+from dkgzsl.errors import ConfigError, nearest
 from dkgzsl.files import whole_file, write_checkpoint
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Generator
+from dkgzsl.methods.registry import unable
 from dkgzsl.methods.shared.training import seeded
 from dkgzsl.runs.folder import version_of
 
@@ -69,11 +70,7 @@ def synthesize(
     recognizer = Recognizer.from_run(run, version)
     model = recognizer.model
     if not isinstance(model, Generator):
-        raise RunError(
-            f"the model of this run, {model.save().method}, scores classes and synthesizes no features",
-            where=str(run),
-            fix="train the default, --variant paper, or another generative method",
-        )
+        raise unable(model, "generator", where=str(run))
     names = tuple(dict.fromkeys(classes)) or recognizer.known_names
     numbers = [recognizer.number_of(name) for name in names]
     made = [model.synthesize(model.semantics[[k]], number, seeded(seed, k))[0].float() for k in numbers]

@@ -89,6 +89,14 @@ def method_info(name: str) -> MethodInfo:
     return found
 
 
+def method_title(name: str) -> str:
+    """The name as a table prints it; the plain name where the method is not installed here."""
+    try:
+        return method_info(name).title
+    except ConfigError:
+        return name
+
+
 def make_method(name: str, settings: Any = None, setup: Setup | None = None) -> Method:
     """Make a method.
 
@@ -116,8 +124,8 @@ def methods_with(capability: str) -> tuple[str, ...]:
 
 _WHAT_FOR: Final = {
     "generator": "synthesizes no features",
-    "extendable": "takes no new classes",
-    "few-shot": "cannot learn from photos of a described class",
+    "extendable": "cannot add classes",
+    "few-shot": "cannot learn a new class from photos",
     "exportable": "cannot be exported",
 }
 

@@ -1,4 +1,4 @@
-"""Differences between two models on the same test images, with the interval that the choice of classes leaves."""
+"""Differences between two models on the same test images, with bootstrap intervals over the test classes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from jaxtyping import Float
 
 from dkgzsl.evaluation.bootstrap import FIGURES, resampled
-from dkgzsl.report.record.predictions import Answers
+from dkgzsl.report.record.predictions import Predictions
 
 _INTERVAL = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of one model less that of another; fractions of 1.
+    """A figure of one model minus the same figure of another; all numbers are fractions of 1.
 
     Attributes:
         value: the difference of the figures.
-        low: lower end of its 95 % interval over classes drawn again with replacement.
-        high: upper end.
+        low: lower end of its 95 % interval (bootstrap: classes are drawn with replacement).
+        high: upper end of the interval.
     """
 
     value: float
@@ -30,16 +30,16 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether zero lies outside the interval."""
         return self.low > 0 or self.high < 0
 
 
-Pair = tuple[Answers, float | None]
-"""A model's answers and its calibration constant."""
+Pair = tuple[Predictions, float | None]
+"""The predictions of a model and its calibration constant."""
 
 
-def same_images(first: Answers, second: Answers) -> bool:
-    """Whether two models answered to the same images with the same division of classes."""
+def same_images(first: Predictions, second: Predictions) -> bool:
+    """Whether two models have the same test images and the same seen and unseen classes."""
     return (
         np.array_equal(first.images, second.images)
         and np.array_equal(first.labels, second.labels)
@@ -48,11 +48,13 @@ def same_images(first: Answers, second: Answers) -> bool:
 
 
 def paired_differences(pairs: Sequence[tuple[Pair, Pair]]) -> dict[str, Difference]:
-    """Differences, first less second, averaged over seeds; every draw of classes meets both models.
+    """Differences, first minus second, averaged over seeds; each bootstrap draw of classes is the same for both.
 
     Args:
-        pairs: a seed each, of models that answered to the same images. Figures that one of them lacks are left
-            out.
+        pairs: one pair for each seed; both models have the same test images (see `same_images`).
+
+    Returns:
+        Differences by name of the figure; a figure that one of the models lacks is left out.
     """
     drawn: dict[str, list[Float[np.ndarray, " resamples"]]] = {name: [] for name in FIGURES}
     found: dict[str, list[float]] = {name: [] for name in FIGURES}
@@ -71,6 +73,8 @@ def paired_differences(pairs: Sequence[tuple[Pair, Pair]]) -> dict[str, Differen
     return differences
 
 
-def _resampled(answers: Answers, constant: float | None) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
-    scored = answers.scored()
+def _resampled(
+    predictions: Predictions, constant: float | None
+) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
+    scored = predictions.scored()
     return asdict(scored.figures(constant)), resampled(scored, constant)

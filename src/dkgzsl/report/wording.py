@@ -1,4 +1,4 @@
-"""How figures and names are written on the page."""
+"""How the report writes figures, names and settings."""
 
 from __future__ import annotations
 
@@ -7,56 +7,51 @@ from collections.abc import Mapping
 from typing import Final
 
 from dkgzsl.data.names import spoken_name
+from dkgzsl.display import DASH, FIGURE_NAMES, counted, percent
 
-DASH: Final = "–"
+__all__ = [
+    "DASH", "FIGURES", "classes", "counted", "mean_percent", "name", "percent", "printable", "short", "signed",
+    "value_text",
+]  # fmt: skip
+
 FIGURES: Final = {
-    "t1": ("T1", "unseen images, told among the unseen classes"),
-    "u": ("U", "unseen images, told among all classes"),
-    "s": ("S", "seen images, told among all classes"),
-    "h": ("H", "balance of U and S (harmonic mean), raw"),
-    "h_calibrated": ("H calibrated", "the same, with a constant chosen on validation classes"),
-    "ausuc": ("AUSUC", "area under the curve of seen over unseen accuracy"),
+    "t1": (FIGURE_NAMES["t1"], "accuracy on unseen classes when only they can be predicted"),
+    "u": (FIGURE_NAMES["u"], "accuracy on unseen classes when all classes can be predicted"),
+    "s": (FIGURE_NAMES["s"], "accuracy on seen classes when all classes can be predicted"),
+    "h": (FIGURE_NAMES["h"], "harmonic mean of U and S, without calibration"),
+    "h_calibrated": (FIGURE_NAMES["h_calibrated"], "H with the calibration constant from validation"),
+    "ausuc": (FIGURE_NAMES["ausuc"], "area under the curve of S over U"),
 }
 """Name and meaning of each figure, in the order of the result object."""
 
 
-def percent(value: float | None, digits: int = 1) -> str:
-    """A fraction in percent, without the sign; a dash where it is undefined."""
-    return DASH if value is None or value != value else f"{100 * value:.{digits}f}"
-
-
 def signed(value: float) -> str:
-    """A difference in points, with its sign."""
+    """A difference in percentage points, with its sign."""
     return f"{100 * value:+.1f}".replace("-", "\u2212")
 
 
 def mean_percent(value: Mapping[str, float] | None, *, several: bool) -> str:
-    """A mean in percent, with its deviation where there are several seeds."""
+    """A mean in percent; with several seeds also its standard deviation."""
     if value is None:
         return DASH
     return percent(value["mean"]) + (f" ± {percent(value['std'])}" if several else "")
 
 
 def name(text: str) -> str:
-    """A class name as one would say it; what no page or chart can hold is replaced."""
+    """A class name in plain words; characters that a page or chart cannot hold are replaced."""
     return printable(spoken_name(text)) or printable(text) or "(no name)"
 
 
 def printable(text: str) -> str:
-    """Text without control characters and lone surrogates, which XML forbids, or marks that turn its direction."""
+    """Text without control characters, lone surrogates (XML forbids them) and marks that change its direction."""
     return re.sub(
         r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]", "\ufffd", text
     )
 
 
 def short(text: str, length: int = 22) -> str:
-    """A name that fits into a chart."""
+    """A name, cut so that it fits into a chart."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """`1 class`, `1,200 classes`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def classes(number: int, kind: str = "") -> str:
@@ -65,7 +60,7 @@ def classes(number: int, kind: str = "") -> str:
 
 
 def value_text(value: object) -> str:
-    """A setting's value as a person writes it."""
+    """The value of a setting in plain words."""
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from dkgzsl.methods.registry import method_title
+
 _NAMES = {
     "t1": "T1, unseen images among unseen classes",
     "u": "U, unseen images among all classes",
@@ -142,7 +144,7 @@ def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment:
     baseline = details.get("baseline")
     if baseline:
         lines += [
-            f"ESZSL on the same split and semantics, validated alike: {figures_line(baseline['figures'])}.",
+            f"{method_title(baseline['method'])} on the same split and semantics, with the same validation: {figures_line(baseline['figures'])}.",
             "",
         ]
     chance = details["chance"]

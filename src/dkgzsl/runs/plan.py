@@ -292,7 +292,7 @@ class Estimate:
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Count the large matrix products, and time one on this machine. Other methods are taken for the closed form."""
+    """Count the large matrix products, and time one on this machine. Other methods count as the closed form."""
     config, problem, settings = plan.config, plan.problem, plan.config.settings
     images, visual = len(problem.parts.trainval), problem.features.shape[-1]
     semantic, classes = problem.semantics.shape[1], len(problem.class_names)

@@ -19,7 +19,7 @@ from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import Outcome, run_protocol
 from dkgzsl.methods.base import Method, Setting, Setup
 from dkgzsl.methods.registry import DEFAULT, PUBLISHED, make_method, method_info, write_model
-from dkgzsl.report.record.record import answers_record, full_record
+from dkgzsl.report.record.record import full_record, predictions_record
 from dkgzsl.representation.evidence import AttributeEvidence
 from dkgzsl.representation.representation import FittedBlocks
 from dkgzsl.runs.environment import environment_of, split_hash
@@ -204,13 +204,13 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
 def _keep_record(
     plan: Plan, folder: RunFolder, position: int, seed: int, outcome: Outcome, reporter: Reporter
 ) -> None:
-    """Keep what the page is drawn from: all of it of the first seed, the answers of the others."""
+    """Keep what the page is drawn from: all of it for the first seed, the predictions of the others."""
     if plan.config.report == "off":
         return
     problem, scored, constant = plan.problem_for(seed), outcome.scored, outcome.constant
     try:
         if position:
-            record = answers_record(problem, scored, constant)
+            record = predictions_record(problem, scored, constant)
         else:
             reporter.stage("for the report", None)
             record = full_record(problem, scored, constant, model=outcome.model, fitted=outcome.fitted, seed=seed)
@@ -278,7 +278,7 @@ def _run_comparison(
     outcome = run_protocol(plan.config.protocol, method, problem, seed=seed, watch=lambda *_: reporter.advance())
     if plan.config.report != "off":
         try:
-            answers_record(problem, outcome.scored, outcome.constant).write(folder.record_file(name))
+            predictions_record(problem, outcome.scored, outcome.constant).write(folder.record_file(name))
         except Exception as error:
             _say_failed(reporter, folder, error)
     record = {"method": method.name, **_record(outcome)}

@@ -216,8 +216,8 @@ def _provenance(run: Path, recognizer: Recognizer, taken: _Input) -> dict[str, A
     }
     if (run / "result.json").is_file():
         folder = RunFolder.open(run)
-        result, environment = folder.read_json("result.json"), folder.read_json("environment.json")
-        for name in ("variant", "protocol", "backbone", "seeds", "metrics"):
+        result, environment = folder.read_result(), folder.read_json("environment.json")
+        for name in ("method", "protocol", "backbone", "seeds", "metrics"):
             found[name] = result[name]
         for name in ("split_sha256", "commit"):
             found[name] = environment[name]

@@ -1,8 +1,7 @@
 """A trained recognizer as one pure module: pixels, tokens or features in, calibrated probabilities out.
 
-What training and prediction do with memos, masks of -inf, SciPy's labelling and Python's branches is done here by
-fixed tensor operations alone, so that the whole can be traced into a graph. What can be folded into one matrix is,
-in float64; what adds the same to every class of an image is left out, since the softmax over classes cancels it.
+Training and prediction use caches, masks of -inf, SciPy's labelling and Python's branches. Here fixed tensor
+operations replace them, so that the whole can be traced into a graph. A model brings its own part (`Exportable`).
 """
 
 from __future__ import annotations
@@ -15,13 +14,8 @@ from torch.nn import functional
 from dkgzsl.errors import RunError
 from dkgzsl.features.backbones import Backbone
 from dkgzsl.inference.recognizer import Recognizer
-from dkgzsl.methods.base import Model
-from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace
-from dkgzsl.methods.closed_form.kernel_ridge import kernel
-from dkgzsl.methods.closed_form.model import ClosedFormModel
-from dkgzsl.methods.closed_form.softmax import SoftmaxModel
-from dkgzsl.methods.dkgzsl.model import DKGZSLModel
-from dkgzsl.methods.shared.softmax import LinearClassifier
+from dkgzsl.methods.base import Exportable
+from dkgzsl.methods.registry import unable
 from dkgzsl.representation.blocks import POWER, VisualFeatures
 from dkgzsl.representation.feature_denoising import FeatureDenoising, keep_largest
 from dkgzsl.representation.sovr import Refiner
@@ -134,117 +128,6 @@ def denoised_regions(
     return keep_largest(encoded * torch.sigmoid(cleaned).unsqueeze(2), layer.limits.kept)
 
 
-class DensityScores(nn.Module):
-    """Features to class densities, columns in ascending order of the class numbers."""
-
-    turn: Tensor
-    start: Tensor
-    linear: Tensor
-    constant: Tensor
-    square: Tensor | None
-
-    def __init__(self, model: ClosedFormModel) -> None:
-        super().__init__()
-        self.whitened = WhitenedFeatures(model)
-        turn = model.space.axes.double()
-        if model.rotation is not None:
-            turn = turn @ model.rotation.double()
-        classes = torch.cat([model.seen, model.unseen])
-        order = classes.argsort()
-        means, variances = model.densities.means[order].double(), model.densities.variances[order].double()
-        precision = 1 / variances.expand_as(means)
-        logs = variances.log().expand_as(means).sum(dim=1)
-        constant = (means.square() * precision).sum(dim=1) + logs
-        constant -= 2 * model.balance * torch.isin(classes[order], model.unseen).double()
-        self.register_buffer("turn", turn.float())
-        self.register_buffer("start", (model.space.origin.double() @ turn).float())
-        self.register_buffer("linear", (means * precision).T.contiguous().float())
-        self.register_buffer("constant", (constant / 2).float())
-        # One spread for all classes: then a point's own square adds the same to every class, and is left out.
-        same = bool((precision == precision[0]).all())
-        self.register_buffer("square", None if same else (precision / 2).T.contiguous().float())
-
-    def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch classes"]:
-        """Log densities, up to a constant an image."""
-        points: Tensor = self.whitened(features) @ self.turn - self.start
-        scores = points @ self.linear - self.constant
-        return scores if self.square is None else scores - points.square() @ self.square
-
-
-class WhitenedFeatures(nn.Module):
-    """Principal components and whitening as one matrix, after the square root (and the kernel, where there is
-    one), before unit length.
-    """
-
-    basis: Tensor
-    start: Tensor
-    landmarks: Tensor | None
-    mean: Tensor
-    centre: Tensor
-
-    def __init__(self, model: ClosedFormModel) -> None:
-        super().__init__()
-        space, principal = model.space.whitened, model.space.whitened.principal
-        basis = principal.basis[:, : len(space.whitener)].double() @ space.whitener.double()
-        self.square_root, self.unit_length = principal.square_root, space.unit_length
-        self.register_buffer("basis", basis.float())
-        self.register_buffer("landmarks", None)
-        if isinstance(principal, KernelPrincipalSpace):
-            self.width = principal.width
-            self.register_buffer("landmarks", principal.landmarks)
-            self.register_buffer("mean", principal.mean)
-            self.register_buffer("centre", principal.centre)
-        else:
-            self.register_buffer("start", (principal.mean.double() @ basis).float())
-
-    def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch components"]:
-        """Coordinates of unscaled features."""
-        values = features.clamp(min=0).sqrt() if self.square_root else features
-        if self.landmarks is None:
-            whitened = values @ self.basis - self.start
-        else:  # in the order of KernelPrincipalSpace: kernel values are nearly alike
-            whitened = (kernel(values - self.centre, self.landmarks, self.width) - self.mean) @ self.basis
-        return functional.normalize(whitened, dim=1) if self.unit_length else whitened
-
-
-class LinearScores(nn.Module):
-    """A softmax classifier's logits; its log normaliser is the same for every class and left out."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, weight: Float[Tensor, "classes features"], bias: Float[Tensor, " classes"]) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight.T.contiguous().float())
-        self.register_buffer("bias", bias.float())
-
-    def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch classes"]:
-        """Logits."""
-        return features @ self.weight + self.bias
-
-
-def scores_module(model: Model) -> nn.Module:
-    """Features -> scores over the classes of the task, ascending, up to a constant an image.
-
-    Raises:
-        RunError: models of this kind are not exported.
-    """
-    if isinstance(model, ClosedFormModel):
-        return DensityScores(model)
-    if isinstance(model, SoftmaxModel):
-        classifier = model.generalized
-        return nn.Sequential(WhitenedFeatures(model.knowledge), LinearScores(classifier.weight, classifier.bias))
-    if isinstance(model, DKGZSLModel):
-        return _after_scaling(model.classifiers.generalized, model.scaler.minimum, model.scaler.range)
-    raise RunError(f"models of the kind {type(model).__name__} cannot be exported yet")
-
-
-def _after_scaling(classifier: LinearClassifier, minimum: Tensor, extent: Tensor) -> LinearScores:
-    """The classifier of scaled features as one of unscaled features."""
-    weight = classifier.weight.double() / extent.double()
-    return LinearScores(weight, classifier.bias.double() - weight @ minimum.double())
-
-
 class Decision(nn.Module):
     """Calibrated probabilities, and in-distribution scores (see `dkgzsl.evaluation.calibration`).
 
@@ -291,11 +174,13 @@ def recognition_module(recognizer: Recognizer, first: nn.Module | None) -> nn.Mo
             "features of several backbones side by side are not exported",
             fix="train on one backbone's features to export",
         )
+    if not isinstance(recognizer.model, Exportable):
+        raise unable(recognizer.model, "exportable")
     task = torch.cat([recognizer.model.seen, recognizer.model.unseen]).sort().values
     known = torch.from_numpy(recognizer.is_known)
     offsets = torch.from_numpy(recognizer.offsets)[known]
     stages = [
-        scores_module(recognizer.model),
+        recognizer.model.scores_module(),
         Decision(known[task].nonzero()[:, 0], offsets, recognizer.calibration.temperature),
     ]
     if first is not None:

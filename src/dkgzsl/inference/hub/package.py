@@ -66,7 +66,7 @@ def pack(run: Path, folder: Path, *, license_id: str = "other") -> str:
         RunError: the run is not finished, or something cannot be read or written.
     """
     opened = RunFolder.open(run)
-    result, environment = opened.read_json("result.json"), opened.read_json("environment.json")
+    result, environment = opened.read_result(), opened.read_json("environment.json")
     Recognizer.from_run(run)  # what cannot be loaded here cannot be loaded there
     card = redacted(model_card(result, result, environment, license_id=license_id))
     try:

@@ -137,7 +137,7 @@ class ClosedForm:
                     yield {"seen_blend": blend, "ridge": ridge}
 
     def fit(self, task: Task, setting: Setting) -> ClosedFormModel:
-        """Solve the task with given constants; what is learned by episodes is learned again on all of its classes."""
+        """Solve the task with given constants; what is learned by episodes is learned again on all classes."""
         return self.fitter(task, unit_length=setting["unit_length"])(setting)
 
     def fitter(self, task: Task, *, unit_length: bool) -> Callable[[Setting], ClosedFormModel]:

@@ -1,4 +1,4 @@
-"""What peers share that train for epochs: which of them the selector sees, a cap on the minutes, exact repetition."""
+"""Shared by peers that train for epochs: which epochs the selector sees, a cap on minutes, exact repetition."""
 
 from __future__ import annotations
 

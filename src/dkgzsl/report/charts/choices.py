@@ -1,4 +1,4 @@
-"""Charts of how a model came about: the settings tried on validation images, and what training logged."""
+"""Charts of how the model was chosen and trained: the settings that were compared, and the log of the training."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ _BEST_SHOWN = 15
 _LINES_SHOWN = 40
 
 
-def settings_chart(name: str, evaluations: Sequence[Evaluation], chosen: Mapping[str, Any]) -> Chart | None:
-    """What each setting did for the figure that settings are chosen by, one small panel a setting.
+def settings_chart(
+    name: str, evaluations: Sequence[Evaluation], chosen: Mapping[str, Any], *, on_test: bool = False
+) -> Chart | None:
+    """AUSUC of each model that was compared, one small panel for each setting.
 
-    A dot is a model that was scored; the line joins the best with each value, whatever the other settings were.
+    A dot is a model. The line joins the best models of each value, whatever their other settings are.
 
     Args:
-        name: of the chart.
-        evaluations: at validation images (or test images, under the protocol `oracle`).
-        chosen: the setting that was taken.
+        name: name of the chart.
+        evaluations: figures on validation images (or on test images, under the protocol `oracle`).
+        chosen: the setting of the final model.
+        on_test: whether the figures are of test images.
 
     Returns:
-        None where nothing was tried.
+        None where no setting has two values.
     """
     usable = [one for one in evaluations if one["figures"]["ausuc"] is not None]
     varied = [key for key in _keys(usable) if len({_text(one, key) for one in usable}) > 1]
@@ -51,16 +54,23 @@ def settings_chart(name: str, evaluations: Sequence[Evaluation], chosen: Mapping
             axes.set_ylim(100 * low - 0.3, 100 * best + 0.15 * 100 * (best - low) + 0.2)
         for axes in panels[len(varied) :]:
             axes.remove()
-        figure.supylabel("AUSUC on validation images, %", fontsize=11, color=COLOUR["muted"])
+        figure.supylabel(
+            f"AUSUC on {'test' if on_test else 'validation'} images, %", fontsize=11, color=COLOUR["muted"]
+        )
 
-    title = "Settings tried, and what they gave"
+    title = "AUSUC by setting"
     parts = [f"{_spoken(key)}: {_best_values(usable, key)}" for key in varied]
+    words = "Best AUSUC for each value. " + "; ".join(parts)
     height = 24 + _PANEL * rows
     return Chart(
         draw(
-            name, title=title, description="Best AUSUC by value. " + "; ".join(parts), height=height, paint=paint
+            name,
+            title=title,
+            description=words,
+            height=height,
+            paint=paint,
         ),
-        f"{title} (the best {min(_BEST_SHOWN, len(usable))} of {len(usable)})",
+        f"{title}, the best {min(_BEST_SHOWN, len(usable))} of {len(usable)} models",
         ("AUSUC, %", "H raw, %", "T1, %", *map(_spoken, varied)),
         tuple(
             (
@@ -126,16 +136,20 @@ def _setting_panel(axes: Axes, evaluations: Sequence[Evaluation], key: str, chos
 
 
 def training_chart(
-    name: str, evaluations: Sequence[Evaluation], epochs: Sequence[Mapping[str, Any]]
+    name: str, evaluations: Sequence[Evaluation], epochs: Sequence[Mapping[str, Any]], *, on_test: bool = False
 ) -> Chart | None:
-    """Figures and losses over the epochs of an adversarial training; None where no epoch was logged.
+    """Figures and losses over the epochs of a training.
 
     Args:
-        name: of the chart.
-        evaluations: with `epochs` in their settings; of several evaluations at an epoch the best by AUSUC is
-            drawn.
-        epochs: `epoch` and what was logged of it, in order; where the count starts again, the model was fitted
-            again, on all training images.
+        name: name of the chart.
+        evaluations: figures on validation images, with `epochs` in their settings; of several evaluations at one
+            epoch the chart shows the one with the best AUSUC.
+        epochs: `epoch` and the values that were logged at its end, in order. Where the count starts again, a
+            second training on all training images begins.
+        on_test: whether the figures are of test images.
+
+    Returns:
+        None where no epoch was logged.
     """
     runs = in_runs(epochs, "epoch")
     by_epoch: dict[int, Mapping[str, float | None]] = {}
@@ -156,7 +170,7 @@ def training_chart(
         for number, (key, text) in enumerate(shown.items()):
             values = [100 * v if (v := by_epoch[e][key]) is not None else np.nan for e in at]
             top.plot(at, values, marker=MARKERS[number], markersize=5, color=SERIES[number], label=text)
-        top.set(ylim=(-2, 102), ylabel="held-out images, %", xlabel="epoch")
+        top.set(ylim=(-2, 102), ylabel=f"{'test' if on_test else 'validation'} images, %", xlabel="epoch")
         top.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1.4, columnspacing=1.0)
         for number, key in enumerate(losses):
             axes = plain(figure.add_subplot(grid[2 + number // 2, number % 2]))
@@ -182,7 +196,12 @@ def training_chart(
 
 
 def refinement_chart(name: str, steps: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """Losses of SOVR's training; None where none was logged."""
+    """Losses of the training of SOVR, step by step; None where none was logged.
+
+    Args:
+        name: name of the chart.
+        steps: `step` and the losses that were logged at it, in order.
+    """
     runs = in_runs(steps, "step")
     if not runs:
         return None
@@ -196,7 +215,7 @@ def refinement_chart(name: str, steps: Sequence[Mapping[str, Any]]) -> Chart | N
         for axes in panels[len(losses) :]:
             axes.remove()
 
-    title = "Training of the refinement (SOVR)"
+    title = "Training of the region refinement (SOVR)"
     words = ", ".join(f"{_spoken(key)} from {runs[0][0][key]:.3g} to {runs[0][-1][key]:.3g}" for key in losses)
     return Chart(
         draw(name, title=title, description=words, height=50 + 130 * -(-len(losses) // 2), paint=paint),
@@ -207,7 +226,7 @@ def refinement_chart(name: str, steps: Sequence[Mapping[str, Any]]) -> Chart | N
 
 
 def in_runs(lines: Sequence[Mapping[str, Any]], counter: str) -> list[list[Mapping[str, Any]]]:
-    """Log lines divided where their counter starts again."""
+    """Log lines, divided at each place where their counter starts again."""
     runs: list[list[Mapping[str, Any]]] = []
     for line in lines:
         if not runs or line[counter] <= runs[-1][-1][counter]:

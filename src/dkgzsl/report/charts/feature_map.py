@@ -1,4 +1,4 @@
-"""Real against synthesized features on two axes."""
+"""The map of the features: real and synthesized features on two axes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,14 @@ _LETTER = 0.62  # width of a letter over the size of its font
 
 
 def map_chart(name: str, drawn: FeatureMap, class_names: Sequence[str]) -> Chart:
-    """Test images of some unseen classes, what was synthesized of them, and the seen classes nearest to them."""
-    unseen = _ordered(drawn.made_labels)
+    """Real and synthesized features of some unseen classes, and training images of the nearest seen classes.
+
+    Args:
+        name: name of the chart.
+        drawn: the points.
+        class_names: names of all classes.
+    """
+    unseen = _ordered(drawn.synthesized_labels)
     seen = _ordered(drawn.seen_labels)
 
     def paint(figure: Figure) -> None:
@@ -30,25 +36,30 @@ def map_chart(name: str, drawn: FeatureMap, class_names: Sequence[str]) -> Chart
         axes.set(xticklabels=[], yticklabels=[], xlabel="first axis", ylabel="second axis")
         axes.plot(
             *drawn.seen.T.numpy(), "x", color=COLOUR["muted"], markersize=3.5, alpha=0.55, linestyle="none",
-            label="seen classes nearby, training images",
+            label="nearest seen classes, training images",
         )  # fmt: skip
         for number, c in enumerate(unseen):
             colour, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
-            made, real = drawn.made[drawn.made_labels == c], drawn.real[drawn.real_labels == c]
+            synthesized, real = (
+                drawn.synthesized[drawn.synthesized_labels == c],
+                drawn.real[drawn.real_labels == c],
+            )
             axes.plot(
-                *made.T.numpy(), marker, color=colour, markersize=5.5, markerfacecolor="none", alpha=0.8,
+                *synthesized.T.numpy(), marker, color=colour, markersize=5.5, markerfacecolor="none", alpha=0.8,
                 linestyle="none", markeredgewidth=1, label="unseen classes, synthesized" if number == 0 else None,
             )  # fmt: skip
             axes.plot(
                 *real.T.numpy(), marker, color=colour, markersize=4.5, markeredgewidth=0, alpha=0.75,
                 linestyle="none", label="unseen classes, real test images" if number == 0 else None,
             )  # fmt: skip
-        points = torch.cat([drawn.real, drawn.made, drawn.seen])
+        points = torch.cat([drawn.real, drawn.synthesized, drawn.seen])
         low, high = points.quantile(0.02, dim=0), points.quantile(0.98, dim=0)
         middle, reach = (low + high) / 2, (_REACH * (high - low) / 2).clamp(min=1)
         axes.set_xlim(float(middle[0] - reach[0]), float(middle[0] + reach[0]))
         axes.set_ylim(float(middle[1] - reach[1]), float(middle[1] + reach[1]))
-        names = [_Name(drawn.made[drawn.made_labels == c].mean(0), class_names[c], 11.0) for c in unseen]
+        names = [
+            _Name(drawn.synthesized[drawn.synthesized_labels == c].mean(0), class_names[c], 11.0) for c in unseen
+        ]
         names += [_Name(drawn.seen[drawn.seen_labels == c].mean(0), class_names[c], 10.0) for c in seen]
         for number, (text, x, y) in enumerate(_placed(names, 2 * reach / _SIDE)):
             bold = number < len(unseen)
@@ -72,22 +83,24 @@ def map_chart(name: str, drawn: FeatureMap, class_names: Sequence[str]) -> Chart
 
 
 class _Name:
-    """A name that wants to stand somewhere."""
+    """A class name, the point at which it is to stand, and the size of its font."""
 
     def __init__(self, place: torch.Tensor, name: str, size: float) -> None:
         self.place, self.text, self.size = place, wording.short(wording.name(name), 16), size
 
 
 def _placed(names: Sequence[_Name], unit: torch.Tensor) -> list[tuple[str, float, float]]:
-    """Names moved up or down until none lies on another, those first that come first.
+    """Names moved up or down until none covers another; earlier names are placed first.
 
     Args:
-        names: what to place.
+        names: the names.
         unit: one unit of the chart along each axis, in coordinates of the map.
+
+    Returns:
+        Text and place of each name, in coordinates of the map.
     """
-    taken: list[
-        tuple[float, float, float, float]
-    ] = []  # middle, half width and half height, in units of the chart
+    # Middle, half width and half height of the names so far, in units of the chart.
+    taken: list[tuple[float, float, float, float]] = []
     placed = []
     for name in names:
         x, wanted = (name.place / unit).tolist()
@@ -109,9 +122,9 @@ def _ordered(labels: torch.Tensor) -> list[int]:
 
 
 def _row(drawn: FeatureMap, c: int, class_names: Sequence[str]) -> tuple[str, ...]:
-    real, made = drawn.real[drawn.real_labels == c], drawn.made[drawn.made_labels == c]
+    real, synthesized = drawn.real[drawn.real_labels == c], drawn.synthesized[drawn.synthesized_labels == c]
 
     def mean(points: torch.Tensor) -> str:
         return "({:.1f}, {:.1f})".format(*points.mean(0).tolist()) if len(points) else wording.DASH
 
-    return wording.name(class_names[c]), str(len(real)), str(len(made)), mean(real), mean(made)
+    return wording.name(class_names[c]), str(len(real)), str(len(synthesized)), mean(real), mean(synthesized)

@@ -1,4 +1,4 @@
-"""From a matplotlib figure to inline SVG: text stays text, colours are the page's, nothing is named twice."""
+"""From a matplotlib figure to inline SVG: text stays text, colours come from the page's style, ids are unique."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 WIDTH: Final = 330
-"""Width of a chart in its own units: on a phone about one pixel each, so that its text is read there, too."""
+"""Width of a chart in its own units. On a phone a unit is about one pixel, so that the text is readable there."""
 
-# Each role has a stand-in that no figure uses otherwise; in the SVG it becomes a variable of the page's style.
+# Each role has a placeholder colour that no figure uses; in the SVG it becomes a variable of the page's style.
 _ROLES: Final = ("ink", "muted", "line", "paper", "ours", "peer", "good", "near", "far", "c1", "c2", "c3", "c4",
                  "c5", "c6", "c7", "c8")  # fmt: skip
 COLOUR: Final[dict[str, str]] = {role: f"#fe00{number:02x}" for number, role in enumerate(_ROLES, 1)}
 _VARIABLE: Final = {colour: f"var(--{role})" for role, colour in COLOUR.items()}
 SERIES: Final = tuple(COLOUR[f"c{number}"] for number in range(1, 9))
-"""Colours of things side by side, told apart by the colour-blind, too."""
+"""Colours of several lines or groups in one chart; colour-blind people can distinguish them."""
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "p")
 
 _SVG: Final = "{http://www.w3.org/2000/svg}"
@@ -35,13 +35,13 @@ _NAMED: Final = re.compile(r"#([\w-]+)[\")]")
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with its alternatives in words and as a table.
+    """A chart, and the same content as a table.
 
     Attributes:
-        svg: markup, to be put into a page as it is.
-        title: what it shows, in a few words.
+        svg: markup for a page; it is not escaped.
+        title: what the chart shows, in a few words.
         columns: heads of the table.
-        rows: the table.
+        rows: rows of the table.
     """
 
     svg: str
@@ -58,28 +58,31 @@ def draw(
     height: int,
     paint: Callable[[Figure], None],
 ) -> str:
-    """Paint a figure of `WIDTH` by `height` and make it SVG for a page.
+    """Draw a figure of `WIDTH` by `height` units and convert it to SVG for a page.
 
     Args:
-        name: of the chart; its ids begin with it.
-        title: read out in its place.
-        description: read out after it: what is to be seen.
+        name: name of the chart; its ids begin with it.
+        title: what a screen reader says instead of the chart.
+        description: what a screen reader says after the title: the content of the chart in words.
         height: in units.
-        paint: puts axes on the figure.
+        paint: adds axes to the figure.
+
+    Returns:
+        The SVG element as text.
     """
     from matplotlib.figure import Figure
 
-    mpl: Any = import_module("matplotlib")  # its types list every key, and leave the canvas untyped
+    mpl: Any = import_module("matplotlib")  # its types list every key and leave the SVG backend untyped
     svg: Any = import_module("matplotlib.backends.backend_svg")
     with mpl.rc_context(_style(name)), warnings.catch_warnings():
-        # Letters that the font lacks are the reader's browser's business: they stay text.
+        # Letters stay text: the reader's browser has the fonts for those that matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
-        canvas = svg.FigureCanvasSVG(figure)
+        backend = svg.FigureCanvasSVG(figure)
         paint(figure)
         text = StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        canvas.print_svg(text, metadata=nothing)
+        backend.print_svg(text, metadata=nothing)
     return _for_page(text.getvalue(), name, title, description)
 
 
@@ -89,7 +92,7 @@ def one_axes(figure: Figure) -> Axes:
 
 
 def plain(axes: Axes) -> Axes:
-    """Take away what says nothing."""
+    """Remove the frame and the ticks, add a light grid."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.grid(True, linewidth=0.6)
@@ -99,8 +102,8 @@ def plain(axes: Axes) -> Axes:
 
 
 def label(axes: Axes, x: float, y: float, text: str, **how: Any) -> None:
-    """Write on top of lines and points; the page's style gives the letters a rim."""
-    axes.text(x, y, text, gid="rimmed", zorder=9, in_layout=False, **how)
+    """Write on top of lines and points; the page's style puts an outline around the letters."""
+    axes.text(x, y, text, gid="outlined", zorder=9, in_layout=False, **how)
 
 
 def _style(name: str) -> dict[str, Any]:
@@ -137,7 +140,7 @@ def _for_page(text: str, name: str, title: str, description: str) -> str:
     width, height = root.attrib["viewBox"].split()[2:]
     for parent in list(root.iter()):
         for child in list(parent):
-            # A style element would reach the whole page, and the metadata name addresses.
+            # A style element would change the whole page, and the metadata contain network addresses.
             if child.tag.removeprefix(_SVG) in ("metadata", "style") or "metadata" in child.tag:
                 parent.remove(child)
     named = set(_NAMED.findall(text))
@@ -146,9 +149,9 @@ def _for_page(text: str, name: str, title: str, description: str) -> str:
         attributes = {}
         for key, value in element.attrib.items():
             if key == "id":
-                if value == "rimmed":
+                if value == "outlined":
                     attributes["class"] = value
-                if value in named:  # the others are nobody's business
+                if value in named:  # nothing refers to the others
                     attributes["id"] = f"{name}-{value}"
             elif key == _HREF:
                 attributes["href"] = value.replace("#", f"#{name}-", 1)
@@ -176,7 +179,7 @@ def _for_page(text: str, name: str, title: str, description: str) -> str:
 
 
 def _paged(value: str) -> str:
-    """A style or colour with the page's colours and fonts."""
+    """A style or colour with the colours and fonts of the page."""
     value = re.sub(r"font-family: [^;]*;? ?", "", value)
     value = re.sub(r"(\.\d\d)\d+", r"\1", value)
     return re.sub("|".join(_VARIABLE), lambda found: _VARIABLE[found.group()], value)

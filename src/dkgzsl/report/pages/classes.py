@@ -1,4 +1,4 @@
-"""What the page says class by class: accuracies, confusions with examples, what the model knows of each."""
+"""What the page shows of each class: accuracy, confusions with examples, neighbours and attributes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from dkgzsl.report import wording
 from dkgzsl.report.pages.content import RunContent
 from dkgzsl.report.pages.pictures import Pictures
-from dkgzsl.report.record.class_neighbours import Acquaintance
-from dkgzsl.report.record.predictions import Answers, confusions
+from dkgzsl.report.record.class_neighbours import ClassNeighbours
+from dkgzsl.report.record.predictions import Predictions, confusions
 from dkgzsl.report.record.record import CONFUSIONS, Record, example_of, gallery_rows
 from dkgzsl.report.wording import DASH, percent
 
@@ -20,65 +20,57 @@ _CONFUSIONS_LISTED = 40
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A test image and what was told of it.
+class GalleryImage:
+    """A test image and the model's prediction for it.
 
     Attributes:
-        picture: its address, or None.
-        true: its class.
-        told: the class told.
-        right: whether they are the same.
-        told_unseen: whether the class told is an unseen one.
+        picture: the image as a `data:` address.
+        true: name of its class.
+        predicted: name of the predicted class.
+        correct: whether the two are the same.
     """
 
-    picture: str | None
+    picture: str
     true: str
-    told: str
-    right: bool
-    told_unseen: bool
+    predicted: str
+    correct: bool
 
 
-def gallery(record: Record, pictures: Pictures) -> list[Shown]:
-    """The first test image of some unseen classes, with what was told of it; empty without images."""
-    told = record.answers.predicted(record.constant)
-    names, answers = record.class_names, record.answers
+def gallery(record: Record, pictures: Pictures) -> list[GalleryImage]:
+    """The first test image of some unseen classes, with the predictions for them; empty without images."""
+    names, predictions = record.class_names, record.predictions
+    predicted = predictions.predicted(record.constant)
     shown = []
-    for row in gallery_rows(answers):
-        picture = pictures.thumbnail(int(answers.images[row]))
+    for row in gallery_rows(predictions):
+        picture = pictures.thumbnail(int(predictions.images[row]))
         if picture is not None:
-            true, other = int(answers.labels[row]), int(told[row])
+            true, other = int(predictions.labels[row]), int(predicted[row])
             shown.append(
-                Shown(
-                    picture,
-                    wording.name(names[true]),
-                    wording.name(names[other]),
-                    true == other,
-                    bool(answers.is_unseen[other]),
-                )
+                GalleryImage(picture, wording.name(names[true]), wording.name(names[other]), true == other)
             )
     return shown
 
 
 @dataclass(frozen=True)
 class ShownConfusion:
-    """Images of one class that were taken for another.
+    """Images of one class for which the model predicted one other class.
 
     Attributes:
-        true: their class.
-        told: what they were taken for.
+        true: name of their class.
+        predicted: name of the predicted class.
         true_kind: `seen` or `unseen`.
-        told_kind: likewise.
-        count: how many images.
-        of: test images of the class.
-        share: in percent.
-        picture: one of them, where images are known.
-        example: a test image of the class told.
+        predicted_kind: `seen` or `unseen`.
+        count: number of these images.
+        of: number of test images of their class.
+        share: `count` over `of`, in percent.
+        picture: one of these images as a `data:` address, where images are known.
+        example: a test image of the predicted class, likewise.
     """
 
     true: str
-    told: str
+    predicted: str
     true_kind: str
-    told_kind: str
+    predicted_kind: str
     count: int
     of: int
     share: str
@@ -87,18 +79,18 @@ class ShownConfusion:
 
 
 def shown_confusions(record: Record, pictures: Pictures) -> list[ShownConfusion]:
-    """The confusions that take the largest shares of a class; the first few with pictures."""
-    names, answers = record.class_names, record.answers
+    """The confusions with the largest shares of a class's images; the first few have pictures."""
+    names, predictions = record.class_names, record.predictions
     found = []
-    for number, one in enumerate(confusions(answers, record.constant)[:_CONFUSIONS_LISTED]):
+    for number, one in enumerate(confusions(predictions, record.constant)[:_CONFUSIONS_LISTED]):
         pictured = number < CONFUSIONS
-        example = example_of(answers, one.told) if pictured else None
+        example = example_of(predictions, one.predicted) if pictured else None
         found.append(
             ShownConfusion(
                 wording.name(names[one.true]),
-                wording.name(names[one.told]),
-                _kind(answers, one.true),
-                _kind(answers, one.told),
+                wording.name(names[one.predicted]),
+                _kind(predictions, one.true),
+                _kind(predictions, one.predicted),
                 len(one.images),
                 one.of,
                 percent(len(one.images) / one.of, 0),
@@ -109,13 +101,13 @@ def shown_confusions(record: Record, pictures: Pictures) -> list[ShownConfusion]
     return found
 
 
-def _kind(answers: Answers, label: int) -> str:
-    return "unseen" if answers.is_unseen[label] else "seen"
+def _kind(predictions: Predictions, label: int) -> str:
+    return "unseen" if predictions.is_unseen[label] else "seen"
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A line of the table of classes; accuracies in percent, `sort` a fraction for the order."""
+    """A line of the table of classes: accuracies in percent as text; `sort` is the accuracy as a number, or -1."""
 
     name: str
     role: str
@@ -127,7 +119,7 @@ class ClassRow:
 
 
 def class_rows(content: RunContent) -> list[ClassRow]:
-    """Every class, unseen ones first, each kind from best to worst by the decision that the page shows."""
+    """All classes, unseen ones first, each kind from best to worst (by calibrated accuracy where there is one)."""
     rows = []
     for row in content.classes:
         values = [float(row[key]) if row.get(key) else None for key in _COLUMNS]
@@ -151,25 +143,25 @@ _COLUMNS = ("accuracy", "accuracy_calibrated", "accuracy_among_unseen")
 
 
 def accuracies(rows: Sequence[ClassRow]) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy of each row by the page's decision (NaN without images), and whether it is unseen."""
+    """Accuracy of each row as a fraction of 1 (NaN without test images), and whether its class is unseen."""
     values = np.array([row.sort if row.sort >= 0 else np.nan for row in rows])
     return values, np.array([row.role == "unseen" for row in rows], dtype=bool)
 
 
 def hardest(rows: Sequence[ClassRow], role: str, number: int = 5) -> list[str]:
-    """The classes of a kind with the lowest accuracies, each with its own."""
-    ours = [row for row in rows if row.role == role and row.sort >= 0]
+    """The classes of a kind with the lowest accuracies, as `name (72 %)`."""
+    of_role = [row for row in rows if row.role == role and row.sort >= 0]
     return [
-        f"{row.name} ({percent(row.sort, 0)}\u00a0%)" for row in sorted(ours, key=lambda row: row.sort)[:number]
+        f"{row.name} ({percent(row.sort, 0)}\u00a0%)" for row in sorted(of_role, key=lambda row: row.sort)[:number]
     ]
 
 
 @dataclass(frozen=True)
-class Near:
-    """A near class.
+class Neighbour:
+    """A class near another one.
 
     Attributes:
-        name: of the class.
+        name: name of the class.
         kind: `seen` or `unseen`.
         measure: similarity or distance, as text.
     """
@@ -181,7 +173,7 @@ class Near:
 
 @dataclass(frozen=True)
 class Outstanding:
-    """An attribute that stands out: its name, the table's value, deviations above the mean of all classes."""
+    """An attribute that stands out: name, value, standard deviations above the mean of all classes."""
 
     name: str
     value: str
@@ -189,38 +181,45 @@ class Outstanding:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What the model knows of a class."""
+class ClassSummary:
+    """Outstanding attributes and nearest classes of a class."""
 
     name: str
     kind: str
     attributes: list[Outstanding]
-    by_description: list[Near]
-    by_prototype: list[Near]
+    by_description: list[Neighbour]
+    by_prototype: list[Neighbour]
 
 
-def known_classes(record: Record) -> list[Known]:
-    """What the model knows of every class, unseen ones first."""
-    if record.acquaintance is None:
+def class_summaries(record: Record) -> list[ClassSummary]:
+    """Attributes and nearest classes of all classes, unseen ones first; empty where the record has none."""
+    if record.class_neighbours is None:
         return []
-    unseen = record.answers.is_unseen
+    unseen = record.predictions.is_unseen
     order = [*np.flatnonzero(unseen).tolist(), *np.flatnonzero(~unseen).tolist()]
-    return [_known(record, record.acquaintance, label) for label in order]
+    return [_summary(record, record.class_neighbours, label) for label in order]
 
 
-def cards(record: Record, known: Sequence[Known]) -> list[Known]:
-    """Some unseen classes to show in full: those of the map, or the first."""
-    unseen = np.flatnonzero(record.answers.is_unseen).tolist()
-    drawn = [] if record.feature_map is None else list(dict.fromkeys(record.feature_map.made_labels.tolist()))
-    return [known[unseen.index(label)] for label in (sorted(drawn) or unseen)[:CARDS]]
+def cards(record: Record, summaries: Sequence[ClassSummary]) -> list[ClassSummary]:
+    """The unseen classes that get a card: those on the map of the features, or else the first ones.
+
+    Args:
+        record: the record of a seed.
+        summaries: of `class_summaries`.
+    """
+    unseen = np.flatnonzero(record.predictions.is_unseen).tolist()
+    drawn = (
+        [] if record.feature_map is None else list(dict.fromkeys(record.feature_map.synthesized_labels.tolist()))
+    )
+    return [summaries[unseen.index(label)] for label in (sorted(drawn) or unseen)[:CARDS]]
 
 
-def _known(record: Record, found: Acquaintance, label: int) -> Known:
-    names, answers = record.class_names, record.answers
+def _summary(record: Record, found: ClassNeighbours, label: int) -> ClassSummary:
+    names, predictions = record.class_names, record.predictions
 
-    def near(labels: list[int], measures: list[float], form: str) -> list[Near]:
+    def near(labels: list[int], measures: list[float], form: str) -> list[Neighbour]:
         return [
-            Near(wording.name(names[c]), _kind(answers, c), form.format(value))
+            Neighbour(wording.name(names[c]), _kind(predictions, c), form.format(value))
             for c, value in zip(labels, measures, strict=True)
             if np.isfinite(value)
         ]
@@ -240,9 +239,9 @@ def _known(record: Record, found: Acquaintance, label: int) -> Known:
     by_prototype = []
     if found.by_prototype is not None and found.distances is not None:
         by_prototype = near(found.by_prototype[label].tolist(), found.distances[label].tolist(), "{:.1f}")
-    return Known(
+    return ClassSummary(
         name=wording.name(names[label]) or DASH,
-        kind=_kind(answers, label),
+        kind=_kind(predictions, label),
         attributes=attributes,
         by_description=near(found.by_description[label].tolist(), found.similarities[label].tolist(), "{:.2f}"),
         by_prototype=by_prototype,

@@ -1,4 +1,4 @@
-"""Several runs side by side: figures over seeds, and paired differences where the test images are the same."""
+"""Comparison of several runs: figures over seeds, and paired differences where the test images are the same."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Compared:
     """One of the runs.
 
     Attributes:
-        name: short, and different from the others'.
-        content: of its folder.
-        seeds: seeds that it shares with the first run, whose test images are the same.
-        differences: its figures less those of the first run over these seeds; empty for the first.
-        reason: why there are no differences, where there are none.
+        name: a short name; no two runs have the same.
+        content: content of its folder.
+        seeds: seeds that both this run and the first have, with the same test images.
+        differences: its figures minus those of the first run, over these seeds; empty for the first.
+        reason: why `differences` is empty; None for the first run and where it is not empty.
     """
 
     name: str
@@ -33,7 +33,11 @@ class Compared:
 
 
 def compare(contents: Sequence[RunContent]) -> list[Compared]:
-    """Compare runs with the first of them."""
+    """Compare runs with the first of them.
+
+    Args:
+        contents: at least one run; the first is the reference.
+    """
     names = _names(contents)
     first = contents[0]
     compared = [Compared(names[0], first, tuple(first.seeds), {}, None)]
@@ -55,17 +59,17 @@ def _pairs(content: RunContent, first: RunContent) -> tuple[str | None, list[tup
     seeds = []
     for seed, record in zip(content.seeds, content.records, strict=True):
         other = first.records[first.seeds.index(seed)] if seed in first.seeds else None
-        if record is not None and other is not None and same_images(record.answers, other.answers):
-            pairs.append(((record.answers, record.constant), (other.answers, other.constant)))
+        if record is not None and other is not None and same_images(record.predictions, other.predictions):
+            pairs.append(((record.predictions, record.constant), (other.predictions, other.constant)))
             seeds.append(seed)
     if not pairs:
         kept = any(content.records) and any(first.records)
-        return ("no seed in common" if kept else "a folder without the answers to the test images"), [], ()
+        return ("no seed in common" if kept else "a folder without predictions for the test images"), [], ()
     return None, pairs, tuple(seeds)
 
 
 def _names(contents: Sequence[RunContent]) -> list[str]:
-    """The last parts of the folders' paths, as many as tell them apart."""
+    """The last parts of the folders' paths, as many as make the names different."""
     paths = [content.folder.resolve().parts for content in contents]
     for length in range(1, max(map(len, paths)) + 1):
         names = ["/".join(path[-length:]) for path in paths]
@@ -80,8 +84,9 @@ def as_object(compared: Sequence[Compared]) -> dict[str, Any]:
         "reference": str(compared[0].content.folder),
         "runs": [
             {
-                **{key: value for key, value in one.content.result.items() if key in _KEPT},
-                "run": str(one.content.folder),
+                **_about(one.content),
+                "metrics": one.content.result["metrics"],
+                "seconds": one.content.result["seconds"],
                 "split_sha256": one.content.environment["split_sha256"],
                 "difference": {
                     "seeds": list(one.seeds),
@@ -96,21 +101,32 @@ def as_object(compared: Sequence[Compared]) -> dict[str, Any]:
     }
 
 
-_KEPT = ("run", "dataset", "variant", "protocol", "semantics", "backbone", "seeds", "metrics", "seconds")
+def _about(content: RunContent) -> dict[str, Any]:
+    """What was run: the first columns of the table."""
+    result = content.result
+    return {
+        "run": str(content.folder),
+        "dataset": result["dataset"],
+        "method": content.method,
+        "protocol": content.protocol,
+        "semantics": result["semantics"],
+        "backbone": result["backbone"],
+        "seeds": content.seeds,
+    }
 
 
 def as_csv(compared: Sequence[Compared]) -> str:
-    """The comparison as a table with a line a run; fractions of 1, empty where undefined."""
+    """The comparison as comma-separated values: a line for each run, fractions of 1, empty where undefined."""
     text = StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    head = ["run", "dataset", "variant", "protocol", "semantics", "backbone", "seeds", "seconds"]
+    head = [*_about(compared[0].content), "seconds"]
     for key in FIGURES:
         head += [key, f"{key}_std", f"{key}_difference", f"{key}_low", f"{key}_high"]
     writer.writerow(head)
     for one in compared:
         result = one.content.result
-        row: list[Any] = [one.content.folder, *(result[key] for key in head[1:6])]
-        row += [" ".join(map(str, result["seeds"])), result["seconds"]]
+        about = {**_about(one.content), "seeds": " ".join(map(str, one.content.seeds))}
+        row: list[Any] = [*about.values(), result["seconds"]]
         for key in FIGURES:
             value, found = result["metrics"][key], one.differences.get(key)
             row += ["", ""] if value is None else [value["mean"], value["std"]]

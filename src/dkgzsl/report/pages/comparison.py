@@ -1,4 +1,4 @@
-"""The page of several runs."""
+"""The page that compares several runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dkgzsl import __version__
-from dkgzsl.report.charts.balance import Line, curve_chart
+from dkgzsl.report.charts.accuracy import Line, curve_chart
 from dkgzsl.report.charts.svg import COLOUR, MARKERS, SERIES, Chart, draw, one_axes
 from dkgzsl.report.pages import provenance
 from dkgzsl.report.pages.compare import Compared
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_FACTS = ("data set", "protocol", "test images", "semantics", "backbone", "features", "variant", "split", "seeds",
+_FACTS = ("data set", "protocol", "test images", "semantics", "backbone", "features", "method", "split", "seeds",
           "date", "versions", "time")  # fmt: skip
 
 
 def render_comparison(compared: Sequence[Compared]) -> str:
-    """One page, self-contained, that compares runs with the first of them."""
+    """One self-contained page that compares runs with the first of them.
+
+    Args:
+        compared: what `compare` returned.
+    """
     first = compared[0]
     several = any(one.content.several for one in compared)
     facts = [dict(provenance.provenance(one.content)) for one in compared]
@@ -65,7 +69,7 @@ def _difference(one: Compared, key: str) -> tuple[str, str, bool]:
 
 
 def _curves(compared: Sequence[Compared]) -> Chart | None:
-    """Curves of the runs that can be compared with the first."""
+    """Seen-unseen curves of the runs that have the same test images as the first."""
     lines = []
     for number, one in enumerate(compared):
         scored = one.content.scored
@@ -78,7 +82,7 @@ def _curves(compared: Sequence[Compared]) -> Chart | None:
 
 
 def _forest(compared: Sequence[Compared]) -> Chart | None:
-    """Differences to the first run with their intervals."""
+    """Differences to the first run, with their intervals."""
     shown = [one for one in compared if one.differences]
     if not shown:
         return None
@@ -107,10 +111,10 @@ def _forest(compared: Sequence[Compared]) -> Chart | None:
         axes.set_yticks(range(len(labels)), labels, color=COLOUR["ink"])
         axes.invert_yaxis()
         axes.grid(False, axis="y")
-        axes.set_xlabel(f"points ahead of {short(first, 20)}")
+        axes.set_xlabel(f"difference to {short(first, 20)}, points")
         figure.legend(loc="outside lower left", labelspacing=0.35)
 
-    title = f"Differences to {first}, with 95 % intervals"
+    title = f"Difference to {first}, with 95 % intervals"
     rows = tuple(
         (printable(one.name), label, " ".join(_difference(one, key)[:2]))
         for one in shown

@@ -1,4 +1,4 @@
-"""A finished run as the page needs it: what its folder holds, read once."""
+"""The content of a finished run's folder, as the page shows it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.methods.registry import method_title
 from dkgzsl.report.record.record import Record
+
+ORACLE: Final = "oracle"
 
 
 @dataclass(frozen=True)
 class RunContent:
-    """What the folder of a finished run holds.
+    """The content of the folder of a finished run.
 
     Attributes:
-        folder: where it lies.
+        folder: path of the folder.
         result: the object of `result.json`.
         environment: the object of `environment.json`.
         config: the settings of `config.yaml`.
-        log: the lines of `metrics.jsonl`.
-        records: what each seed kept for the page; None where the folder is older than that.
-        baseline: what the baseline kept; None where there was none.
-        default: what the default form kept beside the published one; None elsewhere.
+        log: the lines of `metrics.jsonl`; see `events`.
+        records: the record of each seed; None where the folder has none.
+        baseline: the record of the baseline; None where there is none.
+        default: the record of the default method, which a run of `dkgzsl` is compared with; None elsewhere.
         classes: rows of `per_class.csv`, by column.
         files: name and size in bytes of each file.
-        versions: how many times classes were added or taken away since.
+        versions: number of times that classes were added or removed after the training.
     """
 
     folder: Path
@@ -44,7 +47,7 @@ class RunContent:
 
     @property
     def first(self) -> Record | None:
-        """What the first seed kept."""
+        """The record of the first seed."""
         return self.records[0]
 
     @property
@@ -58,22 +61,44 @@ class RunContent:
         return len(self.result["seeds"]) > 1
 
     @property
-    def detail(self) -> Mapping[str, Any]:
-        """Figures, setting and constant of the first seed."""
-        found: Mapping[str, Any] = self.result["seeds_detail"][0]
-        return found
+    def method(self) -> str:
+        """Name of the method, `closed-form` or `dkgzsl` for instance."""
+        return str(self.result["method"])
+
+    @property
+    def protocol(self) -> str:
+        """`validated` or `oracle`."""
+        return str(self.result["protocol"])
 
     @property
     def on_test(self) -> bool:
-        """Whether the run was chosen on the test images."""
-        return bool(self.result["protocol"] == "oracle")
+        """Whether the settings were chosen on the test images."""
+        return self.protocol == ORACLE
+
+    @property
+    def baseline_name(self) -> str | None:
+        """Name of the baseline in tables; None where there is none."""
+        baseline = self.result.get("baseline")
+        if not baseline:
+            return None
+        return method_title(baseline["method"])
+
+    @property
+    def details(self) -> list[dict[str, Any]]:
+        """Figures, setting, constant and counts of each seed."""
+        return list(self.result["seeds_detail"])
+
+    @property
+    def detail(self) -> Mapping[str, Any]:
+        """Figures, setting, constant and counts of the first seed."""
+        return self.details[0]
 
     def events(self, kind: str) -> list[Mapping[str, Any]]:
-        """Log lines of a kind of the first seed."""
+        """Lines of the log of one kind (`evaluation`, `epoch`, `refinement`) for the first seed."""
         seed = self.seeds[0]
         return [line for line in self.log if line.get("event") == kind and line.get("seed") == seed]
 
     @cached_property
     def scored(self) -> Scored | None:
-        """Scores of the first seed that lead to its figures; None where nothing was kept."""
-        return None if self.first is None else self.first.answers.scored()
+        """Scores of the first seed that give its figures; None where no predictions were saved."""
+        return None if self.first is None else self.first.predictions.scored()

@@ -1,4 +1,4 @@
-"""The top of the page: what was done in one sentence, and the figures beside baseline and chance."""
+"""The top of the page: the run in a few sentences, and its figures next to those of the baseline and of chance."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class Tile:
     """A headline figure.
 
     Attributes:
-        key: of the result object.
-        label: its name.
-        meaning: in a few words.
-        value: in percent; the mean, where there are several seeds.
-        deviation: over the seeds, in percent, or None for one seed.
-        place: from 0 to 100, or None where undefined.
-        baseline: of the baseline, in percent, or None.
-        baseline_place: from 0 to 100.
-        default: of the default form, beside the published one, in percent, or None.
-        chance: in percent, or None.
-        chance_place: from 0 to 100.
-        difference: to the baseline, in points, or None.
-        interval: of the difference.
-        clear: whether the difference's interval leaves zero out.
-        spread: over classes drawn again, in percent, or None.
+        key: key in the result object.
+        label: name of the figure.
+        meaning: what it means, in a few words.
+        value: the figure in percent; the mean where there are several seeds.
+        deviation: standard deviation over the seeds, in percent; None for one seed.
+        place: the figure as a number from 0 to 100; None where it is undefined.
+        baseline: the baseline's figure in percent, or None.
+        baseline_place: the same as a number from 0 to 100.
+        default: the default method's figure in percent; None unless this is a run of `dkgzsl`.
+        chance: the figure of guessing in percent, or None.
+        chance_place: the same as a number from 0 to 100.
+        difference: figure minus the baseline's figure, in percentage points, or None.
+        interval: 95 % interval of the difference.
+        clear: whether zero lies outside this interval.
+        spread: standard deviation over bootstrap draws of the test classes, in percent, or None.
     """
 
     key: str
@@ -50,72 +50,72 @@ class Tile:
     spread: str | None
 
 
-BASELINE = "ESZSL"
-
-
 def sentence(content: RunContent) -> str:
-    """What was done, for somebody who has never heard of it."""
+    """What the model was trained on and what it recognises, for readers who do not know the field."""
     record = content.first
-    result = content.result
     if record is None:
         roles = [row["role"] for row in content.classes]
         seen, unseen = roles.count("seen"), roles.count("unseen")
-        trained = f"Trained on images of {classes(seen)}"
+        trained = f"images of {classes(seen)}"
     else:
         facts = record.facts
         unseen = facts["unseen_classes"]
-        trained = f"Trained on {counted(facts['training_images'], 'image')} of {classes(facts['seen_classes'])}"
-    more = f"{unseen:,} more" if unseen != 1 else "one more"
+        trained = f"{counted(facts['training_images'], 'image')} of {classes(facts['seen_classes'])}"
+    first = f"This model was trained on {trained}."
+    if not unseen:
+        return first
     return (
-        f"{trained}, this model also recognises {more} of which it has seen no image: all it knows of them is a "
-        f"description ({name(result['semantics'])})."
+        f"{first} It also recognises {counted(unseen, 'other class', 'other classes')} without training images, "
+        f"from {'its description' if unseen == 1 else 'their descriptions'} alone "
+        f"(semantics {name(content.result['semantics'])})."
     )
 
 
 def tested(content: RunContent) -> str | None:
-    """How many images it was tested on."""
+    """How many images and classes the model was tested on; None where this was not recorded."""
     record = content.first
     if record is None:
         return None
     facts = record.facts
+    unseen, seen = classes(facts["unseen_classes"], "unseen "), classes(facts["seen_classes"], "seen ")
     return (
-        f"Tested on {facts['test_unseen']:,} images of {classes(facts['unseen_classes'], 'unseen ')} "
-        f"and {facts['test_seen']:,} held-out images of {classes(facts['seen_classes'], 'seen ')}."
+        f"The model was tested on {facts['test_unseen']:,} images of {unseen} "
+        f"and on {facts['test_seen']:,} further images of {seen}."
     )
 
 
 def test_evaluations(content: RunContent) -> str:
-    """Whether and how often the test images were scored to choose."""
-    details = content.result["seeds_detail"]
+    """How many models were compared on which images before one was chosen."""
+    details = content.details
     evaluations = [detail["evaluations"] for detail in details]
     if content.on_test:
         count = sum(detail["test_evaluations"] for detail in details)
-        return f"chosen on the test images, which were scored {count:,} times"
+        return f"the model was chosen on the test images, which were scored {count:,} times"
     each = "" if len(details) == 1 else " for each seed"
     tried = counted(sum(evaluations), "model was", "models were")
-    return f"{tried} compared on validation images; the test images were scored once{each}, after the choice"
+    return f"{tried} compared on validation images; the test images were scored once{each}, after this choice"
 
 
 def differences(content: RunContent) -> dict[str, Difference]:
-    """The first seed less the baseline, on the same images; empty where either kept no answers."""
+    """The first seed minus the baseline, on the same images; empty where predictions are missing."""
     ours, theirs = content.first, content.baseline
-    if ours is None or theirs is None or not same_images(ours.answers, theirs.answers):
+    if ours is None or theirs is None or not same_images(ours.predictions, theirs.predictions):
         return {}
-    return paired_differences([((ours.answers, ours.constant), (theirs.answers, theirs.constant))])
+    return paired_differences([((ours.predictions, ours.constant), (theirs.predictions, theirs.constant))])
 
 
 def difference_text(difference: Difference) -> str:
-    """`+1.2 [+0.3, +2.0]`, in points."""
+    """`+1.2 [+0.3, +2.0]`, in percentage points."""
     return f"{signed(difference.value)} {interval_text(difference)}"
 
 
 def interval_text(difference: Difference) -> str:
-    """`[+0.3, +2.0]`, in points."""
+    """`[+0.3, +2.0]`, in percentage points."""
     return f"[{signed(difference.low)}, {signed(difference.high)}]"
 
 
 def tiles(content: RunContent) -> list[Tile]:
-    """The figures; numbers are those of `result.json`."""
+    """The figures of `result.json`, next to those of the baseline, the default method and chance."""
     metrics: Mapping[str, Any] = content.result["metrics"]
     baseline: Mapping[str, Any] = (content.result.get("baseline") or {}).get("figures", {})
     default: Mapping[str, Any] = (content.result.get("default") or {}).get("figures", {})
@@ -148,25 +148,29 @@ def tiles(content: RunContent) -> list[Tile]:
 
 
 def in_words(content: RunContent) -> str:
-    """The headline in one sentence."""
+    """The figures in sentences; empty where none is defined."""
     metrics = content.result["metrics"]
-    t1, chance = metrics.get("t1"), content.result.get("chance") or {}
-    told = []
+    chance = content.result.get("chance") or {}
+    t1, u, s, h, calibrated = (metrics.get(key) for key in ("t1", "u", "s", "h", "h_calibrated"))
+    sentences = []
     if t1 is not None:
-        luck = f" (by chance {percent(chance['t1'])}\u00a0%)" if "t1" in chance else ""
-        told.append(
-            f"among the unseen classes alone it tells {percent(t1['mean'])}\u00a0% of the images right{luck}"
+        luck = f" (chance: {_percent(chance['t1'])})" if "t1" in chance else ""
+        sentences.append(
+            "When only unseen classes can be predicted, the model classifies "
+            f"{_percent(t1['mean'])} of their images correctly{luck}."
         )
-    if metrics.get("u") is not None and metrics.get("s") is not None:
-        told.append(
-            f"among all classes together {percent(metrics['u']['mean'])}\u00a0% of the unseen and "
-            f"{percent(metrics['s']['mean'])}\u00a0% of the seen ones"
+    if u is not None and s is not None:
+        sentences.append(
+            f"When all classes can be predicted, it classifies {_percent(u['mean'])} of the images of unseen "
+            f"classes and {_percent(s['mean'])} of the images of seen classes correctly."
         )
-    if not told:
-        return ""
-    text = "; ".join(told)
-    if metrics.get("h") is not None:
-        text += f". The balance of these two, H, is {percent(metrics['h']['mean'])}\u00a0%"
-        if metrics.get("h_calibrated") is not None:
-            text += f", calibrated {percent(metrics['h_calibrated']['mean'])}\u00a0%"
-    return text[0].upper() + text[1:] + "."
+    if h is not None:
+        balance = f"The harmonic mean of these two (H) is {_percent(h['mean'])}"
+        if calibrated is not None:
+            balance += f", and {_percent(calibrated['mean'])} after calibration"
+        sentences.append(f"{balance}.")
+    return " ".join(sentences)
+
+
+def _percent(value: float) -> str:
+    return f"{percent(value)}\u00a0%"

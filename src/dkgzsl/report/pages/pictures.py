@@ -1,9 +1,10 @@
-"""Photos with the attention of their strongest attributes, as the page shows them."""
+"""Pictures of test images and attention maps, as the page shows them."""
 
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,14 +13,12 @@ import numpy as np
 from jaxtyping import Float
 
 from dkgzsl.features.images import UnreadableImageError, read_image
+from dkgzsl.report import wording
+from dkgzsl.report.record.record import Record
 from dkgzsl.representation.overlay import overlay
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-from dataclasses import dataclass
-
-from dkgzsl.report import wording
-from dkgzsl.report.record.record import Record
 
 SIDE: Final = 168
 _QUALITY: Final = 78
@@ -31,8 +30,8 @@ class Pictures:
     """Pictures of a run's test images as `data:` addresses.
 
     Args:
-        source: what the record says of them.
-        wanted: whether there are to be any.
+        source: the `pictures` of a record.
+        wanted: whether the page is to have pictures.
     """
 
     def __init__(self, source: Mapping[str, Any], *, wanted: bool = True) -> None:
@@ -59,13 +58,13 @@ class Pictures:
         grid: tuple[int, int],
         preprocessing: Mapping[str, Any] | None,
     ) -> str | None:
-        """A picture of a test image under a map over its regions.
+        """A test image with a map over its regions drawn on it; None where the image is not found.
 
         Args:
-            position: of the image.
-            weights: a weight a region, row by row.
+            position: position of the image in the problem.
+            weights: one weight for each region, row by row.
             grid: rows and columns of the regions.
-            preprocessing: what the backbone saw of a photo.
+            preprocessing: how the photo was cropped for the backbone; None takes the whole short side.
         """
         photo = self._photo(position)
         if photo is None:
@@ -110,25 +109,25 @@ def _from_pixels(pixels: np.ndarray) -> Image:
 def spread_regions(
     weights: Float[np.ndarray, " regions"], grid: tuple[int, int], preprocessing: Mapping[str, Any]
 ) -> tuple[Float[np.ndarray, " pixels"], tuple[int, int]]:
-    """Weights of regions that overlap as weights of pixels: of each, the mean of the regions that see it.
+    """Weights of overlapping regions, spread over pixels: each pixel has the mean of the regions that cover it.
 
     Args:
-        weights: a weight a region, row by row.
+        weights: one weight for each region, row by row.
         grid: rows and columns of the regions, evenly spaced over the image.
         preprocessing: with `image_size` and `region_size` in pixels.
 
     Returns:
-        The pixels' weights, row by row, and the image's height and width.
+        One weight for each pixel, row by row, and the image's height and width.
     """
     (height, width), (high, wide) = preprocessing["image_size"], preprocessing["region_size"]
-    heat, seen = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+    heat, covered = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     down, across = (height - high) // max(1, grid[0] - 1), (width - wide) // max(1, grid[1] - 1)
     for number, weight in enumerate(weights):
         row, column = divmod(number, grid[1])
         place = np.s_[row * down : row * down + high, column * across : column * across + wide]
         heat[place] += weight
-        seen[place] += 1
-    return (heat / np.maximum(seen, 1)).ravel(), (height, width)
+        covered[place] += 1
+    return (heat / np.maximum(covered, 1)).ravel(), (height, width)
 
 
 def _address(image: Image, form: str) -> str:
@@ -140,7 +139,7 @@ def _address(image: Image, form: str) -> str:
 
 @dataclass(frozen=True)
 class Overlaid:
-    """A photo under the attention of an attribute."""
+    """A photo with the attention map of an attribute."""
 
     picture: str
     attribute: str
@@ -149,21 +148,21 @@ class Overlaid:
 
 @dataclass(frozen=True)
 class AttentionRow:
-    """A photo, its class, and where its strongest attributes look."""
+    """A photo, its class, the predicted class, and the attention maps of its strongest attributes."""
 
     picture: str
     true: str
-    told: str
-    right: bool
+    predicted: str
+    correct: bool
     attributes: list[Overlaid]
 
 
 def attention_rows(record: Record, pictures: Pictures) -> list[AttentionRow]:
-    """A row a photo that is found; empty for a run without ARA."""
-    found = record.attended
+    """One row for each photo that is found; empty for a run without attribute attention (ARA)."""
+    found = record.attention_maps
     if found is None:
         return []
-    told = record.answers.predicted(record.constant)
+    predicted = record.predictions.predicted(record.constant)
     rows = []
     for number, position in enumerate(found.images.tolist()):
         photo = pictures.thumbnail(position)
@@ -176,8 +175,8 @@ def attention_rows(record: Record, pictures: Pictures) -> list[AttentionRow]:
             under = pictures.under_map(position, weights, found.grid, found.preprocessing)
             if under is not None:
                 overlaid.append(Overlaid(under, wording.printable(attribute), f"{strength:+.1f}"))
-        row = int(np.flatnonzero(record.answers.images == position)[0])
-        true, other = int(record.answers.labels[row]), int(told[row])
+        row = int(np.flatnonzero(record.predictions.images == position)[0])
+        true, other = int(record.predictions.labels[row]), int(predicted[row])
         names = record.class_names
         rows.append(
             AttentionRow(photo, wording.name(names[true]), wording.name(names[other]), true == other, overlaid)

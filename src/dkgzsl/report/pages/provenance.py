@@ -1,4 +1,4 @@
-"""Where every number of the page comes from."""
+"""Provenance: data, settings and software behind the numbers of the page."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dkgzsl.report.pages.headline import test_evaluations
 from dkgzsl.report.wording import name, printable, value_text
 
 _PROTOCOLS = {
-    "validated": "validated: every choice on validation classes cut from the training part",
-    "oracle": "oracle: chosen on the test images, as printed tables are",
+    "validated": "validated: all choices were made on validation classes, which are part of the training classes",
+    "oracle": "oracle: the model with the best figures on the test images was chosen, as in many printed tables",
 }
 
 
 def provenance(content: RunContent) -> list[tuple[str, str]]:
-    """What the numbers depend on, name and value."""
+    """Names and values of what the numbers depend on."""
     result, environment = content.result, content.environment
     data: Mapping[str, Any] = environment.get("data", {})
     libraries = environment.get("libraries", {})
@@ -28,17 +28,17 @@ def provenance(content: RunContent) -> list[tuple[str, str]]:
         backbone += f", weights {source} (sha256 {str(weights.get('sha256'))[:12]}…)"
     rows = [
         ("data set", result["dataset"]),
-        ("protocol", _PROTOCOLS[result["protocol"]]),
+        ("protocol", _PROTOCOLS.get(content.protocol, content.protocol)),
         ("test images", test_evaluations(content)),
         ("semantics", _semantics(content)),
         ("backbone", backbone),
         ("features", _features(data, content)),
         ("split", f"{_split(data)}sha256 {environment['split_sha256']}"),
-        ("variant", f"{result['variant']}, classifier {content.config.get('classifier') or 'not recorded'}"),
+        ("method", _method(content)),
         ("seeds", ", ".join(map(str, result["seeds"]))),
         ("date", _date(environment.get("started"))),
         ("versions", f"dkgzsl {environment['dkgzsl']}, Python {environment['python']}, " + _pairs(libraries)),
-        ("commit", environment.get("commit") or "not a checkout"),
+        ("commit", environment.get("commit") or "unknown (not a checkout)"),
         (
             "machine",
             f"{environment['device']}, {environment.get('threads')} threads, {environment.get('platform')}",
@@ -48,12 +48,19 @@ def provenance(content: RunContent) -> list[tuple[str, str]]:
     return [(key, printable(str(value))) for key, value in rows]
 
 
+def _method(content: RunContent) -> str:
+    """The method and, where it has a choice of classifiers, the classifier."""
+    section = content.config.get("closed_form") or {}
+    classifier = content.config.get("classifier") or section.get("classifier")
+    return f"{content.method}, classifier {classifier}" if classifier else content.method
+
+
 def _date(started: str | None) -> str:
     return "not recorded (an older run)" if started is None else f"{started[:16].replace('T', ' ')} UTC"
 
 
 def settings(content: RunContent) -> list[tuple[str, str]]:
-    """What was chosen for the first seed's model."""
+    """The setting of the first seed's model."""
     detail = content.detail
     rows = [("representation", detail.get("representation") or "not recorded")]
     rows += [(key.replace("_", " "), value_text(value)) for key, value in detail["setting"].items()]
@@ -63,13 +70,13 @@ def settings(content: RunContent) -> list[tuple[str, str]]:
 
 
 def file_hashes(content: RunContent) -> list[tuple[str, str]]:
-    """Files that the data was read from, with their hashes."""
+    """Files from which the data was read, with their hashes."""
     files: Mapping[str, Any] = content.environment.get("data", {}).get("files") or {}
     return [(printable(str(file)), printable(str(digest))) for file, digest in files.items()]
 
 
 def _semantics(content: RunContent) -> str:
-    size = "" if content.first is None else f", {content.first.facts['semantic_size']} numbers a class"
+    size = "" if content.first is None else f", {content.first.facts['semantic_size']} numbers for each class"
     return f"{name(content.result['semantics'])}{size}"
 
 

@@ -1,20 +1,23 @@
-"""The page of one run: its content put into the template."""
+"""The page of one run: the context of its template."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dkgzsl import __version__
-from dkgzsl.report.charts.balance import Line, class_chart, curve_chart, destinations_chart
+from dkgzsl.evaluation.metrics import SeenUnseenCurve
+from dkgzsl.methods.registry import DEFAULT
+from dkgzsl.report.charts.accuracy import Line, class_chart, curve_chart, reliability_chart, shares_chart
 from dkgzsl.report.charts.choices import refinement_chart, settings_chart, training_chart
 from dkgzsl.report.charts.feature_map import map_chart
-from dkgzsl.report.charts.reliability import reliability_chart
 from dkgzsl.report.charts.svg import Chart
 from dkgzsl.report.pages import classes, headline, provenance
 from dkgzsl.report.pages.content import RunContent
 from dkgzsl.report.pages.pictures import Pictures, attention_rows
-from dkgzsl.report.record.predictions import destinations
+from dkgzsl.report.record.predictions import prediction_shares
+from dkgzsl.report.record.record import Record
 from dkgzsl.report.wording import FIGURES, mean_percent, name, percent, printable
 
 if TYPE_CHECKING:
@@ -25,15 +28,18 @@ def render_run(content: RunContent, *, images: bool = True) -> str:
     """The page of a run, self-contained.
 
     Args:
-        content: of the run's folder.
-        images: whether pictures of test images are put into it, where they are found.
+        content: content of the run's folder.
+        images: whether the page has pictures of test images, where they are found.
+
+    Returns:
+        HTML.
     """
     return templates().get_template("run.html.j2").render(_context(content, images))
 
 
 @cache
 def templates() -> Environment:
-    """The templates; whatever is put into them is escaped, unless it is markup that was made here."""
+    """The templates. All values are escaped; the filter `markup` alone, for charts, lets markup through."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -49,56 +55,34 @@ def templates() -> Environment:
 
 
 def _context(content: RunContent, images: bool) -> dict[str, Any]:
-    record = content.first
-    result = content.result
+    record, result = content.first, content.result
     pictures = Pictures({} if record is None else record.pictures, wanted=images)
     rows = classes.class_rows(content)
-    values, is_unseen = classes.accuracies(rows)
-    known = [] if record is None else classes.known_classes(record)
-    confusions = [] if record is None else classes.shown_confusions(record, pictures)
-    gallery = [] if record is None else classes.gallery(record, pictures)
-    evaluations = content.events("evaluation")
-    charts: dict[str, Chart | None] = {
-        "curve": _curve(content),
-        "destinations": _destinations(content),
-        "reliability": reliability_chart("reliability", content.detail.get("reliability")),
-        "map": None
-        if record is None or record.feature_map is None
-        else map_chart("map", record.feature_map, record.class_names),
-        "classes": class_chart("classes", values, is_unseen) if (values == values).any() else None,
-        "settings": None if _epochwise(evaluations) else settings_chart("settings", evaluations, _chosen(content)),
-        "training": training_chart("training", evaluations, content.events("epoch")),
-        "refinement": refinement_chart("refinement", content.events("refinement")),
-    }
+    charts = _charts(content, rows)
     return {
-        "title": f"{printable(str(result['dataset']))}, {result['variant']}",
+        "title": f"{printable(str(result['dataset']))}, {content.method}",
         "content": content,
         "result": result,
+        "record": record,
         "dataset": printable(str(result["dataset"]).rsplit("/", 1)[-1]),
         "semantics": name(result["semantics"]),
         "sentence": headline.sentence(content),
         "tested": headline.tested(content),
         "in_words": headline.in_words(content),
         "tiles": headline.tiles(content),
-        "baseline": headline.BASELINE if result.get("baseline") else None,
+        "baseline": content.baseline_name,
+        "default": DEFAULT if result.get("default") else None,
         "test_evaluations": headline.test_evaluations(content),
-        "default": bool(result.get("default")),
-        "reliability": content.detail.get("reliability"),
         "seeds_table": _seeds_table(content),
         "constant": content.detail.get("constant"),
-        "record": record,
-        "pictures": pictures.kind,
-        "gallery": gallery,
+        "reliability": content.detail.get("reliability"),
         "charts": charts,
         "rows": rows,
         "hardest_unseen": classes.hardest(rows, "unseen"),
         "hardest_seen": classes.hardest(rows, "seen", 3),
-        "confusions": confusions,
-        "cards": [] if record is None or not known else classes.cards(record, known),
-        "known": known,
-        "acquaintance": None if record is None else record.acquaintance,
-        "attention": [] if record is None else attention_rows(record, pictures),
-        "evaluations": len(evaluations),
+        "pictures": pictures.kind,
+        **_from_record(record, pictures),
+        "evaluations": len(content.events("evaluation")),
         "settings": provenance.settings(content),
         "provenance": provenance.provenance(content),
         "hashes": provenance.file_hashes(content),
@@ -110,55 +94,80 @@ def _context(content: RunContent, images: bool) -> dict[str, Any]:
     }
 
 
+def _from_record(record: Record | None, pictures: Pictures) -> dict[str, Any]:
+    """The parts of the page that show the record's predictions and classes; all empty without a record."""
+    if record is None:
+        empty = dict.fromkeys(("gallery", "confusions", "attention", "summaries", "cards"), ())
+        return {**empty, "class_neighbours": None}
+    summaries = classes.class_summaries(record)
+    return {
+        "gallery": classes.gallery(record, pictures),
+        "confusions": classes.shown_confusions(record, pictures),
+        "attention": attention_rows(record, pictures),
+        "summaries": summaries,
+        "cards": classes.cards(record, summaries) if summaries else [],
+        "class_neighbours": record.class_neighbours,
+    }
+
+
+def _charts(content: RunContent, rows: Sequence[classes.ClassRow]) -> dict[str, Chart | None]:
+    record, evaluations = content.first, content.events("evaluation")
+    values, is_unseen = classes.accuracies(rows)
+    by_epoch = any("epochs" in one["setting"] for one in evaluations)
+    chosen = {**content.detail["setting"], "representation": content.detail.get("representation")}
+    feature_map = None if record is None else record.feature_map
+    return {
+        "curve": _curve(content),
+        "shares": _shares(content),
+        "reliability": reliability_chart("reliability", content.detail.get("reliability")),
+        "map": map_chart("map", feature_map, record.class_names) if record and feature_map else None,
+        "classes": class_chart("classes", values, is_unseen) if (values == values).any() else None,
+        "settings": None if by_epoch else settings_chart("settings", evaluations, chosen, on_test=content.on_test),
+        "training": training_chart("training", evaluations, content.events("epoch"), on_test=content.on_test),
+        "refinement": refinement_chart("refinement", content.events("refinement")),
+    }
+
+
 def _curve(content: RunContent) -> Chart | None:
     record = content.first
     if record is None or content.scored is None:
         return None
-    detail = content.detail["figures"]
-    lines = [_line(f"{content.result['variant']}", content.scored.curve(), detail)]
-    if content.baseline is not None:
-        figures = content.result["baseline"]["figures"]
-        lines.append(_line(headline.BASELINE, content.baseline.answers.scored().curve(), figures))
-    if content.default is not None:
-        figures = content.result["default"]["figures"]
-        lines.append(_line("default form", content.default.answers.scored().curve(), figures))
-    others = [one.answers.scored().curve() for one in content.records[1:] if one is not None]
-    return curve_chart("curve", lines, beside=others)
+    lines = [_line(content.method, content.scored.curve(), content.detail["figures"])]
+    for title, key, other in (
+        (content.baseline_name or "baseline", "baseline", content.baseline),
+        (DEFAULT, "default", content.default),
+    ):
+        if other is not None and content.result.get(key):
+            lines.append(_line(title, other.predictions.scored().curve(), content.result[key]["figures"]))
+    further = [one.predictions.scored().curve() for one in content.records[1:] if one is not None]
+    return curve_chart("curve", lines, further_seeds=further)
 
 
-def _line(title: str, curve: Any, figures: Any) -> Line:
-    raw = None if figures["u"] is None or figures["s"] is None else (figures["u"], figures["s"])
-    calibrated = None
-    if figures.get("u_calibrated") is not None and figures.get("s_calibrated") is not None:
-        calibrated = figures["u_calibrated"], figures["s_calibrated"]
-    return Line(title, curve, figures["ausuc"], raw, calibrated)
+def _line(title: str, curve: SeenUnseenCurve, figures: Mapping[str, float | None]) -> Line:
+    def point(suffix: str) -> tuple[float, float] | None:
+        u, s = figures.get(f"u{suffix}"), figures.get(f"s{suffix}")
+        return None if u is None or s is None else (u, s)
+
+    return Line(title, curve, figures["ausuc"], point(""), point("_calibrated"))
 
 
-def _destinations(content: RunContent) -> Chart | None:
+def _shares(content: RunContent) -> Chart | None:
     record = content.first
     if record is None:
         return None
-    found = []
+    bars = []
     for kind in ("unseen", "seen"):
         for decision, constant in (("raw", None), ("calibrated", record.constant)):
             if decision == "raw" or constant is not None:
-                shares = destinations(record.answers, constant, unseen=kind == "unseen")
+                shares = prediction_shares(record.predictions, constant, unseen=kind == "unseen")
                 if shares is not None:
-                    found.append((f"{kind}, {decision}", shares))
-    kinds = ("told right", "taken for another class of their kind", "taken for the other kind (seen ↔ unseen)")
-    return destinations_chart("destinations", found, kinds=kinds) if found else None
-
-
-def _epochwise(evaluations: list[Any]) -> bool:
-    return any("epochs" in one["setting"] for one in evaluations)
-
-
-def _chosen(content: RunContent) -> dict[str, Any]:
-    return {**content.detail["setting"], "representation": content.detail.get("representation")}
+                    bars.append((f"{kind}, {decision}", shares))
+    kinds = ("correct", "another class of the same kind", "a class of the other kind (seen ↔ unseen)")
+    return shares_chart("shares", bars, kinds=kinds) if bars else None
 
 
 def _seeds_table(content: RunContent) -> list[list[str]]:
-    """Each seed's figures, and their mean, where there are several."""
+    """Figures of each seed and their mean; empty for one seed."""
     if not content.several:
         return []
     rows = [
@@ -176,24 +185,25 @@ def _config_text(content: RunContent) -> str:
 
 
 def _missing(content: RunContent, pictures: Pictures, images: bool, charts: dict[str, Chart | None]) -> list[str]:
-    """What this page lacks, and why."""
+    """What is missing on the page, and why."""
     record = content.first
     if record is None:
         return [
-            "the curve, where the images went, the map of features, confusions and nearest classes: the folder "
-            "has no report.safetensors (an older version made it, or that part failed); train again to have them"
+            "The curve, correct and wrong predictions, the map of the features, confusions, class neighbours: the "
+            "folder has no report.safetensors (the run was made with --report off or by an older version, or this "
+            "part failed). Train again to get them."
         ]
     lacking = []
     if not images:
-        lacking.append("pictures: they were left out on request")
+        lacking.append("Pictures: the page was made without images.")
     elif pictures.kind is None:
-        lacking.append("pictures: this run's features came without image files")
+        lacking.append("Pictures: the features of this run came without image files.")
     if record.feature_map is None:
-        lacking.append("the map of synthesized features: this model synthesizes none, or has too few seen classes")
-    if record.acquaintance is not None and record.acquaintance.attributes is None:
-        lacking.append("attributes: no description of this data set has named columns")
+        lacking.append("The map of the features: the model synthesizes none, or there are too few seen classes.")
+    if record.class_neighbours is not None and record.class_neighbours.attributes is None:
+        lacking.append("Attributes: no table of descriptions in this data set has named columns.")
     if content.result.get("baseline") and content.baseline is None:
-        lacking.append("the baseline's curve: the run kept no answers of it")
+        lacking.append("The curve of the baseline: the run has no predictions of it.")
     if all(charts[key] is None for key in ("settings", "training")):
-        lacking.append("how the model was chosen: nothing was logged, or there was one setting only")
+        lacking.append("How the model was chosen: there was only one setting, or nothing was logged.")
     return lacking

@@ -1,1 +1,1 @@
-"""What a run keeps for its report."""
+"""What a run saves for its report: predictions, class neighbours, attention maps, a map of the features."""

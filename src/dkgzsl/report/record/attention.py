@@ -1,4 +1,4 @@
-"""Where the strongest attributes of a few test photos lie, read off their stored region tokens."""
+"""Attention maps: where the strongest attributes of a few test photos lie, computed from stored region tokens."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ ATTRIBUTES = 3
 
 
 @dataclass(frozen=True)
-class AttendedPhotos:
-    """Attention of the strongest attributes of each photo.
+class AttentionMaps:
+    """Attention maps of the strongest attributes of each photo.
 
     Attributes:
-        images: positions in the problem.
-        attributes: strongest first, by position.
-        strengths: deviations of their scores above the training images' mean.
-        maps: weights over the regions, row by row.
+        images: positions of the photos in the problem.
+        attributes: positions of the attributes, the strongest first.
+        strengths: their scores in standard deviations above the mean over training images.
+        maps: attention over the regions, row by row; the weights of one map sum to 1.
         grid: rows and columns of the regions.
-        names: of the attributes drawn, photo by photo.
-        preprocessing: how a photo becomes what the backbone sees, where that is on record.
+        names: names of the attributes, photo by photo.
+        preprocessing: how a photo was cropped and scaled for the backbone; None where this was not recorded.
     """
 
     images: Int[Tensor, " photos"]
@@ -43,7 +43,7 @@ class AttendedPhotos:
     preprocessing: Mapping[str, Any] | None
 
     def tensors(self) -> dict[str, Tensor]:
-        """As tensors of a file; the rest is `values`."""
+        """As tensors of a file; `values` has the other fields."""
         return {
             "images": self.images.int(),
             "attributes": self.attributes.int(),
@@ -52,7 +52,7 @@ class AttendedPhotos:
         }
 
     def values(self) -> dict[str, Any]:
-        """What is no tensor, as JSON values."""
+        """The fields that are no tensors, as JSON values."""
         return {
             "grid": list(self.grid),
             "names": [list(row) for row in self.names],
@@ -60,8 +60,8 @@ class AttendedPhotos:
         }
 
     @classmethod
-    def load(cls, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> AttendedPhotos:
-        """What `tensors` and `values` made."""
+    def load(cls, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> AttentionMaps:
+        """Attention maps from what `tensors` and `values` returned."""
         rows, columns = values["grid"]
         return cls(
             images=tensors["images"].long(),
@@ -74,12 +74,12 @@ class AttendedPhotos:
         )
 
 
-def attended_photos(problem: Problem, fitted: Fitted, images: Sequence[int]) -> AttendedPhotos | None:
-    """Read the attention of some images; None for a run that trained no ARA.
+def attention_maps(problem: Problem, fitted: Fitted, images: Sequence[int]) -> AttentionMaps | None:
+    """Compute the attention maps of some images; None for a run without attribute attention (ARA).
 
     Args:
-        problem: with region features.
-        fitted: the run's representation.
+        problem: its features are region features.
+        fitted: the representation of the run.
         images: positions of the photos.
     """
     usual = usual_scores(problem, fitted)
@@ -95,7 +95,7 @@ def attended_photos(problem: Problem, fitted: Fitted, images: Sequence[int]) -> 
     chosen = strength.argsort(dim=1, descending=True, stable=True)[:, :ATTRIBUTES]
     names = attribute_names(problem)
     store = problem.provenance.get("store") or {}
-    return AttendedPhotos(
+    return AttentionMaps(
         images=torch.from_numpy(positions),
         attributes=chosen,
         strengths=strength.gather(1, chosen),

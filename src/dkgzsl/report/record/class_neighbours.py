@@ -1,4 +1,4 @@
-"""What a model knows of a class: which classes it takes for near, and what stands out in its description."""
+"""Neighbours of each class by description and by features, and the outstanding attributes of its description."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ _SOURCES = ("attributes", "att")
 
 
 @dataclass(frozen=True)
-class Acquaintance:
-    """Nearest classes and outstanding attributes of every class.
+class ClassNeighbours:
+    """Nearest classes and outstanding attributes of each class.
 
     Attributes:
-        by_description: classes with the most similar descriptions, nearest first.
-        similarities: cosine of the descriptions, centred on the mean of all classes.
-        by_prototype: classes with the nearest prototypes, nearest first; none where nothing was synthesized.
-        distances: between prototypes, in deviations within a class.
-        attributes: outstanding attributes, by position, those first that are far above the mean of all classes
-            both in deviations and in the table's own unit; none where no attribute has a name.
-        values: what the class's table says of them.
-        strengths: deviations above the mean of all classes.
-        names: of all attributes, as one would say them.
-        source: the table that the attributes come from.
+        by_description: classes with the most similar descriptions, the nearest first.
+        similarities: cosine of the two descriptions after the mean of all classes is subtracted, -1 to 1.
+        by_prototype: classes with the nearest feature means, the nearest first; None without feature means.
+        distances: between feature means, in standard deviations within a class.
+        attributes: positions of the outstanding attributes, the strongest first; None where the attributes have no
+            names. An attribute stands out when its value is far above the mean of all classes, in standard
+            deviations and in the unit of the table.
+        values: values of these attributes in the table of descriptions.
+        strengths: standard deviations above the mean of all classes.
+        names: names of all attributes, in plain words.
+        source: name of the table that the attributes come from.
     """
 
     by_description: Int[Tensor, "classes near"]
@@ -45,13 +46,15 @@ class Acquaintance:
     source: str | None
 
     def tensors(self) -> dict[str, Tensor]:
-        """As tensors of a file; the names and the source are for its values."""
+        """As tensors of a file; `names` and `source` are stored apart from them."""
         found = {name: getattr(self, name) for name in _TENSORS}
         return {name: t.int() if name in _NUMBERS else t for name, t in found.items() if t is not None}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], names: Sequence[str], source: str | None) -> Acquaintance:
-        """What `tensors` made."""
+    def from_tensors(
+        cls, tensors: Mapping[str, Tensor], names: Sequence[str], source: str | None
+    ) -> ClassNeighbours:
+        """Class neighbours from what `tensors` returned."""
         found = {
             name: tensors[name].long() if name in _NUMBERS and name in tensors else tensors.get(name)
             for name in _TENSORS
@@ -63,18 +66,18 @@ _NUMBERS = ("by_description", "by_prototype", "attributes")
 _TENSORS = (*_NUMBERS, "similarities", "distances", "values", "strengths")
 
 
-def _spoken(names: Sequence[str] | None) -> bool:
-    """Whether columns have names that say something, not one word with running numbers, as embeddings have."""
+def _has_real_names(names: Sequence[str] | None) -> bool:
+    """Whether columns have real names; the columns of embeddings have one word with running numbers."""
     return bool(names) and len({name.rstrip("0123456789") for name in names or ()}) > 1
 
 
-def acquaintance(problem: Problem, prototypes: Float[Tensor, "classes axes"] | None) -> Acquaintance:
-    """Compare all classes.
+def class_neighbours(problem: Problem, prototypes: Float[Tensor, "classes axes"] | None) -> ClassNeighbours:
+    """Find the neighbours and the outstanding attributes of each class.
 
     Args:
-        problem: names, descriptions, attributes.
-        prototypes: mean of each class's features in a `VisualSpace`, of its training images or synthesized; NaN
-            for a class that has none.
+        problem: gives names, descriptions and attributes.
+        prototypes: mean of each class's features in a `VisualSpace`: of training images for a seen class, of
+            synthesized features for an unseen one; NaN for a class without features.
     """
     described = torch.from_numpy(problem.semantics.copy()).float()
     centred = torch.nn.functional.normalize(described - described.mean(0), dim=1)
@@ -86,7 +89,12 @@ def acquaintance(problem: Problem, prototypes: Float[Tensor, "classes axes"] | N
         apart = torch.cdist(prototypes, prototypes).nan_to_num(nan=torch.inf).fill_diagonal_(torch.inf)
         distances, by_prototype = apart.topk(near, dim=1, largest=False)
     source = next(
-        (name for name in (problem.semantics_name, *_SOURCES) if _spoken(problem.attribute_names.get(name))), None
+        (
+            name
+            for name in (problem.semantics_name, *_SOURCES)
+            if _has_real_names(problem.attribute_names.get(name))
+        ),
+        None,
     )
     attributes = values = strengths = None
     names: tuple[str, ...] = ()
@@ -96,10 +104,10 @@ def acquaintance(problem: Problem, prototypes: Float[Tensor, "classes axes"] | N
         deviation = table.std(0, correction=0)
         beyond = table - table.mean(0)
         standing = beyond / torch.where(deviation > 0, deviation, torch.inf)
-        # Deviations alone would pick attributes that hardly any class has, however little this one has of them.
+        # Deviations alone would pick rare attributes of which this class has little, too.
         attributes = (standing * beyond.clamp(min=0)).topk(min(ATTRIBUTES, table.shape[1]), dim=1).indices
         strengths, values = standing.gather(1, attributes), table.gather(1, attributes)
-    return Acquaintance(
+    return ClassNeighbours(
         by_description=by_description,
         similarities=similarities,
         by_prototype=by_prototype,

@@ -1,4 +1,4 @@
-"""Real and synthesized features of a few classes on two axes, and how near all classes are to each other."""
+"""A map of the features: real and synthesized features of a few classes on two axes."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dkgzsl.methods.closed_form.whitening import class_means
+from dkgzsl.methods.shared.class_statistics import class_means
 
 COMPONENTS = 64
 SHRINKAGE = 0.5
-_ROWS = 1000  # about that many images tell the principal components
+_ROWS = 1000  # the principal components are computed from about so many images
 
 
 @dataclass(frozen=True)
 class VisualSpace:
     """Square root where no feature is negative, principal components, whitening within classes, discriminants.
 
-    In its coordinates a class has about the variance 1 along every axis, so that distances count deviations
-    within a class. The first two axes are those along which the seen class means differ most: Fisher's linear
-    discriminants of the principal components.
+    A class has a variance of about 1 along each axis, so that distances are in standard deviations within a class.
+    Along the first two axes the means of the seen classes differ most: they are Fisher's linear discriminants of
+    the principal components.
 
     Attributes:
-        root: whether the square root is taken.
-        origin: mean of the training features.
-        basis: from centred features to coordinates.
+        root: whether the square root of the features is taken.
+        origin: mean of the training features [C], after the root.
+        basis: matrix from centred features to coordinates [C, axes].
     """
 
     root: bool
@@ -72,7 +72,7 @@ class VisualSpace:
         return cls(root, origin, basis @ (whitener @ discriminants).float())
 
     def __call__(self, features: Float[Tensor, "*batch visual"]) -> Float[Tensor, "*batch axes"]:
-        """Coordinates of unscaled features; synthesized ones below zero count as zero under a root."""
+        """Coordinates of unscaled features; under a root, negative synthesized features count as 0."""
         x = features.clamp(min=0).sqrt() if self.root else features
         return (x - self.origin) @ self.basis
 
@@ -89,19 +89,19 @@ class FeatureMap:
     """Points on the first two axes of a `VisualSpace`.
 
     Attributes:
-        real: test images of some unseen classes.
+        real: points of test images of some unseen classes.
         real_labels: their classes.
-        made: synthesized features of the same classes.
-        made_labels: their classes.
-        seen: training images of the seen classes nearest to them.
+        synthesized: points of synthesized features of the same classes.
+        synthesized_labels: their classes.
+        seen: points of training images of the nearest seen classes.
         seen_labels: their classes.
-        fitted_on: training images that the axes were fitted on.
+        fitted_on: number of training images from which the axes were computed.
     """
 
     real: Float[Tensor, "real 2"]
     real_labels: Int[Tensor, " real"]
-    made: Float[Tensor, "made 2"]
-    made_labels: Int[Tensor, " made"]
+    synthesized: Float[Tensor, "synthesized 2"]
+    synthesized_labels: Int[Tensor, " synthesized"]
     seen: Float[Tensor, "seen 2"]
     seen_labels: Int[Tensor, " seen"]
     fitted_on: int
@@ -116,13 +116,13 @@ class FeatureMap:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> FeatureMap:
-        """What `tensors` made."""
+        """The map from what `tensors` returned."""
         points = {name: tensors[name] for name in _POINTS}
         labels = {f"{name}_labels": tensors[f"{name}_labels"].long() for name in _POINTS}
         return cls(**points, **labels, fitted_on=int(tensors["fitted_on"]))
 
 
-_POINTS = ("real", "made", "seen")
+_POINTS = ("real", "synthesized", "seen")
 
 
 def draw_map(
@@ -132,13 +132,13 @@ def draw_map(
     training_labels: Int[Tensor, " images"],
     test: Float[Tensor, "test visual"],
     test_labels: Int[Tensor, " test"],
-    made: Float[Tensor, "unseen number visual"],
+    synthesized: Float[Tensor, "unseen number visual"],
     unseen: Int[Tensor, " unseen"],
 ) -> FeatureMap:
     """Place real and synthesized features on the two axes.
 
-    The unseen classes are those whose synthesized means lie furthest apart on the axes: chosen without a look at
-    their test images.
+    The map shows the unseen classes whose synthesized means lie furthest apart on the axes; their test images have
+    no part in this choice.
 
     Args:
         space: fitted on the training images.
@@ -146,10 +146,10 @@ def draw_map(
         training_labels: their classes.
         test: features of test images of unseen classes.
         test_labels: their classes.
-        made: synthesized features of each unseen class.
-        unseen: the unseen classes, in the order of `made`.
+        synthesized: synthesized features of each unseen class.
+        unseen: the unseen classes, in the order of `synthesized`.
     """
-    places = space(made)[..., :2]
+    places = space(synthesized)[..., :2]
     means = places.mean(1)
     chosen = _furthest_apart(means, CLASSES_DRAWN)
     train_places = space(training)[:, :2]
@@ -165,8 +165,8 @@ def draw_map(
     return FeatureMap(
         real=space(test[rows])[:, :2].contiguous(),
         real_labels=test_labels[rows],
-        made=places[chosen].flatten(0, 1).contiguous(),
-        made_labels=unseen[chosen].repeat_interleave(places.shape[1]),
+        synthesized=places[chosen].flatten(0, 1).contiguous(),
+        synthesized_labels=unseen[chosen].repeat_interleave(places.shape[1]),
         seen=train_places[seen_rows].contiguous(),
         seen_labels=training_labels[seen_rows],
         fitted_on=len(training),
@@ -174,7 +174,7 @@ def draw_map(
 
 
 def _furthest_apart(points: Float[Tensor, "points 2"], number: int) -> list[int]:
-    """Rows of points that lie far apart: the outermost first, then always the one furthest from those so far."""
+    """Rows of points that lie far apart: the outermost, then each time the one furthest from those chosen."""
     distance = torch.linalg.vector_norm(points - points.mean(0), dim=1)
     chosen = [int(distance.argmax())]
     while len(chosen) < min(number, len(points)):
@@ -183,18 +183,18 @@ def _furthest_apart(points: Float[Tensor, "points 2"], number: int) -> list[int]
     return chosen
 
 
-def evenly_taken(labels: np.ndarray, images: np.ndarray, *, per_class: int, at_most: int) -> np.ndarray:
-    """Some of the given images, about as many of each class, in ascending order.
+def balanced_sample(labels: np.ndarray, images: np.ndarray, *, per_class: int, at_most: int) -> np.ndarray:
+    """Some of the given images, about the same number of each class, in ascending order.
 
     Args:
         labels: of all images of the problem.
-        images: positions to take from.
-        per_class: at most that many of a class.
-        at_most: at most about that many in all, but two of each class.
+        images: positions to choose from.
+        per_class: at most so many of a class.
+        at_most: about so many in all at most, but at least two of each class.
     """
     ordered = np.sort(images)
     ordered = ordered[np.argsort(labels[ordered], kind="stable")]
     groups = np.split(ordered, np.flatnonzero(np.diff(labels[ordered])) + 1)
     size = max(2, min(per_class, at_most // len(groups)))
-    taken = [group[np.linspace(0, len(group) - 1, min(size, len(group))).astype(int)] for group in groups]
-    return np.sort(np.concatenate(taken))
+    chosen = [group[np.linspace(0, len(group) - 1, min(size, len(group))).astype(int)] for group in groups]
+    return np.sort(np.concatenate(chosen))

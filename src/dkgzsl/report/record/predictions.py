@@ -1,4 +1,4 @@
-"""What a model answered, image by image: all that the curve, the figures and the confusions follow from."""
+"""What a model predicts for each image: the curve, the figures and the confusions follow from it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Images = Integer[np.ndarray, " images"]
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """Scores of held-out images, reduced to their best seen and best unseen class.
 
-    No figure needs more: a constant on the unseen scores only ever decides between these two.
+    The figures need no other score: a constant on the unseen scores decides between these two classes alone.
 
     Attributes:
-        images: positions in the problem.
-        labels: the images' classes.
-        best_seen: the seen class with the highest score.
-        best_unseen: the unseen class with the highest score.
-        margins: score of the former less that of the latter.
-        conventional: the best class among the unseen ones (CZSL).
-        is_unseen: which classes are unseen.
+        images: positions in the problem, from 0.
+        labels: class of each image, from 0.
+        best_seen: the seen class with the highest score, for each image.
+        best_unseen: the unseen class with the highest score, for each image.
+        margins: score of `best_seen` minus score of `best_unseen`, in the units of the model's scores.
+        conventional: the class with the highest score when unseen classes alone are allowed (CZSL).
+        is_unseen: whether a class is unseen, for each of the K classes.
     """
 
     images: Images
@@ -40,7 +40,7 @@ class Answers:
     is_unseen: Bool[np.ndarray, " classes"]
 
     @classmethod
-    def of(cls, scored: Scored, images: Images) -> Answers:
+    def of(cls, scored: Scored, images: Images) -> Predictions:
         """Reduce the scores of the images at the given positions."""
         margins = Margins.of(scored.scores.astype(np.float64), scored.is_unseen)
         return cls(
@@ -64,14 +64,14 @@ class Answers:
         return Scored(scores, conventional, self.labels, self.is_unseen)
 
     def predicted(self, constant: float | None) -> Images:
-        """The class told for each image with `constant` on the unseen scores (None: raw, no constant)."""
-        # Where both score alike the lower class number is told, as by an argmax over all classes.
+        """The predicted class of each image with `constant` on the unseen scores (None: raw, no constant)."""
+        # Where both have the same score, the lower class number wins, as in an argmax over all classes.
         lead = self.margins - (constant or 0.0)
         is_seen = (lead > 0) | ((lead == 0) & (self.best_seen < self.best_unseen))
         return np.where(is_seen, self.best_seen, self.best_unseen)
 
     def tensors(self) -> dict[str, Tensor]:
-        """As tensors of a file; class and image numbers take four bytes."""
+        """As tensors of a file; class and image numbers are stored as 32-bit integers."""
         arrays = {name: torch.from_numpy(getattr(self, name).astype(np.int32)) for name in _NUMBERS}
         return {
             **arrays,
@@ -80,8 +80,8 @@ class Answers:
         }
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Answers:
-        """What `tensors` made."""
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Predictions:
+        """Predictions from what `tensors` returned."""
         return cls(
             **{name: tensors[name].numpy().astype(np.int64) for name in _NUMBERS},
             margins=tensors["margins"].numpy(),
@@ -94,69 +94,76 @@ _NUMBERS = ("images", "labels", "best_seen", "best_unseen", "conventional")
 
 @dataclass(frozen=True)
 class Confusion:
-    """Images of one class that were taken for another.
+    """Images of one class for which the model predicted one other class.
 
     Attributes:
         true: their class.
-        told: the class they were taken for.
+        predicted: the class that the model predicted for them.
         images: their positions in the problem.
         of: held-out images of the class.
     """
 
     true: int
-    told: int
+    predicted: int
     images: tuple[int, ...]
     of: int
 
 
-def confusions(answers: Answers, constant: float | None) -> list[Confusion]:
-    """All confusions, those first that take the largest share of a class's images, then the more images."""
-    told = answers.predicted(constant)
-    wrong = told != answers.labels
-    counts = np.bincount(answers.labels, minlength=len(answers.is_unseen))
-    pairs, which = np.unique(np.stack([answers.labels[wrong], told[wrong]], 1), axis=0, return_inverse=True)
+def confusions(predictions: Predictions, constant: float | None) -> list[Confusion]:
+    """All confusions, sorted by their share of the class's images, then by their number of images."""
+    predicted = predictions.predicted(constant)
+    wrong = predicted != predictions.labels
+    counts = np.bincount(predictions.labels, minlength=len(predictions.is_unseen))
+    pairs, which = np.unique(
+        np.stack([predictions.labels[wrong], predicted[wrong]], 1), axis=0, return_inverse=True
+    )
     found = [
         Confusion(
             int(true),
             int(other),
-            tuple(answers.images[wrong][which.ravel() == number].tolist()),
+            tuple(predictions.images[wrong][which.ravel() == number].tolist()),
             int(counts[true]),
         )
         for number, (true, other) in enumerate(pairs)
     ]
-    return sorted(found, key=lambda c: (-len(c.images) / c.of, -len(c.images), c.true, c.told))
+    return sorted(found, key=lambda c: (-len(c.images) / c.of, -len(c.images), c.true, c.predicted))
 
 
 @dataclass(frozen=True)
-class Destinations:
-    """Where the images of seen or unseen classes went: shares that sum to 1, every class counting alike.
+class PredictionShares:
+    """What the model predicts for images of seen (or of unseen) classes: three shares that sum to 1.
+
+    Each share is a mean over classes, so that every class has the same weight.
 
     Attributes:
-        right: told right.
-        same_side: another class of the same kind.
-        other_side: a class of the other kind.
+        correct: share with the correct class.
+        same_kind: share with another class of the same kind (seen or unseen).
+        other_kind: share with a class of the other kind.
     """
 
-    right: float
-    same_side: float
-    other_side: float
+    correct: float
+    same_kind: float
+    other_kind: float
 
 
-def destinations(answers: Answers, constant: float | None, *, unseen: bool) -> Destinations | None:
-    """Where the images of one kind of classes went; None where there are none."""
-    ours = answers.is_unseen[answers.labels] == unseen
-    if not ours.any():
+def prediction_shares(
+    predictions: Predictions, constant: float | None, *, unseen: bool
+) -> PredictionShares | None:
+    """Shares of the predictions for one kind of classes; None where that kind has no images."""
+    of_kind = predictions.is_unseen[predictions.labels] == unseen
+    if not of_kind.any():
         return None
-    labels, told = answers.labels[ours], answers.predicted(constant)[ours]
+    labels, predicted = predictions.labels[of_kind], predictions.predicted(constant)[of_kind]
     present = np.unique(labels)
-    right = float(per_class_accuracy(told, labels, present).mean())  # as U and S are computed, to the last digit
-    crossed = np.where(answers.is_unseen[told] != unseen, -1, labels)
-    other_side = 1 - float(per_class_accuracy(crossed, labels, present).mean())
-    return Destinations(right, max(0.0, 1 - right - other_side), other_side)
+    # Computed as U and S are, so that the shares agree with them to the last digit.
+    correct = float(per_class_accuracy(predicted, labels, present).mean())
+    crossed = np.where(predictions.is_unseen[predicted] != unseen, -1, labels)
+    other_kind = 1 - float(per_class_accuracy(crossed, labels, present).mean())
+    return PredictionShares(correct, max(0.0, 1 - correct - other_kind), other_kind)
 
 
-def first_of_each(answers: Answers, *, unseen: bool) -> list[int]:
-    """Row of the first held-out image of each seen or unseen class, by class."""
-    ours = np.flatnonzero(answers.is_unseen[answers.labels] == unseen)
-    _, first = np.unique(answers.labels[ours], return_index=True)
-    return [int(ours[row]) for row in first]
+def first_of_each(predictions: Predictions, *, unseen: bool) -> list[int]:
+    """Row of the first held-out image of each seen (or of each unseen) class, in the order of the classes."""
+    rows = np.flatnonzero(predictions.is_unseen[predictions.labels] == unseen)
+    _, first = np.unique(predictions.labels[rows], return_index=True)
+    return [int(rows[place]) for place in first]

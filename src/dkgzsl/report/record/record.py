@@ -1,15 +1,15 @@
-"""What a run keeps of itself so that its page can be made again without the data: one small file a seed."""
+"""What a run saves for its report: one small file for each seed. The page is made from it, without the data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from dkgzsl.data.numbers.dataset import numbers
@@ -19,49 +19,62 @@ from dkgzsl.features.images import png_text
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.methods.base import Generator, Model, SavedModel
 from dkgzsl.methods.registry import load_model
-from dkgzsl.report.record.attention import PHOTOS, AttendedPhotos, attended_photos
-from dkgzsl.report.record.class_neighbours import Acquaintance, acquaintance
+from dkgzsl.report.record.attention import PHOTOS, AttentionMaps, attention_maps
+from dkgzsl.report.record.class_neighbours import ClassNeighbours, class_neighbours
 from dkgzsl.report.record.feature_map import (
     IMAGES_DRAWN,
     SYNTHESIZED,
     FeatureMap,
     VisualSpace,
+    balanced_sample,
     draw_map,
-    evenly_taken,
 )
-from dkgzsl.report.record.predictions import Answers, confusions, first_of_each
+from dkgzsl.report.record.predictions import Predictions, confusions, first_of_each
 from dkgzsl.representation.representation import Fitted
 
-FORMAT = "dkgzsl report 1"
-GALLERY = 24
-CONFUSIONS = 8
-_SAMPLE = 3000
+FORMAT: Final = "dkgzsl report 2"
+GALLERY: Final = 24
+CONFUSIONS: Final = 8
+_SAMPLE: Final = 3000
+
+_FORMAT_1: Final = "dkgzsl report 1"
+# Names in files of format 1, longest first; a name ends with a dot where it is the beginning of tensors' names.
+_NAMES_IN_FORMAT_1: Final = {
+    "map.made_labels": "feature_map.synthesized_labels",
+    "map.made": "feature_map.synthesized",
+    "map.": "feature_map.",
+    "answers.": "predictions.",
+    "acquaintance.": "class_neighbours.",
+    "acquaintance": "class_neighbours",
+    "attended.": "attention_maps.",
+    "attended": "attention_maps",
+}
 
 
 @dataclass(frozen=True)
 class Record:
-    """What the page of one seed is drawn from.
+    """Everything that the report shows of one seed.
 
     Attributes:
         class_names: names of all classes.
-        answers: to the test images.
-        constant: the calibration constant; None without validation.
-        facts: how many images and classes there were, how long a description is.
-        pictures: where the images shown come from: `{"files": {position: path}}`, or, where they lie in no files,
-            themselves: `{"png": {position: base64 text}}`; or nothing.
-        feature_map: real and synthesized features; None for a model that synthesizes nothing.
-        acquaintance: nearest classes and attributes.
-        attended: attention on photos; None without ARA.
+        predictions: for the test images.
+        constant: the calibration constant, in the units of the model's scores; None without validation.
+        facts: numbers of images and classes, and the length of a description.
+        pictures: the images: `{"files": {position: path}}`, or, where the data set has no files, the pictures
+            themselves, `{"png": {position: base64 text}}`; or nothing.
+        feature_map: real and synthesized features; None for a model that synthesizes none.
+        class_neighbours: nearest classes and outstanding attributes of each class.
+        attention_maps: where attributes lie on photos; None without attribute attention (ARA).
     """
 
     class_names: tuple[str, ...]
-    answers: Answers
+    predictions: Predictions
     constant: float | None
     facts: Mapping[str, int] = field(default_factory=dict)
     pictures: Mapping[str, Any] = field(default_factory=dict)
     feature_map: FeatureMap | None = None
-    acquaintance: Acquaintance | None = None
-    attended: AttendedPhotos | None = None
+    class_neighbours: ClassNeighbours | None = None
+    attention_maps: AttentionMaps | None = None
 
     def write(self, path: Path) -> None:
         """Write the record as one safetensors file.
@@ -69,7 +82,7 @@ class Record:
         Raises:
             RunError: it cannot be written.
         """
-        tensors: dict[str, Tensor] = {f"answers.{k}": t for k, t in self.answers.tensors().items()}
+        tensors: dict[str, Tensor] = {f"predictions.{k}": t for k, t in self.predictions.tensors().items()}
         values: dict[str, Any] = {
             "format": FORMAT,
             "class_names": list(self.class_names),
@@ -78,50 +91,70 @@ class Record:
             "pictures": dict(self.pictures),
         }
         if self.feature_map is not None:
-            tensors |= {f"map.{k}": t for k, t in self.feature_map.tensors().items()}
-        if (known := self.acquaintance) is not None:
-            tensors |= {f"acquaintance.{k}": t for k, t in known.tensors().items()}
-            values["acquaintance"] = {"names": list(known.names), "source": known.source}
-        if self.attended is not None:
-            tensors |= {f"attended.{k}": t for k, t in self.attended.tensors().items()}
-            values["attended"] = self.attended.values()
+            tensors |= {f"feature_map.{k}": t for k, t in self.feature_map.tensors().items()}
+        if (near := self.class_neighbours) is not None:
+            tensors |= {f"class_neighbours.{k}": t for k, t in near.tensors().items()}
+            values["class_neighbours"] = {"names": list(near.names), "source": near.source}
+        if self.attention_maps is not None:
+            tensors |= {f"attention_maps.{k}": t for k, t in self.attention_maps.tensors().items()}
+            values["attention_maps"] = self.attention_maps.values()
         write_checkpoint(path, tensors, values)
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
-        """Read a record; None where there is none, or one of another format.
+        """Read a record, of this format or of format 1.
+
+        Returns:
+            None where there is no file, or the file has another format.
 
         Raises:
             RunError: the file is damaged.
         """
         content = read_checkpoint(path)
-        if content is None or content[1].get("format") != FORMAT:
+        if content is None or content[1].get("format") not in (FORMAT, _FORMAT_1):
             return None
         tensors, values = content
+        if values["format"] == _FORMAT_1:
+            tensors, values = _renamed(tensors), _renamed(values)
 
         def part(name: str) -> dict[str, Tensor]:
             prefix = f"{name}."
             return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
+        near, maps = values.get("class_neighbours"), values.get("attention_maps")
         record = cls(
             class_names=tuple(values["class_names"]),
-            answers=Answers.from_tensors(part("answers")),
+            predictions=Predictions.from_tensors(part("predictions")),
             constant=values["constant"],
             facts=values["facts"],
             pictures=values["pictures"],
-            feature_map=FeatureMap.from_tensors(part("map")) if part("map") else None,
-            acquaintance=(
-                Acquaintance.from_tensors(part("acquaintance"), **values["acquaintance"])
-                if "acquaintance" in values
-                else None
-            ),
-            attended=(AttendedPhotos.load(part("attended"), values["attended"]) if "attended" in values else None),
+            feature_map=FeatureMap.from_tensors(part("feature_map")) if part("feature_map") else None,
+            class_neighbours=ClassNeighbours.from_tensors(part("class_neighbours"), **near) if near else None,
+            attention_maps=AttentionMaps.load(part("attention_maps"), maps) if maps else None,
         )
         return _with_kept_pictures(record)
 
 
-def answers_record(problem: Problem, scored: Scored, constant: float | None) -> Record:
-    """The answers alone: what a comparison needs of a seed or a baseline."""
+def _renamed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a file of format 1 under the names of today."""
+
+    def today(name: str) -> str:
+        for old, new in _NAMES_IN_FORMAT_1.items():
+            if name == old or (old.endswith(".") and name.startswith(old)):
+                return new + name.removeprefix(old)
+        return name
+
+    return {today(name): value for name, value in content.items()}
+
+
+def predictions_record(problem: Problem, scored: Scored, constant: float | None) -> Record:
+    """A record with predictions only: enough to compare a further seed or a baseline.
+
+    Args:
+        problem: the data.
+        scored: scores of the test images, seen ones first.
+        constant: the calibration constant; None without validation.
+    """
     parts = problem.parts
     images = np.concatenate([parts.test_seen, parts.test_unseen])
     facts = {
@@ -132,79 +165,96 @@ def answers_record(problem: Problem, scored: Scored, constant: float | None) -> 
         "unseen_classes": len(problem.unseen_classes),
         "semantic_size": problem.semantics.shape[1],
     }
-    return Record(problem.class_names, Answers.of(scored, images), constant, facts)
+    return Record(problem.class_names, Predictions.of(scored, images), constant, facts)
 
 
 @torch.no_grad()
 def full_record(
     problem: Problem, scored: Scored, constant: float | None, *, model: Model, fitted: Fitted, seed: int
 ) -> Record:
-    """Everything the page shows of a seed.
+    """Everything that the page shows of a seed.
 
     Args:
         problem: the data.
         scored: the final model's scores of the test images, seen ones first.
-        constant: calibration constant, where validation chose one.
+        constant: the calibration constant; None without validation.
         model: the final model.
         fitted: its representation.
-        seed: draws the synthesized features.
+        seed: of the synthesized features.
     """
-    plain = answers_record(problem, scored, constant)
-    parts, answers = problem.parts, plain.answers
-    sample = evenly_taken(problem.labels, parts.trainval, per_class=60, at_most=_SAMPLE)
-    training, labels = fitted(problem.features, sample), torch.from_numpy(problem.labels[sample].astype(np.int64))
-    drawn, prototypes = None, None
-    if len(problem.seen_classes) > 1:
-        space = VisualSpace.fit(training, labels)
-        prototypes = torch.full((len(problem.class_names), space.basis.shape[1]), torch.nan)
-        for label in problem.seen_classes.tolist():
-            prototypes[label] = space(training[labels == label]).mean(0)
-        if isinstance(model, Generator) and space.basis.shape[1] > 1 and len(problem.unseen_classes):
-            unseen = torch.from_numpy(problem.unseen_classes.astype(np.int64))
-            semantics = torch.from_numpy(np.ascontiguousarray(problem.semantics, dtype=np.float32))[unseen]
-            made = _on_the_cpu(model).synthesize(semantics, SYNTHESIZED, torch.Generator().manual_seed(seed))
-            prototypes[unseen] = space(made).mean(1)
-            shown = evenly_taken(problem.labels, parts.test_unseen, per_class=IMAGES_DRAWN, at_most=_SAMPLE)
-            drawn = draw_map(
-                space,
-                training=training,
-                training_labels=labels,
-                test=fitted(problem.features, shown),
-                test_labels=torch.from_numpy(problem.labels[shown].astype(np.int64)),
-                made=made,
-                unseen=unseen,
-            )
-    photos = answers.images[photo_rows(answers)].tolist()
+    plain = predictions_record(problem, scored, constant)
+    predictions = plain.predictions
+    feature_map, prototypes = _features_shown(problem, model, fitted, seed)
+    photos = predictions.images[photo_rows(predictions)].tolist()
     return Record(
         class_names=plain.class_names,
-        answers=answers,
+        predictions=predictions,
         constant=constant,
         facts=plain.facts,
-        pictures=_pictures(problem, answers, constant),
-        feature_map=drawn,
-        acquaintance=acquaintance(problem, prototypes),
-        attended=attended_photos(problem, fitted, photos),
+        pictures=_pictures(problem, predictions, constant),
+        feature_map=feature_map,
+        class_neighbours=class_neighbours(problem, prototypes),
+        attention_maps=attention_maps(problem, fitted, photos),
     )
 
 
+def _features_shown(
+    problem: Problem, model: Model, fitted: Fitted, seed: int
+) -> tuple[FeatureMap | None, Float[Tensor, "classes axes"] | None]:
+    """The map of the features, where the model synthesizes some, and the mean of each class's features.
+
+    Both are None where there is only one seen class.
+    """
+    if len(problem.seen_classes) < 2:
+        return None, None
+    parts = problem.parts
+    sample = balanced_sample(problem.labels, parts.trainval, per_class=60, at_most=_SAMPLE)
+    training, labels = fitted(problem.features, sample), _classes(problem.labels[sample])
+    space = VisualSpace.fit(training, labels)
+    prototypes = torch.full((len(problem.class_names), space.basis.shape[1]), torch.nan)
+    for label in problem.seen_classes.tolist():
+        prototypes[label] = space(training[labels == label]).mean(0)
+    if not isinstance(model, Generator) or space.basis.shape[1] < 2 or not len(problem.unseen_classes):
+        return None, prototypes
+    unseen = _classes(problem.unseen_classes)
+    semantics = torch.from_numpy(np.ascontiguousarray(problem.semantics, dtype=np.float32))[unseen]
+    synthesized = _on_the_cpu(model).synthesize(semantics, SYNTHESIZED, torch.Generator().manual_seed(seed))
+    prototypes[unseen] = space(synthesized).mean(1)
+    shown = balanced_sample(problem.labels, parts.test_unseen, per_class=IMAGES_DRAWN, at_most=_SAMPLE)
+    feature_map = draw_map(
+        space,
+        training=training,
+        training_labels=labels,
+        test=fitted(problem.features, shown),
+        test_labels=_classes(problem.labels[shown]),
+        synthesized=synthesized,
+        unseen=unseen,
+    )
+    return feature_map, prototypes
+
+
+def _classes(numbers: np.ndarray) -> Int[Tensor, " _"]:
+    return torch.from_numpy(numbers.astype(np.int64))
+
+
 def _on_the_cpu(model: Model) -> Generator:
-    """The model where its draws are the same on every machine."""
+    """The model on the CPU, where random draws are the same on every machine."""
     if model.unseen.device.type != "cpu":
         saved = model.save()
         tensors = {name: tensor.cpu() for name, tensor in saved.tensors.items()}
-        model = load_model(SavedModel(saved.method, tensors, saved.values))
-    assert isinstance(model, Generator), "told by the caller"
+        model = load_model(SavedModel(saved.kind, tensors, saved.values))
+    assert isinstance(model, Generator), "the caller checks it"
     return model
 
 
-def gallery_rows(answers: Answers) -> list[int]:
-    """Rows of the images shown as a first impression: the first test image of up to 24 unseen classes, evenly."""
-    return _evenly(first_of_each(answers, unseen=True), GALLERY)
+def gallery_rows(predictions: Predictions) -> list[int]:
+    """Rows of the gallery: the first test image of up to 24 unseen classes, evenly spaced over the classes."""
+    return _evenly(first_of_each(predictions, unseen=True), GALLERY)
 
 
-def photo_rows(answers: Answers) -> list[int]:
-    """Rows of the images on which attention is shown."""
-    return _evenly(first_of_each(answers, unseen=True), PHOTOS)
+def photo_rows(predictions: Predictions) -> list[int]:
+    """Rows of the images for which attention maps are shown."""
+    return _evenly(first_of_each(predictions, unseen=True), PHOTOS)
 
 
 def _evenly(rows: list[int], number: int) -> list[int]:
@@ -212,26 +262,26 @@ def _evenly(rows: list[int], number: int) -> list[int]:
     return [rows[place] for place in places]
 
 
-def shown_images(answers: Answers, constant: float | None) -> list[int]:
-    """Positions of every image that the page may show."""
-    rows = gallery_rows(answers) + photo_rows(answers)
-    found = {int(answers.images[row]) for row in rows}
-    for confusion in confusions(answers, constant)[:CONFUSIONS]:
+def shown_images(predictions: Predictions, constant: float | None) -> list[int]:
+    """Positions of all images that the page may show."""
+    rows = gallery_rows(predictions) + photo_rows(predictions)
+    found = {int(predictions.images[row]) for row in rows}
+    for confusion in confusions(predictions, constant)[:CONFUSIONS]:
         found.add(confusion.images[0])
-        example = example_of(answers, confusion.told)
+        example = example_of(predictions, confusion.predicted)
         if example is not None:
             found.add(example)
     return sorted(found)
 
 
-def example_of(answers: Answers, label: int) -> int | None:
-    """Position of the first test image of a class; None where it has none."""
-    rows = np.flatnonzero(answers.labels == label)
-    return int(answers.images[rows[0]]) if len(rows) else None
+def example_of(predictions: Predictions, label: int) -> int | None:
+    """Position of the first test image of a class; None for a class without test images."""
+    rows = np.flatnonzero(predictions.labels == label)
+    return int(predictions.images[rows[0]]) if len(rows) else None
 
 
-def _pictures(problem: Problem, answers: Answers, constant: float | None) -> dict[str, Any]:
-    shown = shown_images(answers, constant)
+def _pictures(problem: Problem, predictions: Predictions, constant: float | None) -> dict[str, Any]:
+    shown = shown_images(predictions, constant)
     if problem.pictures is not None:
         return _kept(problem.pictures, shown)
     if problem.image_files is None:
@@ -244,9 +294,9 @@ def _kept(images: UInt8[np.ndarray, "images height width 3"], shown: list[int]) 
 
 
 def _with_kept_pictures(record: Record) -> Record:
-    """Records made before say {"embedded": unseen numbers} where now the pictures themselves are."""
+    """Older records name the unseen numbers, {"embedded": names}, in place of the pictures."""
     if "embedded" not in record.pictures:
         return record
     images = numbers(unseen=record.pictures["embedded"]).pictures
     assert images is not None, "numbers have pictures"
-    return replace(record, pictures=_kept(images, shown_images(record.answers, record.constant)))
+    return replace(record, pictures=_kept(images, shown_images(record.predictions, record.constant)))

@@ -1,0 +1,116 @@
+"""How results print: figures in percent, tables and cards of HTML for notebooks, frames of pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import import_module
+from math import nan
+from typing import Any, Final
+
+from dkgzsl.errors import ConfigError
+
+DASH: Final = "–"
+"""Stands for a figure that is undefined."""
+FIGURE_NAMES: Final = {
+    "t1": "T1",
+    "u": "U",
+    "s": "S",
+    "h": "H",
+    "h_calibrated": "H calibrated",
+    "ausuc": "AUSUC",
+}
+"""Names of the figures of a result, in their order."""
+
+_CELL = "padding: .2em .8em .2em 0; border: 0; border-bottom: 1px solid #8886; text-align: "
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A fraction in percent, without the sign; a dash where it is undefined.
+
+    Args:
+        value: a fraction of 1; None or NaN is undefined.
+        digits: decimals.
+    """
+    return DASH if value is None or value != value else f"{100 * value:.{digits}f}"
+
+
+def figures_line(figures: Mapping[str, float | None]) -> str:
+    """`T1 100.0, U 99.1, ...`: figures in percent on one line.
+
+    Args:
+        figures: fractions of 1 by key of `FIGURE_NAMES`; a figure that is missing or None is undefined.
+    """
+    return ", ".join(f"{name} {percent(figures.get(key))}" for key, name in FIGURE_NAMES.items())
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """`1 class`, `1,200 classes`.
+
+    Args:
+        number: how many.
+        one: the word for one.
+        many: the word for several (default: `one` with an s).
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def html_card(title: str, facts: Iterable[tuple[str, object]], body: str = "") -> str:
+    """A title above facts and, below them, more HTML.
+
+    Args:
+        title: text; it is escaped here.
+        facts: name and value of each, as text; they are escaped here.
+        body: HTML; it is taken as it is.
+    """
+    rows = "".join(
+        f'<tr><th scope="row" style="{_CELL}left; font-weight: normal; opacity: .75">{escape(name)}</th>'
+        f'<td style="{_CELL}left">{escape(str(value))}</td></tr>'
+        for name, value in facts
+    )
+    table = f'<table style="border-collapse: collapse">{rows}</table>' if rows else ""
+    return f"<div><strong>{escape(title)}</strong>{table}{body}</div>"
+
+
+def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, words: int = 1) -> str:
+    """A table; numbers stand on the right.
+
+    Args:
+        columns: heads, as text; they are escaped here, as cells are.
+        rows: a value for each column.
+        words: so many columns from the left hold words.
+    """
+
+    def line(cells: Sequence[object], tag: str) -> str:
+        sides = ("left" if place < words else "right" for place in range(len(cells)))
+        return "".join(
+            f'<{tag} style="{_CELL}{side}">{escape(str(cell))}</{tag}>'
+            for cell, side in zip(cells, sides, strict=True)
+        )
+
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
+    head = f"<thead><tr>{line(columns, 'th')}</tr></thead>"
+    return f'<table style="border-collapse: collapse">{head}<tbody>{body}</tbody></table>'
+
+
+def data_frame(columns: Mapping[str, Sequence[Any]]) -> Any:
+    """A `pandas.DataFrame`; in a column without text, None becomes NaN.
+
+    Args:
+        columns: values by name of the column, all of one length.
+
+    Raises:
+        ConfigError: pandas is not installed.
+    """
+    try:
+        pandas: Any = import_module("pandas")
+    except ImportError as error:
+        raise ConfigError("a table as a data frame needs pandas", fix="pip install pandas") from error
+    return pandas.DataFrame({name: _undefined_as_nan(values) for name, values in columns.items()})
+
+
+def _undefined_as_nan(values: Sequence[Any]) -> list[Any]:
+    # pandas keeps None as an object in a column where nothing is defined.
+    if all(value is None or isinstance(value, int | float) for value in values):
+        return [nan if value is None else value for value in values]
+    return list(values)
