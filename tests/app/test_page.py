@@ -24,8 +24,8 @@ from dkgzsl.inference.photos import photo_reader
 from dkgzsl.inference.prediction import evidence_picture
 from report.browser import Browser, find_chromium
 
-QUICK = ["--knowledge.components", "40", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.1"]
-QUICK += ["--knowledge.kernel-width", "0", "--knowledge.episodes", "off", "--knowledge.fusion", "off"]
+QUICK = ["--closed-form.components", "40", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
+QUICK += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off"]
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ def test_train_takes_the_best_settings_and_finds_the_same_on_validation(capsys, 
     run = tmp_path / "run"
     words = ["--config", str(tmp_path / "search" / "best.yaml"), "--report", "off", "--out", str(run), "--json"]
     assert main(["train", data, *words]) == 0
-    assert json.loads(capsys.readouterr().out)["variant"] == "dkgzsl"
+    assert json.loads(capsys.readouterr().out)["method"] == "closed-form"
     validation = validation_of_run(run)
     for name in ("ausuc", "h", "u", "s", "h_calibrated"):
         assert validation[name] == pytest.approx(best.figures[name], abs=1e-9)
@@ -104,7 +104,7 @@ def test_the_published_form(capsys, data, tmp_path) -> None:
     assert main([*words, "--json"]) == 0
     printed = capsys.readouterr()
     found = json.loads(printed.out)
-    assert found["variant"] == "paper"
+    assert found["method"] == "dkgzsl"
     assert found["trials"] == 2
     assert "select the published form" in printed.err
     settings = found["best"]["settings"]
@@ -143,7 +143,7 @@ def test_a_setting_that_fails_is_told_and_not_the_end(monkeypatch, data, tmp_pat
 def test_the_minutes_end_it(data, tmp_path) -> None:
     found = tune(TuneConfig(name=data, trials=10**6, minutes=0.01, out=str(tmp_path / "search")))
     assert 0 < len(found.trials) < 1000
-    assert yaml.safe_load((tmp_path / "search" / "best.yaml").read_text())["variant"] == "dkgzsl"
+    assert yaml.safe_load((tmp_path / "search" / "best.yaml").read_text())["method"] == "closed-form"
 
 
 def test_mistakes_are_sentences(capsys, monkeypatch, data, tmp_path) -> None:

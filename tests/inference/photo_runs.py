@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from dkgzsl.cli.main import main
 
 SEEN, CLASSES, EACH = 6, 9, 8
-FEW = ["--knowledge.components", "16", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.1"]
-FEW += ["--knowledge.kernel-width", "0", "--knowledge.episodes", "off", "--knowledge.fusion", "off"]
+FEW = ["--closed-form.components", "16", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
+FEW += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off"]
 
 
 @dataclass(frozen=True)

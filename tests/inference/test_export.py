@@ -106,8 +106,8 @@ def test_from_features(capsys, made, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [["--representation", "pooled"], ["--variant", "paper", "--epochs", "1", "--batch-size", "2000",
-     "--adversarial.hidden-size", "8", "--softmax.per-class", "5"], ["--classifier", "softmax"]],
+    [["--representation", "pooled"], ["--method", "dkgzsl", "--epochs", "1", "--batch-size", "2000",
+     "--dkgzsl.hidden-size", "8", "--dkgzsl.softmax.per-class", "5"], ["--closed-form.classifier", "softmax"]],
     ids=["default", "paper", "softmax"],
 )  # fmt: skip
 def test_numbers_from_pictures_and_from_features(capsys, options, tmp_path) -> None:

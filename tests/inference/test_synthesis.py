@@ -167,7 +167,7 @@ def test_the_run_of_a_training_will_do(capsys, tmp_path: Path) -> None:
         "--batch-size",
         "64",
     ]
-    words += ["--adversarial.hidden-size", "8", "--softmax.per-class", "2", "--softmax.epochs", "1"]
+    words += ["--dkgzsl.hidden-size", "8", "--dkgzsl.softmax.per-class", "2", "--dkgzsl.softmax.epochs", "1"]
     assert main(["train", *words, "--protocol", "oracle", "--json"]) == 0
     capsys.readouterr()
     assert verb(capsys, tmp_path / "run", "--classes", "25", "--number", "2", "--out", tmp_path / "x.npz")[

@@ -7,10 +7,10 @@ import pytest
 from dkgzsl.cli.main import main
 from worlds import world_folder
 
-FEW = ["--knowledge.components", "20", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.01", "0.1"]
-FEW += ["--knowledge.kernel-width", "0", "2", "--knowledge.episodes", "off", "--knowledge.fusion", "off"]
-PAPER = ["--epochs", "4", "--batch-size", "32", "--adversarial.hidden-size", "16", "--softmax.per-class", "10"]
-PAPER += ["--adversarial.evaluate-every", "2", "--softmax.epochs", "2"]
+FEW = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.01", "0.1"]
+FEW += ["--closed-form.kernel-width", "0", "2", "--closed-form.episodes", "off"]
+PAPER = ["--epochs", "4", "--batch-size", "32", "--dkgzsl.hidden-size", "16", "--dkgzsl.softmax.per-class", "10"]
+PAPER += ["--dkgzsl.evaluate-every", "2", "--dkgzsl.softmax.epochs", "2"]
 
 
 @pytest.fixture(scope="session")

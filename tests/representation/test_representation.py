@@ -102,8 +102,8 @@ def maps(tmp_path_factory) -> str:
 
 def test_train_and_evaluate_on_region_features(capsys, maps, tmp_path) -> None:
     out = str(tmp_path / "run")
-    words = [maps, "--knowledge.components", "20", "--knowledge.ridge", "0.1", "--knowledge.kernel-width", "0"]
-    words += ["--knowledge.episodes", "off", "--knowledge.fusion", "off", "--baseline", "none"]
+    words = [maps, "--closed-form.components", "20", "--closed-form.ridge", "0.1", "--closed-form.kernel-width", "0"]
+    words += ["--closed-form.episodes", "off", "--baseline", "none"]
     words += ["--refinement.steps", "5", "--refinement.batch-size", "8", "--out", out, "--json"]
     words += ["--representation", "pooled+scores"]
     assert main(["train", *words]) == 0
@@ -124,14 +124,14 @@ def test_signed_region_features_train_by_default(capsys, tmp_path) -> None:
     write_feature_map(path, Toy(signed, labels, attributes, attributes, None, kept))
     words = [
         str(path),
-        "--knowledge.components",
+        "--closed-form.components",
         "20",
-        "--knowledge.ridge",
+        "--closed-form.ridge",
         "0.1",
-        "--knowledge.kernel-width",
+        "--closed-form.kernel-width",
         "0",
     ]
-    words += ["--knowledge.episodes", "off", "--knowledge.fusion", "off", "--baseline", "none", "--json"]
+    words += ["--closed-form.episodes", "off", "--baseline", "none", "--json"]
     words += ["--refinement.steps", "3", "--refinement.batch-size", "8", "--out", str(tmp_path / "run")]
     assert main(["train", *words]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["t1"]["mean"] > 0.5

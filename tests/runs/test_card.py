@@ -11,10 +11,10 @@ from dkgzsl.cli.main import VERBS, main
 from dkgzsl.runs.model_card import model_card
 from worlds import world_folder
 
-FEW = ["--knowledge.components", "20", "--knowledge.shrinkage", "0.5", "--knowledge.ridge", "0.1"]
-FEW += ["--knowledge.kernel-width", "0", "--knowledge.episodes", "off", "--knowledge.fusion", "off"]
-LINEAR = ["--knowledge.feature-kernel-width", "0"]
-PAPER = ["--epochs", "2", "--batch-size", "32", "--adversarial.hidden-size", "16", "--softmax.per-class", "10"]
+FEW = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
+FEW += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off"]
+LINEAR = ["--closed-form.feature-kernel-width", "0"]
+PAPER = ["--epochs", "2", "--batch-size", "32", "--dkgzsl.hidden-size", "16", "--dkgzsl.softmax.per-class", "10"]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_figures_that_were_chosen_on_test_say_so(data, tmp_path) -> None:
 
 
 def test_a_kernel_between_images_tells_what_it_keeps(data, tmp_path) -> None:
-    kernel = ["--knowledge.feature-kernel-width", "1", "--baseline", "none", "--report", "off"]
+    kernel = ["--closed-form.feature-kernel-width", "1", "--baseline", "none", "--report", "off"]
     assert main(["train", data, *FEW, *kernel, "--out", str(tmp_path)]) == 0
     assert "features, not the photos, of up to 2,048 training images" in (tmp_path / "card.md").read_text()
 

@@ -249,7 +249,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path, capsys) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "write_seed", interrupt)
-        assert main(["train", data, "--knowledge.components", "20", "--knowledge.episodes", "off"]) == 130
+        assert main(["train", data, "--closed-form.components", "20", "--closed-form.episodes", "off"]) == 130
     (folder,) = Path("runs").iterdir()
     assert f"--out {folder} --resume" in capsys.readouterr().err
 
