@@ -27,6 +27,7 @@ from dkgzsl.methods.base import (
     Model,
     Setting,
     Task,
+    capabilities_of,
 )
 from dkgzsl.methods.peers.ale import ALESettings
 from dkgzsl.methods.peers.aligned_autoencoders import Widths
@@ -39,7 +40,7 @@ from dkgzsl.methods.peers.f_vaegan import FVAEGANSettings
 from dkgzsl.methods.peers.gfzsl import GFZSLSettings
 from dkgzsl.methods.peers.ridge_prototype import RidgeSettings
 from dkgzsl.methods.peers.sae import SAESettings
-from dkgzsl.methods.registry import capabilities_of, make_method, method_info, read_model, write_model
+from dkgzsl.methods.registry import make_method, method_info, read_model, write_model
 from worlds import FEW, QUICK, SMALL, described_by_means, world
 
 TINY: dict[str, Any] = {"batch_size": 16, "critic_steps": 2, "per_class": 20, "softmax_rate": 0.02}
