@@ -1,9 +1,8 @@
-"""What was published of the peers: complete, at one with itself and with our defaults."""
+"""What was published of the peers: complete, in agreement with itself and with our defaults."""
 
-import inspect
 import subprocess
 import sys
-from importlib import import_module
+from dataclasses import fields
 from importlib.resources import files
 from typing import Any
 
@@ -17,18 +16,15 @@ from dkgzsl.methods.registry import method_info, method_names
 
 
 def _defaults(method: str) -> dict[str, Any]:
-    """Of the method's own constructor; a factory may choose others for a benchmark's minutes."""
-    path, _, name = method_info(method).factory.partition(":")
-    module = import_module(path)
-    made = getattr(module, name)
-    if inspect.isfunction(made):
-        made = getattr(module, inspect.signature(made).return_annotation)
-    parameters = inspect.signature(made).parameters
-    return {name: parameter.default for name, parameter in parameters.items()}
+    """Of the method's settings, what is open filled as published."""
+    info = method_info(method)
+    settings = info.settings()
+    filled = settings if info.published is None else info.published(settings, None, False).settings
+    return {one.name: getattr(filled, one.name) for one in fields(filled)}
 
 
 def test_every_peer_has_a_file_under_its_own_name() -> None:
-    peers = set(method_names()) - {"dkgzsl", "paper"}
+    peers = set(method_names()) - {"closed-form", "dkgzsl"}
     assert set(peer_names()) == peers
     found = [file.name for file in files("dkgzsl.benchmark").joinpath("published_results").iterdir()]
     assert sorted(found) == sorted(f"{name}.yaml" for name in peers)
@@ -47,8 +43,9 @@ def test_published_figures_agree_with_themselves(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", peer_names())
-def test_published_settings_are_the_defaults_of_our_form(name: str) -> None:
+def test_published_settings_are_the_defaults_of_our_settings(name: str) -> None:
     defaults, preset = _defaults(name), peer_preset(name)
+    assert {*preset.settings, *(key for one in preset.by_dataset.values() for key in one)} <= defaults.keys()
     assert {key: defaults[key] for key in preset.settings} == preset.settings
     for settings in preset.by_dataset.values():
         for key, value in settings.items():
@@ -57,7 +54,7 @@ def test_published_settings_are_the_defaults_of_our_form(name: str) -> None:
 
 def test_figures_that_the_field_quotes() -> None:
     """As in the method's own comparison: H on CUB and SUN with pooled ResNet-101 features."""
-    expected = {"f-clswgan": (0.497, 0.394), "f-vaegan": (0.536, 0.413), "class-norm": (0.503, 0.431)}
+    expected = {"f-clswgan": (0.497, 0.394), "f-vaegan-d2": (0.536, 0.413), "class-norm": (0.503, 0.431)}
     for name, figures in expected.items():
         by_dataset = {result.dataset: result.h for result in peer_preset(name).results}
         assert (by_dataset["CUB"], by_dataset["SUN"]) == figures
@@ -81,7 +78,7 @@ def test_what_is_not_whole_is_an_error(change: dict[str, object]) -> None:
         PeerPreset.model_validate(content | change)
 
 
-def test_an_unknown_peer_is_told_with_the_nearest() -> None:
+def test_an_unknown_peer_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="'class-norm'"):
         peer_preset("classnorm")
 

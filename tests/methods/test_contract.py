@@ -1,57 +1,68 @@
-"""What every method must keep: one case for each that the registry knows."""
+"""What every method must keep: one case for each kind of model that the registry knows, and one contract for each
+capability, checked on every kind that has it.
+"""
 
 import json
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from torch import Tensor
 
 from dkgzsl.data.problem import Problem
 from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.methods import registry
-from dkgzsl.methods.base import Generator, Method, Model, Setting
-from dkgzsl.methods.closed_form.method import ClosedForm
-from dkgzsl.methods.closed_form.softmax import ClosedFormSoftmax
-from dkgzsl.methods.dkgzsl.method import DKGZSL
-from dkgzsl.methods.peers.ale import ALE
+from dkgzsl.methods.base import (
+    CAPABILITIES,
+    Exportable,
+    Extendable,
+    FewShot,
+    Generator,
+    Method,
+    Model,
+    Setting,
+    Task,
+    capabilities_of,
+)
+from dkgzsl.methods.peers.ale import ALESettings
 from dkgzsl.methods.peers.aligned_autoencoders import Widths
-from dkgzsl.methods.peers.cada_vae import CADAVAE
-from dkgzsl.methods.peers.class_norm import ClassNorm
-from dkgzsl.methods.peers.clip import CLIP
-from dkgzsl.methods.peers.eszsl import ESZSL
-from dkgzsl.methods.peers.f_clswgan import FCLSWGAN
-from dkgzsl.methods.peers.f_vaegan import FVAEGAN
-from dkgzsl.methods.peers.gfzsl import GFZSL
-from dkgzsl.methods.peers.ridge_prototype import RidgePrototype
-from dkgzsl.methods.peers.sae import SAE
-from dkgzsl.methods.registry import read_model, write_model
+from dkgzsl.methods.peers.cada_vae import CADAVAESettings
+from dkgzsl.methods.peers.class_norm import ClassNormSettings
+from dkgzsl.methods.peers.clip import CLIPSettings
+from dkgzsl.methods.peers.eszsl import ESZSLSettings
+from dkgzsl.methods.peers.f_clswgan import FCLSWGANSettings
+from dkgzsl.methods.peers.f_vaegan import FVAEGANSettings
+from dkgzsl.methods.peers.gfzsl import GFZSLSettings
+from dkgzsl.methods.peers.ridge_prototype import RidgeSettings
+from dkgzsl.methods.peers.sae import SAESettings
+from dkgzsl.methods.registry import make_method, method_info, read_model, write_model
 from worlds import FEW, QUICK, SMALL, described_by_means, world
 
-TINY: dict[str, Any] = {
-    "batch_size": 16,
-    "critic_steps": 2,
-    "per_class": 20,
-    "softmax_rate": 0.02,
-    "precision": "float32",
-}
-METHODS: dict[str, Callable[[], Method]] = {
-    "dkgzsl": lambda: ClosedForm(FEW),
-    "dkgzsl-softmax": lambda: ClosedFormSoftmax(ClosedForm(FEW), QUICK),
-    "eszsl": lambda: ESZSL(powers=(-1, 0)),
-    "sae": lambda: SAE(powers=(0, 2)),
-    "ridge": lambda: RidgePrototype(powers=(-1,)),
-    "gfzsl": lambda: GFZSL(powers=(-1,), floors=(0.3,), further_floors=(1.0,)),
-    "ale": lambda: ALE(epochs=6, rates=(3.0,), scalings=("min-max", "square-root")),
-    "class-norm": lambda: ClassNorm(epochs=8, hidden=48, batch_size=24, learning_rate=5e-3, scalings=("none",)),
-    "f-clswgan": lambda: FCLSWGAN(
+TINY: dict[str, Any] = {"batch_size": 16, "critic_steps": 2, "per_class": 20, "softmax_rate": 0.02}
+METHODS: dict[str, Any] = {
+    "closed-form": FEW,
+    "closed-form-softmax": replace(FEW, classifier="softmax", softmax=QUICK),
+    "dkgzsl": replace(SMALL, epochs=20, batch_size=16, softmax=QUICK),
+    "eszsl": ESZSLSettings(powers=(-1, 0)),
+    "sae": SAESettings(powers=(0, 2)),
+    "ridge": RidgeSettings(powers=(-1,)),
+    "gfzsl": GFZSLSettings(powers=(-1,), floors=(0.3,), further_floors=(1.0,)),
+    "ale": ALESettings(epochs=6, rates=(3.0,), scalings=("min-max", "square-root")),
+    "class-norm": ClassNormSettings(
+        epochs=8, hidden_size=48, batch_size=24, learning_rate=5e-3, scalings=("none",)
+    ),
+    "f-clswgan": FCLSWGANSettings(
         **TINY, hidden_size=64, epochs=48, learning_rate=1e-2, beta=0.3, softmax_epochs=8
     ),
-    "f-vaegan": lambda: FVAEGAN(
+    "f-vaegan-d2": FVAEGANSettings(
         **TINY, hidden_size=32, epochs=48, learning_rate=5e-3, gamma=1.0, softmax_epochs=4
     ),
-    "cada-vae": lambda: CADAVAE(
+    "cada-vae": CADAVAESettings(
         epochs=24,
         widths=Widths(32, 32, 32, 32, 8),
         batch_size=16,
@@ -61,45 +72,189 @@ METHODS: dict[str, Callable[[], Method]] = {
         softmax_rate=0.02,
         softmax_epochs=6,
     ),
-    "clip": CLIP,
-    "paper": lambda: DKGZSL(SMALL, QUICK, epochs=20, batch_size=16),
+    "clip": CLIPSettings(),
 }
+"""Small settings by the kind of the fitted model."""
+
+ROWS_TRAINED = ("closed-form-softmax",)
+"""Kinds that train the rows of new classes alone, and so are not what a fit with these classes gives."""
 
 
-def test_every_method_has_a_case() -> None:
-    assert set(METHODS) == set(registry.method_names()) | set(registry.model_classes())
+def method_of(kind: str) -> str:
+    """The method that fits models of a kind."""
+    return next(name for name in registry.method_names() if kind in method_info(name).models)
 
 
-def world_of(method: Method) -> Problem:
+@cache
+def problem_of(kind: str) -> Problem:
     """Most take any description; CLIP takes those that lie where the features do."""
-    return described_by_means() if method.name == "clip" else world()
+    return described_by_means() if kind == "clip" else world()
 
 
-class Notes:
-    """A selector that writes down what it is shown."""
-
-    def __init__(self) -> None:
-        self.shown: list[tuple[Setting, torch.Tensor]] = []
-        self.features = final_task(world())[1].features
-
-    def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
-        if candidate:
-            self.shown.append((setting, model.scores(self.features)))
-        return float(len(self.shown))
+def made(kind: str) -> Method:
+    return make_method(method_of(kind), METHODS[kind])
 
 
-@pytest.fixture(params=METHODS, scope="module")
-def method(request: pytest.FixtureRequest) -> Method:
-    return METHODS[request.param]()
+@cache
+def outcome_of(kind: str) -> Outcome:
+    return validated(made(kind), problem_of(kind), seed=0)
 
 
-@pytest.fixture(scope="module")
-def outcome(method: Method) -> Outcome:
-    return validated(method, world_of(method), seed=0)
+class Case(NamedTuple):
+    """A fitted model, saved and loaded again, on the whole task of its world."""
+
+    kind: str
+    task: Task
+    setting: Setting
+    model: Any
+    held: Tensor
+    labels: Tensor
 
 
-def test_beats_chance_and_keeps_the_contract(method: Method, outcome: Outcome, tmp_path) -> None:
-    problem = world_of(method)
+def case_of(kind: str) -> Case:
+    task, held_out = final_task(problem_of(kind))
+    outcome = outcome_of(kind)
+    model = registry.load_model(outcome.model.save())
+    return Case(kind, task, outcome.setting, model, held_out.features, torch.from_numpy(held_out.labels))
+
+
+def centred(scores: Tensor) -> Tensor:
+    """Without what all classes of an image share."""
+    return scores - scores.mean(dim=1, keepdim=True)
+
+
+def assert_same_scores(found: Tensor, expected: Tensor, *, share: float = 1e-4) -> None:
+    """Alike up to a share of what tells the classes of an image apart, and -inf for the same classes."""
+    assert torch.equal(found.isneginf(), expected.isneginf())
+    finite = expected.isfinite()
+    spread = float(centred(expected[:, finite.all(0)]).abs().max())
+    assert float((found[finite] - expected[finite]).abs().max()) < share * spread
+
+
+def generator_contract(case: Case) -> None:
+    """Features on the scale of the real ones, nearer to their own class than to others."""
+    problem = problem_of(case.kind)
+    assert isinstance(case.model, Generator)
+    made = case.model.synthesize(torch.from_numpy(problem.semantics), 50, torch.Generator().manual_seed(0))
+    assert made.shape == (16, 50, problem.features.shape[1])
+    again = case.model.synthesize(torch.from_numpy(problem.semantics), 50, torch.Generator().manual_seed(0))
+    assert torch.equal(made, again)
+    real, labels = torch.from_numpy(problem.features), torch.from_numpy(problem.labels)
+    means = torch.stack([real[labels == c].mean(0) for c in range(16)])
+    distance = torch.cdist(made.mean(1), means)
+    assert distance.diagonal().mean() < 0.8 * distance.mean()
+    assert made.mean() == pytest.approx(float(real.mean()), rel=0.2)
+
+
+def extendable_contract(case: Case) -> None:
+    """Classes that join later score as if they had always been there; one that leaves scores -inf."""
+    task, method = case.task, made(case.kind)
+    unseen = task.unseen
+    first = replace(task, semantics=task.semantics[:14], unseen=unseen[:2], class_names=task.class_names[:14])
+    fewer, whole = method.fit(first, case.setting), method.fit(task, case.setting)
+    assert isinstance(fewer, Extendable)
+    grown = fewer.with_classes(task.semantics, unseen.flip(0))
+    assert type(grown) is type(fewer)
+    assert torch.equal(grown.semantics, task.semantics)
+    assert grown.unseen.sort().values.tolist() == unseen.tolist()
+    if case.kind in ROWS_TRAINED:
+        own = case.labels >= 14
+        assert (grown.conventional_scores(case.held[own]).argmax(1) == case.labels[own]).double().mean() > 0.5
+    else:
+        assert_same_scores(grown.scores(case.held), whole.scores(case.held))
+        assert_same_scores(grown.conventional_scores(case.held), whole.conventional_scores(case.held))
+    less = case.model.with_classes(task.semantics, unseen[1:])
+    for scores in (less.scores(case.held), less.conventional_scores(case.held)):
+        assert scores[:, unseen[0]].isneginf().all()
+        assert scores[:, unseen[1:]].isfinite().all()
+    if not method_info(method_of(case.kind)).iterative and case.kind not in ROWS_TRAINED:
+        others = torch.cat([task.seen, unseen[1:]])
+        torch.testing.assert_close(less.scores(case.held)[:, others], case.model.scores(case.held)[:, others])
+
+
+def few_shot_contract(case: Case) -> None:
+    """Photos raise their class on images like them, and leave the scores of the others as they were."""
+    number, other = case.task.unseen[:2].tolist()
+    photos, own = case.held[case.labels == other][:5], case.held[case.labels == number][:5]
+    assert isinstance(case.model, FewShot)
+    moved = case.model.with_photos(number, photos)
+    before, after = case.model.scores(case.held), moved.scores(case.held)
+    like = case.labels == other
+    assert (after - before)[like, number].mean() > 0.1 * before[like].std(dim=1).mean()
+    others = torch.arange(len(case.model.semantics)) != number
+    torch.testing.assert_close(centred(after[:, others]), centred(before[:, others]))
+    torch.testing.assert_close(
+        moved.with_photos(number, own).scores(case.held), case.model.with_photos(number, own).scores(case.held)
+    )
+    torch.testing.assert_close(registry.load_model(moved.save()).scores(case.held), after)
+    many = case.model.with_photos(number, photos.repeat(200, 1)).scores(case.held)
+    assert many[like, number].mean() > after[like, number].mean()
+    if isinstance(moved, Extendable):
+        gone = moved.with_classes(case.task.semantics, case.task.unseen[1:])
+        back = gone.with_classes(case.task.semantics, case.task.unseen)
+        if case.kind not in ROWS_TRAINED:
+            assert_same_scores(back.scores(case.held), before)
+    if isinstance(moved, Exportable):
+        assert_exported(moved, case.held)
+
+
+def exportable_contract(case: Case) -> None:
+    """The module scores as the model does, up to a constant an image."""
+    assert isinstance(case.model, Exportable)
+    assert_exported(case.model, case.held)
+
+
+def assert_exported(model: Model, features: Tensor) -> None:
+    assert isinstance(model, Exportable)
+    module = model.scores_module()
+    classes = torch.cat([model.seen, model.unseen]).sort().values
+    exported, expected = module(features), centred(model.scores(features)[:, classes])
+    assert exported.shape == expected.shape
+    assert float((centred(exported) - expected).abs().max()) < 1e-4 * float(expected.abs().max())
+    assert not list(module.parameters()), "constants alone"
+    torch.testing.assert_close(module(features[:3]), exported[:3], rtol=1e-4, atol=1e-4)
+
+
+CONTRACTS: dict[str, Callable[[Case], None]] = {
+    "generator": generator_contract,
+    "extendable": extendable_contract,
+    "few-shot": few_shot_contract,
+    "exportable": exportable_contract,
+}
+"""By capability."""
+
+
+def capabilities_of_kind(kind: str) -> tuple[str, ...]:
+    return capabilities_of(method_info(method_of(kind)).models[kind])
+
+
+def test_every_method_and_every_kind_of_model_has_a_case() -> None:
+    assert set(METHODS) == set(registry.model_kinds())
+    assert {method_of(kind) for kind in METHODS} == set(registry.method_names())
+
+
+def test_every_capability_has_a_contract_and_a_method() -> None:
+    assert set(CONTRACTS) == set(CAPABILITIES)
+    for capability in CAPABILITIES:
+        assert registry.methods_with(capability)
+
+
+@pytest.mark.parametrize("name", registry.method_names())
+def test_closed_forms_are_extendable_and_exportable(name: str) -> None:
+    info = method_info(name)
+    assert info.iterative or {"extendable", "exportable"} <= set(info.capabilities)
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability"), [(kind, capability) for kind in METHODS for capability in capabilities_of_kind(kind)]
+)
+def test_capability(kind: str, capability: str) -> None:
+    CONTRACTS[capability](case_of(kind))
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_beats_chance_and_keeps_the_contract(kind: str, tmp_path: Path) -> None:
+    problem, outcome = problem_of(kind), outcome_of(kind)
     assert outcome.figures.t1 is not None
     assert outcome.figures.t1 > 1.5 / len(problem.unseen_classes)
 
@@ -111,8 +266,10 @@ def test_beats_chance_and_keeps_the_contract(method: Method, outcome: Outcome, t
     unseen = torch.from_numpy(problem.unseen_classes)
     assert conventional[:, unseen].isfinite().all()
     assert conventional[:, torch.from_numpy(problem.seen_classes)].isneginf().all()
+    torch.testing.assert_close(model.semantics, torch.from_numpy(problem.semantics).to(model.semantics))
     json.dumps(dict(outcome.setting))
 
+    assert model.save().kind == kind
     write_model(tmp_path / "model.safetensors", model.save())
     again = registry.load_model(read_model(tmp_path / "model.safetensors"))
     torch.testing.assert_close(again.scores(held_out.features), scores, atol=1e-3, rtol=1e-4)
@@ -120,35 +277,33 @@ def test_beats_chance_and_keeps_the_contract(method: Method, outcome: Outcome, t
     torch.testing.assert_close(again_conventional, conventional, atol=1e-3, rtol=1e-4)
 
 
-def test_classes_outside_the_task_score_minus_infinity(method: Method) -> None:
-    task, _ = final_task(world_of(method))
+class Notes:
+    """A selector that writes down the scores of what it is called with."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.shown: list[tuple[Setting, Tensor]] = []
+        self.features = features
+
+    def __call__(self, setting: Setting, model: Model, *, candidate: bool = True) -> float:
+        if candidate:
+            self.shown.append((setting, model.scores(self.features)))
+        return float(len(self.shown))
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_classes_outside_the_task_score_minus_infinity(kind: str) -> None:
+    task, held_out = final_task(problem_of(kind))
     outside = int(task.unseen[-1])
-    smaller = type(task)(**{**vars(task), "unseen": task.unseen[:-1]})
-    notes = Notes()
-    method.explore(smaller, notes)
+    notes = Notes(held_out.features)
+    made(kind).explore(replace(task, unseen=task.unseen[:-1]), notes)
     assert notes.shown[0][1][:, outside].isneginf().all()
 
 
-def test_fit_repeats_what_explore_has_shown(method: Method) -> None:
-    task, _ = final_task(world_of(method))
-    notes = Notes()
+@pytest.mark.parametrize("kind", METHODS)
+def test_fit_repeats_what_explore_has_shown(kind: str) -> None:
+    task, held_out = final_task(problem_of(kind))
+    notes = Notes(held_out.features)
+    method = made(kind)
     method.explore(task, notes)
     setting, scores = notes.shown[-1]
     torch.testing.assert_close(method.fit(task, setting).scores(notes.features), scores)
-
-
-def test_synthesized_features_lie_near_the_real_ones(outcome: Outcome) -> None:
-    """On the scale of the features, and nearer to their own class than to others."""
-    problem = world()
-    if not isinstance(outcome.model, Generator):
-        pytest.skip("not a generator")
-    semantics = torch.from_numpy(problem.semantics)
-    made = outcome.model.synthesize(semantics, 50, torch.Generator().manual_seed(0))
-    assert made.shape == (16, 50, problem.features.shape[1])
-    real = torch.from_numpy(problem.features)
-    labels = torch.from_numpy(problem.labels)
-    means = torch.stack([real[labels == c].mean(0) for c in range(16)])
-    distance = torch.cdist(made.mean(1), means)
-    own = distance.diagonal().mean()
-    assert own < 0.8 * distance.mean()
-    assert made.mean() == pytest.approx(float(real.mean()), rel=0.2)

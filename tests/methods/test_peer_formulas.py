@@ -1,6 +1,7 @@
 """Each peer against its formulas, solved by something independent."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +12,18 @@ import torch
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
+from dkgzsl.errors import RunError
 from dkgzsl.evaluation.held_out import final_task
-from dkgzsl.methods.base import Task
+from dkgzsl.methods.base import Setup, Task
 from dkgzsl.methods.peers import ale, class_norm
-from dkgzsl.methods.peers.ale import ALE
-from dkgzsl.methods.peers.class_norm import ClassNorm
+from dkgzsl.methods.peers.ale import ALE, ALESettings
+from dkgzsl.methods.peers.class_norm import ClassNorm, ClassNormSettings
 from dkgzsl.methods.peers.eszsl import ESZSL
 from dkgzsl.methods.peers.gfzsl import GFZSL
 from dkgzsl.methods.peers.linear_model import FeatureRegression
 from dkgzsl.methods.peers.ridge_prototype import RidgePrototype
 from dkgzsl.methods.peers.sae import SAE
+from dkgzsl.methods.registry import make_method, method_info
 from worlds import world
 
 
@@ -177,7 +180,7 @@ def test_ale_counts_and_weighs_violations_like_its_formula() -> None:
 def test_ale_steps_as_w_itself_would(task: Task, held: torch.Tensor) -> None:
     """One epoch on W [visual, semantic], written out."""
     setting = {"scaling": "unit", "rate": 2.0, "epochs": 1}
-    method = ALE(epochs=1, batch_size=10, seed=3)
+    method = ALE(ALESettings(epochs=1, batch_size=10), Setup(seed=3))
     scores = class_columns(method.fit(task, setting).scores(held), task)
     x, a, seen = unit(task.features.numpy()), unit(task.semantics.numpy()), task.seen.numpy()
     random = ale.seeded(3, 0)
@@ -226,7 +229,7 @@ def test_class_norm_starts_as_its_paper_says_and_scores_by_scaled_cosine() -> No
     assert float(last.var()) == pytest.approx(1 / (64 * 50), rel=0.1)
     assert float(last.abs().max()) <= (3 / (64 * 50)) ** 0.5
     task, held_out = final_task(world())
-    method = ClassNorm(epochs=2, hidden=32, batch_size=64, factors=(1.0, 0.9))
+    method = ClassNorm(ClassNormSettings(epochs=2, hidden_size=32, batch_size=64, factors=(1.0, 0.9)))
     model = method.fit(task, {"scaling": "none", "epochs": 2, "factor": 0.9})
     full = method.fit(task, {"scaling": "none", "epochs": 2, "factor": 1.0})
     lengths = torch.ones(16)
@@ -237,18 +240,39 @@ def test_class_norm_starts_as_its_paper_says_and_scores_by_scaled_cosine() -> No
     torch.testing.assert_close(scores, 25 * cosines, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["eszsl", "sae", "ridge", "gfzsl", "ale", "class-norm"])
-def test_signed_features_are_explored_without_their_square_root(name: str) -> None:
-    signed = final_task(world())[0]
-    signed = replace(signed, features=signed.features - 4)
-    quick = {"epochs": 2} if name == "ale" else {"epochs": 2, "hidden": 8} if name == "class-norm" else {}
-    makers = {m.name: m for m in (ESZSL, SAE, RidgePrototype, GFZSL, ALE, ClassNorm)}
+QUICK: dict[str, Any] = {
+    "eszsl": None,
+    "sae": None,
+    "ridge": None,
+    "gfzsl": None,
+    "ale": ALESettings(epochs=2),
+    "class-norm": ClassNormSettings(epochs=2, hidden_size=8),
+}
+
+
+@pytest.fixture(scope="module")
+def signed() -> Task:
+    """Features above and below 0."""
+    task = final_task(world())[0]
+    return replace(task, features=task.features - 4)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_signed_features_are_explored_without_their_square_root(name: str, signed: Task) -> None:
     tried = set()
 
     def selector(setting, model, *, candidate=True):
         tried.add(setting["scaling"])
         return 0.0
 
-    makers[name](**quick).explore(signed, selector)
+    make_method(name, QUICK[name]).explore(signed, selector)
     assert {"none", "min-max"} <= tried
     assert "square-root" not in tried
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_square_root_alone_is_refused_for_signed_features(name: str, signed: Task) -> None:
+    info = method_info(name)
+    settings = replace(QUICK[name] or info.settings(), scalings=("square-root",))
+    with pytest.raises(RunError, match="no square root"):
+        make_method(name, settings).explore(signed, lambda setting, model, *, candidate=True: 0.0)

@@ -3,17 +3,20 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
 from importlib.metadata import EntryPoint
 
 import pytest
+import tyro
 
+from dkgzsl.config import from_mapping
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.methods import registry
-from dkgzsl.methods.base import Method, SavedModel, Task
-from dkgzsl.methods.dkgzsl.method import DKGZSL
-from dkgzsl.methods.peers.eszsl import ESZSL
-from dkgzsl.methods.registry import MethodInfo, load_model, make_method, method_info, method_names
+from dkgzsl.methods.base import Method, MethodInfo, SavedModel, Setup, Task
+from dkgzsl.methods.peers.eszsl import ESZSL, ESZSLModel, ESZSLSettings
+from dkgzsl.methods.registry import check_name, load_model, make_method, method_info, method_names
+from dkgzsl.methods.search import start_of, with_values
 from worlds import world
 
 
@@ -28,12 +31,12 @@ class Guess(ESZSL):
 
 
 INFO = MethodInfo(
+    name="guess",
     title="Guess",
-    factory=f"{__name__}:Guess",
-    models={"guess": "dkgzsl.methods.peers.linear_model:LinearModel"},
-    authors="nobody",
-    venue="nowhere",
-    year=2026,
+    paper="nobody, A guess, nowhere 2026",
+    settings=ESZSLSettings,
+    make=Guess,
+    models={"guess": ESZSLModel},
 )
 
 
@@ -45,6 +48,7 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         EntryPoint("eszsl", f"{__name__}:INFO", registry.GROUP),
         EntryPoint("broken", "no.such.module:INFO", registry.GROUP),
         EntryPoint("wrong", f"{__name__}:Guess", registry.GROUP),
+        EntryPoint("other", f"{__name__}:INFO", registry.GROUP),
     ]
     monkeypatch.setattr(
         registry, "entry_points", lambda *, group: [entry for entry in found if entry.group == group]
@@ -57,58 +61,105 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("name", method_names())
 def test_every_method_is_made_by_its_name(name: str) -> None:
     info = method_info(name)
-    method = make_method(name, seed=3, minutes=0.5, dataset="numbers")
+    method = make_method(name, setup=Setup(seed=3, minutes=0.5))
     assert isinstance(method, Method)
-    assert method.name == name
+    assert method.name == info.name == name
     assert getattr(method, "seed", 3) == 3
     assert not info.iterative or method.minutes == 0.5  # type: ignore[attr-defined]
     assert info.title
-    assert str(info.year) in info.citation
+    assert any(str(year) in info.paper for year in range(2010, 2030))
 
 
-def test_published_settings_go_by_the_data_set() -> None:
-    of_numbers, of_cub = make_method("paper", dataset="numbers"), make_method("paper", dataset="CUB")
-    assert isinstance(of_numbers, DKGZSL)
-    assert isinstance(of_cub, DKGZSL)
-    assert (of_numbers.epochs, of_cub.epochs) == (20, 500)
+@pytest.mark.parametrize("name", method_names())
+def test_settings_come_from_yaml_and_the_command_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    info = method_info(name)
+    defaults = info.settings()
+    assert from_mapping(info.settings, {}, where="here") == defaults
+    with pytest.raises(SystemExit):
+        tyro.cli(info.settings, args=["--help"])
+    shown = capsys.readouterr().out
+    for one in fields(info.settings):
+        flag = "--" + one.name.replace("_", "-")
+        assert flag in shown
+        value = getattr(defaults, one.name)
+        if isinstance(value, int | float | str | tuple):
+            given = list(value) if isinstance(value, tuple) else value
+            assert from_mapping(info.settings, {one.name: given}, where="here") == defaults
 
 
-def test_names_and_citations_import_nothing_heavy() -> None:
+@pytest.mark.parametrize("name", method_names())
+def test_a_search_begins_within_its_space(name: str) -> None:
+    info = method_info(name)
+    if info.search is None:
+        return
+    settings = info.settings() if info.published is None else info.published(info.settings(), None, False).settings
+    space = info.search(settings, 500)
+    assert space
+    begun = with_values(settings, start_of(space, settings))
+    assert is_dataclass(begun)
+    assert isinstance(begun, info.settings)
+
+
+@pytest.mark.parametrize(("name", "rate"), [("f-clswgan", 2e-4), ("f-vaegan-d2", 5e-4)])
+def test_what_is_open_is_as_published_or_narrower_under_a_cap_of_minutes(name: str, rate: float) -> None:
+    info = method_info(name)
+    for minutes, expected in ((None, (4096, 1e-4, "float32")), (1.0, (1024, rate, "bfloat16"))):
+        settings = make_method(name, setup=Setup(minutes=minutes)).settings  # type: ignore[attr-defined]
+        assert (settings.hidden_size, settings.learning_rate, settings.precision) == expected
+        assert info.published is not None
+        assert info.published(info.settings(), "CUB", minutes is not None).settings == settings
+    given = replace(info.settings(), hidden_size=32)
+    assert make_method(name, given, Setup(minutes=1.0)).settings.hidden_size == 32  # type: ignore[attr-defined]
+
+
+def test_names_import_neither_torch_nor_a_method() -> None:
     code = (
-        "import sys; from dkgzsl.methods.registry import *; "
-        "[method_info(n).citation for n in method_names()]; sys.exit('sklearn' in sys.modules "
-        "or any(m.startswith('dkgzsl.methods.peers') for m in sys.modules))"
+        "import sys; from dkgzsl.methods.registry import method_names; method_names(); "
+        "heavy = ('torch', 'dkgzsl.methods.peers', 'dkgzsl.methods.closed_form', 'dkgzsl.methods.dkgzsl'); "
+        "sys.exit(any(name.startswith(heavy) for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_an_unknown_name_is_told_with_the_nearest() -> None:
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="'eszsl'"):
         make_method("ezsl")
     with pytest.raises(RunError, match="'eszsl'"):
         load_model(SavedModel("ezsl", {}, {}))
 
 
-def test_a_model_file_of_another_version_is_told() -> None:
+def test_an_old_name_is_refused_with_the_new_one() -> None:
+    with pytest.raises(ConfigError, match="called 'f-vaegan-d2' now"):
+        check_name("f-vaegan")
+
+
+def test_a_model_file_of_another_version_is_refused() -> None:
     saved = make_method("eszsl").fit(*_task_and_setting()).save()
-    fewer = {name: tensor for name, tensor in saved.tensors.items() if name != "weights"}
-    with pytest.raises(RunError, match="'eszsl' lacks 'weights'"):
+    fewer = {name: tensor for name, tensor in saved.tensors.items() if name != "bias"}
+    with pytest.raises(RunError, match="'eszsl' lacks 'bias'"):
         load_model(SavedModel("eszsl", fewer, saved.values))
 
 
 @pytest.mark.usefixtures("outside")
 def test_a_method_from_outside_joins_without_a_fork() -> None:
-    assert method_names()[-3:] == ("broken", "guess", "wrong")
-    assert method_info("guess").citation == "nobody, nowhere 2026"
-    assert make_method("guess").name == "guess"
-    assert type(make_method("eszsl")).__name__ == "ESZSL"  # a name of ours is not given away
+    assert method_names()[-4:] == ("broken", "guess", "other", "wrong")
+    assert method_info("guess").capabilities == ("extendable", "exportable")
+    method = make_method("guess", ESZSLSettings(powers=(0,)))
+    assert method.name == "guess"
+    assert type(make_method("eszsl")) is ESZSL  # a name of ours is not given away
 
 
 @pytest.mark.usefixtures("outside")
-def test_what_cannot_be_imported_is_told_when_it_is_asked_for() -> None:
+def test_an_entry_point_has_the_name_of_its_method() -> None:
+    with pytest.raises(ConfigError, match="'other' names a method that calls itself 'guess'"):
+        method_info("other")
+
+
+@pytest.mark.usefixtures("outside")
+def test_what_cannot_be_imported_is_refused_when_it_is_asked_for() -> None:
     with pytest.raises(ConfigError, match="cannot be imported"):
         method_info("broken")
-    saved = make_method("eszsl", seed=0).fit(*_task_and_setting()).save()
+    saved = make_method("eszsl").fit(*_task_and_setting()).save()
     assert load_model(saved).seen.tolist() == list(range(12))
     with pytest.raises(ConfigError, match="not a MethodInfo"):
         make_method("wrong")

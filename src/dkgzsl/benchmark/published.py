@@ -1,6 +1,7 @@
-"""What was published of the peers: settings, results with where they stand, and what their papers leave out.
+"""What was published of the peers: settings, results with their sources, and what their papers leave out.
 
-One YAML file a method, named as the registry names it, checked when it is read. This module imports no torch.
+One YAML file a method, named as the registry names it, checked when it is read. The paper itself is named by the
+method's `MethodInfo`. This module imports no torch.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class PublishedResult(Checked):
         s: seen images among all classes.
         h: harmonic mean of both.
         source: where the figures are printed.
-        checked: whether they were compared with the print, and not quoted from memory.
+        checked: whether they were compared with the printed table; otherwise they are from memory.
     """
 
     dataset: str
@@ -62,15 +63,13 @@ class PeerPreset(Checked):
 
     Attributes:
         method: its name in the registry.
-        paper: authors, title, venue and year.
-        settings: published constants, by the names of our method's arguments.
+        settings: published constants, by the names of our method's settings.
         by_dataset: those that differ by data set.
         results: published figures.
         notes: settings that the paper leaves out, and what was chosen instead.
     """
 
     method: str
-    paper: str
     settings: dict[str, Value]
     by_dataset: dict[str, dict[str, Value]] = Field(default_factory=dict)
     results: tuple[PublishedResult, ...]

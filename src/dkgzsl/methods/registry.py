@@ -15,12 +15,14 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dkgzsl.compatibility import FORMAT, model_kind, name_of_method
 from dkgzsl.errors import ConfigError, RunError, nearest
 from dkgzsl.files import read_checkpoint, write_checkpoint
-from dkgzsl.methods.base import CAPABILITIES, Method, MethodInfo, Model, SavedModel, Setup, capabilities_of
+
+if TYPE_CHECKING:  # importing torch takes seconds, and names do without it
+    from dkgzsl.methods.base import Method, MethodInfo, Model, SavedModel, Setup
 
 GROUP: Final = "dkgzsl.methods"
 """Entry points of this group are methods from outside."""
@@ -73,6 +75,8 @@ def method_info(name: str) -> MethodInfo:
         info: MethodInfo = _load(BUILT_IN[name], f"method {name!r}")
         return info
     place = _outside()[name]
+    from dkgzsl.methods.base import MethodInfo
+
     found = _load(place, f"method {name!r} from outside the package")
     if not isinstance(found, MethodInfo):
         raise ConfigError(
@@ -108,6 +112,8 @@ def make_method(name: str, settings: Any = None, setup: Setup | None = None) -> 
     Raises:
         ConfigError: the method is unknown, cannot be imported, or a setting is out of range.
     """
+    from dkgzsl.methods.base import Setup
+
     info = method_info(name)
     return info.make(info.settings() if settings is None else settings, setup or Setup())
 
@@ -118,7 +124,7 @@ def methods_with(capability: str) -> tuple[str, ...]:
     Args:
         capability: one of `CAPABILITIES`.
     """
-    assert capability in CAPABILITIES, "a capability has a name"
+    assert capability in _WHAT_FOR, "a capability has a name"
     return tuple(name for name in BUILT_IN if capability in method_info(name).capabilities)
 
 
@@ -147,6 +153,8 @@ def unable(model: Model, capability: str, *, where: str | None = None) -> RunErr
 
 def able(model: Model, capability: str) -> bool:
     """Whether a model has a capability."""
+    from dkgzsl.methods.base import capabilities_of
+
     return capability in capabilities_of(model)
 
 
@@ -166,6 +174,8 @@ def read_model(path: Path) -> SavedModel:
     Raises:
         RunError: the file is missing, or is no model of this package.
     """
+    from dkgzsl.methods.base import SavedModel
+
     content = read_checkpoint(path)
     if content is None:
         raise RunError("the run has no model", where=str(path), fix="train it, or name another run folder")

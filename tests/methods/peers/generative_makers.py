@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from dkgzsl.methods.base import Setup
 from dkgzsl.methods.peers.aligned_autoencoders import Widths
-from dkgzsl.methods.peers.cada_vae import CADAVAE
-from dkgzsl.methods.peers.f_clswgan import FCLSWGAN
-from dkgzsl.methods.peers.f_vaegan import FVAEGAN
+from dkgzsl.methods.peers.cada_vae import CADAVAE, CADAVAESettings
+from dkgzsl.methods.peers.f_clswgan import FCLSWGAN, FCLSWGANSettings
+from dkgzsl.methods.peers.f_vaegan import FVAEGAN, FVAEGANSettings
 
 TINY: dict[str, Any] = {
     "hidden_size": 16,
@@ -16,15 +17,28 @@ TINY: dict[str, Any] = {
     "softmax_epochs": 3,
     "precision": "float32",
 }
-ADVERSARIAL = {
-    "f-clswgan": lambda **options: FCLSWGAN(**{**TINY, "beta": 0.5, **options}),
-    "f-vaegan": lambda **options: FVAEGAN(**{**TINY, **options}),
-}
+
+
+def _setup(options: dict[str, Any]) -> Setup:
+    """Takes what belongs to the setup out of the options."""
+    return Setup(**{name: options.pop(name) for name in ("seed", "minutes", "on_epoch") if name in options})
+
+
+def f_clswgan(**options: Any) -> FCLSWGAN:
+    setup = _setup(options)
+    return FCLSWGAN(FCLSWGANSettings(**{**TINY, "beta": 0.5, **options}), setup)
+
+
+def f_vaegan(**options: Any) -> FVAEGAN:
+    setup = _setup(options)
+    return FVAEGAN(FVAEGANSettings(**{**TINY, **options}), setup)
 
 
 def cada(**options: Any) -> CADAVAE:
+    setup = _setup(options)
     small = {"widths": Widths(16, 16, 16, 16, 4), "per_class": 8, "seen_per_class": 8, "softmax_epochs": 3}
-    return CADAVAE(**{**small, **options})
+    return CADAVAE(CADAVAESettings(**{**small, **options}), setup)
 
 
-MAKERS = {**ADVERSARIAL, "cada-vae": cada}
+ADVERSARIAL = {"f-clswgan": f_clswgan, "f-vaegan-d2": f_vaegan}
+METHODS = {**ADVERSARIAL, "cada-vae": cada}

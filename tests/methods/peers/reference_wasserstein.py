@@ -1,4 +1,4 @@
-"""f-CLSWGAN's and f-VAEGAN's training written after their formulas, all by automatic differentiation.
+"""f-CLSWGAN's and f-VAEGAN-D2's training written after their formulas, all by automatic differentiation.
 
 It shares first weights, batches and the order of random draws with the fast form, and nothing else: a row an
 image, inputs joined before each product, the penalty differentiated twice, densities from `torch.distributions`.

@@ -7,12 +7,13 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from dkgzsl.methods.base import Task
 from dkgzsl.methods.peers.aligned_autoencoders import AlignedAutoencoders, Widths, alignment_losses, draw_latents
+from dkgzsl.methods.peers.aligned_model import AlignedModel
 from dkgzsl.methods.peers.cada_vae import (
     CADAVAE,
     CROSS_ALIGNMENT,
     DISTRIBUTION_ALIGNMENT,
     DIVERGENCE,
-    AlignedModel,
+    CADAVAESettings,
     in_turn,
 )
 from dkgzsl.methods.peers.conditional_networks import gaussian_divergence, reparametrized
@@ -103,7 +104,7 @@ def test_latents_are_drawn_class_by_class(networks: AlignedAutoencoders) -> None
 
 def test_losses_fall_and_latents_are_aligned(task: Task) -> None:
     """With the weights of the last epochs: the unaligned start against what training makes of it."""
-    method = CADAVAE(widths=Widths(32, 32, 32, 32, 8), learning_rate=5e-3, batch_size=16)
+    method = CADAVAE(CADAVAESettings(widths=Widths(32, 32, 32, 32, 8), learning_rate=5e-3, batch_size=16))
     training = method.begin(task, {})
     training.epoch = 95
     figures = [training.train_epoch() for _ in range(15)]
@@ -111,7 +112,7 @@ def test_losses_fall_and_latents_are_aligned(task: Task) -> None:
 
 
 def test_synthesized_features_are_the_decoder_on_latents_of_the_description(task: Task) -> None:
-    model = CADAVAE(widths=Widths(8, 8, 8, 8, 4), softmax_epochs=1).fit(
+    model = CADAVAE(CADAVAESettings(widths=Widths(8, 8, 8, 8, 4), softmax_epochs=1)).fit(
         task, {"epochs": 1, "classifier_epochs": 1}
     )
     assert isinstance(model, AlignedModel)

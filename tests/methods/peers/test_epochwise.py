@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from generative_makers import MAKERS, cada
+from generative_makers import METHODS, cada
 from torch import Tensor
 
 from dkgzsl.errors import ConfigError, RunError
@@ -15,7 +15,7 @@ from dkgzsl.methods.shared.training import is_evaluation_epoch
 
 
 class Recorder:
-    """Keeps the scores of what it is shown."""
+    """Keeps the scores of what it is called with."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -36,7 +36,7 @@ def explored(method: EpochwiseMethod, task: Task) -> Recorder:
     return selector
 
 
-def test_looks_come_at_powers_of_two_and_between() -> None:
+def test_evaluations_come_at_powers_of_two_and_between() -> None:
     assert [epoch for epoch in range(1, 50) if is_evaluation_epoch(epoch)] == [
         1,
         2,
@@ -52,30 +52,30 @@ def test_looks_come_at_powers_of_two_and_between() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_fit_gives_what_was_shown(task: Task, name: str) -> None:
-    selector = explored(MAKERS[name](epochs=3, seed=2), task)
+    selector = explored(METHODS[name](epochs=3, seed=2), task)
     assert [s["classifier_epochs"] for s, _ in selector.shown if s["epochs"] == 3] == [1, 2, 3]
     for setting, scores in (selector.shown[0], selector.shown[-1]):
-        again = MAKERS[name](epochs=9, seed=2).fit(task, setting)
+        again = METHODS[name](epochs=9, seed=2).fit(task, setting)
         assert torch.equal(again.scores(task.features), scores)
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_the_seed_decides(task: Task, name: str) -> None:
     setting = {"epochs": 1, "classifier_epochs": 1}
-    scores = [MAKERS[name](seed=seed).fit(task, setting).scores(task.features) for seed in (0, 0, 1)]
+    scores = [METHODS[name](seed=seed).fit(task, setting).scores(task.features) for seed in (0, 0, 1)]
     assert torch.equal(scores[0], scores[1])
     assert not torch.equal(scores[0], scores[2])
 
 
-def test_looks_leave_the_training_as_it_is(task: Task) -> None:
-    seen, unseen = explored(MAKERS["f-vaegan"](epochs=4), task), MAKERS["f-vaegan"](epochs=4)
+def test_evaluations_leave_the_training_as_it_is(task: Task) -> None:
+    seen, unseen = explored(METHODS["f-vaegan-d2"](epochs=4), task), METHODS["f-vaegan-d2"](epochs=4)
     unseen.first_evaluation = 4
     assert torch.equal(seen.shown[-1][1], explored(unseen, task).shown[-1][1])
 
 
-def test_no_look_before_the_first(task: Task) -> None:
+def test_no_evaluation_before_the_first(task: Task) -> None:
     assert explored(cada(epochs=17), task).epochs == [16, 17]
 
 
@@ -84,23 +84,29 @@ def test_the_clock_ends_exploration_after_the_epoch_in_progress(
 ) -> None:
     ticks = iter(range(0, 10_000, 20))  # 20 seconds an epoch
     monkeypatch.setattr(epochwise.time, "monotonic", lambda: next(ticks))
-    selector = explored(MAKERS["f-clswgan"](epochs=50, minutes=1.6), task)
+    selector = explored(METHODS["f-clswgan"](epochs=50, minutes=1.6), task)
     assert selector.epochs == [2, 3, 4, 5]
+
+
+def test_every_epoch_is_reported(task: Task) -> None:
+    epochs: list[int] = []
+    explored(METHODS["f-clswgan"](epochs=3, on_epoch=lambda epoch, figures: epochs.append(epoch)), task)
+    assert epochs == [1, 2, 3]
 
 
 def test_an_unknown_setting_is_refused(task: Task) -> None:
     with pytest.raises(ConfigError, match="no such setting"):
-        MAKERS["f-clswgan"]().fit(task, {"epochs": 1, "classifier_epochs": 99})
+        METHODS["f-clswgan"]().fit(task, {"epochs": 1, "classifier_epochs": 99})
 
 
-def test_a_training_that_diverges_is_told(task: Task) -> None:
+def test_a_training_that_diverges_is_an_error(task: Task) -> None:
     with pytest.raises(RunError, match="diverged in epoch"):
-        MAKERS["f-clswgan"](learning_rate=1e200).fit(task, {"epochs": 4, "classifier_epochs": 1})
+        METHODS["f-clswgan"](learning_rate=1e200).fit(task, {"epochs": 4, "classifier_epochs": 1})
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_scores_are_over_the_classes_of_the_task(task: Task, name: str) -> None:
-    model = MAKERS[name]().fit(task, {"epochs": 1, "classifier_epochs": 2})
+    model = METHODS[name]().fit(task, {"epochs": 1, "classifier_epochs": 2})
     scores, conventional = model.scores(task.features), model.conventional_scores(task.features)
     assert torch.isinf(scores[:, 3]).all()
     torch.testing.assert_close(scores.exp().sum(dim=1), torch.ones(60, dtype=scores.dtype))

@@ -1,4 +1,4 @@
-"""ALE, attribute label embedding (Akata, Perronnin, Harchaoui and Schmid, TPAMI 2016, arXiv 1503.08677).
+"""ALE, attribute label embedding (arXiv 1503.08677).
 
 Compatibility F(x, c) = x^T W a_c, trained by the weighted approximate ranking objective (eq. 8): sum over
 images of beta_r / r * sum over classes c of max(0, 1 + F(x, c) - F(x, y)), c != y, where r counts the classes
@@ -16,6 +16,7 @@ to the images' mean square length, since the paper's are those of its features.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -23,14 +24,50 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.methods.base import Model, Setting, Task
+from dkgzsl.config import check_ranges
+from dkgzsl.methods.base import MethodInfo, Setting, Setup, Task
 from dkgzsl.methods.peers.epochwise import EpochwiseMethod
-from dkgzsl.methods.peers.linear_model import LinearModel, View
-from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
+from dkgzsl.methods.peers.linear_model import Columns, LinearModel, View
+from dkgzsl.methods.search import Choice, Range, Space
+from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, check_names, fitting_scalings
 from dkgzsl.methods.shared.training import seeded
 
-RATES: Final = (10.0, 30.0)
 MARGIN: Final = 1.0
+
+
+@dataclass(frozen=True)
+class ALESettings:
+    """ALE: a bilinear map from features to descriptions, trained by ranking.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    epochs: int = 32
+    """Most passes over the training images; the epoch is chosen on validation classes."""
+    rates: tuple[float, ...] = (10.0, 30.0)
+    """Learning rates to try, relative to the mean square length of the features."""
+    batch_size: int = 32
+    """Images a step."""
+    scalings: tuple[str, ...] = SCALINGS
+    """Scales of the features to try: none, min-max, unit, square-root, standard."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "ale.", at_least={"epochs": 1, "batch_size": 1}, above_zero=("rates",))
+        check_names(self.scalings, SCALINGS, "ale.scalings")
+
+
+@dataclass(frozen=True)
+class ALEModel(LinearModel):
+    """Scores x^T C A a_c; the columns are A a_c."""
+
+    kind = "ale"
+
+    def columns(self, semantics: Float[Tensor, "described semantic"]) -> Columns:
+        """Of further classes, from their descriptions."""
+        known = normalize(self.semantics[self.seen].to(semantics), dim=1)
+        weights = (normalize(semantics, dim=1) @ known.T).T
+        return Columns(weights, weights.new_zeros(len(semantics)))
 
 
 def ranking_gradient(
@@ -56,58 +93,44 @@ class ALE(EpochwiseMethod):
     """Scale, learning rate and epoch are chosen by the selector.
 
     Args:
-        epochs: most epochs to train.
-        rates: learning rates to try.
-        batch_size: images a step.
-        scalings: scales of the features to try.
-        seed: order of the images.
-        device: where to compute.
-        minutes: wall-clock cap of one explore; None: none.
+        settings: what to try.
+        setup: the seed decides the order of the images.
 
     Raises:
-        ConfigError: epochs or minutes are out of range.
+        ConfigError: the minutes are out of range.
     """
 
     name = "ale"
 
-    def __init__(
-        self,
-        *,
-        epochs: int = 32,
-        rates: Sequence[float] = RATES,
-        batch_size: int = 32,
-        scalings: Sequence[str] = SCALINGS,
-        seed: int = 0,
-        device: str = "cpu",
-        minutes: float | None = None,
-    ) -> None:
-        options = [{"scaling": scaling, "rate": rate} for scaling in scalings for rate in rates]
-        super().__init__(epochs=epochs, minutes=minutes, seed=seed, device=device, options=options)
-        self.batch_size = batch_size
+    def __init__(self, settings: ALESettings | None = None, setup: Setup | None = None) -> None:
+        self.settings = settings or ALESettings()
+        tried = [(scaling, rate) for scaling in self.settings.scalings for rate in self.settings.rates]
+        super().__init__(self.settings, setup, [{"scaling": scaling, "rate": rate} for scaling, rate in tried])
 
     def options_for(self, task: Task) -> Sequence[Setting]:
         """No square root of negative features."""
-        kept = fitting_scalings(SCALINGS, task.features)
+        kept = fitting_scalings(self.settings.scalings, task.features)
         return [option for option in self.options if option["scaling"] in kept]
 
     def begin(self, task: Task, option: Setting) -> _Training:
         """A training that has not begun."""
-        return _Training(task, option, batch_size=self.batch_size, seed=self.seed, device=self.device)
+        return _Training(task, option, self)
 
 
 class _Training:
-    def __init__(self, task: Task, option: Setting, *, batch_size: int, seed: int, device: torch.device) -> None:
-        features = task.features.to(device)
-        self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
-        self.positions = torch.searchsorted(self.seen, task.labels.to(device))
+    def __init__(self, task: Task, option: Setting, method: ALE) -> None:
+        features = task.features.to(method.device)
+        self.seen, self.unseen = task.seen.to(method.device), task.unseen.to(method.device)
+        self.positions = torch.searchsorted(self.seen, task.labels.to(method.device))
         self.scaling = Scaling.fit(option["scaling"], features)
         self.features = self.scaling(features)
-        described = normalize(task.semantics.to(features), dim=1)
+        self.semantics = task.semantics.to(features)
+        described = normalize(self.semantics, dim=1)
         self.kernel = described @ described[self.seen].T
         self.known = self.kernel[self.seen]
         self.combinations = features.new_zeros(features.shape[1], len(self.seen))
         self.rate = option["rate"] / float((self.features**2).sum(dim=1).mean())
-        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
+        self.batch_size, self.seed, self.epoch = method.settings.batch_size, method.seed, 0
 
     def train_epoch(self) -> Mapping[str, float]:
         """All images once."""
@@ -122,8 +145,26 @@ class _Training:
         self.epoch += 1
         return {"loss": float(total) / len(self.features)}
 
-    def models(self) -> Iterator[tuple[Setting, Model]]:
+    def models(self) -> Iterator[tuple[Setting, ALEModel]]:
         """The model as it stands."""
         view, weights = View(self.scaling, self.combinations.clone()), self.kernel.T
         bias = weights.new_zeros(len(self.kernel))
-        yield {}, LinearModel("ale", view, weights, bias, self.seen, self.unseen)
+        yield {}, ALEModel(view, weights, bias, self.seen, self.unseen, self.semantics)
+
+
+def search(settings: ALESettings, images: int) -> Space:
+    """What `tune` tries."""
+    del images
+    return {"rates": Range(1.0, 100.0, log=True), "scalings": Choice(settings.scalings)}
+
+
+INFO = MethodInfo(
+    name="ale",
+    title="ALE",
+    paper="Akata, Perronnin, Harchaoui and Schmid, Label-embedding for image classification, TPAMI 2016",
+    settings=ALESettings,
+    make=ALE,
+    models={"ale": ALEModel},
+    iterative=True,
+    search=search,
+)

@@ -1,8 +1,8 @@
-"""Two VAEs with one latent space, and their losses: CADA-VAE (Schonfeld et al., CVPR 2019, arXiv 1812.01784)."""
+"""Two VAEs with one latent space, and their losses: CADA-VAE (arXiv 1812.01784)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dkgzsl.config import check_ranges
 from dkgzsl.methods.peers.conditional_networks import gaussian_divergence, reparametrized
 
 _GAIN = 0.5
@@ -20,10 +21,18 @@ class Widths:
     """Hidden layers of encoders and decoders, and the latent."""
 
     feature_encoder: int = 1560
+    """Hidden layer of the feature encoder."""
     feature_decoder: int = 1660
+    """Hidden layer of the feature decoder."""
     description_encoder: int = 1450
+    """Hidden layer of the description encoder."""
     description_decoder: int = 660
+    """Hidden layer of the description decoder."""
     latent: int = 64
+    """Length of a latent."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "cada_vae.widths.", at_least={one.name: 1 for one in fields(self)})
 
 
 class Autoencoder(nn.Module):

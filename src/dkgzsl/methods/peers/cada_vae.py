@@ -1,10 +1,11 @@
-"""CADA-VAE: cross and distribution aligned VAEs (Schonfeld et al., CVPR 2019, arXiv 1812.01784).
+"""CADA-VAE: cross and distribution aligned VAEs (arXiv 1812.01784).
 
 One VAE for features, one for descriptions, a latent space of both. With the L1 norm as reconstruction, the loss
 is L_VAE + gamma L_CA + delta L_DA (equation 8), where
 
 - L_VAE: of both, reconstruction and beta times the divergence KL(q(z | .) || N(0, I)) (equation 3);
-- L_CA, cross-alignment: each decoder on the other's latent, |x - D_x(z_a)| + |a - D_a(z_x)| (equation 4);
+- L_CA, cross-alignment: each decoder on the latent of the other modality, |x - D_x(z_a)| + |a - D_a(z_x)|
+  (equation 4);
 - L_DA, distribution-alignment: the 2-Wasserstein distance of both latent Gaussians, (|mean_x - mean_a|^2 +
   |sd_x - sd_a|^2)^(1/2) (equations 6 and 7).
 
@@ -27,17 +28,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional
 
-from dkgzsl.errors import ConfigError
-from dkgzsl.methods.base import SavedModel, Setting, Task
+from dkgzsl.config import check_ranges
+from dkgzsl.methods.base import MethodInfo, Setting, Setup, Task
 from dkgzsl.methods.peers.aligned_autoencoders import (
     AlignedAutoencoders,
     AlignmentLosses,
@@ -45,15 +46,16 @@ from dkgzsl.methods.peers.aligned_autoencoders import (
     alignment_losses,
     draw_latents,
 )
+from dkgzsl.methods.peers.aligned_model import AlignedModel
 from dkgzsl.methods.peers.conditional_networks import reparametrized
 from dkgzsl.methods.peers.epochwise import EpochwiseMethod
-from dkgzsl.methods.peers.synthesized_softmax import SoftmaxPair, SoftmaxSettings
+from dkgzsl.methods.peers.synthesized_softmax import LastStep, SoftmaxSettings
 from dkgzsl.methods.peers.wasserstein import Precision
+from dkgzsl.methods.search import Range, Space
 from dkgzsl.methods.shared.scaling import MinMax
 from dkgzsl.methods.shared.training import draw_batches, seeded
 
 _WEIGHTS, _EPOCH, _LATENTS = range(3)  # places of random streams
-PUBLISHED = Widths()
 
 
 class WarmUp(NamedTuple):
@@ -73,57 +75,62 @@ CROSS_ALIGNMENT = WarmUp(21, 75, 0.044)
 DISTRIBUTION_ALIGNMENT = WarmUp(6, 22, 0.54)
 
 
+@dataclass(frozen=True)
+class CADAVAESettings:
+    """CADA-VAE: two VAEs, of features and of descriptions, with one latent space; then a softmax on latents.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    epochs: int = 100
+    """Most passes over the training images; the epoch is chosen on validation classes."""
+    widths: Widths = field(default_factory=Widths)
+    batch_size: int = 50
+    """Images a step."""
+    learning_rate: float = 1.5e-4
+    """Adam's learning rate."""
+    per_class: int = 400
+    """Latents drawn for each unseen class."""
+    seen_per_class: int = 200
+    """Latents of each seen class."""
+    softmax_rate: float = 1e-3
+    """Adam's learning rate of the last softmax."""
+    softmax_epochs: int = 23
+    """Most passes of the last softmax; the epoch is chosen on validation classes."""
+    softmax_batch: int = 32
+    """Latents a step of the last softmax."""
+    precision: Precision = "float32"
+    """Precision of the matrix products."""
+
+    def __post_init__(self) -> None:
+        counts = ("epochs", "batch_size", "per_class", "seen_per_class", "softmax_epochs", "softmax_batch")
+        check_ranges(
+            self,
+            "cada_vae.",
+            at_least=dict.fromkeys(counts, 1),
+            above_zero=("learning_rate", "softmax_rate"),
+        )
+
+
 class CADAVAE(EpochwiseMethod):
     """CADA-VAE; the epochs of training and last softmax are chosen by the selector.
 
     Args:
-        epochs: most epochs; the losses' weights grow until the 90th.
-        widths: of the hidden layers and the latent.
-        batch_size: images a step.
-        learning_rate: Adam's.
-        per_class: latents drawn for each unseen class.
-        seen_per_class: latents of each seen class.
-        softmax_rate: Adam's learning rate of the last softmax.
-        softmax_epochs: most epochs of it.
-        softmax_batch: latents a step of it.
-        precision: of the matrix products; bfloat16 is about three times as fast on recent processors.
-        minutes: wall-clock minutes of one exploration; None sets no limit.
-        seed: 0 or more.
-        device: where to compute.
+        settings: of the training.
+        setup: the seed decides first weights, latents and order.
 
     Raises:
-        ConfigError: a number is out of its range.
+        ConfigError: the minutes are out of range.
     """
 
     name = "cada-vae"
     first_evaluation = 16  # nothing is aligned before
 
-    def __init__(
-        self,
-        *,
-        epochs: int = 100,
-        widths: Widths = PUBLISHED,
-        batch_size: int = 50,
-        learning_rate: float = 1.5e-4,
-        per_class: int = 400,
-        seen_per_class: int = 200,
-        softmax_rate: float = 1e-3,
-        softmax_epochs: int = 23,
-        softmax_batch: int = 32,
-        precision: Precision = "float32",
-        minutes: float | None = None,
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        super().__init__(epochs=epochs, minutes=minutes, seed=seed, device=device)
-        for name, value in (("batch_size", batch_size), ("seen_per_class", seen_per_class)):
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}")
-        if not learning_rate > 0:
-            raise ConfigError(f"learning_rate must be above 0, not {learning_rate}")
-        self.widths, self.batch_size, self.learning_rate = widths, batch_size, learning_rate
-        self.seen_per_class, self.precision = seen_per_class, precision
-        self.softmax = SoftmaxSettings(per_class, softmax_rate, softmax_epochs, softmax_batch)
+    def __init__(self, settings: CADAVAESettings | None = None, setup: Setup | None = None) -> None:
+        self.settings = one = settings or CADAVAESettings()
+        super().__init__(one, setup)
+        self.softmax = SoftmaxSettings(one.per_class, one.softmax_rate, one.softmax_epochs, one.softmax_batch)
 
     def begin(self, task: Task, option: Setting) -> AlignmentTraining:
         """A training that has not begun."""
@@ -149,17 +156,17 @@ class AlignmentTraining:
         self.labels = task.labels.to(device)
         self.semantics = task.semantics.to(features)
         self.described = functional.normalize(self.semantics, dim=1)
-        networks = AlignedAutoencoders(features.shape[1], self.described.shape[1], method.widths)
+        networks = AlignedAutoencoders(features.shape[1], self.described.shape[1], method.settings.widths)
         networks.draw_weights(seeded(seed, _WEIGHTS))
         self.networks = networks.to(features)
         self.optimizer = torch.optim.Adam(
-            self.networks.parameters(), lr=method.learning_rate, amsgrad=True, fused=True
+            self.networks.parameters(), lr=method.settings.learning_rate, amsgrad=True, fused=True
         )
 
     def train_epoch(self) -> Mapping[str, float]:
         """Train one epoch; returns the means of the four unweighted losses."""
         random = seeded(self.method.seed, _EPOCH, self.epoch, device=self.features.device)
-        size = min(self.method.batch_size, len(self.labels))
+        size = min(self.method.settings.batch_size, len(self.labels))
         rounds = ceil(len(self.labels) / size)
         batches = draw_batches(self.labels, number=rounds, size=size, random=random)
         weights = self.features.new_tensor(
@@ -184,7 +191,7 @@ class AlignmentTraining:
         return dict(zip(AlignmentLosses._fields, (sums / rounds).tolist(), strict=True))
 
     def _precision(self) -> AbstractContextManager[None]:
-        low = self.method.precision == "bfloat16"
+        low = self.method.settings.precision == "bfloat16"
         return torch.autocast(self.features.device.type, torch.bfloat16, enabled=low)
 
     def models(self) -> Iterator[tuple[Setting, AlignedModel]]:
@@ -193,18 +200,19 @@ class AlignmentTraining:
         place = method.seed, _LATENTS, self.epoch
         random = seeded(*place, device=self.features.device)
         networks = copy.deepcopy(self.networks).requires_grad_(False)
-        images = torch.cat([in_turn(self.labels, int(c), method.seen_per_class) for c in self.seen])
+        images = torch.cat([in_turn(self.labels, int(c), method.settings.seen_per_class) for c in self.seen])
         with torch.no_grad():
             latents = reparametrized(*networks.visual.encode(self.features[images]), random)
             made = draw_latents(networks, self.described[self.unseen], method.softmax.per_class, random)
-        real = latents, self.labels[images]
-        pairs = SoftmaxPair.train(real, made, self.seen, self.unseen, method.softmax, place=place)
-        for epoch, classifiers in pairs:
+        last_step = LastStep(latents, self.labels[images], method.softmax, place)
+        for epoch, classifiers in last_step.train(made, self.unseen):
             model = AlignedModel(
                 networks=networks,
-                widths=method.widths,
+                widths=method.settings.widths,
                 scaler=self.scaler,
                 classifiers=classifiers,
+                classifier_epochs=epoch,
+                last_step=last_step,
                 seen=self.seen,
                 unseen=self.unseen,
                 semantics=self.semantics,
@@ -219,96 +227,24 @@ def in_turn(labels: Int[Tensor, " images"], label: int, number: int) -> Int[Tens
     return own[torch.arange(number, device=own.device) % len(own)]
 
 
-@dataclass(frozen=True)
-class AlignedModel:
-    """Both VAEs, and the classifiers on latents.
+def search(settings: CADAVAESettings, images: int) -> Space:
+    """What `tune` tries."""
+    del settings, images
+    return {
+        "learning_rate": Range(1e-5, 1e-2, log=True),
+        "widths.latent": Range(16, 256, log=True, whole=True),
+        "softmax_rate": Range(1e-4, 1e-2, log=True),
+    }
 
-    Attributes:
-        networks: both VAEs.
-        widths: of their layers.
-        scaler: scale of the features, of the training images.
-        classifiers: on latents.
-        seen: classes with training images.
-        unseen: classes without.
-        semantics: descriptions of all K classes, as they were given.
-        class_names: names of all K classes, or none.
-    """
 
-    networks: AlignedAutoencoders
-    widths: Widths
-    scaler: MinMax
-    classifiers: SoftmaxPair
-    seen: Int[Tensor, " seen"]
-    unseen: Int[Tensor, " unseen"]
-    semantics: Float[Tensor, "classes semantic"]
-    class_names: tuple[str, ...] = ()
-
-    def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
-        """Log probabilities over all classes; -inf for a class outside the task."""
-        return self.classifiers.scores(self._latent(features), len(self.semantics))
-
-    def conventional_scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
-        """Log probabilities among the unseen classes; -inf for every other class."""
-        return self.classifiers.conventional_scores(self._latent(features), len(self.semantics))
-
-    @torch.no_grad()
-    def _latent(self, features: Tensor) -> Tensor:
-        mean, _ = self.networks.visual.encode(self.scaler.scale(features.to(self.semantics)))
-        return mean
-
-    @torch.no_grad()
-    def synthesize(
-        self, semantics: Float[Tensor, "classes semantic"], number: int, generator: torch.Generator
-    ) -> Float[Tensor, "classes number visual"]:
-        """`number` features for each description: the feature decoder on latents of the description.
-
-        Args:
-            semantics: of any length; the classes need not be those of the task.
-            number: features a class.
-            generator: source of the noise, on the model's device.
-
-        Returns:
-            Features on the scale of the unscaled ones.
-        """
-        described = functional.normalize(semantics.to(self.semantics), dim=1)
-        latents = draw_latents(self.networks, described, number, generator)
-        made = self.networks.visual.decode(latents.flatten(0, 1)).view(len(semantics), number, -1)
-        return self.scaler.unscale(made)
-
-    def save(self) -> SavedModel:
-        """The model as tensors and JSON values."""
-        weights = {f"networks.{name}": weight for name, weight in self.networks.state_dict().items()}
-        return SavedModel(
-            CADAVAE.name,
-            {
-                **weights,
-                **self.classifiers.tensors(),
-                "scaler.minimum": self.scaler.minimum,
-                "scaler.range": self.scaler.range,
-                "seen": self.seen,
-                "unseen": self.unseen,
-                "semantics": self.semantics,
-            },
-            {"widths": asdict(self.widths), "class_names": list(self.class_names)},
-        )
-
-    @classmethod
-    def load(cls, saved: SavedModel) -> AlignedModel:
-        """The model that `saved` was made from, on the CPU."""
-        tensors = {name: tensor.cpu() for name, tensor in saved.tensors.items()}
-        prefix = "networks."
-        weights = {n.removeprefix(prefix): w for n, w in tensors.items() if n.startswith(prefix)}
-        widths, semantics = Widths(**saved.values["widths"]), tensors["semantics"]
-        with torch.device("meta"):
-            networks = AlignedAutoencoders(len(tensors["scaler.minimum"]), semantics.shape[1], widths)
-        networks.load_state_dict(weights, assign=True)
-        return cls(
-            networks=networks.requires_grad_(False),
-            widths=widths,
-            scaler=MinMax(tensors["scaler.minimum"], tensors["scaler.range"]),
-            classifiers=SoftmaxPair.load(tensors),
-            seen=tensors["seen"],
-            unseen=tensors["unseen"],
-            semantics=semantics,
-            class_names=tuple(saved.values["class_names"]),
-        )
+INFO = MethodInfo(
+    name="cada-vae",
+    title="CADA-VAE",
+    paper="Schönfeld, Ebrahimi, Sinha, Darrell and Akata, Generalized zero- and few-shot learning via aligned "
+    "variational autoencoders, CVPR 2019",
+    settings=CADAVAESettings,
+    make=CADAVAE,
+    models={"cada-vae": AlignedModel},
+    iterative=True,
+    search=search,
+)

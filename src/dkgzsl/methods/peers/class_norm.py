@@ -1,5 +1,4 @@
-"""Class-Norm: class normalization for zero-shot learning (Skorokhodov and Elhoseiny, ICLR 2021, arXiv
-2006.11328).
+"""Class-Norm: class normalization for zero-shot learning (arXiv 2006.11328).
 
 A network p(a) gives each class a prototype; the logit of class c is gamma^2 cos(x, p(a_c)) ("normalize +
 scale", gamma 5), trained by cross-entropy over the seen classes. Descriptions are normalised to length
@@ -19,6 +18,7 @@ features (lengths are 1 anyway, so `unit` is `none`), epoch and factor are chose
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import sqrt
 from typing import Final
 
@@ -27,17 +27,54 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from dkgzsl.methods.base import Model, Setting, Task
+from dkgzsl.config import check_ranges
+from dkgzsl.methods.base import MethodInfo, Setting, Setup, Task
 from dkgzsl.methods.peers.epochwise import EpochwiseMethod
-from dkgzsl.methods.peers.linear_model import LinearModel, View
-from dkgzsl.methods.shared.scaling import Scaling, fitting_scalings
+from dkgzsl.methods.peers.linear_model import Columns, LinearModel, View
+from dkgzsl.methods.search import Choice, Range, Space
+from dkgzsl.methods.shared.scaling import Scaling, check_names, fitting_scalings
 from dkgzsl.methods.shared.training import seeded
 
 SCALINGS: Final = ("none", "min-max", "square-root")
-FACTORS: Final = (1.0, 0.95)
 GAMMA: Final = 5.0
 _MOMENTUM, _EPSILON = 0.1, 1e-5
 _FIRST = 0  # place of the first weights' stream; epochs count from 1
+
+
+@dataclass(frozen=True)
+class ClassNormSettings:
+    """Class-Norm: a network with class normalization from descriptions to prototypes.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    epochs: int = 50
+    """Most passes over the training images; the epoch is chosen on validation classes."""
+    hidden_size: int = 1024
+    """Units of each hidden layer."""
+    learning_rate: float = 5e-4
+    """Adam's learning rate."""
+    weight_decay: float = 1e-4
+    """Adam's weight decay."""
+    drop_after: int = 25
+    """Epochs after which the learning rate falls to a tenth, again and again."""
+    batch_size: int = 256
+    """Images a step."""
+    scalings: tuple[str, ...] = SCALINGS
+    """Scales of the features to try: none, min-max, square-root."""
+    factors: tuple[float, ...] = (1.0, 0.95)
+    """Factors of the seen classes' logits to try."""
+
+    def __post_init__(self) -> None:
+        counts = {"epochs": 1, "hidden_size": 1, "drop_after": 1, "batch_size": 1}
+        check_ranges(
+            self,
+            "class_norm.",
+            at_least={**counts, "weight_decay": 0},
+            above_zero=("learning_rate", "factors"),
+        )
+        check_names(self.scalings, SCALINGS, "class_norm.scalings")
 
 
 class ClassNormalization(nn.Module):
@@ -82,51 +119,55 @@ def prototype_network(semantic: int, hidden: int, visual: int) -> nn.Sequential:
     )
 
 
+@dataclass(frozen=True)
+class ClassNormModel(LinearModel):
+    """Scores gamma^2 cos(x, p(a_c)), times the factor for seen classes. `parameters` are the network's weights."""
+
+    kind = "class-norm"
+
+    def columns(self, semantics: Float[Tensor, "described semantic"]) -> Columns:
+        """Of further classes: the network's prototypes."""
+        first, last = self.parameters["0.weight"], self.parameters["6.weight"]
+        with torch.device("meta"):
+            network = prototype_network(first.shape[1], first.shape[0], last.shape[0])
+        network.load_state_dict(self.parameters, assign=True)
+        weights = _logit_weights(network, semantics)
+        return Columns(weights, weights.new_zeros(len(semantics)))
+
+
+@torch.no_grad()
+def _logit_weights(
+    network: nn.Module, semantics: Float[Tensor, "classes semantic"]
+) -> Float[Tensor, "visual classes"]:
+    """gamma^2 times each class's prototype, scaled to length 1."""
+    weights: Tensor = GAMMA**2 * normalize(network.eval()(_normalised(semantics)), dim=1).T
+    return weights
+
+
+def _normalised(semantics: Float[Tensor, "classes semantic"]) -> Float[Tensor, "classes semantic"]:
+    return sqrt(semantics.shape[1]) * normalize(semantics, dim=1)
+
+
 class ClassNorm(EpochwiseMethod):
     """Scale, epoch and factor of the seen logits are chosen by the selector.
 
     Args:
-        epochs: passes over the training images.
-        hidden: units of each hidden layer.
-        learning_rate: Adam's.
-        weight_decay: Adam's.
-        drop_after: epochs after which the rate falls to a tenth, again and again.
-        batch_size: images a step.
-        scalings: scales of the features to try.
-        factors: of the seen logits, to try.
-        seed: first weights and order of the images.
-        device: where to compute.
-        minutes: wall-clock cap of one explore; None: none.
+        settings: of the training, and what to try.
+        setup: the seed decides first weights and order of the images.
 
     Raises:
-        ConfigError: epochs or minutes are out of range.
+        ConfigError: the minutes are out of range.
     """
 
     name = "class-norm"
 
-    def __init__(
-        self,
-        *,
-        epochs: int = 50,
-        hidden: int = 1024,
-        learning_rate: float = 5e-4,
-        weight_decay: float = 1e-4,
-        drop_after: int = 25,
-        batch_size: int = 256,
-        scalings: Sequence[str] = SCALINGS,
-        factors: Sequence[float] = FACTORS,
-        seed: int = 0,
-        device: str = "cpu",
-        minutes: float | None = None,
-    ) -> None:
-        options = [{"scaling": scaling} for scaling in scalings]
-        super().__init__(epochs=epochs, minutes=minutes, seed=seed, device=device, options=options)
-        self.hidden, self.learning_rate, self.weight_decay = hidden, learning_rate, weight_decay
-        self.drop_after, self.batch_size, self.factors = drop_after, batch_size, tuple(factors)
+    def __init__(self, settings: ClassNormSettings | None = None, setup: Setup | None = None) -> None:
+        self.settings = settings or ClassNormSettings()
+        super().__init__(self.settings, setup, [{"scaling": scaling} for scaling in self.settings.scalings])
 
     def options_for(self, task: Task) -> Sequence[Setting]:
         """No square root of negative features."""
-        kept = fitting_scalings(SCALINGS, task.features)
+        kept = fitting_scalings(self.settings.scalings, task.features)
         return [option for option in self.options if option["scaling"] in kept]
 
     def begin(self, task: Task, option: Setting) -> _Training:
@@ -141,25 +182,24 @@ class _Training:
         self.positions = torch.searchsorted(self.seen, task.labels.to(method.device))
         self.scaling = Scaling.fit(scaling, features)
         self.features = GAMMA * normalize(self.scaling(features), dim=1)
-        semantics = task.semantics.to(features)
-        self.described = sqrt(semantics.shape[1]) * normalize(semantics, dim=1)
+        settings, self.semantics = method.settings, task.semantics.to(features)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeded(method.seed, _FIRST).initial_seed())
-            network = prototype_network(semantics.shape[1], method.hidden, features.shape[1])
+            network = prototype_network(self.semantics.shape[1], settings.hidden_size, features.shape[1])
         self.network = network.to(method.device)
         self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=method.learning_rate, weight_decay=method.weight_decay
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=method.drop_after)
-        self.batch_size, self.seed, self.epoch = method.batch_size, method.seed, 0
-        self.factors = method.factors
+        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=settings.drop_after)
+        self.batch_size, self.factors = settings.batch_size, settings.factors
+        self.seed, self.epoch = method.seed, 0
 
     def train_epoch(self) -> Mapping[str, float]:
         """All images once."""
         self.epoch += 1
         random = seeded(self.seed, self.epoch, device=self.features.device)
         order = torch.randperm(len(self.features), generator=random, device=self.features.device)
-        described, total = self.described[self.seen], self.features.new_zeros(())
+        described, total = _normalised(self.semantics)[self.seen], self.features.new_zeros(())
         self.network.train()
         for images in torch.split(order, self.batch_size):
             prototypes = GAMMA * normalize(self.network(described), dim=1)
@@ -171,13 +211,37 @@ class _Training:
         self.schedule.step()
         return {"loss": float(total) / len(self.features)}
 
-    def models(self) -> Iterator[tuple[Setting, Model]]:
+    def models(self) -> Iterator[tuple[Setting, ClassNormModel]]:
         """Cosines with every class's prototype, times gamma^2, with each factor on the seen ones."""
-        self.network.eval()
-        with torch.no_grad():
-            logits = GAMMA**2 * normalize(self.network(self.described), dim=1).T
-        view, bias = View(self.scaling, unit="before"), logits.new_zeros(len(self.described))
+        logits = _logit_weights(self.network, self.semantics)
+        view, bias = View(self.scaling, unit="before"), logits.new_zeros(len(self.semantics))
+        network = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         for factor in self.factors:
             weights = logits.clone()
             weights[:, self.seen] *= factor
-            yield {"factor": factor}, LinearModel("class-norm", view, weights, bias, self.seen, self.unseen)
+            model = ClassNormModel(view, weights, bias, self.seen, self.unseen, self.semantics, parameters=network)
+            yield {"factor": factor}, model
+
+
+def search(settings: ClassNormSettings, images: int) -> Space:
+    """What `tune` tries."""
+    del images
+    return {
+        "learning_rate": Range(1e-5, 1e-2, log=True),
+        "weight_decay": Range(1e-6, 1e-2, log=True),
+        "hidden_size": Range(128, 4096, log=True, whole=True),
+        "scalings": Choice(settings.scalings),
+    }
+
+
+INFO = MethodInfo(
+    name="class-norm",
+    title="Class-Norm",
+    paper="Skorokhodov and Elhoseiny, Class normalization for (continual)? generalized zero-shot learning, "
+    "ICLR 2021",
+    settings=ClassNormSettings,
+    make=ClassNorm,
+    models={"class-norm": ClassNormModel},
+    iterative=True,
+    search=search,
+)

@@ -1,4 +1,4 @@
-"""CLIP by class names (Radford et al., ICML 2021, arXiv 2103.00020): the nearest text, nothing learned.
+"""CLIP by class names (arXiv 2103.00020): the nearest text, nothing learned.
 
 An image's embedding is compared with the embeddings of the classes' sentences by cosine (section 3.1.2). Both come
 from one CLIP model: features by `dkgzsl extract --backbone clip:...`, descriptions by `dkgzsl data describe
@@ -11,34 +11,55 @@ classes: its figures answer another question than those of methods that have not
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from dkgzsl.errors import ConfigError
-from dkgzsl.methods.base import Selector, Setting, Task
-from dkgzsl.methods.peers.linear_model import LinearModel, View
+from dkgzsl.methods.base import MethodInfo, Selector, Setting, Setup, Task
+from dkgzsl.methods.peers.linear_model import Columns, LinearModel, View
 from dkgzsl.methods.shared.scaling import Scaling
+
+
+@dataclass(frozen=True)
+class CLIPSettings:
+    """CLIP: the nearest text. Nothing is learned, and nothing is set."""
+
+
+@dataclass(frozen=True)
+class CLIPModel(LinearModel):
+    """Cosines of images and descriptions."""
+
+    kind = "clip"
+
+    def columns(self, semantics: Float[Tensor, "described semantic"]) -> Columns:
+        """Directions of the descriptions."""
+        weights = normalize(semantics, dim=1).T.contiguous()
+        return Columns(weights, weights.new_zeros(len(semantics)))
 
 
 class CLIP:
     """Cosine of images and texts.
 
     Args:
-        seed: nothing is drawn.
-        device: where to compute.
-        minutes: caps nothing.
+        settings: there are none.
+        setup: nothing is drawn, and nothing needs a cap on the minutes.
     """
 
     name = "clip"
 
-    def __init__(self, *, seed: int = 0, device: str = "cpu", minutes: float | None = None) -> None:
-        del seed, minutes
-        self.device = device
+    def __init__(self, settings: CLIPSettings | None = None, setup: Setup | None = None) -> None:
+        self.settings = settings or CLIPSettings()
+        self.device = torch.device((setup or Setup()).device)
 
     def explore(self, task: Task, selector: Selector) -> None:
         """There is one setting, and nothing in it."""
         selector({}, self.fit(task, {}))
 
-    def fit(self, task: Task, setting: Setting) -> LinearModel:
+    def fit(self, task: Task, setting: Setting) -> CLIPModel:
         """Nothing is fitted.
 
         Raises:
@@ -56,4 +77,15 @@ class CLIP:
         weights = normalize(semantics, dim=1).T.contiguous()
         view = View(Scaling.fit("none", features), None, "before")
         seen, unseen = task.seen.to(self.device), task.unseen.to(self.device)
-        return LinearModel("clip", view, weights, weights.new_zeros(weights.shape[1]), seen, unseen)
+        return CLIPModel(view, weights, weights.new_zeros(weights.shape[1]), seen, unseen, semantics)
+
+
+INFO = MethodInfo(
+    name="clip",
+    title="CLIP, nothing learned",
+    paper="Radford et al., Learning transferable visual models from natural language supervision, ICML 2021",
+    settings=CLIPSettings,
+    make=CLIP,
+    models={"clip": CLIPModel},
+    on_request=True,
+)

@@ -1,4 +1,4 @@
-"""Shared by peers that train for epochs: which epochs the selector sees, a cap on minutes, exact repetition."""
+"""Parts of peers that train by epochs: which epochs the selector sees, a cap on minutes, exact repetition."""
 
 from __future__ import annotations
 
@@ -6,13 +6,26 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import fields, replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.methods.base import Model, Selector, Setting, Task
+from dkgzsl.methods.base import Model, Selector, Setting, Setup, Task
 from dkgzsl.methods.shared.training import is_evaluation_epoch
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class EpochSettings(Protocol):
+    """Settings of a method that trains by epochs."""
+
+    @property
+    def epochs(self) -> int:
+        """Most epochs to train, 1 or more."""
+        ...
 
 
 @runtime_checkable
@@ -35,37 +48,25 @@ class EpochwiseMethod(ABC):
     which epoch exploration ends.
 
     Args:
-        epochs: most epochs to train.
-        minutes: wall-clock minutes after which exploration ends with the epoch in progress; None sets no limit.
-        seed: 0 or more.
-        device: where to compute.
+        settings: of the method.
+        setup: exploration ends with the epoch in which its minutes are over.
         options: further settings to try, one training each, which share the minutes. Every one becomes part of the
             setting.
 
     Raises:
-        ConfigError: epochs or minutes are out of range.
+        ConfigError: the minutes are out of range.
     """
 
     name: str
     first_evaluation: int = 2
-    """No look comes before this epoch, but for one at the end."""
+    """No evaluation comes before this epoch, but for one at the end."""
 
-    def __init__(
-        self,
-        *,
-        epochs: int,
-        minutes: float | None,
-        seed: int,
-        device: str,
-        options: Sequence[Setting] = ({},),
-    ) -> None:
-        if epochs < 1:
-            raise ConfigError(f"epochs must be at least 1, not {epochs}")
-        if minutes is not None and not minutes > 0:
-            raise ConfigError(f"minutes must be above 0, not {minutes}")
-        self.epochs, self.minutes, self.seed = epochs, minutes, seed
-        self.device = torch.device(device)
-        self.options = tuple(options)
+    def __init__(self, settings: EpochSettings, setup: Setup | None, options: Sequence[Setting] = ({},)) -> None:
+        self.setup = setup or Setup()
+        self.epochs, self.minutes, self.seed = settings.epochs, self.setup.minutes, self.setup.seed
+        if self.minutes is not None and not self.minutes > 0:
+            raise ConfigError(f"minutes must be above 0, not {self.minutes}")
+        self.device, self.options = torch.device(self.setup.device), tuple(options)
 
     @abstractmethod
     def begin(self, task: Task, option: Setting) -> Training:
@@ -77,7 +78,7 @@ class EpochwiseMethod(ABC):
         return self.options
 
     def explore(self, task: Task, selector: Selector) -> None:
-        """Show the selector the models of the epochs 2, 3, 4, 6, 8 ... from the first look on, and of the end."""
+        """Show the selector models of the epochs 2, 3, 4, 6, 8 ... from `first_evaluation` on, and of the end."""
         options = self.options_for(task)
         seconds = math.inf if self.minutes is None else 60 * self.minutes / len(options)
         for option in options:
@@ -113,3 +114,17 @@ class EpochwiseMethod(ABC):
                 f"the training of {self.name} diverged in epoch {epoch}: {dict(figures)}",
                 fix="lower its learning rate",
             )
+        if self.setup.on_epoch is not None:
+            self.setup.on_epoch(epoch, figures)
+
+
+def filled(settings: T, values: Mapping[str, Any]) -> T:
+    """The settings, a dataclass, with the values for those of these fields that are None."""
+    given = {one.name: getattr(settings, one.name) for one in fields(settings)}  # type: ignore[arg-type]
+    return replace(settings, **{n: v for n, v in values.items() if given[n] is None})  # type: ignore[type-var]
+
+
+def known(value: T | None) -> T:
+    """A setting that `filled` has filled."""
+    assert value is not None, "filled before"
+    return value

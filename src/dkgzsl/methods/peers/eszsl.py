@@ -1,80 +1,102 @@
-"""ESZSL: a bilinear map from features to attributes in closed form (Romera-Paredes and Torr, ICML 2015).
+"""ESZSL: a bilinear map from features to attributes in closed form.
 
 V = (X^T X + gamma I)^-1 X^T Y A (A^T A + lambda I)^-1, score x V a_c. Y is +1 for an image's class and -1 for
 every other seen class. The scores see an image as its regression on Y alone, [images, seen].
 
 Deviations: class descriptions are scaled to unit length, as the xlsa17 `att` rows are. The paper's features
-are those of its data sets; which scale they get is chosen by the selector.
+are those of its data sets; which scale they get, the selector chooses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.methods.base import Selector, Setting, Task
-from dkgzsl.methods.peers.linear_model import FeatureRegression, LinearModel, View
-from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
+from dkgzsl.config import check_ranges
+from dkgzsl.methods.base import MethodInfo, Selector, Setting, Setup, Task
+from dkgzsl.methods.peers.linear_model import Columns, FeatureRegression, LinearModel, View
+from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, check_names, fitting_scalings
 
-POWERS = tuple(range(-5, 4))
+
+@dataclass(frozen=True)
+class ESZSLSettings:
+    """ESZSL: a bilinear map from features to attributes in closed form. Every pair of penalties is tried on every
+    scale.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    powers: tuple[int, ...] = tuple(range(-5, 4))
+    """Exponents of ten to try for each of both penalties, relative to the diagonals that they are added to."""
+    scalings: tuple[str, ...] = SCALINGS
+    """Scales of the features to try: none, min-max, unit, square-root, standard."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "eszsl.", at_least={"powers": -12})
+        check_names(self.scalings, SCALINGS, "eszsl.scalings")
+
+
+@dataclass(frozen=True)
+class ESZSLModel(LinearModel):
+    """Scores x V a_c; the columns are A (A^T A + lambda I)^-1 a_c."""
+
+    kind = "eszsl"
+
+    def columns(self, semantics: Float[Tensor, "described semantic"]) -> Columns:
+        """Of further classes, from their descriptions."""
+        known = normalize(self.semantics[self.seen].to(semantics), dim=1)
+        weights = _description_weights(normalize(semantics, dim=1), known, self.values["lambda"])
+        return Columns(weights, weights.new_zeros(len(semantics)))
 
 
 class ESZSL:
     """Scale of the features and both penalties, gamma and lambda, are chosen by the selector.
 
     Args:
-        powers: exponents of ten to try for each penalty, relative to the mean diagonal of X^T X and of A^T A, so
-            that they do not depend on the scale of features and descriptions, nor on their number.
-        scalings: scales of the features to try.
-        seed: nothing is drawn.
-        device: where to compute.
-        minutes: caps nothing: the grid takes one or two.
+        settings: what to try.
+        setup: nothing is drawn, and nothing needs a cap on the minutes.
     """
 
     name = "eszsl"
 
-    def __init__(
-        self,
-        powers: Sequence[int] = POWERS,
-        *,
-        scalings: Sequence[str] = SCALINGS,
-        seed: int = 0,
-        device: str = "cpu",
-        minutes: float | None = None,
-    ) -> None:
-        del seed, minutes
-        self.powers, self.scalings, self.device = tuple(powers), tuple(scalings), torch.device(device)
+    def __init__(self, settings: ESZSLSettings | None = None, setup: Setup | None = None) -> None:
+        self.settings = settings or ESZSLSettings()
+        self.device = torch.device((setup or Setup()).device)
 
     def explore(self, task: Task, selector: Selector) -> None:
         """Every pair of penalties on every scale; one factorisation for each scale, one for each lambda."""
-        weights = {lambda_: _description_weights(task, lambda_, self.device) for lambda_ in self.powers}
-        for scaling in fitting_scalings(self.scalings, task.features):
+        powers = self.settings.powers
+        weights = {lambda_: self._weights(task, lambda_) for lambda_ in powers}
+        for scaling in fitting_scalings(self.settings.scalings, task.features):
             fitting = _Fitting(task, scaling, self.device)
-            for gamma in self.powers:
+            for gamma in powers:
                 view = fitting.view(gamma)
-                for lambda_ in self.powers:
+                for lambda_ in powers:
                     setting = {"scaling": scaling, "gamma": gamma, "lambda": lambda_}
-                    selector(setting, fitting.model(view, weights[lambda_]))
+                    selector(setting, fitting.model(view, weights[lambda_], lambda_))
 
-    def fit(self, task: Task, setting: Setting) -> LinearModel:
+    def fit(self, task: Task, setting: Setting) -> ESZSLModel:
         """Fit with one scale and one pair of penalties (powers of ten)."""
-        fitting = _Fitting(task, setting["scaling"], self.device)
-        return fitting.model(
-            fitting.view(setting["gamma"]), _description_weights(task, setting["lambda"], self.device)
-        )
+        fitting, lambda_ = _Fitting(task, setting["scaling"], self.device), setting["lambda"]
+        return fitting.model(fitting.view(setting["gamma"]), self._weights(task, lambda_), lambda_)
+
+    def _weights(self, task: Task, lambda_: int) -> Float[Tensor, "seen classes"]:
+        described = normalize(task.semantics.to(self.device, task.features.dtype), dim=1)
+        return _description_weights(described, described[task.seen.to(self.device)], lambda_)
 
 
-def _description_weights(task: Task, lambda_: int, device: torch.device) -> Float[Tensor, "seen classes"]:
-    """A (A^T A + lambda I)^-1 a_c for every class: what does not depend on the images."""
-    semantics = normalize(task.semantics.to(device, task.features.dtype), dim=1)
-    seen = semantics[task.seen.to(device)]
+def _description_weights(
+    described: Float[Tensor, "classes semantic"], seen: Float[Tensor, "seen semantic"], lambda_: int
+) -> Float[Tensor, "seen classes"]:
+    """A (A^T A + lambda I)^-1 a_c for every description: what does not depend on the images."""
     regular = seen.T @ seen
     regular.diagonal().add_(10.0**lambda_ * float(regular.diagonal().mean()))
-    weights: Tensor = seen @ torch.linalg.solve(regular, semantics.T)
+    weights: Tensor = seen @ torch.linalg.solve(regular, described.T)
     return weights
 
 
@@ -82,6 +104,7 @@ class _Fitting:
     def __init__(self, task: Task, scaling: str, device: torch.device) -> None:
         features = task.features.to(device)
         self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
+        self.semantics = task.semantics.to(device)
         self.scaling = Scaling.fit(scaling, features)
         self.regression = FeatureRegression(self.scaling(features))
         labels = 2.0 * (task.labels.to(device)[:, None] == self.seen) - 1
@@ -92,6 +115,17 @@ class _Fitting:
         penalty = 10.0**gamma * self.regression.scale
         return View(self.scaling, self.regression.solve(self.coordinates, penalty))
 
-    def model(self, view: View, weights: Float[Tensor, "seen classes"]) -> LinearModel:
-        """The view's answers to the seen classes, weighed by the descriptions of every class."""
-        return LinearModel("eszsl", view, weights, weights.new_zeros(len(weights.T)), self.seen, self.unseen)
+    def model(self, view: View, weights: Float[Tensor, "seen classes"], lambda_: int) -> ESZSLModel:
+        """The view's regression on the seen classes, weighed by the descriptions of every class."""
+        bias = weights.new_zeros(len(weights.T))
+        return ESZSLModel(view, weights, bias, self.seen, self.unseen, self.semantics, {"lambda": lambda_})
+
+
+INFO = MethodInfo(
+    name="eszsl",
+    title="ESZSL",
+    paper="Romera-Paredes and Torr, An embarrassingly simple approach to zero-shot learning, ICML 2015",
+    settings=ESZSLSettings,
+    make=ESZSL,
+    models={"eszsl": ESZSLModel},
+)

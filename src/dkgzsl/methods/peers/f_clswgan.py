@@ -1,8 +1,8 @@
-"""f-CLSWGAN: a feature generating network (Xian, Lorenz, Schiele and Akata, CVPR 2018, arXiv 1712.00981).
+"""f-CLSWGAN: a feature generating network (arXiv 1712.00981).
 
-A conditional WGAN-GP on features (`wasserstein`), whose generator is also asked that a softmax, trained on the
-real features of the seen classes and then kept, tells the class of what it makes: loss -E D(G(z, a), a) - beta
-* E log P(y | G(z, a)), equation 5. Then a softmax on real and synthesized features. The generator ends in a
+A conditional WGAN-GP on features (`wasserstein`). Its generator has a classification loss, too: a softmax, trained
+on the real features of the seen classes and then kept, classifies what it makes. The loss is -E D(G(z, a), a)
+- beta * E log P(y | G(z, a)), equation 5. Then a softmax on real and synthesized features. The generator ends in a
 ReLU; features are scaled to [0, 1] by minimum and maximum.
 
 Published: hidden layers of 4096, lambda 10, beta 0.01, five critic steps. From the released code: Adam 1e-4
@@ -13,101 +13,116 @@ test.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dkgzsl.errors import ConfigError
-from dkgzsl.methods.base import Setting, Task
-from dkgzsl.methods.peers.epochwise import EpochwiseMethod
-from dkgzsl.methods.peers.synthesized_softmax import SoftmaxSettings
+from dkgzsl.config import check_ranges
+from dkgzsl.methods.base import MethodInfo, Published, Setting, Setup, Task
+from dkgzsl.methods.peers.epochwise import EpochwiseMethod, filled, known
+from dkgzsl.methods.peers.synthesized_softmax import SoftmaxSettings, SynthesisModel
 from dkgzsl.methods.peers.wasserstein import Batch, Precision, WassersteinSettings, WassersteinTraining
+from dkgzsl.methods.search import Range, Space
 from dkgzsl.methods.shared.softmax import LinearClassifier, train_softmax
 from dkgzsl.methods.shared.training import seeded
 
 _KEPT = 10  # place of a random stream
 _KEPT_EPOCHS, _KEPT_BATCH, _KEPT_RATE = 50, 100, 1e-3
+_PUBLISHED = {"hidden_size": 4096, "learning_rate": 1e-4, "precision": "float32"}
+# As published, a fit of minutes ends long before it has converged. These bring minutes on two cores furthest, by
+# validation classes of CUB100 with sentences alone.
+_CAPPED = {"hidden_size": 1024, "learning_rate": 2e-4, "precision": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class FCLSWGANSettings:
+    """f-CLSWGAN: a conditional WGAN-GP whose features a softmax must classify; then a softmax.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    epochs: int = 60
+    """Most passes over the training images; the epoch is chosen on validation classes."""
+    hidden_size: int | None = None
+    """Width of every hidden layer (default: 4096, as published; within a benchmark's minutes 1024)."""
+    batch_size: int = 64
+    """Images a step."""
+    learning_rate: float | None = None
+    """Adam's learning rate (default: 1e-4, as published; within a benchmark's minutes 2e-4)."""
+    beta: float = 0.01
+    """Weight of the classification loss."""
+    critic_steps: int = 5
+    """Critic steps a generator step."""
+    penalty_weight: float = 10.0
+    """Weight of the gradient penalty."""
+    per_class: int = 300
+    """Features synthesized for each unseen class."""
+    softmax_rate: float = 1e-3
+    """Adam's learning rate of the last softmax."""
+    softmax_epochs: int = 25
+    """Most passes of the last softmax; the epoch is chosen on validation classes."""
+    softmax_batch: int = 300
+    """Features a step of the last softmax."""
+    precision: Precision | None = None
+    """Precision of the matrix products (default: float32; within a benchmark's minutes bfloat16, three times as
+    fast)."""
+
+    def __post_init__(self) -> None:
+        counts = (
+            "epochs",
+            "hidden_size",
+            "batch_size",
+            "critic_steps",
+            "per_class",
+            "softmax_epochs",
+            "softmax_batch",
+        )
+        check_ranges(
+            self,
+            "f_clswgan.",
+            at_least={**dict.fromkeys(counts, 1), "beta": 0},
+            above_zero=("learning_rate", "penalty_weight", "softmax_rate"),
+        )
 
 
 class FCLSWGAN(EpochwiseMethod):
     """f-CLSWGAN; the epochs of training and last softmax are chosen by the selector.
 
     Args:
-        epochs: most epochs.
-        hidden_size: width of every hidden layer.
-        batch_size: images a step.
-        learning_rate: Adam's, of generator and critic.
-        beta: weight of the classification loss.
-        critic_steps: critic steps a generator step.
-        penalty_weight: lambda.
-        per_class: features synthesized for each unseen class.
-        softmax_rate: Adam's learning rate of the last softmax.
-        softmax_epochs: most epochs of it.
-        softmax_batch: features a step of it.
-        precision: of the matrix products; bfloat16 is about three times as fast on recent processors.
-        minutes: wall-clock minutes of one exploration; None sets no limit.
-        seed: 0 or more.
-        device: where to compute.
+        settings: of the training; what is open is as published, or narrower where `setup` caps the minutes.
+        setup: the seed decides first weights, noise and order.
 
     Raises:
-        ConfigError: a number is out of its range.
+        ConfigError: the minutes are out of range.
     """
 
     name = "f-clswgan"
 
-    def __init__(
-        self,
-        *,
-        epochs: int = 60,
-        hidden_size: int = 4096,
-        batch_size: int = 64,
-        learning_rate: float = 1e-4,
-        beta: float = 0.01,
-        critic_steps: int = 5,
-        penalty_weight: float = 10.0,
-        per_class: int = 300,
-        softmax_rate: float = 1e-3,
-        softmax_epochs: int = 25,
-        softmax_batch: int = 300,
-        precision: Precision = "float32",
-        minutes: float | None = None,
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        super().__init__(epochs=epochs, minutes=minutes, seed=seed, device=device)
-        if not beta >= 0:
-            raise ConfigError(f"beta must be 0 or above, not {beta}")
-        self.beta = beta
-        self.settings = WassersteinSettings(
-            hidden_size=hidden_size,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            critic_steps=critic_steps,
-            penalty_weight=penalty_weight,
+    def __init__(self, settings: FCLSWGANSettings | None = None, setup: Setup | None = None) -> None:
+        super().__init__(settings or FCLSWGANSettings(), setup)
+        self.settings = one = _whole(settings or FCLSWGANSettings(), capped=self.minutes is not None)
+        self.adversarial = WassersteinSettings(
+            hidden_size=known(one.hidden_size),
+            batch_size=one.batch_size,
+            learning_rate=known(one.learning_rate),
+            critic_steps=one.critic_steps,
+            penalty_weight=one.penalty_weight,
             gamma=1.0,
             output="relu",
-            precision=precision,
+            precision=known(one.precision),
         )
-        self.softmax = SoftmaxSettings(per_class, softmax_rate, softmax_epochs, softmax_batch)
+        self.softmax = SoftmaxSettings(one.per_class, one.softmax_rate, one.softmax_epochs, one.softmax_batch)
 
     def begin(self, task: Task, option: Setting) -> ClassificationTraining:
         """Train the kept softmax; the rest has not begun."""
         del option
         return ClassificationTraining(
-            task, self.settings, self.softmax, beta=self.beta, seed=self.seed, device=self.device
+            task, self.adversarial, self.softmax, beta=self.settings.beta, seed=self.seed, device=self.device
         )
-
-
-def within_minutes(*, seed: int, device: str, minutes: float | None) -> FCLSWGAN:
-    """With 1024 hidden units, rate 2e-4 and bfloat16: what minutes on two cores bring furthest.
-
-    As published, a fit of minutes ends long before it has converged. Chosen on validation classes of CUB100 with
-    sentences alone.
-    """
-    return FCLSWGAN(
-        hidden_size=1024, learning_rate=2e-4, precision="bfloat16", minutes=minutes, seed=seed, device=device
-    )
 
 
 class ClassificationTraining(WassersteinTraining):
@@ -152,3 +167,38 @@ class ClassificationTraining(WassersteinTraining):
         del random
         logits = functional.linear(fake, self.kept.weight, self.kept.bias)
         return self.beta * functional.cross_entropy(logits.to(self.described.dtype), batch.rows)
+
+
+def _whole(settings: FCLSWGANSettings, *, capped: bool) -> FCLSWGANSettings:
+    return filled(settings, _CAPPED if capped else _PUBLISHED)
+
+
+def published(settings: FCLSWGANSettings, dataset: str | None, capped: bool) -> Published:
+    """The settings with nothing left open, the same for every data set."""
+    del dataset
+    return Published(_whole(settings, capped=capped))
+
+
+def search(settings: FCLSWGANSettings, images: int) -> Space:
+    """What `tune` tries."""
+    del images
+    start = _whole(settings, capped=False)
+    return {
+        "learning_rate": Range(1e-5, 1e-2, start=start.learning_rate, log=True),
+        "hidden_size": Range(128, 4096, start=start.hidden_size, log=True, whole=True),
+        "beta": Range(1e-3, 1.0, log=True),
+        "softmax_rate": Range(1e-4, 1e-2, log=True),
+    }
+
+
+INFO = MethodInfo(
+    name="f-clswgan",
+    title="f-CLSWGAN",
+    paper="Xian, Lorenz, Schiele and Akata, Feature generating networks for zero-shot learning, CVPR 2018",
+    settings=FCLSWGANSettings,
+    make=FCLSWGAN,
+    models={"f-clswgan": SynthesisModel},
+    iterative=True,
+    published=published,
+    search=search,
+)

@@ -1,103 +1,125 @@
-"""f-VAEGAN-D2, its inductive form (Xian, Sharma, Schiele and Akata, CVPR 2019, arXiv 1903.10132).
+"""f-VAEGAN-D2, its inductive form (arXiv 1903.10132).
 
 A conditional VAE and a WGAN-GP share the generator, which is the VAE's decoder. With the encoder's z ~ q(z | x,
 a), the added loss is L_VAE = KL(q(z | x, a) || N(0, I)) - E log p(x | z, a), equation 1, whose second term is
 the binary cross-entropy of the sigmoid output against features in [0, 1]; in all L_VAE - gamma * E D(G(z', a),
 a), z' standard normal, equation 3. Then a softmax on real and synthesized features. The second critic is for
-unlabelled images of unseen classes, which nobody has here.
+unlabelled images of unseen classes, and there are none here.
 
 Published: hidden layers of 4096, z as long as a description, lambda 10, five critic steps, gamma 1000 with a
 VAE loss whose reduction is not said. Here it is summed over a feature's entries, mean over images, and gamma is
-10, as in the released code of TF-VAEGAN (Narayan et al., ECCV 2020), which builds on this method; from there,
-too: Adam 1e-4 with betas 0.5 and 0.999, batches of 64, 300 features a class for CUB. Further deviations: those
+10, as in the released code of TF-VAEGAN (Narayan et al., ECCV 2020), which builds on this method. From there
+come Adam 1e-4 with betas 0.5 and 0.999, batches of 64, 300 features a class for CUB. Further deviations: those
 of `wasserstein`; the epochs of training and softmax are chosen by the selector, not on test.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dkgzsl.methods.base import Setting, Task
+from dkgzsl.config import check_ranges
+from dkgzsl.methods.base import MethodInfo, Published, Setting, Setup, Task
 from dkgzsl.methods.peers.conditional_networks import ConditionalEncoder, gaussian_divergence, reparametrized
-from dkgzsl.methods.peers.epochwise import EpochwiseMethod
-from dkgzsl.methods.peers.synthesized_softmax import SoftmaxSettings
+from dkgzsl.methods.peers.epochwise import EpochwiseMethod, filled, known
+from dkgzsl.methods.peers.synthesized_softmax import SoftmaxSettings, SynthesisModel
 from dkgzsl.methods.peers.wasserstein import Batch, Precision, WassersteinSettings, WassersteinTraining
+from dkgzsl.methods.search import Range, Space
+
+_PUBLISHED = {"hidden_size": 4096, "learning_rate": 1e-4, "precision": "float32"}
+_CAPPED = {"hidden_size": 1024, "learning_rate": 5e-4, "precision": "bfloat16"}  # chosen as `f_clswgan` says
+
+
+@dataclass(frozen=True)
+class FVAEGANSettings:
+    """f-VAEGAN-D2, inductive: a WGAN-GP whose generator is the decoder of a VAE; then a softmax.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    epochs: int = 300
+    """Most passes over the training images; the epoch is chosen on validation classes."""
+    hidden_size: int | None = None
+    """Width of every hidden layer (default: 4096, as published; within a benchmark's minutes 1024)."""
+    batch_size: int = 64
+    """Images a step."""
+    learning_rate: float | None = None
+    """Adam's learning rate (default: 1e-4, as published; within a benchmark's minutes 5e-4)."""
+    gamma: float = 10.0
+    """Weight of the generator's adversarial loss, next to the VAE's."""
+    critic_steps: int = 5
+    """Critic steps a generator step."""
+    penalty_weight: float = 10.0
+    """Weight of the gradient penalty."""
+    per_class: int = 300
+    """Features synthesized for each unseen class."""
+    softmax_rate: float = 1e-3
+    """Adam's learning rate of the last softmax."""
+    softmax_epochs: int = 25
+    """Most passes of the last softmax; the epoch is chosen on validation classes."""
+    softmax_batch: int = 300
+    """Features a step of the last softmax."""
+    precision: Precision | None = None
+    """Precision of the matrix products (default: float32; within a benchmark's minutes bfloat16, three times as
+    fast)."""
+
+    def __post_init__(self) -> None:
+        counts = (
+            "epochs",
+            "hidden_size",
+            "batch_size",
+            "critic_steps",
+            "per_class",
+            "softmax_epochs",
+            "softmax_batch",
+        )
+        check_ranges(
+            self,
+            "f_vaegan_d2.",
+            at_least=dict.fromkeys(counts, 1),
+            above_zero=("learning_rate", "gamma", "penalty_weight", "softmax_rate"),
+        )
 
 
 class FVAEGAN(EpochwiseMethod):
     """f-VAEGAN-D2, inductive; the epochs of training and last softmax are chosen by the selector.
 
     Args:
-        epochs: most epochs.
-        hidden_size: width of every hidden layer.
-        batch_size: images a step.
-        learning_rate: Adam's, of encoder, generator and critic.
-        gamma: weight of the generator's adversarial loss beside the VAE's.
-        critic_steps: critic steps a generator step.
-        penalty_weight: lambda.
-        per_class: features synthesized for each unseen class.
-        softmax_rate: Adam's learning rate of the last softmax.
-        softmax_epochs: most epochs of it.
-        softmax_batch: features a step of it.
-        precision: of the matrix products; bfloat16 is about three times as fast on recent processors.
-        minutes: wall-clock minutes of one exploration; None sets no limit.
-        seed: 0 or more.
-        device: where to compute.
+        settings: of the training; what is open is as published, or narrower where `setup` caps the minutes.
+        setup: the seed decides first weights, noise and order.
 
     Raises:
-        ConfigError: a number is out of its range.
+        ConfigError: the minutes are out of range.
     """
 
-    name = "f-vaegan"
+    name = "f-vaegan-d2"
 
-    def __init__(
-        self,
-        *,
-        epochs: int = 300,
-        hidden_size: int = 4096,
-        batch_size: int = 64,
-        learning_rate: float = 1e-4,
-        gamma: float = 10.0,
-        critic_steps: int = 5,
-        penalty_weight: float = 10.0,
-        per_class: int = 300,
-        softmax_rate: float = 1e-3,
-        softmax_epochs: int = 25,
-        softmax_batch: int = 300,
-        precision: Precision = "float32",
-        minutes: float | None = None,
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        super().__init__(epochs=epochs, minutes=minutes, seed=seed, device=device)
-        self.settings = WassersteinSettings(
-            hidden_size=hidden_size,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            critic_steps=critic_steps,
-            penalty_weight=penalty_weight,
-            gamma=gamma,
+    def __init__(self, settings: FVAEGANSettings | None = None, setup: Setup | None = None) -> None:
+        super().__init__(settings or FVAEGANSettings(), setup)
+        self.settings = one = _whole(settings or FVAEGANSettings(), capped=self.minutes is not None)
+        self.adversarial = WassersteinSettings(
+            hidden_size=known(one.hidden_size),
+            batch_size=one.batch_size,
+            learning_rate=known(one.learning_rate),
+            critic_steps=one.critic_steps,
+            penalty_weight=one.penalty_weight,
+            gamma=one.gamma,
             output="sigmoid",
-            precision=precision,
+            precision=known(one.precision),
         )
-        self.softmax = SoftmaxSettings(per_class, softmax_rate, softmax_epochs, softmax_batch)
+        self.softmax = SoftmaxSettings(one.per_class, one.softmax_rate, one.softmax_epochs, one.softmax_batch)
 
     def begin(self, task: Task, option: Setting) -> AutoencodingTraining:
         """A training that has not begun."""
         del option
         return AutoencodingTraining(
-            FVAEGAN.name, task, self.settings, self.softmax, seed=self.seed, device=self.device
+            self.name, task, self.adversarial, self.softmax, seed=self.seed, device=self.device
         )
-
-
-def within_minutes(*, seed: int, device: str, minutes: float | None) -> FVAEGAN:
-    """With 1024 hidden units, rate 5e-4 and bfloat16, for the reason that `f_clswgan` gives."""
-    return FVAEGAN(
-        hidden_size=1024, learning_rate=5e-4, precision="bfloat16", minutes=minutes, seed=seed, device=device
-    )
 
 
 class AutoencodingTraining(WassersteinTraining):
@@ -129,3 +151,39 @@ class AutoencodingTraining(WassersteinTraining):
             logits.to(full), batch.real.to(full), reduction="none"
         )
         return (entropy.sum(dim=1) + gaussian_divergence(mean, log_variance)).mean()
+
+
+def _whole(settings: FVAEGANSettings, *, capped: bool) -> FVAEGANSettings:
+    return filled(settings, _CAPPED if capped else _PUBLISHED)
+
+
+def published(settings: FVAEGANSettings, dataset: str | None, capped: bool) -> Published:
+    """The settings with nothing left open, the same for every data set."""
+    del dataset
+    return Published(_whole(settings, capped=capped))
+
+
+def search(settings: FVAEGANSettings, images: int) -> Space:
+    """What `tune` tries."""
+    del images
+    start = _whole(settings, capped=False)
+    return {
+        "learning_rate": Range(1e-5, 1e-2, start=start.learning_rate, log=True),
+        "hidden_size": Range(128, 4096, start=start.hidden_size, log=True, whole=True),
+        "gamma": Range(0.1, 1000.0, log=True),
+        "softmax_rate": Range(1e-4, 1e-2, log=True),
+    }
+
+
+INFO = MethodInfo(
+    name="f-vaegan-d2",
+    title="f-VAEGAN-D2",
+    paper="Xian, Sharma, Schiele and Akata, f-VAEGAN-D2: a feature generating framework for any-shot learning, "
+    "CVPR 2019",
+    settings=FVAEGANSettings,
+    make=FVAEGAN,
+    models={"f-vaegan-d2": SynthesisModel},
+    iterative=True,
+    published=published,
+    search=search,
+)

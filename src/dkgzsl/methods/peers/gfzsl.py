@@ -1,4 +1,4 @@
-"""GFZSL, the exponential family framework (Verma and Rai, ECML 2017, arXiv 1707.08040), inductive form.
+"""GFZSL, the exponential family framework (arXiv 1707.08040), inductive form.
 
 x | class c ~ N(mu_c, diag(sigma_c^2)). Kernel ridge regression from the descriptions of the seen classes
 predicts mu_c and log sigma_c^2 of the unseen ones: f(a) = k(a)^T (K + l I)^-1 [values of the seen classes],
@@ -12,114 +12,71 @@ ones; the selector chooses. Constants are tried in two rounds, not all combined.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from dkgzsl.cache import InputCache
-from dkgzsl.methods.base import SavedModel, Selector, Setting, Task
+from dkgzsl.config import check_ranges
+from dkgzsl.methods.base import MethodInfo, Selector, Setting, Setup, Task
+from dkgzsl.methods.peers.gaussian_model import GaussianModel, Regression
 from dkgzsl.methods.shared.class_statistics import class_means, class_variances
-from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
-
-POWERS: Final = (-3, -2, -1, 0)
-WIDTHS: Final = (0.0, 1.0, 2.0)
-"""Widths of the Gaussian kernel in median distances; 0 is the linear kernel."""
-FLOORS: Final = (0.1, 1.0)
-FURTHER_FLOORS: Final = (0.01, 0.3, 3.0)
-_TENSORS: Final = ("means", "variances", "seen", "unseen")
+from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, check_names, fitting_scalings
 
 
 @dataclass(frozen=True)
-class GaussianModel:
-    """Scores log N(x; mean, diag(variance)) of scaled features.
+class GFZSLSettings:
+    """GFZSL: normal densities whose parameters kernel regressions predict. What is listed is tried in two rounds.
 
-    Attributes:
-        scaling: of the features.
-        means: of all K classes.
-        variances: in each dimension.
-        seen: class numbers of seen classes.
-        unseen: class numbers of unseen classes.
+    Raises:
+        ConfigError: a value is out of its range.
     """
 
-    scaling: Scaling
-    means: Float[Tensor, "classes visual"]
-    variances: Float[Tensor, "classes visual"]
-    seen: Int[Tensor, " seen"]
-    unseen: Int[Tensor, " unseen"]
-    scaled: InputCache = field(default_factory=InputCache, repr=False, compare=False, kw_only=True)
+    powers: tuple[int, ...] = (-3, -2, -1, 0)
+    """Exponents of ten to try for both ridges, relative to the kernel's mean diagonal."""
+    widths: tuple[float, ...] = (0.0, 1.0, 2.0)
+    """Widths of the Gaussian kernel to try, in median distances of the seen descriptions; 0: the linear kernel."""
+    floors: tuple[float, ...] = (0.1, 1.0)
+    """Shares of the mean variance within classes to add to every variance; the first round."""
+    further_floors: tuple[float, ...] = (0.01, 0.3, 3.0)
+    """Those of the second round."""
+    scalings: tuple[str, ...] = SCALINGS
+    """Scales of the features to try: none, min-max, unit, square-root, standard."""
 
-    def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
-        """Log densities under every class of the task, but for a constant; -inf for others."""
-        return self._scores(features, torch.cat([self.seen, self.unseen]))
-
-    def conventional_scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
-        """The same log densities, among unseen classes."""
-        return self._scores(features, self.unseen)
-
-    def _scores(self, features: Tensor, classes: Tensor) -> Tensor:
-        # About the mean of the seen classes, so that the squares below stay small: 32 bits are few.
-        center = self.means[self.seen].mean(dim=0)
-        seen = self.scaled(features, self.scaling) - center
-        means, precision = self.means[classes] - center, 1 / self.variances[classes]
-        constant = (means**2 * precision - precision.log()).sum(dim=1)
-        known = -0.5 * (seen**2 @ precision.T - 2 * seen @ (means * precision).T + constant)
-        return known.new_full((len(known), len(self.means)), -torch.inf).index_copy_(1, classes, known)
-
-    def save(self) -> SavedModel:
-        """Scale and parameters."""
-        tensors = {name: getattr(self, name) for name in _TENSORS} | self.scaling.tensors()
-        return SavedModel("gfzsl", tensors, {"scaling": self.scaling.name})
-
-    @classmethod
-    def load(cls, saved: SavedModel) -> GaussianModel:
-        """The model that `saved` was made from."""
-        scaling = Scaling.load(saved.values["scaling"], saved.tensors)
-        means, variances, seen, unseen = (saved.tensors[name] for name in _TENSORS)
-        return cls(scaling, means, variances, seen, unseen)
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            "gfzsl.",
+            at_least={"powers": -12, "widths": 0},
+            above_zero=("floors", "further_floors"),
+        )
+        check_names(self.scalings, SCALINGS, "gfzsl.scalings")
 
 
 class GFZSL:
     """Kernel, penalties, scale, regularisation, and what stands for seen classes are chosen by the selector.
 
     Args:
-        powers: exponents of ten to try for both penalties, relative to the mean diagonal of K.
-        widths: of the kernel, see `WIDTHS`.
-        floors: shares of the mean variance within classes that every variance gets added; the first round.
-        further_floors: those of the second round.
-        scalings: scales of the features to try.
-        seed: nothing is drawn.
-        device: where to compute.
-        minutes: caps nothing: the grid takes a minute.
+        settings: what to try.
+        setup: nothing is drawn, and nothing needs a cap on the minutes.
     """
 
     name = "gfzsl"
 
-    def __init__(
-        self,
-        powers: Sequence[int] = POWERS,
-        *,
-        widths: Sequence[float] = WIDTHS,
-        floors: Sequence[float] = FLOORS,
-        further_floors: Sequence[float] = FURTHER_FLOORS,
-        scalings: Sequence[str] = SCALINGS,
-        seed: int = 0,
-        device: str = "cpu",
-        minutes: float | None = None,
-    ) -> None:
-        del seed, minutes
-        self.powers, self.widths, self.scalings = tuple(powers), tuple(widths), tuple(scalings)
-        self.floors, self.further_floors = tuple(floors), tuple(further_floors)
-        self.device = torch.device(device)
+    def __init__(self, settings: GFZSLSettings | None = None, setup: Setup | None = None) -> None:
+        self.settings = settings or GFZSLSettings()
+        self.device = torch.device((setup or Setup()).device)
 
     def explore(self, task: Task, selector: Selector) -> None:
         """One penalty for both regressions, seen classes by their own estimates; then what the best lacks."""
         best: tuple[float, dict[str, Any]] = (float("-inf"), {})
-        for scaling in fitting_scalings(self.scalings, task.features):
+        for scaling in fitting_scalings(self.settings.scalings, task.features):
             fitting = _Fitting(task, scaling, self.device)
             for setting in self._first_round(scaling):
                 score = selector(setting, fitting.model(setting))
@@ -133,9 +90,9 @@ class GFZSL:
                 best = score, setting
 
     def _first_round(self, scaling: str) -> Iterator[dict[str, Any]]:
-        for width in self.widths:
-            for power in self.powers:
-                for floor in self.floors:
+        for width in self.settings.widths:
+            for power in self.settings.powers:
+                for floor in self.settings.floors:
                     yield {
                         "scaling": scaling,
                         "width": width,
@@ -147,9 +104,11 @@ class GFZSL:
 
     def _second_round(self, best: Setting) -> Iterator[dict[str, Any]]:
         yield {"seen": "predicted"}
-        yield from ({"floor": floor} for floor in self.further_floors)
-        yield from ({"variance_power": p} for p in self.powers if p != best["variance_power"])
-        yield from ({"power": best["power"] + step} for step in (-1, 1) if best["power"] + step not in self.powers)
+        yield from ({"floor": floor} for floor in self.settings.further_floors)
+        yield from ({"variance_power": p} for p in self.settings.powers if p != best["variance_power"])
+        yield from (
+            {"power": best["power"] + step} for step in (-1, 1) if best["power"] + step not in self.settings.powers
+        )
 
     def fit(self, task: Task, setting: Setting) -> GaussianModel:
         """Fit with one setting."""
@@ -160,34 +119,55 @@ class _Fitting:
     def __init__(self, task: Task, scaling: str, device: torch.device) -> None:
         features = task.features.to(device)
         self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
+        self.semantics = task.semantics.to(features)
         self.scaling, self.scaled = Scaling.fit(scaling, features), InputCache()
         scaled = self.scaling(features)
         positions = torch.searchsorted(self.seen, task.labels.to(device))
         self.means = class_means(scaled, positions, len(self.seen))
         self.variances = class_variances(scaled, positions, self.means)
-        self.described = normalize(task.semantics.to(features), dim=1)
+        self.described = normalize(self.semantics, dim=1)
+        self.length = float(features.norm(dim=1).mean())
 
     def model(self, setting: Setting) -> GaussianModel:
+        width = float(setting["width"] * self._median) if setting["width"] else 0.0
         variances = self.variances + setting["floor"] * self.variances.mean()
-        of_means = self.coefficients(setting["width"], setting["power"])
-        of_variances = self.coefficients(setting["width"], setting["variance_power"])
+        of_means = self._coefficients(Regression(width, setting["power"]))
+        of_variances = self._coefficients(Regression(width, setting["variance_power"]))
         means, predicted = of_means @ self.means, (of_variances @ variances.log()).exp()
         if setting["seen"] == "own":
             means[self.seen], predicted[self.seen] = self.means, variances
-        return GaussianModel(self.scaling, means, predicted, self.seen, self.unseen, scaled=self.scaled)
+        powers = {name: setting[name] for name in ("power", "variance_power")}
+        return GaussianModel(
+            self.scaling,
+            means,
+            predicted,
+            self.seen,
+            self.unseen,
+            self.semantics,
+            self.means,
+            variances,
+            {"width": width, **powers, "length": self.length},
+            scaled=self.scaled,
+        )
 
-    def coefficients(self, width: float, power: int) -> Float[Tensor, "classes seen"]:
+    def _coefficients(self, regression: Regression) -> Float[Tensor, "classes seen"]:
         """k(a)^T (K + l I)^-1 of every class."""
-        kernel = self._kernel(width)
-        known = kernel[self.seen]
-        known.diagonal().add_(10.0**power * float(known.diagonal().mean()))
-        solved: Tensor = torch.linalg.solve(known, kernel.T).T
-        return solved
+        kernel = regression.kernel(self.described, self.described[self.seen])
+        return regression.coefficients(kernel, kernel[self.seen])
 
-    def _kernel(self, width: float) -> Float[Tensor, "classes seen"]:
-        known = self.described[self.seen]
-        if width == 0:
-            return self.described @ known.T
-        distances = torch.cdist(self.described, known)
-        apart = distances[self.seen][~torch.eye(len(known), dtype=torch.bool, device=known.device)]
-        return torch.exp(-0.5 * (distances / (width * apart.quantile(0.5).clamp(min=1e-12))) ** 2)
+    @cached_property
+    def _median(self) -> Float[Tensor, ""]:
+        """Of the distances between seen descriptions."""
+        distances = torch.cdist(self.described, self.described[self.seen])
+        apart = distances[self.seen][~torch.eye(len(self.seen), dtype=torch.bool, device=distances.device)]
+        return apart.quantile(0.5).clamp(min=1e-12)
+
+
+INFO = MethodInfo(
+    name="gfzsl",
+    title="GFZSL",
+    paper="Verma and Rai, A simple exponential family framework for zero-shot learning, ECML 2017",
+    settings=GFZSLSettings,
+    make=GFZSL,
+    models={"gfzsl": GaussianModel},
+)

@@ -1,17 +1,21 @@
-"""The model of peers whose scores are linear in a view of the features: a scale, a projection, lengths."""
+"""Models whose scores are linear in a view of the features: a scale, a projection, lengths."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from dkgzsl.cache import InputCache
+from dkgzsl.errors import RunError
 from dkgzsl.methods.base import SavedModel
+from dkgzsl.methods.peers.export import Projected, ScaledFeatures, centred_scores
 from dkgzsl.methods.shared.scaling import Scaling
 
 
@@ -59,7 +63,7 @@ Unit = Literal["never", "before", "after"]
 class View:
     """What a peer sees of an image: scaled features, projected where it has a projection.
 
-    Models that share a view compute it once for the images that a selector shows them.
+    Models that share a view compute it once for the images that a selector scores them on.
 
     Attributes:
         scaling: of the features.
@@ -76,37 +80,63 @@ class View:
         """The view of unscaled features."""
         return self._results(features, self._compute)
 
+    def scaled(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images visual"]:
+        """Unscaled features as the projection takes them."""
+        scaled = self.scaling(features)
+        return normalize(scaled, dim=1) if self.unit == "before" else scaled
+
     def _compute(self, features: Tensor) -> Tensor:
-        seen = self.scaling(features)
-        if self.unit == "before":
-            seen = normalize(seen, dim=1)
+        seen = self.scaled(features)
         if self.projection is not None:
             seen = seen @ self.projection
         return normalize(seen, dim=1) if self.unit == "after" else seen
 
 
-_TENSORS: Final = ("weights", "bias", "seen", "unseen")
+_TENSORS: Final = ("weights", "bias", "seen", "unseen", "semantics")
+_PARAMETER: Final = "columns."
+
+
+class Columns(NamedTuple):
+    """A column of weights and a number for each of some classes."""
+
+    weights: Float[Tensor, "inner classes"]
+    bias: Float[Tensor, " classes"]
 
 
 @dataclass(frozen=True)
-class LinearModel:
-    """Scores v(x) W + b.
+class LinearModel(ABC):
+    """Scores v(x) W + b. A class that joins later gets its column from its description alone.
 
     Attributes:
-        method: whose model this is.
         view: v.
         weights: W, a column for each of all K classes.
         bias: b.
         seen: class numbers of seen classes.
         unseen: class numbers of unseen classes.
+        semantics: descriptions of all K classes; without a number each where dkgzsl 0.1 saved the model.
+        values: constants that `columns` needs, JSON values.
+        parameters: tensors that `columns` needs.
     """
 
-    method: str
+    kind: ClassVar[str]
+    """Of the model, in its file."""
+
     view: View
     weights: Float[Tensor, "inner classes"]
     bias: Float[Tensor, " classes"]
     seen: Int[Tensor, " seen"]
     unseen: Int[Tensor, " unseen"]
+    semantics: Float[Tensor, "classes semantic"]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @abstractmethod
+    def columns(self, semantics: Float[Tensor, "described semantic"]) -> Columns:
+        """The columns of classes without images, as a fit with these classes in its task has them.
+
+        Args:
+            semantics: their descriptions, in the precision of the weights.
+        """
 
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
         """Scores of every class of the task; -inf for others."""
@@ -120,16 +150,95 @@ class LinearModel:
         known = self.view(features) @ self.weights[:, classes] + self.bias[classes]
         return known.new_full((len(known), len(self.bias)), -torch.inf).index_copy_(1, classes, known)
 
+    def with_classes(
+        self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
+    ) -> LinearModel:
+        """The same model over other described classes; only columns of classes that are new are computed.
+
+        Args:
+            semantics: of all classes; known class numbers keep their description.
+            unseen: numbers of the described classes.
+
+        Raises:
+            RunError: the model was saved by dkgzsl 0.1.
+        """
+        check_described(self.semantics)
+        semantics = semantics.to(self.semantics)
+        known = unchanged(self.semantics, semantics)
+        weights, bias = (
+            self.weights.new_empty(len(self.weights), len(semantics)),
+            self.bias.new_empty(len(semantics)),
+        )
+        weights[:, known], bias[known] = self.weights[:, known.nonzero()[:, 0]], self.bias[known.nonzero()[:, 0]]
+        if not known.all():
+            weights[:, ~known], bias[~known] = self.columns(semantics[~known].to(self.weights))
+        unseen = unseen.to(self.unseen).sort().values
+        return replace(self, weights=weights, bias=bias, semantics=semantics, unseen=unseen)
+
+    def scores_module(self) -> nn.Module:
+        """Scale, view and columns as fixed operations; products without a step between are folded in float64."""
+        classes = torch.cat([self.seen, self.unseen]).sort().values
+        stages: list[nn.Module] = [ScaledFeatures(self.view.scaling, unit=self.view.unit == "before")]
+        if self.view.unit == "after":
+            assert self.view.projection is not None, "without a projection lengths are set before"
+            stages.append(Projected(self.view.projection))
+            columns = Columns(self.weights, self.bias)
+        else:
+            columns = self.visual_columns()
+        stages.append(centred_scores(columns.weights[:, classes], columns.bias[classes]))
+        return nn.Sequential(*stages)
+
+    def visual_columns(self) -> Columns:
+        """The columns of all K classes as weights of scaled features, in float64."""
+        weights, projection = self.weights.double(), self.view.projection
+        return Columns(weights if projection is None else projection.double() @ weights, self.bias.double())
+
     def save(self) -> SavedModel:
-        """Scale, projection and weights, and which classes are which."""
+        """Scale, projection and weights, which classes are which, and what further classes need."""
         tensors = {name: getattr(self, name) for name in _TENSORS} | self.view.scaling.tensors()
         if self.view.projection is not None:
             tensors["projection"] = self.view.projection
-        return SavedModel(self.method, tensors, {"scaling": self.view.scaling.name, "unit": self.view.unit})
+        tensors |= {_PARAMETER + name: tensor for name, tensor in self.parameters.items()}
+        values = {"scaling": self.view.scaling.name, "unit": self.view.unit, "columns": dict(self.values)}
+        return SavedModel(self.kind, tensors, values)
 
     @classmethod
     def load(cls, saved: SavedModel) -> LinearModel:
         """The model that `saved` was made from."""
         scaling = Scaling.load(saved.values["scaling"], saved.tensors)
         view = View(scaling, saved.tensors.get("projection"), saved.values["unit"])
-        return cls(method=saved.method, view=view, **{name: saved.tensors[name] for name in _TENSORS})
+        undescribed = {"semantics": saved.tensors["weights"].new_zeros(len(saved.tensors["bias"]), 0)}
+        tensors = undescribed | dict(saved.tensors)
+        return cls(
+            view=view,
+            values=saved.values.get("columns", {}),
+            parameters={
+                name.removeprefix(_PARAMETER): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(_PARAMETER)
+            },
+            **{name: tensors[name] for name in _TENSORS},
+        )
+
+
+def check_described(semantics: Float[Tensor, "classes semantic"]) -> None:
+    """Check that a model has kept the descriptions of its classes.
+
+    Raises:
+        RunError: dkgzsl 0.1 saved it, which did not keep them.
+    """
+    if not semantics.shape[1]:
+        raise RunError(
+            "dkgzsl 0.1 saved this model, without what it needs for further classes",
+            fix="train it again",
+        )
+
+
+def unchanged(
+    before: Float[Tensor, "classes semantic"], after: Float[Tensor, "more semantic"]
+) -> Bool[Tensor, " more"]:
+    """Which class numbers of `after` have the same description in `before`; those beyond `before` have none."""
+    shared = min(len(before), len(after))
+    same = torch.zeros(len(after), dtype=torch.bool, device=after.device)
+    same[:shared] = (after[:shared] == before[:shared]).all(dim=1)
+    return same

@@ -1,4 +1,4 @@
-"""SAE, the semantic autoencoder (Kodirov, Xiang and Gong, CVPR 2017).
+"""SAE, the semantic autoencoder.
 
 W [semantic, visual] minimises |X - W^T S|^2 + l |W X - S|^2, X the features and S the descriptions of their
 classes, a column an image. It solves the Sylvester equation S S^T W + l W X X^T = (1 + l) S X^T (eq. 6), and
@@ -6,8 +6,8 @@ is used either way: W x is compared with the class descriptions (visual to seman
 W^T a_c (semantic to visual), both by cosine. All classes, seen ones too, are scored by their descriptions
 alone.
 
-With the eigenvectors u_i of S S^T (eigenvalues e_i > 0; there are at most as many as seen classes, and the
-rows of the right-hand side lie in their span) the equation falls apart into one ridge regression each: (X X^T
+Let u_i be the eigenvectors of S S^T with eigenvalues e_i > 0: at most as many as seen classes, and the rows of
+the right-hand side lie in their span. The equation then falls apart into one ridge regression each: (X X^T
 + e_i / l) b_i = (1 + l) / l X S^T u_i, W = sum_i u_i b_i^T.
 
 Deviations: l is measured by the ratio of the traces of S S^T and X X^T, so that its powers do not depend on
@@ -18,59 +18,84 @@ descriptions).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dkgzsl.methods.base import Selector, Setting, Task
-from dkgzsl.methods.peers.linear_model import FeatureRegression, LinearModel, View
-from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, fitting_scalings
+from dkgzsl.config import check_ranges
+from dkgzsl.methods.base import MethodInfo, Selector, Setting, Setup, Task
+from dkgzsl.methods.peers.linear_model import Columns, FeatureRegression, LinearModel, View
+from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, check_names, fitting_scalings
 
-POWERS: Final = tuple(range(-2, 6))
 DESCRIPTIONS: Final = ("unit", "standard")
 """Class descriptions of length 1, or each dimension with mean 0 and deviation 1 over the seen classes."""
-DIRECTIONS: Final = ("visual to semantic", "semantic to visual")
+FORWARD: Final = "visual to semantic"
+DIRECTIONS: Final = (FORWARD, "semantic to visual")
 _SMALL = 1e-6  # eigenvalues of S S^T below this share of the largest are rounding
+
+
+@dataclass(frozen=True)
+class SAESettings:
+    """SAE, the semantic autoencoder. Every combination is tried, in both directions.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    powers: tuple[int, ...] = tuple(range(-2, 6))
+    """Exponents of ten to try for the weight of the encoder, relative to a ratio of traces."""
+    scalings: tuple[str, ...] = SCALINGS
+    """Scales of the features to try: none, min-max, unit, square-root, standard."""
+    descriptions: tuple[str, ...] = DESCRIPTIONS
+    """Scales of the class descriptions to try: unit (length 1), standard (mean 0, deviation 1)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "sae.", at_least={"powers": -12})
+        check_names(self.scalings, SCALINGS, "sae.scalings")
+        check_names(self.descriptions, DESCRIPTIONS, "sae.descriptions")
+
+
+@dataclass(frozen=True)
+class SAEModel(LinearModel):
+    """Cosines of images and class descriptions, in either direction; an inner dimension each b_i."""
+
+    kind = "sae"
+
+    def columns(self, semantics: Float[Tensor, "described semantic"]) -> Columns:
+        """Of further classes, from their descriptions."""
+        assert self.view.projection is not None, "SAE projects features"
+        known = normalize(self.semantics[self.seen].to(semantics), dim=1)
+        described = _described(normalize(semantics, dim=1), known, self.values["descriptions"])
+        vectors, direction = self.parameters["vectors"], self.values["direction"]
+        weights = _columns(described @ vectors, described.norm(dim=1), self.view.projection, direction)
+        return Columns(weights, weights.new_zeros(len(semantics)))
 
 
 class SAE:
     """Penalty, scales and direction are chosen by the selector.
 
     Args:
-        powers: exponents of ten to try for l, relative to trace(S S^T) / trace(X X^T).
-        scalings: scales of the features to try.
-        descriptions: scales of the class descriptions to try.
-        seed: nothing is drawn.
-        device: where to compute.
-        minutes: caps nothing: the grid takes one or two.
+        settings: what to try.
+        setup: nothing is drawn, and nothing needs a cap on the minutes.
     """
 
     name = "sae"
 
-    def __init__(
-        self,
-        powers: Sequence[int] = POWERS,
-        *,
-        scalings: Sequence[str] = SCALINGS,
-        descriptions: Sequence[str] = DESCRIPTIONS,
-        seed: int = 0,
-        device: str = "cpu",
-        minutes: float | None = None,
-    ) -> None:
-        del seed, minutes
-        self.powers, self.scalings, self.device = tuple(powers), tuple(scalings), torch.device(device)
-        self.descriptions = tuple(descriptions)
+    def __init__(self, settings: SAESettings | None = None, setup: Setup | None = None) -> None:
+        self.settings = settings or SAESettings()
+        self.device = torch.device((setup or Setup()).device)
 
     def explore(self, task: Task, selector: Selector) -> None:
         """Every combination; one factorisation for each scale of the features."""
-        for scaling in fitting_scalings(self.scalings, task.features):
+        for scaling in fitting_scalings(self.settings.scalings, task.features):
             fitting = _Fitting(task, scaling, self.device)
-            for descriptions in self.descriptions:
+            for descriptions in self.settings.descriptions:
                 fitting.describe(descriptions)
-                for power in self.powers:
+                for power in self.settings.powers:
                     solution = fitting.solve(power)
                     for direction in DIRECTIONS:
                         setting = {
@@ -81,11 +106,33 @@ class SAE:
                         }
                         selector(setting, fitting.model(solution, direction))
 
-    def fit(self, task: Task, setting: Setting) -> LinearModel:
+    def fit(self, task: Task, setting: Setting) -> SAEModel:
         """Fit with one setting."""
         fitting = _Fitting(task, setting["scaling"], self.device)
         fitting.describe(setting["descriptions"])
         return fitting.model(fitting.solve(setting["power"]), setting["direction"])
+
+
+def _described(
+    unit: Float[Tensor, "classes semantic"], seen: Float[Tensor, "seen semantic"], descriptions: str
+) -> Float[Tensor, "classes semantic"]:
+    """Descriptions of length 1 on the scale `descriptions`, whose statistics are those of the seen classes."""
+    if descriptions != "standard":
+        return unit
+    deviation, mean = torch.std_mean(seen, dim=0, correction=0)
+    return (unit - mean) / deviation.masked_fill(deviation == 0, 1.0)
+
+
+def _columns(
+    prototypes: Float[Tensor, "classes rank"],
+    lengths: Float[Tensor, " classes"],
+    solution: Float[Tensor, "visual rank"],
+    direction: str,
+) -> Float[Tensor, "rank classes"]:
+    """Of classes with the given products of descriptions and eigenvectors, and lengths of descriptions."""
+    if direction != FORWARD:
+        lengths = (prototypes @ solution.T).norm(dim=1)
+    return (prototypes / lengths.clamp(min=1e-12)[:, None]).T
 
 
 class _Fitting:
@@ -98,16 +145,14 @@ class _Fitting:
 
     def describe(self, descriptions: str) -> None:
         """Scale the class descriptions; solve what depends on them alone."""
-        described = normalize(self.semantics, dim=1)
-        if descriptions == "standard":
-            deviation, mean = torch.std_mean(described[self.seen], dim=0, correction=0)
-            described = (described - mean) / deviation.masked_fill(deviation == 0, 1.0)
+        unit = normalize(self.semantics, dim=1)
+        described, self.descriptions = _described(unit, unit[self.seen], descriptions), descriptions
         own = described[self.labels]
         values, vectors = torch.linalg.eigh(own.T @ own)
         kept = values > _SMALL * values[-1]
-        self.values, vectors = values[kept], vectors[:, kept]
-        self.coordinates = self.regression.coordinates(own @ vectors)
-        self.prototypes = described @ vectors  # W x . a_c is all in the span of the eigenvectors
+        self.values, self.vectors = values[kept], vectors[:, kept]
+        self.coordinates = self.regression.coordinates(own @ self.vectors)
+        self.prototypes = described @ self.vectors  # W x . a_c is all in the span of the eigenvectors
         self.lengths = described.norm(dim=1)
 
     def solve(self, power: int) -> Tensor:
@@ -116,10 +161,27 @@ class _Fitting:
         weight = 10.0**power * float(self.values.sum()) / trace
         return self.regression.solve(self.coordinates, self.values / weight) * ((1 + weight) / weight)
 
-    def model(self, solution: Tensor, direction: str) -> LinearModel:
+    def model(self, solution: Tensor, direction: str) -> SAEModel:
         """Cosines, in either direction."""
-        forward = direction == "visual to semantic"
-        view = View(self.scaling, solution, "after" if forward else "before")
-        lengths = self.lengths if forward else (self.prototypes @ solution.T).norm(dim=1)
-        weights = (self.prototypes / lengths.clamp(min=1e-12)[:, None]).T
-        return LinearModel("sae", view, weights, weights.new_zeros(len(lengths)), self.seen, self.unseen)
+        view = View(self.scaling, solution, "after" if direction == FORWARD else "before")
+        weights = _columns(self.prototypes, self.lengths, solution, direction)
+        return SAEModel(
+            view,
+            weights,
+            weights.new_zeros(len(self.lengths)),
+            self.seen,
+            self.unseen,
+            self.semantics,
+            {"descriptions": self.descriptions, "direction": direction},
+            {"vectors": self.vectors},
+        )
+
+
+INFO = MethodInfo(
+    name="sae",
+    title="SAE",
+    paper="Kodirov, Xiang and Gong, Semantic autoencoder for zero-shot learning, CVPR 2017",
+    settings=SAESettings,
+    make=SAE,
+    models={"sae": SAEModel},
+)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from dkgzsl.errors import ConfigError
+from dkgzsl.errors import RunError
 from dkgzsl.methods.base import SavedModel
 from dkgzsl.methods.peers.conditional_networks import ConditionalGenerator
 from dkgzsl.methods.shared.scaling import MinMax
-from dkgzsl.methods.shared.softmax import LinearClassifier, train_softmax
+from dkgzsl.methods.shared.softmax import LinearClassifier, LinearScores, train_softmax
 from dkgzsl.methods.shared.training import seeded
 
 _GENERALIZED, _CONVENTIONAL = 100, 101  # places of random streams; trainings use lower ones
@@ -29,9 +29,6 @@ class SoftmaxSettings:
         learning_rate: Adam's.
         epochs: passes over real and synthesized features.
         batch_size: features a step.
-
-    Raises:
-        ConfigError: a number is out of its range.
     """
 
     per_class: int
@@ -39,12 +36,94 @@ class SoftmaxSettings:
     epochs: int
     batch_size: int
 
-    def __post_init__(self) -> None:
-        for name in ("per_class", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"the classifier's {name} must be at least 1, not {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"the classifier's learning_rate must be above 0, not {self.learning_rate}")
+
+@dataclass(frozen=True)
+class LastStep:
+    """All that decides both classifiers, but for the networks and the described classes.
+
+    Attributes:
+        features: real features of seen classes, scaled or encoded, in the precision of the products.
+        labels: the class of each.
+        settings: of the training.
+        place: seed, stream and epoch of the networks: they name the random streams.
+    """
+
+    features: Float[Tensor, "images size"]
+    labels: Int[Tensor, " images"]
+    settings: SoftmaxSettings
+    place: tuple[int, ...]
+
+    def stream(self) -> torch.Generator:
+        """From which features or latents are drawn."""
+        return seeded(*self.place, device=self.features.device)
+
+    def train(
+        self, made: Float[Tensor, "unseen number size"], unseen: Int[Tensor, " unseen"]
+    ) -> Iterator[tuple[int, SoftmaxPair]]:
+        """Train both; yields them after the epochs 1, 2, 4, 8 ... and the last.
+
+        Args:
+            made: features synthesized for each unseen class.
+            unseen: the unseen classes, ascending.
+        """
+        settings, of_unseen = self.settings, unseen.repeat_interleave(made.shape[1])
+        synthesized = made.flatten(0, 1)
+
+        def training(features: Tensor, labels: Tensor, classes: Tensor, stream: int) -> Iterator[LinearClassifier]:
+            return train_softmax(
+                features,
+                labels,
+                classes,
+                epochs=settings.epochs,
+                batch_size=settings.batch_size,
+                learning_rate=settings.learning_rate,
+                generator=seeded(*self.place, stream, device=features.device),
+            )
+
+        features, labels = torch.cat([self.features, synthesized]), torch.cat([self.labels, of_unseen])
+        classes = torch.cat([torch.unique(self.labels), unseen]).sort().values
+        generalized = training(features, labels, classes, _GENERALIZED)
+        conventional = training(synthesized, of_unseen, unseen, _CONVENTIONAL)
+        for epoch, pair in enumerate(zip(generalized, conventional, strict=True), 1):
+            if epoch == settings.epochs or epoch & (epoch - 1) == 0:
+                yield epoch, SoftmaxPair(*pair)
+
+    def retrained(
+        self, made: Float[Tensor, "unseen number size"], unseen: Int[Tensor, " unseen"], epochs: int
+    ) -> SoftmaxPair:
+        """Both classifiers after so many epochs."""
+        *_, (_, classifiers) = replace(self, settings=replace(self.settings, epochs=epochs)).train(made, unseen)
+        return classifiers
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The real features and their classes, by name."""
+        return {"training.features": self.features, "training.labels": self.labels}
+
+    def values(self) -> dict[str, Any]:
+        """The rest, as JSON values."""
+        return {**asdict(self.settings), "place": list(self.place)}
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], values: Mapping[str, Any] | None) -> LastStep | None:
+        """What `tensors` and `values` were made from; None where there are no values: dkgzsl 0.1 kept none."""
+        if values is None:
+            return None
+        settings = SoftmaxSettings(**{name: value for name, value in values.items() if name != "place"})
+        return cls(tensors["training.features"], tensors["training.labels"], settings, tuple(values["place"]))
+
+
+def check_kept(last_step: LastStep | None) -> LastStep:
+    """The last step, where the model has kept it.
+
+    Raises:
+        RunError: dkgzsl 0.1 saved the model, which did not keep it.
+    """
+    if last_step is None:
+        raise RunError(
+            "dkgzsl 0.1 saved this model, without the features that training its classifiers again needs",
+            fix="train it again",
+        )
+    return last_step
 
 
 @dataclass(frozen=True)
@@ -58,47 +137,6 @@ class SoftmaxPair:
 
     generalized: LinearClassifier
     conventional: LinearClassifier
-
-    @classmethod
-    def train(
-        cls,
-        real: tuple[Float[Tensor, "images size"], Int[Tensor, " images"]],
-        made: Float[Tensor, "unseen number size"],
-        seen: Int[Tensor, " seen"],
-        unseen: Int[Tensor, " unseen"],
-        settings: SoftmaxSettings,
-        *,
-        place: tuple[int, ...],
-    ) -> Iterator[tuple[int, SoftmaxPair]]:
-        """Train both; yields them after the epochs 1, 2, 4, 8 ... and the last. Products run as the features are.
-
-        Args:
-            real: features of seen classes and their classes.
-            made: features synthesized for each unseen class.
-            seen: the seen classes, ascending.
-            unseen: the unseen classes, ascending.
-            settings: of the training.
-            place: seed and epoch, which decide first weights and order.
-        """
-        synthesized, of_unseen = made.flatten(0, 1), unseen.repeat_interleave(made.shape[1])
-
-        def training(features: Tensor, labels: Tensor, classes: Tensor, stream: int) -> Iterator[LinearClassifier]:
-            return train_softmax(
-                features,
-                labels,
-                classes,
-                epochs=settings.epochs,
-                batch_size=settings.batch_size,
-                learning_rate=settings.learning_rate,
-                generator=seeded(*place, stream, device=features.device),
-            )
-
-        both = torch.cat([real[0], synthesized]), torch.cat([real[1], of_unseen])
-        generalized = training(*both, torch.cat([seen, unseen]).sort().values, _GENERALIZED)
-        conventional = training(synthesized, of_unseen, unseen, _CONVENTIONAL)
-        for epoch, pair in enumerate(zip(generalized, conventional, strict=True), 1):
-            if epoch == settings.epochs or epoch & (epoch - 1) == 0:
-                yield epoch, cls(*pair)
 
     def scores(self, features: Float[Tensor, "images size"], classes: int) -> Float[Tensor, "images classes"]:
         """Log probabilities over all of `classes` classes; -inf for one outside the task."""
@@ -139,22 +177,26 @@ class SynthesisModel:
     """A conditional generator, and the classifiers trained on what it made.
 
     Attributes:
-        method: whose model this is.
+        kind: of the model, the name of its method.
         generator: for further synthesis.
         description_scale: what descriptions are multiplied by before the networks take them.
         scaler: scale of the features, of the training images.
         classifiers: on scaled features.
+        classifier_epochs: that both have had.
+        last_step: how they were trained, and on which real features; None: dkgzsl 0.1 saved the model.
         seen: classes with training images.
         unseen: classes without.
         semantics: descriptions of all K classes, as they were given.
         class_names: names of all K classes, or none.
     """
 
-    method: str
+    kind: str
     generator: ConditionalGenerator
     description_scale: float
     scaler: MinMax
     classifiers: SoftmaxPair
+    classifier_epochs: int
+    last_step: LastStep | None
     seen: Int[Tensor, " seen"]
     unseen: Int[Tensor, " unseen"]
     semantics: Float[Tensor, "classes semantic"]
@@ -184,14 +226,37 @@ class SynthesisModel:
         described = semantics.to(self.semantics) * self.description_scale
         return self.scaler.unscale(self.generator.synthesize(described, number, generator))
 
+    def with_classes(
+        self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
+    ) -> SynthesisModel:
+        """The same generator over other described classes, both classifiers trained again, as a fit would.
+
+        Args:
+            semantics: of all classes; known class numbers keep their description.
+            unseen: numbers of the described classes.
+
+        Raises:
+            RunError: the model was saved by dkgzsl 0.1.
+        """
+        last_step = check_kept(self.last_step)
+        semantics, unseen = semantics.to(self.semantics), unseen.to(self.unseen).sort().values
+        made = synthesized_for(self.generator, semantics[unseen] * self.description_scale, last_step)
+        classifiers = last_step.retrained(made, unseen, self.classifier_epochs)
+        return replace(self, semantics=semantics, unseen=unseen, classifiers=classifiers)
+
+    def scores_module(self) -> nn.Module:
+        """Unscaled features to the generalized classifier's logits."""
+        return LinearScores.after_scaling(self.classifiers.generalized, self.scaler.minimum, self.scaler.range)
+
     def save(self) -> SavedModel:
         """The model as tensors and JSON values."""
         weights = {f"generator.{name}": weight for name, weight in self.generator.state_dict().items()}
         return SavedModel(
-            self.method,
+            self.kind,
             {
                 **weights,
                 **self.classifiers.tensors(),
+                **(self.last_step.tensors() if self.last_step else {}),
                 "scaler.minimum": self.scaler.minimum,
                 "scaler.range": self.scaler.range,
                 "seen": self.seen,
@@ -203,6 +268,8 @@ class SynthesisModel:
                 "output": self.generator.output,
                 "description_scale": self.description_scale,
                 "class_names": list(self.class_names),
+                "classifier_epochs": self.classifier_epochs,
+                "last_step": self.last_step.values() if self.last_step else None,
             },
         )
 
@@ -218,13 +285,31 @@ class SynthesisModel:
             generator = ConditionalGenerator(noise_size, semantic_size, hidden_size, visual_size, values["output"])
         generator.load_state_dict(weights, assign=True)
         return cls(
-            method=saved.method,
+            kind=saved.kind,
             generator=generator.requires_grad_(False),
             description_scale=values["description_scale"],
             scaler=MinMax(tensors["scaler.minimum"], tensors["scaler.range"]),
             classifiers=SoftmaxPair.load(tensors),
+            classifier_epochs=values.get("classifier_epochs", 0),
+            last_step=LastStep.load(tensors, values.get("last_step")),
             seen=tensors["seen"],
             unseen=tensors["unseen"],
             semantics=tensors["semantics"],
             class_names=tuple(values["class_names"]),
         )
+
+
+def synthesized_for(
+    generator: ConditionalGenerator, described: Float[Tensor, "unseen semantic"], last_step: LastStep
+) -> Float[Tensor, "unseen number visual"]:
+    """Scaled features for the last step, in its precision.
+
+    Args:
+        generator: as trained.
+        described: descriptions of the unseen classes, scaled as in training.
+        last_step: for which they are made.
+    """
+    precision = last_step.features.dtype
+    with torch.autocast(described.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
+        made = generator.synthesize(described, last_step.settings.per_class, last_step.stream())
+    return made.to(precision)

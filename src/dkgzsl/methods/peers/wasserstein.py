@@ -23,10 +23,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dkgzsl.errors import ConfigError
 from dkgzsl.methods.base import Setting, Task
 from dkgzsl.methods.peers.conditional_networks import ConditionalGenerator, Output, draw_weights
-from dkgzsl.methods.peers.synthesized_softmax import SoftmaxPair, SoftmaxSettings, SynthesisModel
+from dkgzsl.methods.peers.synthesized_softmax import LastStep, SoftmaxSettings, SynthesisModel, synthesized_for
 from dkgzsl.methods.shared.critic import Critic, critic_gradients
 from dkgzsl.methods.shared.scaling import MinMax, description_scale
 from dkgzsl.methods.shared.softmax import BETAS
@@ -51,9 +50,6 @@ class WassersteinSettings:
         gamma: weight of the generator's adversarial loss.
         output: the generator's last function.
         precision: of the matrix products.
-
-    Raises:
-        ConfigError: a number is out of its range.
     """
 
     hidden_size: int
@@ -64,14 +60,6 @@ class WassersteinSettings:
     gamma: float
     output: Output
     precision: Precision
-
-    def __post_init__(self) -> None:
-        for name in ("hidden_size", "batch_size", "critic_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("learning_rate", "penalty_weight", "gamma"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}")
 
 
 class WassersteinTraining(ABC):
@@ -228,21 +216,17 @@ class WassersteinTraining(ABC):
         """Synthesize for the unseen classes with the generator as it is, and train both classifiers."""
         generator = copy.deepcopy(self.generator).requires_grad_(False)
         place = self.seed, _SYNTHESIS, self.epoch
-        with self.precision():
-            made = generator.synthesize(
-                self.described[self.unseen] * self.description_scale,
-                self.softmax.per_class,
-                seeded(*place, device=self.features.device),
-            ).to(self.features.dtype)
-        real = self.features, self.seen[self.rows]
-        pairs = SoftmaxPair.train(real, made, self.seen, self.unseen, self.softmax, place=place)
-        for epoch, classifiers in pairs:
+        last_step = LastStep(self.features, self.seen[self.rows], self.softmax, place)
+        described = self.described[self.unseen] * self.description_scale
+        for epoch, classifiers in last_step.train(synthesized_for(generator, described, last_step), self.unseen):
             model = SynthesisModel(
-                method=self.method,
+                kind=self.method,
                 generator=generator,
                 description_scale=self.description_scale,
                 scaler=self.scaler,
                 classifiers=classifiers,
+                classifier_epochs=epoch,
+                last_step=last_step,
                 seen=self.seen,
                 unseen=self.unseen,
                 semantics=self.described,

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dkgzsl.errors import ConfigError, nearest
+from dkgzsl.errors import ConfigError, RunError, nearest
 
 SHORTEST, LONGEST = 1.0, 25.0
 """Bounds of the mean length of the descriptions that networks take."""
@@ -108,6 +108,19 @@ class Scaling:
             return features.clamp(min=0).sqrt()
         return features if self.name == "none" else (features - self.shift) / self.divisor
 
+    def restore(self, scaled: Float[Tensor, "*images visual"], length: float) -> Float[Tensor, "*images visual"]:
+        """Back to the features' own scale.
+
+        Args:
+            scaled: on this scale; below 0 counts as 0 where the scale is the square root.
+            length: of the features, where the scale is `unit`; ignored elsewhere.
+        """
+        if self.name == "unit":
+            return torch.nn.functional.normalize(scaled, dim=-1) * length
+        if self.name == "square-root":
+            return scaled.clamp(min=0).square()
+        return scaled if self.name == "none" else scaled * self.divisor + self.shift
+
     def tensors(self) -> dict[str, Tensor]:
         """Tensors by name that `load` takes."""
         return {"scaling.shift": self.shift, "scaling.divisor": self.divisor}
@@ -119,6 +132,31 @@ class Scaling:
 
 
 def fitting_scalings(names: Sequence[str], features: Float[Tensor, "images visual"]) -> tuple[str, ...]:
-    """The scalings that fit the training features: `square-root` is left out where a feature is negative."""
+    """The scalings that fit the training features: `square-root` is left out where a feature is negative.
+
+    Raises:
+        RunError: none is left.
+    """
     negative = "square-root" in names and bool((features < 0).any())
-    return tuple(name for name in names if not (negative and name == "square-root"))
+    kept = tuple(name for name in names if not (negative and name == "square-root"))
+    if not kept:
+        raise RunError("negative features have no square root", fix="name another scaling")
+    return kept
+
+
+def check_names(given: Sequence[str], known: Sequence[str], setting: str) -> None:
+    """Check a setting that lists names.
+
+    Args:
+        given: its names.
+        known: the names that there are.
+        setting: its own name, for the message.
+
+    Raises:
+        ConfigError: it lists none, or an unknown one.
+    """
+    if not given:
+        raise ConfigError(f"{setting} must name at least one value to try")
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{setting} cannot be {name!r}", fix=nearest(name, known, of="choices"))
