@@ -128,12 +128,20 @@ class Package:
         for node in ast.walk(self.trees[module]):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    yield from self._inside(alias.name)
+                    if alias.name != NAME:  # what is used of the package itself counts, below
+                        yield from self._inside(alias.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == NAME:
+                yield from self._used(NAME, node.attr)
             elif isinstance(node, ast.ImportFrom):
                 origin = self._origin(module, node)
-                for name in [alias.name for alias in node.names]:
-                    if (origin, name) != (NAME, "__version__"):  # a constant of the package, which imports nothing
-                        yield from self._inside(f"{origin}.{name}") or self._inside(origin)
+                for alias in node.names:
+                    yield from self._used(origin, alias.name)
+
+    def _used(self, origin: str, name: str) -> list[str]:
+        """The module that a name of another module is, or comes from."""
+        if (origin, name) == (NAME, "__version__"):  # a constant of the package, which imports nothing
+            return []
+        return self._inside(f"{origin}.{name}") or self._inside(origin)
 
     def _origin(self, module: str, node: ast.ImportFrom) -> str:
         """The absolute name of what `from ... import` imports from."""
