@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dkgzsl.methods.closed_form.settings import ClosedFormSettings
 
 from dkgzsl import load_dataset
 from dkgzsl.evaluation.held_out import final_task, validation_task
@@ -29,6 +28,7 @@ from dkgzsl.evaluation.selection import ValidationSelector
 from dkgzsl.methods.base import Setup
 from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.methods.closed_form.model import ClosedFormModel
+from dkgzsl.methods.closed_form.settings import ClosedFormSettings
 from dkgzsl.methods.dkgzsl.networks import KnowledgeTransfer
 from dkgzsl.methods.shared.training import is_evaluation_epoch
 

@@ -82,11 +82,12 @@ def test_imports_are_found_wherever_they_stand(made) -> None:
         methods__one="from dkgzsl.methods import two\nfrom .three import x\nfrom dkgzsl import __version__",
         methods__two="def f():\n    from dkgzsl.representation.four import y",
         methods__three="if TYPE_CHECKING:\n    import dkgzsl.methods.base",
-        methods__base="from dkgzsl.methods.five import z",
+        methods__base="from dkgzsl.methods.five import z\nimport dkgzsl\nprint(dkgzsl.__version__)",
         methods__five="",
         representation__four="",
     )
     assert package.imports["methods.one"] == {"methods.two", "methods.three"}
+    assert package.imports["methods.base"] == {"methods.five"}
     assert shape.files_to_read(package, ["methods.one"]) == [
         "methods.one", "methods.three", "methods.two", "representation.four",
     ]  # fmt: skip

@@ -12,12 +12,13 @@ from dkgzsl.evaluation.held_out import final_task, validation_task
 from dkgzsl.evaluation.protocols import oracle, validated
 from dkgzsl.methods.base import Selector, Setting, Task
 from dkgzsl.methods.closed_form.method import ClosedForm
-from dkgzsl.methods.peers.eszsl import ESZSL
+from dkgzsl.methods.peers.eszsl import ESZSL, ESZSLSettings
 from dkgzsl.methods.peers.linear_model import LinearModel
 from dkgzsl.representation.representation import Pooled
 from worlds import FEW, world
 
 PLAIN = ("none",)
+TWO = ESZSLSettings(powers=(-1, 0), scalings=PLAIN)
 SHOWN = ({"scaling": "none", "gamma": -1, "lambda": -1}, {"scaling": "none", "gamma": -1, "lambda": 0})
 
 
@@ -35,7 +36,7 @@ def _with_other_test_images(problem: Problem) -> Problem:
     return replace(problem, features=features, labels=labels)
 
 
-@pytest.mark.parametrize("method", [ClosedForm(FEW), ESZSL(powers=(-1, 0), scalings=PLAIN)], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", [ClosedForm(FEW), ESZSL(TWO)], ids=lambda m: m.name)
 def test_the_choice_and_the_model_do_not_depend_on_test_images_or_their_labels(method) -> None:
     """Finds a scaling fitted on test features, a setting chosen on test, and any other use of test images."""
     problem = world()
@@ -102,14 +103,14 @@ def test_the_test_images_are_scored_once_after_everything_is_chosen(monkeypatch)
 
     watch("scores")
     watch("conventional_scores")
-    outcome = validated(ESZSL(powers=(-1, 0), scalings=PLAIN), problem, seed=0)
+    outcome = validated(ESZSL(TWO), problem, seed=0)
     # generalized and conventional scores of the final model, and nothing after
     assert [i for i, is_test in enumerate(scored) if is_test] == [len(scored) - 2, len(scored) - 1]
     assert outcome.evaluations == 4
 
 
 def test_the_oracle_protocol_takes_the_best_of_all_evaluations_on_the_test_images() -> None:
-    problem, method = world(), ESZSL(powers=(-2, -1, 0, 1), scalings=PLAIN)
+    problem, method = world(), ESZSL(ESZSLSettings(powers=(-2, -1, 0, 1), scalings=PLAIN))
     figures = []
     outcome = oracle(method, problem, seed=0, watch=lambda _, seen, __: figures.append(seen))
     assert outcome.evaluations == len(figures) == 16
@@ -121,7 +122,7 @@ def test_the_oracle_protocol_takes_the_best_of_all_evaluations_on_the_test_image
 
 
 def test_a_resumed_run_continues_from_the_evaluations_of_the_interrupted_one(tmp_path) -> None:
-    problem, method = world(), ESZSL(powers=(-1, 0), scalings=PLAIN)
+    problem, method = world(), ESZSL(TWO)
 
     class Interrupted(Exception):
         pass
@@ -150,7 +151,7 @@ def test_a_resumed_run_continues_from_the_evaluations_of_the_interrupted_one(tmp
 
                 super().explore(task, skip)
 
-        resumed = protocol(Silent(powers=(-1, 0), scalings=PLAIN), problem, seed=0, memory=memory)
+        resumed = protocol(Silent(TWO), problem, seed=0, memory=memory)
         whole = protocol(method, problem, seed=0)
         assert resumed.setting == whole.setting
         assert resumed.figures == whole.figures
@@ -158,7 +159,7 @@ def test_a_resumed_run_continues_from_the_evaluations_of_the_interrupted_one(tmp
 
 
 def test_an_evaluation_cut_by_an_interruption_is_repeated(tmp_path) -> None:
-    problem, method = world(), ESZSL(powers=(-1, 0), scalings=PLAIN)
+    problem, method = world(), ESZSL(TWO)
     validated(method, problem, seed=0, memory=tmp_path)
     (file,) = tmp_path.rglob("evaluations.jsonl")
     file.write_text(file.read_text()[:-20])

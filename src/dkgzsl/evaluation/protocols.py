@@ -94,7 +94,8 @@ def validated(
     """Choose on validation classes, fit again on all training images, score the test images once.
 
     Setting and representation are chosen by AUSUC, which needs no constant, plus `RAW_SHARE` of raw H. The
-    constant is the one with the best H for the chosen setting. Arguments as in `run_protocol`.
+    constant is the one with the best H for the chosen setting; 0 where `calibrated` is False. The other arguments
+    are those of `run_protocol`.
     """
     chosen: tuple[float, Evaluation, Scored, Representation] | None = None
     evaluations = 0

@@ -161,12 +161,16 @@ class VisualFeatures:
     def with_attention(
         self, tokens: Float[Tensor, "batch tokens channels"]
     ) -> tuple[Float[Tensor, "batch features"], AttentionOutput | None]:
-        """The vectors, and ARA's output (None where there is no ARA), from one pass."""
+        """The vectors, and ARA's output (None where there is no ARA), from one pass.
+
+        Raises:
+            DataError: the blocks contain `extra`, which tokens of one backbone do not have.
+        """
         if self.refiner is None or self.refiner.attention_layer is None:
             return self(tokens), None
         output = self.refiner.attend(tokens)
-        poolings: list[Pooling] = [b for b in self.blocks if b in get_args(Pooling)]  # type: ignore[misc]
-        found = {**pool(tokens, poolings), "refined": output.refined, "scores": output.scores}
+        others: list[Block] = [block for block in self.blocks if block not in get_args(FeatureKind)]
+        found = {**read_blocks(tokens, others, None), "refined": output.refined, "scores": output.scores}
         return self.scaling({block: found[block] for block in self.blocks}), output
 
     def save(self) -> SavedRefiner:
