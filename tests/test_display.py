@@ -134,8 +134,8 @@ def test_html_has_the_figures(tmp_path) -> None:
         "eszsl 100.0 50.0",
     ):
         assert expected in words
-    assert Tags(FIGURES._repr_html_()).words[6:] == ["100.0", "99.1", "98.7", "98.9", "–", "99.0"]
-    assert Tags(scored()._repr_html_()).tags.count("th") == 6
+    assert Tags(FIGURES._repr_html_()).words[7:] == ["100.0", "99.1", "98.7", "98.9", "–", "99.0"]
+    assert Tags(scored()._repr_html_()).tags.count("th") == 7
     words = " ".join(Tags(benchmarked()._repr_html_()).words)
     assert "semantics att" in words
     assert "semantics w2v" in words

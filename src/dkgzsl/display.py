@@ -50,7 +50,7 @@ def html_figures(figures: Mapping[str, float | None]) -> str:
     Args:
         figures: as in `figures_line`.
     """
-    return html_table(list(FIGURE_NAMES.values()), [[percent(figures.get(key)) for key in FIGURE_NAMES]], words=0)
+    return html_table(["%", *FIGURE_NAMES.values()], [["", *(percent(figures.get(key)) for key in FIGURE_NAMES)]])
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -78,7 +78,7 @@ def html_card(title: str, facts: Iterable[tuple[str, object]], body: str = "") -
         for name, value in facts
     )
     table = f'<table style="border-collapse: collapse">{rows}</table>' if rows else ""
-    return f"<div><strong>{escape(title)}</strong>{table}{body}</div>"
+    return f'<div style="margin: .6em 0"><strong>{escape(title)}</strong>{table}{body}</div>'
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, words: int = 1) -> str:
