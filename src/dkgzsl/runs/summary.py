@@ -133,9 +133,8 @@ class Trained:
         return data_frame({**columns, "test_images": [int(value) for value in columns["test_images"]]})
 
     def _about(self) -> str:
-        method = self.result.get("method", self.result.get("variant"))
         seeds = ", ".join(map(str, self.result["seeds"]))
-        return f"{self.result['dataset']}, {method}, {'seeds' if ',' in seeds else 'seed'} {seeds}"
+        return f"{self.result['dataset']}, {self.result['method']}, {'seeds' if ',' in seeds else 'seed'} {seeds}"
 
     def _means(self) -> dict[str, float | None]:
         return {key: None if value is None else value["mean"] for key, value in self.result["metrics"].items()}
