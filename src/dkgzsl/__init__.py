@@ -12,7 +12,7 @@ _PUBLIC = {
     "Parts": "dkgzsl.data.problem",
     "TrainConfig": "dkgzsl.config",
     "train": "dkgzsl.runs.training",
-    "Trained": "dkgzsl.runs.training",
+    "Trained": "dkgzsl.runs.summary",
     "ZeroShotClassifier": "dkgzsl.estimator.estimator",
     "DkgzslError": "dkgzsl.errors",
 }

@@ -20,7 +20,7 @@ FIGURE_NAMES: Final = {
     "h_calibrated": "H calibrated",
     "ausuc": "AUSUC",
 }
-"""Names of the figures of a result, in their order."""
+"""Names of the six figures of a result, in their order."""
 
 _CELL = "padding: .2em .8em .2em 0; border: 0; border-bottom: 1px solid #8886; text-align: "
 
@@ -42,6 +42,15 @@ def figures_line(figures: Mapping[str, float | None]) -> str:
         figures: fractions of 1 by key of `FIGURE_NAMES`; a figure that is missing or None is undefined.
     """
     return ", ".join(f"{name} {percent(figures.get(key))}" for key, name in FIGURE_NAMES.items())
+
+
+def html_figures(figures: Mapping[str, float | None]) -> str:
+    """A table with one row of figures in percent, for notebooks.
+
+    Args:
+        figures: as in `figures_line`.
+    """
+    return html_table(["%", *FIGURE_NAMES.values()], [["", *(percent(figures.get(key)) for key in FIGURE_NAMES)]])
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -69,7 +78,7 @@ def html_card(title: str, facts: Iterable[tuple[str, object]], body: str = "") -
         for name, value in facts
     )
     table = f'<table style="border-collapse: collapse">{rows}</table>' if rows else ""
-    return f"<div><strong>{escape(title)}</strong>{table}{body}</div>"
+    return f'<div style="margin: .6em 0"><strong>{escape(title)}</strong>{table}{body}</div>'
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, words: int = 1) -> str:
@@ -93,7 +102,7 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, word
     return f'<table style="border-collapse: collapse">{head}<tbody>{body}</tbody></table>'
 
 
-def data_frame(columns: Mapping[str, Sequence[Any]]) -> Any:
+def data_frame(columns: Mapping[str, Iterable[Any]]) -> Any:
     """A `pandas.DataFrame`; in a column without text, None becomes NaN.
 
     Args:
@@ -106,11 +115,11 @@ def data_frame(columns: Mapping[str, Sequence[Any]]) -> Any:
         pandas: Any = import_module("pandas")
     except ImportError as error:
         raise ConfigError("a table as a data frame needs pandas", fix="pip install pandas") from error
-    return pandas.DataFrame({name: _undefined_as_nan(values) for name, values in columns.items()})
+    return pandas.DataFrame({name: _undefined_as_nan(list(values)) for name, values in columns.items()})
 
 
-def _undefined_as_nan(values: Sequence[Any]) -> list[Any]:
+def _undefined_as_nan(values: list[Any]) -> list[Any]:
     # pandas keeps None as an object in a column where nothing is defined.
     if all(value is None or isinstance(value, int | float) for value in values):
         return [nan if value is None else value for value in values]
-    return list(values)
+    return values

@@ -60,7 +60,7 @@ def output_of_predict(capsys, run: Path, picture: Path, *words: str) -> dict:
 def test_the_page_predicts_as_predict_does(capsys, run, picture) -> None:
     found = tried(Session.open(run), picture)
     expected = output_of_predict(capsys, run, picture)
-    assert found.answer.to_json() == {k: v for k, v in expected.items() if k != "image"}
+    assert found.biased.to_json() == {k: v for k, v in expected.items() if k != "image"}
     html = prediction_html(found)
     assert f"{100 * expected['probability']:.1f} %" in html
     assert 'alt="The image as the model sees it: ' in html
@@ -74,11 +74,11 @@ def test_a_photo_has_a_picture_of_its_evidence(tmp_path) -> None:
     session = Session.open(made.run)
     reader = photo_reader(session.recognizer.record, weights=made.weights, device="cpu")
     attempts = [session.predict(read_one(reader, path), reader.grid) for path in made.photos]
-    found = next(one for one in attempts if one.answer.evidence)
+    found = next(one for one in attempts if one.biased.evidence)
     html = prediction_html(found)
     content = html.partition("base64,")[2].partition('"')[0]
     drawn = Image.open(io.BytesIO(base64.b64decode(content)))
-    expected = evidence_picture(found.answer, found.pixels, reader.grid)
+    expected = evidence_picture(found.biased, found.pixels, reader.grid)
     assert np.array_equal(np.asarray(drawn), np.asarray(expected))
     assert 'alt="The image, and an attention map of each attribute: ' in html
     assert "in this image" in html
@@ -93,7 +93,7 @@ def test_the_bias_multiplies_the_odds_of_unseen_classes(run, picture) -> None:
     ratio = (after[~seen].sum() / after[seen].sum()) / (before[~seen].sum() / before[seen].sum())
     assert ratio == pytest.approx(np.exp(1.5))
     low = tried(session, picture, -1e6)
-    assert all(one.seen for one in low.answer.prediction.ranked)
+    assert all(one.seen for one in low.biased.prediction.ranked)
     assert low.unbiased == tried(session, picture).unbiased
     assert "The prediction changes: 05 without the bias" in bias_html(low, -1e6)
 
@@ -101,13 +101,13 @@ def test_the_bias_multiplies_the_odds_of_unseen_classes(run, picture) -> None:
 def test_a_class_is_recognised_at_once_and_saved_as_add_class_saves(capsys, run, picture) -> None:
     start = Session.open(run)
     without = replace(start, recognizer=start.recognizer.without_class("05"))
-    assert tried(without, picture).answer.prediction.name != "05"
+    assert tried(without, picture).biased.prediction.name != "05"
     number = start.recognizer.number_of("05")
     columns = start.recognizer.record.semantics.columns
     values = dict(zip(columns, start.recognizer.model.semantics[number].tolist(), strict=True))
     more = without.with_values(" zero <five> ", values)
     assert more.added == ("zero <five>",)
-    found = tried(more, picture).answer
+    found = tried(more, picture).biased
     assert found.prediction.ranked[0].name == "zero <five>"
     assert "zero &lt;five&gt;" in prediction_html(tried(more, picture))
     assert "zero <" not in class_html(more, "zero <five>")

@@ -20,7 +20,7 @@ def browser():
         yield opened
 
 
-@pytest.mark.parametrize("kind", ["default", "published", "paper", "seeds", "comparison"])
+@pytest.mark.parametrize("kind", ["default", "published", "oracle", "seeds", "comparison"])
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (360, False)])
 def test_the_page_in_a_browser(browser, kind, width, dark, request, tmp_path) -> None:
     if kind == "comparison":

@@ -60,13 +60,13 @@ def test_the_object_and_the_table_say_the_same(default_run, published_run, seeds
 
 
 def test_runs_that_cannot_be_compared_say_why(
-    default_run, lost_split, paper_run, seeds_run, tmp_path, capsys
+    default_run, lost_split, oracle_run, seeds_run, tmp_path, capsys
 ) -> None:
     old = tmp_path / "old"
     shutil.copytree(seeds_run, old)
     for file in old.glob("report*"):
         file.unlink()
-    runs = [str(run) for run in (default_run, lost_split, paper_run, old)]
+    runs = [str(run) for run in (default_run, lost_split, oracle_run, old)]
     assert main(["compare", *runs, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["runs"]
     assert [one["no_difference"] for one in found] == [

@@ -24,7 +24,7 @@ from dkgzsl.runs.pages import read_run
 from report.conftest import FEW
 from report.reading import Page
 
-RUNS = ["default_run", "seeds_run", "paper_run", "published_run"]
+RUNS = ["default_run", "seeds_run", "oracle_run", "published_run"]
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(2)>',
@@ -155,11 +155,11 @@ def test_every_number_has_its_provenance(run) -> None:
 
 
 def test_trainings_have_a_chart_of_epochs_and_others_one_of_settings(
-    default_run, published_run, paper_run
+    default_run, published_run, oracle_run
 ) -> None:
     assert "AUSUC by setting" in page_of(default_run).text
     assert "Training, epoch by epoch" not in (default_run / "report.html").read_text()
-    for trained in (published_run, paper_run):
+    for trained in (published_run, oracle_run):
         said = (trained / "report.html").read_text()
         assert "4 epochs, distance at the end" in said
         assert "AUSUC by setting" not in said

@@ -32,25 +32,25 @@ _SMALL = 64  # lower pictures are enlarged without smoothing
 
 def prediction_html(tried: TriedImage) -> str:
     """The prediction, the most probable classes, the evidence, and the image as the backbone saw it."""
-    best = tried.answer.prediction.ranked[0]
-    if tried.answer.prediction.name is None:
+    best = tried.biased.prediction.ranked[0]
+    if tried.biased.prediction.name is None:
         title = "None of these"
         note = f"The image is unlike all classes; the most similar class is {escape(best.name)}."
     else:
         title, note = escape(best.name), f"Probability {_percent(best)}; {_kind(best)} class."
     return _framed(
         f"<h3>{title}</h3><p>{note}</p>"
-        + _classes_table(tried.answer.prediction.ranked, "Most probable classes")
-        + _evidence_table(tried.answer)
+        + _classes_table(tried.biased.prediction.ranked, "Most probable classes")
+        + _evidence_table(tried.biased)
         + _picture(tried)
     )
 
 
 def bias_html(tried: TriedImage, bias: float) -> str:
     """The classes of an image with the bias, and without it."""
-    before, after = tried.unbiased.prediction, tried.answer.prediction
+    before, after = tried.unbiased.prediction, tried.biased.prediction
     change = "does not change" if before.name == after.name else "changes"
-    names = [_name(tried.unbiased), _name(tried.answer)]
+    names = [_name(tried.unbiased), _name(tried.biased)]
     return _framed(
         f"<p>The prediction {change}: {names[0]} without the bias, {names[1]} with a bias of {bias:+g}.</p>"
         + _classes_table(before.ranked, "Without the bias")
@@ -98,11 +98,11 @@ def data_address(picture: Image) -> str:
 def _picture(tried: TriedImage) -> str:
     from PIL import Image
 
-    words = escape(" ".join(line.strip() for line in in_words(tried.answer)), quote=True)
-    has_maps = any(one.attention is not None for one in tried.answer.evidence)
+    words = escape(" ".join(line.strip() for line in in_words(tried.biased)), quote=True)
+    has_maps = any(one.attention is not None for one in tried.biased.evidence)
     if has_maps:
         drawn, text = (
-            evidence_picture(tried.answer, tried.pixels, tried.grid),
+            evidence_picture(tried.biased, tried.pixels, tried.grid),
             "The image, and an attention map of each attribute",
         )
     else:
@@ -114,17 +114,17 @@ def _picture(tried: TriedImage) -> str:
     return f"<p>{text}</p><div class=scroll>{picture}</div>"
 
 
-def _evidence_table(answer: ExplainedPrediction) -> str:
-    if not answer.evidence:
+def _evidence_table(explained: ExplainedPrediction) -> str:
+    if not explained.evidence:
         return ""
-    has_maps = answer.evidence[0].shown is not None
+    has_maps = explained.evidence[0].shown is not None
     head = "<th scope=col class=number>in this image</th>" if has_maps else ""
     rows = "".join(
         f"<tr><td>{escape(one.name)}</td><td class=number>{one.typical:+.1f}</td>"
         f"{f'<td class=number>{one.shown:+.1f}</td>' if has_maps else ''}</tr>"
-        for one in answer.evidence
+        for one in explained.evidence
     )
-    name = escape(answer.prediction.ranked[0].name)
+    name = escape(explained.prediction.ranked[0].name)
     return (
         f"<div class=scroll><table><caption>Attributes that support {name}, in standard deviations above the mean"
         "</caption><thead><tr><th scope=col>attribute</th>"
@@ -145,8 +145,8 @@ def _classes_table(ranked: tuple[Ranked, ...], caption: str) -> str:
     )
 
 
-def _name(answer: ExplainedPrediction) -> str:
-    return escape(answer.prediction.name) if answer.prediction.name is not None else "none of these"
+def _name(explained: ExplainedPrediction) -> str:
+    return escape(explained.prediction.name) if explained.prediction.name is not None else "none of these"
 
 
 def _percent(one: Ranked) -> str:

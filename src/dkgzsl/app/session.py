@@ -26,13 +26,13 @@ class TriedImage(NamedTuple):
     """An image and the predictions for it.
 
     Attributes:
-        answer: the prediction with the bias, and its evidence.
+        biased: the prediction with the bias, and its evidence.
         unbiased: the prediction without the bias, and its evidence.
         pixels: the image as the backbone saw it, after cropping and scaling.
         grid: rows and columns of the regions.
     """
 
-    answer: ExplainedPrediction
+    biased: ExplainedPrediction
     unbiased: ExplainedPrediction
     pixels: UInt8[np.ndarray, "height width 3"]
     grid: tuple[int, int]

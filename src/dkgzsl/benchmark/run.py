@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 
 from dkgzsl.benchmark.cells import Cell
 from dkgzsl.benchmark.grid import Done, cells_of, run_cells
-from dkgzsl.benchmark.table import Row, as_csv, as_markdown, rows_of
+from dkgzsl.benchmark.table import Row, as_csv, as_markdown, column_title, rows_of
 from dkgzsl.compatibility import FORMAT, check_format
 from dkgzsl.config import BenchmarkConfig, read_yaml
+from dkgzsl.display import FIGURE_NAMES, counted, data_frame, html_card, html_table, percent
 from dkgzsl.errors import RunError
 from dkgzsl.files import write_whole
 from dkgzsl.methods.registry import method_info
@@ -32,6 +33,56 @@ class Benchmarked:
     folder: Path
     rows: list[Row]
     failed: list[Row]
+
+    def __repr__(self) -> str:
+        methods, problems = ({row[key] for row in self.rows} for key in ("method", "dataset"))
+        failed = f", {counted(len(self.failed), 'failed cell')}" if self.failed else ""
+        return (
+            f"Benchmarked({counted(len(self.rows), 'row')}: {counted(len(methods), 'method')}, "
+            f"{counted(len(problems), 'data set')}{failed}; folder {self.folder})"
+        )
+
+    def _repr_html_(self) -> str:
+        parts = []
+        for title in dict.fromkeys(map(column_title, self.rows)):
+            rows = [
+                [row["title"], *(_mean_percent(row["metrics"][key]) for key in FIGURE_NAMES), row["seconds"]]
+                for row in self.rows
+                if column_title(row) == title
+            ]
+            parts.append(html_card(title, (), html_table(["%", *FIGURE_NAMES.values(), "seconds"], rows)))
+        errors = [(one["method"], one["dataset"], one["seed"], one["error"]) for one in self.failed]
+        if errors:
+            table = html_table(["method", "data set", "seed", "error"], errors, words=4)
+            parts.append(html_card("Failed cells", (), table))
+        return "".join(parts)
+
+    def to_frame(self) -> Any:
+        """A `pandas.DataFrame` with a row for each of `rows`.
+
+        Returns:
+            What was run (`method`, `title`, `dataset`, `features`, `backbone`, `semantics`, `representation`,
+            `protocol`, `minutes`, `seeds`), mean and sample standard deviation of each figure over the seeds
+            (`t1_mean`, `t1_std`, ...: fractions of 1, NaN where undefined), and `seconds` of one seed.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        columns: dict[str, list[Any]] = {key: [row[key] for row in self.rows] for key in _COLUMNS}
+        for key in FIGURE_NAMES:
+            for kind in ("mean", "std"):
+                columns[f"{key}_{kind}"] = [(row["metrics"][key] or {}).get(kind) for row in self.rows]
+        return data_frame({**columns, "seconds": [row["seconds"] for row in self.rows]})
+
+
+_COLUMNS = (
+    "method", "title", "dataset", "features", "backbone", "semantics", "representation", "protocol", "minutes",
+    "seeds",
+)  # fmt: skip
+
+
+def _mean_percent(value: Mapping[str, float] | None) -> str:
+    return percent(None if value is None else value["mean"])
 
 
 def benchmark(

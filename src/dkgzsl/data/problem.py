@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
+from dkgzsl.display import html_card
 from dkgzsl.errors import DataError, nearest
 from dkgzsl.features.multi_backbone import Features as Features
 
@@ -32,6 +33,12 @@ class Parts:
     test_seen: ImageIndices
     test_unseen: ImageIndices
     validation_classes: ClassIndices | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Parts({len(self.trainval):,} trainval, {len(self.test_seen):,} test_seen, "
+            f"{len(self.test_unseen):,} test_unseen)"
+        )
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,25 @@ class Problem:
     def has_regions(self) -> bool:
         """Whether the features are region tokens rather than one vector an image."""
         return self.features.ndim == 3
+
+    def __repr__(self) -> str:
+        images, classes, features, semantics, _ = (value for _, value in self._facts())
+        return (
+            f"Problem({self.name}: {images} images, {classes} classes, features {features}, semantics {semantics})"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_card(f"Problem {self.name}", self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        unseen = len(self.unseen_classes)
+        return [
+            ("images", f"{len(self.labels):,}"),
+            ("classes", f"{len(self.class_names) - unseen:,} seen + {unseen:,} unseen"),
+            ("features", f"{' x '.join(map(str, self.features.shape))} {self.features.dtype}"),
+            ("semantics", f"{self.semantics_name} {' x '.join(map(str, self.semantics.shape))}"),
+            ("parts", repr(self.parts).removeprefix("Parts(").removesuffix(")")),
+        ]
 
     def with_semantics(self, name: str) -> Problem:
         """The same problem described by another of its semantic sources.

@@ -7,10 +7,14 @@ fractions of 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
+
+from dkgzsl.display import counted, data_frame, figures_line, html_figures, percent
 
 Labels = Integer[np.ndarray, " images"]
 Scores = Float[np.ndarray, "images classes"]
@@ -79,6 +83,18 @@ class SeenUnseenCurve:
             return 0.0
         widest = best[np.argmax(bounds[best + 1] - bounds[best])]
         return float((bounds[widest] + bounds[widest + 1]) / 2)
+
+    def __repr__(self) -> str:
+        return f"SeenUnseenCurve({counted(len(self.unseen), 'interval')}, AUSUC {percent(self.area)} %)"
+
+    def to_frame(self) -> Any:
+        """A `pandas.DataFrame` with a row for each interval: `constant` (its lower end), `u`, `s`, `h`.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        lower = np.concatenate([[-np.inf], self.constants])
+        return data_frame({"constant": lower, "u": self.unseen, "s": self.seen, "h": self.harmonic})
 
 
 @dataclass(frozen=True)
@@ -176,6 +192,20 @@ class Figures:
     s_calibrated: float | None
     ausuc: float | None
 
+    def __repr__(self) -> str:
+        return f"Figures({figures_line(asdict(self))}; in %)"
+
+    def _repr_html_(self) -> str:
+        return html_figures(asdict(self))
+
+    def to_frame(self) -> Any:
+        """A `pandas.DataFrame` with one row and a column for each figure; fractions of 1, NaN where undefined.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return data_frame({name: [value] for name, value in asdict(self).items()})
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -232,6 +262,43 @@ class Scored:
             u_calibrated=u_calibrated,
             s_calibrated=s_calibrated,
             ausuc=None if u is None or s is None else self.curve().area,
+        )
+
+    def __repr__(self) -> str:
+        unseen = int(self.is_unseen.sum())
+        return (
+            f"Scored({counted(len(self.labels), 'image')}, "
+            f"{len(self.is_unseen) - unseen:,} seen + {counted(unseen, 'unseen class', 'unseen classes')})"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_figures(asdict(self.figures()))
+
+    def to_frame(self, class_names: Sequence[str] | None = None, constant: float | None = None) -> Any:
+        """A `pandas.DataFrame` with a row for each class; the columns are those of `per_class.csv`.
+
+        Args:
+            class_names: names of all classes (default: their numbers).
+            constant: calibration constant; None leaves `accuracy_calibrated` undefined.
+
+        Returns:
+            Columns `class`, `role` (`seen` or `unseen`), `test_images` (a count), and `accuracy`,
+            `accuracy_calibrated`, `accuracy_among_unseen`: fractions of 1, NaN where undefined.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        size = len(self.is_unseen)
+        calibrated = [None] * size if constant is None else self.class_accuracies(constant)
+        return data_frame(
+            {
+                "class": list(range(size)) if class_names is None else class_names,
+                "role": ["unseen" if unseen else "seen" for unseen in self.is_unseen],
+                "test_images": np.bincount(self.labels, minlength=size),
+                "accuracy": self.class_accuracies(),
+                "accuracy_calibrated": calibrated,
+                "accuracy_among_unseen": self.conventional_accuracies(),
+            }
         )
 
     def _balance(

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dkgzsl.display import data_frame, html_card, html_table, percent
 from dkgzsl.errors import DataError, RunError, nearest
 from dkgzsl.evaluation.calibration import Calibration, in_distribution_score
 from dkgzsl.files import whole_folder, write_whole
@@ -60,6 +61,31 @@ class Prediction:
     name: str | None
     ranked: tuple[Ranked, ...]
     in_distribution: float
+
+    def __repr__(self) -> str:
+        classes = ", ".join(f"{one.name} {percent(one.probability)} %" for one in self.ranked)
+        return (
+            f"Prediction({classes})" if self.name is not None else f"Prediction(none of these; nearest: {classes})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [(one.name, "seen" if one.seen else "unseen", percent(one.probability)) for one in self.ranked]
+        title = self.name if self.name is not None else "none of these classes"
+        return html_card(title, (), html_table(("class", "kind", "probability, %"), rows, words=2))
+
+    def to_frame(self) -> Any:
+        """A `pandas.DataFrame` with a row for each ranked class: `class`, `probability` (0 to 1), `seen`.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return data_frame(
+            {
+                "class": [one.name for one in self.ranked],
+                "probability": [one.probability for one in self.ranked],
+                "seen": [one.seen for one in self.ranked],
+            }
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,8 @@ from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.folder import RunFolder, version_folder, version_of
 from dkgzsl.runs.model_record import RecognitionRecord
 from dkgzsl.runs.plan import Plan, make_plan
-from dkgzsl.runs.summary import backbone_of, result_object
-from dkgzsl.runs.training import Trained, stopwatch
+from dkgzsl.runs.summary import Trained, backbone_of, result_object
+from dkgzsl.runs.training import stopwatch
 
 
 def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:

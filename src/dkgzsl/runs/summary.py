@@ -1,13 +1,17 @@
-"""From outcomes of several seeds to the one object that people and machines read."""
+"""The result of a run over its seeds: the object that `--json` prints, and `Trained` for Python."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from dkgzsl.data.problem import Problem
+from dkgzsl.display import FIGURE_NAMES, data_frame, figures_line, html_card, html_table, percent
+from dkgzsl.errors import RunError
 from dkgzsl.evaluation.metrics import Figures
 
 METRICS = ("t1", "u", "s", "h", "h_calibrated", "ausuc")
@@ -59,3 +63,82 @@ def result_object(
         "metrics": over_seeds(figures),
         "seconds": round(seconds, 3),
     }
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run. All figures are fractions of 1, None where undefined.
+
+    Attributes:
+        folder: the run folder.
+        result: the object that `train --json` prints. `metrics` has `mean` and `std` over the seeds for `t1`, `u`,
+            `s`, `h`, `h_calibrated` and `ausuc`; `seconds` is the wall time.
+        details: the other content of `result.json`. `seeds_detail` has an object for each seed: `figures` (see
+            `dkgzsl.evaluation.metrics.Figures`), `setting`, `constant` (calibration constant), numbers of
+            evaluations. `baseline` and `default` have the figures of the methods that the run is compared with,
+            `chance` those of guessing.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+    details: dict[str, Any]
+
+    def __repr__(self) -> str:
+        figures = figures_line(self._means())
+        return f"Trained({self._about()}: {figures}; in %; folder {self.folder})"
+
+    def _repr_html_(self) -> str:
+        several = len(self.result["seeds"]) > 1
+        rows = [[f"seed {one['seed']}", *_in_percent(one["figures"])] for one in self.details["seeds_detail"]]
+        rows += [["mean", *_in_percent(self._means())]] if several else []
+        rows += [
+            [other["method"], *_in_percent(other["figures"])]
+            for other in (self.details.get("baseline"), self.details.get("default"))
+            if other
+        ]
+        table = html_table(["%", *FIGURE_NAMES.values()], rows)
+        return html_card(self._about(), [("folder", self.folder)], table)
+
+    def to_frame(self) -> Any:
+        """A `pandas.DataFrame` with a row for each seed: `seed`, and each figure as a fraction of 1 or NaN.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        seeds = self.details["seeds_detail"]
+        figures = {key.name: [one["figures"].get(key.name) for one in seeds] for key in fields(Figures)}
+        return data_frame({"seed": [one["seed"] for one in seeds], **figures})
+
+    def per_class(self) -> Any:
+        """A `pandas.DataFrame` with a row for each class of the first seed: the columns of `per_class.csv`.
+
+        Returns:
+            Columns `class`, `role` (`seen` or `unseen`), `test_images` (a count), and `accuracy`,
+            `accuracy_calibrated`, `accuracy_among_unseen`: fractions of 1 with 4 decimals, NaN where undefined.
+
+        Raises:
+            ConfigError: pandas is not installed.
+            RunError: the file cannot be read.
+        """
+        path = self.folder / "per_class.csv"
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except OSError as error:
+            raise RunError(f"cannot read the figures of the classes: {error.strerror}", where=str(path)) from error
+        columns: dict[str, list[Any]] = {key: [row[key] for row in rows] for key in rows[0]}
+        for key, values in columns.items():
+            if key.startswith("accuracy"):
+                columns[key] = [float(value) if value else None for value in values]
+        return data_frame({**columns, "test_images": [int(value) for value in columns["test_images"]]})
+
+    def _about(self) -> str:
+        seeds = ", ".join(map(str, self.result["seeds"]))
+        return f"{self.result['dataset']}, {self.result['method']}, {'seeds' if ',' in seeds else 'seed'} {seeds}"
+
+    def _means(self) -> dict[str, float | None]:
+        return {key: None if value is None else value["mean"] for key, value in self.result["metrics"].items()}
+
+
+def _in_percent(figures: Mapping[str, float | None]) -> list[str]:
+    return [percent(figures.get(key)) for key in FIGURE_NAMES]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
@@ -28,25 +27,10 @@ from dkgzsl.runs.model_card import model_card
 from dkgzsl.runs.model_record import FILE, RecognitionRecord
 from dkgzsl.runs.plan import Plan, make_plan
 from dkgzsl.runs.progress import Reporter
-from dkgzsl.runs.summary import backbone_of, result_object
+from dkgzsl.runs.summary import Trained, backbone_of, result_object
 
 LOGGED_STEPS = 10
 """Steps of refinement between two lines of the log."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished run.
-
-    Attributes:
-        folder: where it lies.
-        result: the object that `--json` prints.
-        details: what `result.json` holds beside it: per seed, baseline, chance, spread over classes.
-    """
-
-    folder: Path
-    result: dict[str, Any]
-    details: dict[str, Any]
 
 
 def train(
