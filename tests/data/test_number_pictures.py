@@ -66,7 +66,7 @@ def test_a_blank_picture_has_no_gradients() -> None:
 def test_nothing_of_the_backbone_can_be_chosen() -> None:
     with pytest.raises(ConfigError, match="has no weights"):
         build_backbone("oriented-gradients", weights=Path("weights.safetensors"))
-    with pytest.raises(ConfigError, match="8 x 16 pixels alone"):
+    with pytest.raises(ConfigError, match="only takes pictures of 8 x 16 pixels"):
         build_backbone("oriented-gradients", image_size=224)
 
 

@@ -13,7 +13,7 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData, whole_numbers
 from dkgzsl.data.splits import hold_out_seen
 from dkgzsl.errors import DataError, nearest
-from dkgzsl.features.multi_backbone import Features
+from dkgzsl.features.arrays import Features
 
 
 def problem_from_arrays(
@@ -162,7 +162,7 @@ def _refuse_bad_validation(
     stray = np.setdiff1d(chosen, seen)
     if len(stray):
         raise DataError(
-            f"validation class {names[int(stray[0])]!r} has no training image", fix="name seen classes alone"
+            f"validation class {names[int(stray[0])]!r} has no training image", fix="name seen classes only"
         )
     if not len(np.setdiff1d(seen, chosen)) or not len(chosen):
         raise DataError("validation classes must be some of the seen classes, not none or all of them")

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
 from dkgzsl.errors import DataError, nearest
-from dkgzsl.features.multi_backbone import Features as Features
+from dkgzsl.features.arrays import Features as Features
 
 # Anonymous axes: several of these of different lengths meet in one signature.
 ClassIndices = Integer[np.ndarray, " _"]

@@ -1,7 +1,7 @@
 """One file by HTTP: resumed where it broke off, whole and checked under its final name or not there at all.
 
-Python's own urllib: pooch starts over after a break, and requests would be one more dependency that leaves the
-hard part (validators, ranges, lengths that lie) to us just the same.
+By Python's urllib: pooch starts over after a break, and requests would be a further dependency that does not do
+the hard part (validators, ranges, wrong lengths).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Partial:
         return self.file.stat().st_size if self.file.exists() else 0
 
     def state(self, url: str) -> State | None:
-        """What is known of the part, None where the rest of `url` cannot be put to it."""
+        """What is known of the part; None where it cannot be continued from `url`."""
         try:
             state = State(**json.loads(self._notes.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -120,7 +120,7 @@ class Downloaded:
 
 
 class _BrokenOffError(Exception):
-    """Something passing, worth another try after `pause` seconds (None: as usual)."""
+    """A passing failure: try again after `pause` seconds (None: as usual)."""
 
     def __init__(self, why: str, pause: float | None = None) -> None:
         super().__init__(why)
@@ -322,7 +322,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 
 def _refused(error: urllib.error.HTTPError, url: str, part: Partial, begun: State | None, start: int) -> State:
-    """Go through what an error code means; returns where it means that all is here already."""
+    """Raise what an error code means; return where it means that all is here already."""
     if error.code == 416 and begun is not None:
         _, total = _content_range(error.headers)
         if total == start and not _differs(begun, error.headers, total):

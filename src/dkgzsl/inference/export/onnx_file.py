@@ -1,4 +1,4 @@
-"""A module as one ONNX file: the graph with its weights, what is known of it as metadata, and its parity."""
+"""A module as one ONNX file: the graph with its weights, and its record as metadata."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def write_onnx(
     """Trace `module` by torch's TorchScript exporter and write it, whole or not at all.
 
     The first axis of input and output is free. Of torch's two exporters this is the one that works from torch 2.6
-    to 2.14: the other, dynamo's, fixes the batch size under 2.6, wants onnxscript of its own year, and takes ten
-    times as long for the same graph.
+    to 2.14: the other, dynamo's, fixes the batch size under 2.6, needs an onnxscript of the same year, and takes
+    ten times as long for the same graph.
 
     Args:
         module: one tensor in, `OUTPUTS` out; in evaluation mode.
