@@ -1,4 +1,4 @@
-"""A file server on 127.0.0.1 that misbehaves as told, request by request."""
+"""A file server on 127.0.0.1 that misbehaves as it is set up, request by request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of several backbones side by side."""
+"""Features of several backbones for the same images."""
 
 from dataclasses import replace
 

@@ -9,7 +9,7 @@ import pytest
 from dkgzsl.data.load import load_dataset
 from dkgzsl.data.splits import validation_cut
 from dkgzsl.errors import DataError
-from dkgzsl.features.hdf5_array import StoredArray, rows_of
+from dkgzsl.features.arrays import StoredArray, rows_of
 from formats.files import write_feature_map, write_xlsa17
 from formats.toy import ATTRIBUTES, toy
 

@@ -45,7 +45,7 @@ def make_tar(
     return path
 
 
-MAKERS: dict[str, Callable[[Path], Path]] = {
+ARCHIVES: dict[str, Callable[[Path], Path]] = {
     "zip": make_zip,
     "tar": lambda path: make_tar(path, mode="w"),
     "gz": make_tar,
@@ -65,19 +65,19 @@ def content(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", ARCHIVES)
 def test_unpacks(kind: str, tmp_path: Path, folder: Path) -> None:
     seen: list[int] = []
     size = unpack(
-        MAKERS[kind](tmp_path / "x"), folder, limit=10**6, progress=lambda done, total: seen.append(done)
+        ARCHIVES[kind](tmp_path / "x"), folder, limit=10**6, progress=lambda done, total: seen.append(done)
     )
     assert content(folder) == FILES
     assert size == seen[-1] == sum(map(len, FILES.values()))
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", ARCHIVES)
 def test_unpacks_a_part(kind: str, tmp_path: Path, folder: Path) -> None:
-    unpack(MAKERS[kind](tmp_path / "x"), folder, limit=10**6, inside="a/b")
+    unpack(ARCHIVES[kind](tmp_path / "x"), folder, limit=10**6, inside="a/b")
     assert content(folder) == {"a/b/two.bin": FILES["a/b/two.bin"]}
 
 
@@ -153,7 +153,7 @@ def test_too_many_members(tmp_path: Path, folder: Path, monkeypatch: pytest.Monk
             unpack(make(tmp_path / "x"), folder, limit=10**6)
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", ARCHIVES)
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.6, 0.98])
 def test_cut_short(kind: str, share: float, tmp_path: Path, folder: Path) -> None:
     noise = {f"{i}.bin": os.urandom(3000) for i in range(20)}
@@ -180,7 +180,7 @@ def test_tar_cut_between_members(tmp_path: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["zip", "gz", "bz2", "xz"])
 def test_one_flipped_bit(kind: str, tmp_path: Path, folder: Path) -> None:
-    archive = MAKERS[kind](tmp_path / "x")
+    archive = ARCHIVES[kind](tmp_path / "x")
     spoiled = bytearray(archive.read_bytes())
     spoiled[50] ^= 16  # in compressed content
     archive.write_bytes(spoiled)

@@ -1,5 +1,6 @@
 """Pictures of numbers: those of the data set come back exactly, larger and turned ones nearly; their backbone."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from dkgzsl.data.numbers.dataset import number_images, numbers
 from dkgzsl.data.numbers.pictures import number_picture
 from dkgzsl.errors import ConfigError
 from dkgzsl.features.backbones import build_backbone
+from dkgzsl.inference.photos import photo_reader
+from dkgzsl.runs.model_record import RecognitionRecord
 
 
 def gray(values: np.ndarray) -> np.ndarray:
@@ -63,5 +66,13 @@ def test_a_blank_picture_has_no_gradients() -> None:
 def test_nothing_of_the_backbone_can_be_chosen() -> None:
     with pytest.raises(ConfigError, match="has no weights"):
         build_backbone("oriented-gradients", weights=Path("weights.safetensors"))
-    with pytest.raises(ConfigError, match="8 x 16 pixels alone"):
+    with pytest.raises(ConfigError, match="only takes pictures of 8 x 16 pixels"):
         build_backbone("oriented-gradients", image_size=224)
+
+
+def test_records_of_runs_made_before_the_backbone_was_one_are_read() -> None:
+    problem = numbers()
+    now = RecognitionRecord.of(problem, None)
+    before = json.loads(json.dumps({**now.to_json(), "images": {"embedded": "numbers"}}))
+    assert RecognitionRecord.from_json(before).images == now.images
+    assert photo_reader(RecognitionRecord.from_json(before), device="cpu").grid == (5, 5)

@@ -1,10 +1,12 @@
 """The validation cut and the held-out draw."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dkgzsl.data.problem import Parts, Problem
-from dkgzsl.data.splits import hold_out_seen, validation_cut
+from dkgzsl.data.splits import drawn_by, hold_out_seen, validation_cut, with_test_images
 from dkgzsl.errors import DataError
 
 
@@ -77,3 +79,24 @@ def test_a_share_outside_0_and_1_is_refused(fraction):
 def test_validation_classes_that_are_all_or_not_seen_are_refused(classes):
     with pytest.raises(DataError, match="no validation can be cut"):
         validation_cut(problem(classes), seed=0)
+
+
+def test_test_images_that_are_fixed_stay():
+    assert with_test_images(toy := problem(), seed=5) is toy
+
+
+def test_a_draw_that_leaves_a_class_no_training_image_is_refused():
+    """Class 0 has two images, one of which could not be read: where the other one is drawn, none is left."""
+    labels = np.array([0, 0, 1, 1, 1, 1, 2])
+    parts = Parts(np.array([0, 2, 3, 4]), np.array([5]), np.array([6]))
+    toy = replace(problem(), labels=labels, class_names=("a", "b", "c"), parts=parts, provenance=drawn_by(0))
+    toy = replace(toy, features=np.zeros((7, 3), np.float32), semantic_sources={"att": np.ones((3, 2))})
+    seeds = range(20)
+    drawn = [0 in hold_out_seen(labels, np.array([0]), fraction=0.2, seed=seed) for seed in seeds]
+    assert set(drawn) == {True, False}
+    for seed, lost in zip(seeds, drawn, strict=True):
+        if lost:
+            with pytest.raises(DataError, match=r"no training image \(the first: a\), where seed"):
+                with_test_images(toy, seed)
+        else:
+            assert with_test_images(toy, seed).provenance["test_seed"] == seed

@@ -103,7 +103,7 @@ def test_position_embeddings_are_resampled_to_the_image_size():
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match="100 pixels"):
         build_backbone("test_vit", image_size=100, random_seed=0)
-    with pytest.raises(ConfigError, match="own size alone"):
+    with pytest.raises(ConfigError, match="no other image size"):
         build_backbone("mixer_s32_224", image_size=256, random_seed=0)
 
 

@@ -90,7 +90,7 @@ def test_what_the_file_says_of_itself(made, file) -> None:
     assert provenance["protocol"] == "validated"
     assert provenance["representation"] == ["pooled", "refined", "scores"]
     assert provenance["weights"]["sha256"] == record.images["weights"]["sha256"]
-    assert str(made.run.parent) not in file.read_bytes().decode("latin-1"), "paths of this machine do not travel"
+    assert str(made.run.parent) not in file.read_bytes().decode("latin-1"), "paths of this machine stay here"
 
 
 def test_from_features(capsys, made, tmp_path) -> None:

@@ -94,9 +94,9 @@ def test_vectors_are_enough_where_pooled_features_are_taken() -> None:
 
 def test_what_cannot_be_exported_is_refused() -> None:
     made = recognizer(fitted("test_resnet", ("pooled", "mean")))
-    beside = VisualFeatures(("pooled", "extra"), made.visual.scaling, None)
+    several = VisualFeatures(("pooled", "extra"), made.visual.scaling, None)
     with pytest.raises(RunError, match="several backbones"):
-        recognition_module(replace(made, visual=beside), None)
+        recognition_module(replace(made, visual=several), None)
     other = SimpleNamespace(seen=0, unseen=0, scores=0, conventional_scores=0, save=0, load=0)
     with pytest.raises(RunError, match="models of the kind SimpleNamespace cannot be exported"):
         scores_module(other)

@@ -1,4 +1,4 @@
-"""`dkgzsl data check`: look for leaks, off-by-ones, NaN and other traps in a data set."""
+"""`dkgzsl data check`: search for leaks, off-by-ones, NaN and other traps in a data set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Evaluation for leaks, off-by-ones, NaN and other traps in a data set; exit code 2 where there are errors."""
+    """Search for leaks, off-by-ones, NaN and other traps in a data set; exit code 2 where there are errors."""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_FOLDER")]
     """Data set by name, a folder in the xlsa17 layout, a feature map file, or an imported problem."""
@@ -56,7 +56,7 @@ def run(config: Config) -> None:
         )
     if number["error"]:
         raise DataError(
-            f"{raw.name} has {number['error']} errors: no honest number can come of it", where=raw.where
+            f"{raw.name} has {number['error']} errors: no honest figure can be computed from it", where=raw.where
         )
 
 

@@ -29,7 +29,7 @@ class Config:
 
 
 def run(config: Config) -> None:
-    """Convert in the direction that the source tells."""
+    """Convert a file into a store, or a store into a file."""
     from dkgzsl.data.convert import store_from_file, store_to_mat
     from dkgzsl.features.store import is_store, open_store
 

@@ -34,7 +34,7 @@ class Config:
     json: bool = False
     """Print one JSON object on standard output."""
     dry_run: bool = False
-    """Log what would be fetched, with size and terms, and stop."""
+    """Say what would be fetched, with size and terms, and stop."""
 
 
 def run(config: Config) -> None:
@@ -88,7 +88,7 @@ def _files(plan: Plan) -> list[Path]:
 
 def _as_text(plan: Plan, origin: Origin | None, dry_run: bool) -> str:
     if dry_run:
-        return f"nothing fetched (--dry-run); would land: {', '.join(map(str, _files(plan)))}"
+        return f"nothing fetched (--dry-run); would become: {', '.join(map(str, _files(plan)))}"
     lines = [str(path) for path in _files(plan)]
     if origin is None:
         return "\n".join(
@@ -97,7 +97,7 @@ def _as_text(plan: Plan, origin: Origin | None, dry_run: bool) -> str:
     how = {
         "known": "as it must be",
         "recorded before": "the same as at an earlier fetch",
-        "recorded now": "no official one is known: recorded, later fetches are held against it",
+        "recorded now": "no official one is known: recorded, later fetches are compared with it",
     }[origin.checked]
     lines.append(f"sha256 {origin.sha256} ({how})")
     if plan.source.shared and plan.archive.is_file() and not plan.local:
@@ -127,7 +127,7 @@ def _as_json(plan: Plan, origin: Origin | None, dry_run: bool, seconds: float) -
 
 @contextmanager
 def _terminal() -> Iterator[tuple[Callable[[str], None], Callable[[str], Progress]]]:
-    """Ways to say a sentence and to make a progress bar, on standard error; no bars where that is no terminal."""
+    """Functions that print a sentence and make a progress bar on standard error; no bars off a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars

@@ -23,7 +23,8 @@ class Config:
     problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM")]
     """An imported problem (see dkgzsl data import), or a benchmark by name whose images are here."""
     backbone: str
-    """resnet101 (448 pixels), vit-b/16 (224 pixels), any timm model by its name, or clip:MODEL@WEIGHTS."""
+    """resnet101 (448 pixels), vit-b/16 (224 pixels), any timm model by its name, clip:MODEL@WEIGHTS, or a
+    backbone from outside (docs/extend.md)."""
     out: Path
     """Folder of the feature store."""
     data_root: str | None = None

@@ -13,7 +13,7 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData, whole_numbers
 from dkgzsl.data.splits import hold_out_seen
 from dkgzsl.errors import DataError, nearest
-from dkgzsl.features.multi_backbone import Features
+from dkgzsl.features.arrays import Features
 
 
 def problem_from_arrays(
@@ -41,13 +41,13 @@ def problem_from_arrays(
         labels: N class numbers from 0, or N class names.
         semantics: class descriptions [K, S], or several by source; rows in the order of `class_names`.
         class_names: K names (default: class_1, class_2, ...).
-        unseen: classes to be recognised without training images, by number or name (default: those without
-            images); images that they have are for the test.
+        unseen: classes without training images, by number or name (default: those without images); images that
+            they have are for the test.
         parts: positions of `trainval`, `test_seen` and `test_unseen`, where they are fixed already. Else every
             image of an unseen class is for the test, and of each seen class a share drawn by `seed`.
         validation_classes: seen classes that validation treats as unseen (default: a third of them).
-        held_out_share: share of each seen class's images to hold out for the test, between 0 and 1.
-        seed: the draw of the held-out images.
+        held_out_share: share of each seen class's images that is drawn for the test, between 0 and 1.
+        seed: of the draw.
         semantics_name: the source to use first (default: the first one).
         name: the data set's name.
         provenance: recorded with every number.
@@ -59,35 +59,21 @@ def problem_from_arrays(
         DataError: a length does not match, a label is out of range, there is a NaN, parts overlap, a name is
             unknown, or both `unseen` and `parts` are given.
     """
-    tables = {
-        source: np.asarray(table, dtype=np.float64)
-        for source, table in (semantics if isinstance(semantics, Mapping) else {"semantics": semantics}).items()
-    }
-    if not tables:
-        raise DataError("no class descriptions are given", fix="give semantics: one row a class")
-    if class_names is None:
-        class_names = tuple(f"class_{k + 1}" for k in range(len(next(iter(tables.values())))))
-    names = tuple(str(n) for n in class_names)
-    numbers = _label_numbers(np.asarray(labels), names)
     if parts is not None and unseen is not None:
         raise DataError(
             "both `unseen` and `parts` are given", fix="leave one out: parts say which classes are unseen"
         )
+    tables = _tables(semantics)
+    if class_names is None:
+        class_names = tuple(f"class_{k + 1}" for k in range(len(next(iter(tables.values())))))
+    names = tuple(str(n) for n in class_names)
+    numbers = _label_numbers(np.asarray(labels), names)
     if parts is None:
         parts = _draw_parts(numbers, names, unseen, share=held_out_share, seed=seed)
-    elif missing := {"trainval", "test_seen", "test_unseen"} - set(parts):
-        raise DataError(f"parts lack {', '.join(sorted(missing))}", fix="an empty array where there are no images")
-    positions = {part: whole_numbers(np.asarray(v), what=part, where=name, first=0) for part, v in parts.items()}
-    chosen = _class_numbers(validation_classes, names) if validation_classes is not None else None
-    if chosen is not None:
-        in_trainval = positions["trainval"]
-        _refuse_bad_validation(chosen, numbers, in_trainval, names)
-        is_val = np.isin(numbers[in_trainval], chosen)
-        positions |= {"train": in_trainval[~is_val], "val": in_trainval[is_val]}
     raw = RawData(
         name=name,
         where=name,
-        parts=positions,
+        parts=_positions(parts, numbers, names, validation_classes, where=name),
         tables=tables,
         class_names=names,
         labels=numbers,
@@ -97,11 +83,35 @@ def problem_from_arrays(
         attribute_names={source: tuple(columns) for source, columns in (attribute_names or {}).items()},
         attribute_vectors=attribute_vectors,
     )
-    return problem_of(
-        raw,
-        semantics=semantics_name or next(iter(tables)),
-        provenance={"format": "arrays", "backbone": None, **(provenance or {})},
-    )
+    recorded = {"format": "arrays", "backbone": None, **(provenance or {})}
+    return problem_of(raw, semantics=semantics_name or next(iter(tables)), provenance=recorded)
+
+
+def _tables(semantics: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    given = semantics if isinstance(semantics, Mapping) else {"semantics": semantics}
+    if not given:
+        raise DataError("no class descriptions are given", fix="give semantics: one row a class")
+    return {source: np.asarray(table, dtype=np.float64) for source, table in given.items()}
+
+
+def _positions(
+    parts: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    names: tuple[str, ...],
+    validation_classes: Sequence[int | str] | None,
+    *,
+    where: str,
+) -> dict[str, np.ndarray]:
+    """The parts as positions; `train` and `val` among them where validation classes are named."""
+    if missing := {"trainval", "test_seen", "test_unseen"} - set(parts):
+        raise DataError(f"parts lack {', '.join(sorted(missing))}", fix="an empty array where there are no images")
+    positions = {part: whole_numbers(np.asarray(v), what=part, where=where, first=0) for part, v in parts.items()}
+    if validation_classes is None:
+        return positions
+    chosen, trainval = _class_numbers(validation_classes, names), positions["trainval"]
+    _refuse_bad_validation(chosen, labels, trainval, names)
+    is_val = np.isin(labels[trainval], chosen)
+    return positions | {"train": trainval[~is_val], "val": trainval[is_val]}
 
 
 def _label_numbers(labels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
@@ -152,7 +162,7 @@ def _refuse_bad_validation(
     stray = np.setdiff1d(chosen, seen)
     if len(stray):
         raise DataError(
-            f"validation class {names[int(stray[0])]!r} has no training image", fix="name seen classes alone"
+            f"validation class {names[int(stray[0])]!r} has no training image", fix="name seen classes only"
         )
     if not len(np.setdiff1d(seen, chosen)) or not len(chosen):
         raise DataError("validation classes must be some of the seen classes, not none or all of them")

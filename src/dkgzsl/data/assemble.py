@@ -10,11 +10,11 @@ from dkgzsl.data.checks import refuse_errors
 from dkgzsl.data.problem import Parts, Problem
 from dkgzsl.data.raw import RawData, validation_classes
 from dkgzsl.errors import DataError, nearest
-from dkgzsl.features.multi_backbone import MultiBackboneFeatures
+from dkgzsl.features.arrays import MultiBackboneFeatures
 
 
 def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -> Problem:
-    """Make a problem of what files hold, refusing what cannot be right.
+    """Make a problem of what files hold, and refuse what cannot be right.
 
     Raises:
         DataError: a check of `dkgzsl.data.checks.structure` finds an error, the labels or features are missing,
@@ -52,7 +52,7 @@ def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -
 
 
 def with_extra_features(problem: Problem, others: Mapping[str, Problem]) -> Problem:
-    """The problem with the features of others, which must be the same problem by another backbone.
+    """The problem with the features of others too: the same images by other backbones.
 
     Raises:
         DataError: one has other images, or the same in another order.

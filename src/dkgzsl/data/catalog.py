@@ -41,7 +41,7 @@ class KnownDataset:
         test_unseen: test images of unseen classes.
         attributes: size of the descriptions in `att_splits.mat`.
         sentences: size of the descriptions in `sent_splits.mat`, where the field uses such a file.
-        image_source: the official name of the image archive, and who gives it out.
+        image_source: the official name of the image archive, and who publishes it.
         image_page: the page of the images' authors.
         licence: the terms of the images, in a few words.
     """

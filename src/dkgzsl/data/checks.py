@@ -1,4 +1,4 @@
-"""The checks that every reader makes: whatever fails here cannot give an honest number."""
+"""The checks of every data set, whatever its format: where one fails, no honest figure can be computed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from jaxtyping import Int
 
 from dkgzsl.data.raw import RawData
 from dkgzsl.errors import DataError
-from dkgzsl.features.hdf5_array import rows_of
-from dkgzsl.features.multi_backbone import Features
+from dkgzsl.features.arrays import Features, rows_of
 
 Severity = Literal["error", "warning", "note"]
 PARTS: Final = ("trainval", "test_seen", "test_unseen")
@@ -25,7 +24,7 @@ class Finding:
     """One thing found in a data set.
 
     Attributes:
-        severity: error: no honest number can come of it; warning: likely a mistake; note: worth knowing.
+        severity: error: no honest figure can be computed; warning: likely a mistake; note: worth knowing.
         check: name of the check, for machines.
         message: what was found, one sentence.
         fix: what to do about it.
@@ -49,10 +48,10 @@ def refuse_errors(raw: RawData) -> None:
 
 
 def structure(raw: RawData, *, every_region: bool = False) -> Iterator[Finding]:
-    """Errors and warnings of counts, labels, parts and roles, the ones that others rest on first.
+    """Errors and warnings of counts, labels, parts and roles; those that others depend on come first.
 
     A check that needs what an earlier one found broken is left out. Of region features, which may be far larger
-    than memory, a sample is looked at for NaN, unless `every_region`.
+    than memory, a sample of images is searched for NaN, unless `every_region`.
     """
     counts = list(_counts(raw))
     yield from counts
@@ -108,7 +107,7 @@ def _counts(raw: RawData) -> Iterator[Finding]:
         if len(table) != classes:
             yield differ(f"class descriptions {source!r}", len(table), classes, "classes")
     if raw.class_names is not None and len(set(raw.class_names)) != classes:
-        yield Finding("error", "counts", "two classes have the same name", "give every class a name of its own")
+        yield Finding("error", "counts", "two classes have the same name", "give every class another name")
 
 
 def _labels(raw: RawData) -> Iterator[Finding]:

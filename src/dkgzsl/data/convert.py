@@ -13,7 +13,7 @@ from jaxtyping import Float16, Integer
 
 from dkgzsl.data.formats.matfile import read_mat
 from dkgzsl.errors import DataError
-from dkgzsl.features.hdf5_array import StoredArray
+from dkgzsl.features.arrays import StoredArray
 from dkgzsl.features.store import FeatureStore
 from dkgzsl.features.store_writer import StoreWriter
 from dkgzsl.files import fingerprint, whole_file
@@ -25,10 +25,10 @@ _BATCH: Final = 256
 def store_from_file(source: Path, out: Path, *, backbone: str, overwrite: bool = False) -> tuple[int, int, int]:
     """Import a file of features into a store; returns the tokens' shape [N, 1 + R, C].
 
-    Read are HDF5 files with `feature_map` [N, 1 + R, C] (the global token first) or [N, C, H, W] (the mean of the
+    It takes HDF5 files with `feature_map` [N, 1 + R, C] (the global token first) or [N, C, H, W] (the mean of the
     regions becomes the global token), `labels` from 0 and, where there, `image_files`; and xlsa17 `.mat` files
     with `features` [C, N], `labels` from 1 and `image_files`, which have no regions. Images without a recorded
-    path are called by their position, `image 0`.
+    path are named by their position, `image 0`.
 
     Args:
         source: the file.

@@ -1,4 +1,4 @@
-"""The doctor: everything that can be seen to be wrong, odd or worth knowing in a data set's files."""
+"""The doctor of data sets: what is wrong, odd or worth knowing in their files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from dkgzsl.data.catalog import KnownDataset, known
 from dkgzsl.data.checks import PARTS, Finding, structure
 from dkgzsl.data.raw import RawData, validation_classes
-from dkgzsl.features.hdf5_array import rows_of
+from dkgzsl.features.arrays import rows_of
 
 _ORDER: Final = {"error": 0, "warning": 1, "note": 2}
 _FEW_NEGATIVE: Final = 0.05
@@ -70,19 +70,19 @@ def _published_lists(raw: RawData) -> Iterator[Finding]:
             "published lists",
             f"{sum(leaked.values())} of {len(raw.parts['test_seen'])} seen test images are listed for training "
             f"and validation ({counts})",
-            "nothing to do: both lists are intersected with trainval here, and serve to name classes alone",
+            "nothing to do: both lists are intersected with trainval here, and only name classes",
         )
     for part, positions in lists.items():
         number = len(np.intersect1d(positions, raw.parts["test_unseen"]))
         if number:
             yield Finding("warning", "published lists", f"{number} unseen test images are listed in {part}_loc")
     if "val" not in lists:
-        yield Finding("note", "validation", "no validation classes are named: a third of the seen ones will serve")
+        yield Finding("note", "validation", "no validation classes are named: a third of the seen ones is taken")
     elif _in_range(raw) and validation_classes(raw) is None:
         yield Finding(
             "warning",
             "validation",
-            "train_loc and val_loc share classes, or one is without: a third of the seen classes will serve",
+            "train_loc and val_loc share classes, or one is without: a third of the seen classes is taken",
         )
 
 
@@ -95,7 +95,7 @@ def _semantics(raw: RawData) -> Iterator[Finding]:
                 "warning",
                 "descriptions",
                 f"{raw.named(a)} and {raw.named(b)} have the same description in {source!r}",
-                "nothing can tell them apart if one is unseen: describe them in more detail",
+                "no method can distinguish them if one is unseen: describe them in more detail",
             )
         constant = int((table == table[:1]).all(0).sum())
         if constant:
@@ -168,7 +168,7 @@ def _duplicates(raw: RawData, twins: np.ndarray) -> Iterator[Finding]:
     yield Finding(
         "warning" if across else "note",
         "duplicate images",
-        f"{len(twins)} images have exactly the features of another; {across} of these pairs stand in trainval and "
+        f"{len(twins)} images have exactly the features of another; {across} of these pairs are in trainval and "
         "in a test part",
         "take one of each pair out" if across else None,
     )

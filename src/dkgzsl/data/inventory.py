@@ -1,4 +1,4 @@
-"""Which data sets are known, and what of them lies below a data root."""
+"""Which data sets are known, and which of their files are below a data root."""
 
 from __future__ import annotations
 

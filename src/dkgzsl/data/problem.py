@@ -11,7 +11,7 @@ from jaxtyping import Float, Integer, UInt8
 
 from dkgzsl.display import html_card
 from dkgzsl.errors import DataError, nearest
-from dkgzsl.features.multi_backbone import Features as Features
+from dkgzsl.features.arrays import Features as Features
 
 # Anonymous axes: several of these of different lengths meet in one signature.
 ClassIndices = Integer[np.ndarray, " _"]

@@ -1,4 +1,4 @@
-"""What files hold, before any of it is believed."""
+"""What files hold, before it is checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from dkgzsl.errors import DataError
-from dkgzsl.features.multi_backbone import Features
+from dkgzsl.features.arrays import Features
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Cuts that leak nothing: validation from the training part alone, and held-out images of seen classes."""
+"""Cuts without leaks: validation from the training part alone, and held-out images of seen classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PSEUDO_UNSEEN_SEED: Final = 2017  # one choice for good, so that validated figu
 
 @dataclass(frozen=True)
 class ValidationCut:
-    """The training part once more divided; positions are those of the problem's images and classes, ascending.
+    """The training part divided once more; positions are those of the problem's images and classes, ascending.
 
     Attributes:
         train: images of `seen_classes` to fit on.

@@ -19,9 +19,9 @@ from dkgzsl.data.problem import Features
 from dkgzsl.device import device_of
 from dkgzsl.errors import ConfigError, InputError, nearest
 from dkgzsl.estimator.descriptions import plain
+from dkgzsl.features.arrays import StoredArray
 from dkgzsl.features.backbones import Backbone, build_backbone
 from dkgzsl.features.extraction import ImageList, extract
-from dkgzsl.features.hdf5_array import StoredArray
 from dkgzsl.features.store import open_store
 from dkgzsl.inference.photos import PhotoReader
 from dkgzsl.inference.recognizer import Recognizer

@@ -1,8 +1,7 @@
 """CLIP models, by one name for both of their halves: `clip:MODEL@WEIGHTS`.
 
 Source: Radford et al., ICML 2021 (arXiv 2103.00020); models and published weights are those of open_clip. The half
-that reads images is a backbone (`dkgzsl.features.clip`), the one that reads text an encoder of class
-descriptions.
+that reads images is a backbone, the one that reads text an encoder of class descriptions.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def build(
         )
     height, width = visual.image_size
     if image_size not in (None, height):
-        raise ConfigError(f"{name} takes images of {height} pixels alone", fix="leave --image-size out")
+        raise ConfigError(f"{name} only takes images of {height} pixels", fix="leave --image-size out")
     wanted = loaded.images
     config = {
         "input_size": (3, height, width),
@@ -139,9 +138,9 @@ def load_clip(name: str, *, weights: Path | None = None, random_seed: int | None
 
     Args:
         name: `clip:MODEL@TAG`, the tag of published weights as open_clip names it, or `clip:MODEL@FILE`; without
-            either, `weights` or the model's first published weights. A file has no word on its activation: what
-            was trained with QuickGELU (OpenAI's own) is a file of `MODEL-quickgelu`.
-        weights: a file of weights: of safetensors, or a PyTorch file that holds tensors alone.
+            a tag or file, `weights` or the model's first published weights. A file does not say its activation:
+            weights that were trained with QuickGELU (OpenAI's) belong to `MODEL-quickgelu`.
+        weights: a file of weights: of safetensors, or a PyTorch file that holds nothing but tensors.
         random_seed: draw the weights instead, for tests.
 
     Raises:
@@ -185,7 +184,7 @@ def load_clip(name: str, *, weights: Path | None = None, random_seed: int | None
 
 
 def _options(open_clip: Any, architecture: str, tag: str) -> dict[str, Any]:
-    """What the weights of a tag were trained with and the model's own description does not say."""
+    """Settings that the weights of a tag were trained with and that the model's description lacks."""
     published = open_clip.get_pretrained_cfg(architecture, tag)
     images = {name: published[name] for name in _IMAGES if published.get(name) is not None}
     return {"force_quick_gelu": bool(published.get("quick_gelu")), "force_preprocess_cfg": images or None}
@@ -208,7 +207,7 @@ def _downloaded(open_clip: Any, architecture: str, tag: str, options: Mapping[st
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """What open_clip logs (no weights are loaded, a download failed) is ours to say, or done on purpose."""
+    """Silence open_clip: what it logs (no weights, a failed download) is intended, or reported by our messages."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

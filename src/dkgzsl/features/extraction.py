@@ -203,7 +203,7 @@ class Runner:
         """Tokens of resized images."""
         images = self.backbone.preprocessing.scale(torch.from_numpy(pixels).to(self._device))
         images = images.contiguous(memory_format=torch.channels_last)
-        # One algorithm, not the one that happens to be fastest today: resuming must give the same bits.
+        # One fixed algorithm, not the fastest of the moment: resuming must give the same bits.
         with (
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
             torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32),
@@ -244,7 +244,7 @@ def decoded(
 
 @contextmanager
 def bombs_as_errors() -> Iterator[None]:
-    """Images too large to be meant are unreadable, not a warning."""
+    """Images that are far too large count as unreadable; Pillow only warns of them."""
     from PIL import Image
 
     with warnings.catch_warnings():

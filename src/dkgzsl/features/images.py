@@ -1,4 +1,4 @@
-"""From a file to an upright RGB image, or to the reason why not."""
+"""From a file to an upright RGB image, or to the reason why it is unreadable."""
 
 from __future__ import annotations
 

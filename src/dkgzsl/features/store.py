@@ -1,4 +1,4 @@
-"""The feature store: region features of many images in one memory-mapped array that survives being interrupted.
+"""The feature store: region features of many images in one memory-mapped array; an interrupted one is continued.
 
 A store is a folder of three files:
 
@@ -121,7 +121,7 @@ class FeatureStore:
 
 
 def stored_as(record: Mapping[str, Any]) -> str:
-    """Precision of the features that a record is of: those of a store are `float16`, others say it themselves."""
+    """Precision of recorded features: `float16` in a store; other records name theirs."""
     return str(record.get("stored_as", "float16"))
 
 

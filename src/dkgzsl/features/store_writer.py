@@ -1,4 +1,4 @@
-"""Writing a feature store so that it can be interrupted at any moment and gone on with."""
+"""Writing a feature store: it may be interrupted at any moment and continued later."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from dkgzsl.files import is_draft, write_whole
 
 
 class StoreWriter:
-    """Writes a store image by image, in order; opening it again with the same record goes on where it stopped.
+    """Writes a store image by image, in order; opened again with the same record, it continues where it stopped.
 
     Args:
-        folder: where the store lies or shall lie.
+        folder: of the store, there or not.
         record: everything that decides the tokens' values; JSON values. `class_names`, `grid` (rows, columns, or
             None) and `batch_size` must be among them.
         paths: relative path of each image.
@@ -33,7 +33,7 @@ class StoreWriter:
         overwrite: start again whatever is there, if it is a store.
 
     Attributes:
-        done: images that stand in the index, a whole number of batches or all of them.
+        done: images in the index, a whole number of batches or all of them.
 
     Raises:
         ConfigError: the store there was made with other settings, or of other images.
@@ -128,7 +128,7 @@ class StoreWriter:
         write_whole(folder / RECORD, json.dumps(self.record, indent=2, ensure_ascii=False) + "\n")
 
     def _keep_whole_batches(self) -> int:
-        """Cut the index after its last whole batch, so that batches are the same however often one resumes."""
+        """Cut the index after its last whole batch, so that batches are the same however often it is resumed."""
         content = self._index.read()
         ends = [at + 1 for at, byte in enumerate(content) if byte == ord("\n")]
         done, batch = len(ends), self.record["batch_size"]
@@ -165,7 +165,7 @@ def _flush(file: Any) -> None:
 def _lock(file: Any, folder: Path) -> None:
     try:
         import fcntl
-    except ImportError:  # Windows has no such lock; there nothing keeps two writers apart
+    except ImportError:  # Windows has no such lock: there, two writers are not noticed
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

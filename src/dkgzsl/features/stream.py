@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
-from dkgzsl.features.multi_backbone import Features, MultiBackboneFeatures
+from dkgzsl.features.arrays import Features, MultiBackboneFeatures
 
 TokenArray = Features
 """[images, 1 + regions, channels], the global token first; an array or a memory map of any float type."""

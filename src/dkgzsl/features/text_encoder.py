@@ -29,7 +29,7 @@ def encode_texts(
 
 
 def absolute_name(encoder: str) -> str:
-    """The name with a whole path where it names a file or folder: later classes are described from elsewhere."""
+    """The name with its absolute path where it names a file or folder: later commands run in other folders."""
     kind, at, file = encoder.partition("@") if encoder.startswith(CLIP) else ("", "", encoder)
     return f"{kind}{at}{Path(file).resolve()}" if file and Path(file).exists() else encoder
 

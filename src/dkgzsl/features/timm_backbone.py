@@ -207,14 +207,14 @@ def _downloaded(timm: Any, timm_name: str, name: str) -> nn.Module:
 
 
 def _resize(model: nn.Module, name: str, size: int) -> None:
-    """Let a model of fixed input size take another, its position embeddings resampled; others take any size."""
+    """Let a model of fixed input size take another: position embeddings are resampled. Others take any size."""
     if hasattr(model, "set_input_size"):
         try:
             model.set_input_size(img_size=(size, size))  # type: ignore[operator]
         except (AssertionError, ValueError, RuntimeError) as error:
             raise ConfigError(f"{name} does not take images of {size} pixels: {error}", fix=_SIZES) from error
     elif getattr(model, "pretrained_cfg", {}).get("fixed_input_size"):
-        raise ConfigError(f"{name} takes images of its own size alone", fix="leave --image-size out")
+        raise ConfigError(f"{name} takes no other image size than its default", fix="leave --image-size out")
 
 
 _SIZES: Final = "an --image-size that is a multiple of the model's patch or window, such as 224 or 448"

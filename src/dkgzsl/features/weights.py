@@ -23,10 +23,10 @@ CLIP = "clip:"
 
 @contextmanager
 def hub_without_waiting() -> Iterator[None]:
-    """While this lasts, the model hub's library looks into its cache alone if the hub cannot be reached.
+    """In this context, the model hub's library only uses its cache where the hub cannot be reached.
 
-    By itself it asks for each file six times, up to a minute in all, before it looks there. Behind a proxy nothing
-    is changed: names need not resolve there.
+    Otherwise it asks for each file six times, up to a minute in all, before it uses the cache. Behind a proxy
+    nothing is changed: names need not resolve there.
     """
     from huggingface_hub import constants
 
@@ -87,7 +87,7 @@ def load_weights(model: nn.Module, path: Path, *, head: tuple[str, ...]) -> dict
 
 
 def state_sha256(model: nn.Module) -> str:
-    """sha256 over names and values of a model's weights, for weights that come from no file of the user's."""
+    """sha256 over names and values of a model's weights, for weights that the user gave no file of."""
     digest = sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -108,7 +108,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         raise DataError(
             f"cannot read the weights: {str(error).splitlines()[0] if str(error) else repr(error)}",
             where=str(path),
-            fix="safetensors, or a PyTorch file that holds tensors alone, is read",
+            fix="give a safetensors file, or a PyTorch file that holds nothing but tensors",
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):

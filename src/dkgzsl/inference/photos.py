@@ -1,4 +1,4 @@
-"""From image files to the features that a run was trained on, by what the run recorded of how they were made."""
+"""From image files to features as a run was trained on, by the record that the run has of its backbone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Photos:
 def photo_reader(
     record: RecognitionRecord, *, weights: Path | None = None, device: str | None = None
 ) -> PhotoReader:
-    """A reader of the kind of features that a run was trained on.
+    """The reader of photos that gives features as a run was trained on.
 
     Args:
         record: the run's.
@@ -129,7 +129,7 @@ class PhotoReader:
         self._pooled = pooled
         stored: torch.dtype = getattr(torch, stored_as(record))
         place = device_of(device)
-        # Features in single precision were not computed in half precision.
+        # Features that are kept in single precision were computed in single precision.
         half = place.type == "cuda" and stored == torch.float16
         self._run = Runner(self.backbone, place, torch.float16 if half else torch.float32, stored=stored)
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from dkgzsl.errors import DataError
-from dkgzsl.features.multi_backbone import MultiBackboneFeatures
+from dkgzsl.features.arrays import MultiBackboneFeatures
 from dkgzsl.features.stream import TokenArray, chunks, read_ahead
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.representation.attribute_attention import AttentionOutput

@@ -1,8 +1,8 @@
-"""Unpacking the archives of strangers: nothing but files and folders, none outside the folder, bounded in size.
+"""Safe unpacking of archives: files and folders alone, none outside the folder, bounded in size.
 
-The standard library's modules read the formats. Zip members are written by ourselves, tar members through the
-filter `data` (PEP 706); on top of it names are refused, where the filter would mend them, and so are symbolic
-links, which no data set needs and past flaws of the filter did.
+The standard library's modules read the formats. Zip members are written here, tar members through the filter
+`data` (PEP 706). Names that the filter would change are refused, and so are symbolic links: no data set needs
+them, and the filter had flaws with them.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def unpack(archive: Path, folder: Path, *, limit: int, inside: str = "", progres
     Every member's name and kind is checked, wanted or not; a caller who meets an error removes the folder.
 
     Args:
-        archive: the archive; its format is told by its content.
+        archive: the archive; its content says its format.
         folder: an existing, empty folder.
         limit: most bytes to write.
         inside: only members below this folder of the archive.
-        progress: told how many bytes are written, at most once a member.
+        progress: called with the bytes written, at most once a member.
 
     Returns:
         The bytes written, 0 where nothing lies below `inside`.

@@ -1,7 +1,7 @@
 """One file by HTTP: resumed where it broke off, whole and checked under its final name or not there at all.
 
-Python's own urllib: pooch starts over after a break, and requests would be one more dependency that leaves the
-hard part (validators, ranges, lengths that lie) to us just the same.
+By Python's urllib: pooch starts over after a break, and requests would be a further dependency that does not do
+the hard part (validators, ranges, wrong lengths).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class State:
 
     @property
     def validator(self) -> str | None:
-        """What If-Range takes: a strong ETag, or else the date; without either nobody knows whether parts fit."""
+        """What If-Range takes: a strong ETag, or else the date; without either, parts may be of two files."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 
 class Partial:
-    """A file begun: `NAME.part`, and beside it in `NAME.part.json` what tells whether the rest still fits."""
+    """A file begun: `NAME.part`, and in `NAME.part.json` what says whether the rest still fits."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.with_name(path.name + ".part")
@@ -54,7 +54,7 @@ class Partial:
         return self.file.stat().st_size if self.file.exists() else 0
 
     def state(self, url: str) -> State | None:
-        """What is known of the part, None where the rest of `url` cannot be put to it."""
+        """What is known of the part; None where it cannot be continued from `url`."""
         try:
             state = State(**json.loads(self._notes.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -120,7 +120,7 @@ class Downloaded:
 
 
 class _BrokenOffError(Exception):
-    """Something passing, worth another try after `pause` seconds (None: as usual)."""
+    """A passing failure: try again after `pause` seconds (None: as usual)."""
 
     def __init__(self, why: str, pause: float | None = None) -> None:
         super().__init__(why)
@@ -161,7 +161,7 @@ def download(
 ) -> Downloaded:
     """Fetch `url` to `path`, going on where an earlier try or an earlier command broke off.
 
-    A part is continued only if the server vouches by ETag or date that the file is still the same (RFC 9110,
+    A part is continued only if the server says by ETag or date that the file is still the same (RFC 9110,
     sections 13.1.5 and 14.2); else it is fetched anew.
 
     Args:
@@ -169,11 +169,11 @@ def download(
         path: the final name, in an existing folder; appears whole or not at all.
         limit: most bytes to accept.
         room: bytes that must be free on the disk beyond the file itself.
-        sha256: what the file must have, None where nobody knows.
-        sha256_from: who says so, for the message.
+        sha256: what the file must have; None where it is not known.
+        sha256_from: where that is known from, for the message.
         patience: time-out and tries.
-        progress: told the bytes here and the bytes in all.
-        log: called with in a sentence, of each new try.
+        progress: called with the bytes here and the bytes in all.
+        log: called with a sentence at each new try.
 
     Raises:
         DataError: offline, refused, missing (404), broken off too often, another sha256, disk full, folder not
@@ -182,31 +182,12 @@ def download(
     patience = patience or Patience()
     part = Partial(path)
     try:
-        furthest = resumed = part.resumable(url)
-        failures = 0
-        while True:
-            try:
-                state = _attempt(url, part, limit, room, patience.timeout, progress or silent)
-                break
-            except _BrokenOffError as broken:
-                failures = 0 if part.size > furthest else failures + 1
-                furthest = max(furthest, part.size)
-                if failures >= patience.tries:
-                    kept = part.resumable(url)
-                    again = (
-                        f"{kept} bytes are kept: run the same command again to go on"
-                        if kept
-                        else "try again later"
-                    )
-                    raise DataError(
-                        f"the download failed {failures} times in a row: {broken}",
-                        where=url,
-                        fix=f"{again}, or {_ELSEWHERE}",
-                    ) from broken
-                pause = min(broken.pause or patience.pause * 2 ** max(failures - 1, 0), LONGEST_PAUSE)
-                if log:
-                    log(f"{broken}; next try in {pause:.0f} s")
-                time.sleep(pause)
+        resumed = part.resumable(url)
+
+        def attempt() -> State:
+            return _attempt(url, part, limit, room, patience.timeout, progress or silent)
+
+        state = _attempts(attempt, url, part, patience, log)
         got = sha256_of(part.file)
         size = part.size
         if sha256 is not None and got != sha256:
@@ -223,6 +204,33 @@ def download(
     except OSError as error:
         raise disk_error(error, path) from error
     return Downloaded(size=size, sha256=got, etag=state.etag, resumed=resumed)
+
+
+def _attempts(
+    attempt: Callable[[], State], url: str, part: Partial, patience: Patience, log: Callable[[str], None] | None
+) -> State:
+    """Try until the file is whole, or until too many tries in a row have brought no new byte."""
+    furthest, failures = part.resumable(url), 0
+    while True:
+        try:
+            return attempt()
+        except _BrokenOffError as broken:
+            failures = 0 if part.size > furthest else failures + 1
+            furthest = max(furthest, part.size)
+            if failures >= patience.tries:
+                kept = part.resumable(url)
+                again = (
+                    f"{kept} bytes are kept: run the same command again to go on" if kept else "try again later"
+                )
+                raise DataError(
+                    f"the download failed {failures} times in a row: {broken}",
+                    where=url,
+                    fix=f"{again}, or {_ELSEWHERE}",
+                ) from broken
+            pause = min(broken.pause or patience.pause * 2 ** max(failures - 1, 0), LONGEST_PAUSE)
+            if log:
+                log(f"{broken}; next try in {pause:.0f} s")
+            time.sleep(pause)
 
 
 def _attempt(url: str, part: Partial, limit: int, room: int, timeout: float, progress: Progress) -> State:
@@ -314,7 +322,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 
 def _refused(error: urllib.error.HTTPError, url: str, part: Partial, begun: State | None, start: int) -> State:
-    """Go through what an error code means; returns where it means that all is here already."""
+    """Raise what an error code means; return where it means that all is here already."""
     if error.code == 416 and begun is not None:
         _, total = _content_range(error.headers)
         if total == start and not _differs(begun, error.headers, total):

@@ -69,7 +69,7 @@ class Origin:
         url: address or path of the archive.
         sha256: of the archive.
         checked: `known`: it is the one published or widely stated; `recorded before`: the same as at an earlier
-            fetch; `recorded now`: nobody knows better, later fetches are held against it.
+            fetch; `recorded now`: none was known, later fetches are compared with it.
         size: bytes of the archive.
         etag: the server's name for this version.
         date: day and time of the fetch, UTC.
@@ -86,7 +86,7 @@ class Origin:
 
 
 def plan_fetch(source: Source, root: Path, *, address: str | None = None) -> Plan:
-    """Evaluation at what is here; changes nothing.
+    """Find out what is here and what is missing; nothing is changed.
 
     Args:
         source: the archive.
@@ -131,7 +131,7 @@ def fetch(
     """Bring the data here: download, check, unpack; the data appears under its final names whole or not at all.
 
     Returns:
-        Where the data came from, also where it was here before; None where it was here and nobody noted that.
+        Where the data came from, at this fetch or an earlier one; None where it is here without a record.
 
     Raises:
         DataError: of `download` and `unpack`; another archive than expected; files of the same name, but another
@@ -150,7 +150,7 @@ def fetch(
             try:
                 _unpack_into_place(source, plan.archive, plan.folder, unpacking)
             except BadArchiveError:
-                if not plan.local:  # another try must not meet it again
+                if not plan.local:  # another try would find it again
                     plan.archive.unlink(missing_ok=True)
                 raise
             address = str(plan.archive.resolve()) if plan.local else plan.address

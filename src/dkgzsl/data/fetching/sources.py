@@ -1,4 +1,4 @@
-"""The official archives of the benchmark data sets: address, size, terms, and what of them lands."""
+"""The official archives of the benchmark data sets: address, size, terms, and which of their files are kept."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Source:
 
     Attributes:
         dataset: the data set's name, also the folder's name below the data root.
-        what: `features` lands as files in the data set's folder, `images` as its folder `images`, with the rest of
-            the archive (annotations, licence notes) beside it in `annotations`.
+        what: `features` become files in the data set's folder, `images` its folder `images`, and the rest of the
+            archive (annotations, licence notes) its folder `annotations`.
         archive: the archive's file name.
-        url: where its authors give it out.
+        url: where its authors publish it.
         size: bytes of the archive; approximate unless `exact`.
         exact: whether `size` is the true number of bytes.
         unpacked: bytes on disk once unpacked, approximate.
         sha256: of the archive, where several independent parties state the same one.
-        inside: the folder inside the archive that lands.
-        required: files that must be in that folder, or it is the wrong archive.
+        inside: the folder inside the archive that is kept.
+        required: files that must be in that folder; otherwise it is another archive.
         shared: whether other data sets need the same archive, so that it is kept.
         terms: licence or terms in a sentence.
         note: what could not be confirmed, and other things to know.
@@ -139,7 +139,7 @@ def find_source(name: str, what: What) -> Source:
     """The official archive of a data set, its name in upper or lower case.
 
     Raises:
-        DataError: the name is unknown, or nobody gives out such an archive of it.
+        DataError: the name is unknown, or no such archive of it is published.
     """
     if embedded_reader(name.lower()) is not None:
         raise DataError(
@@ -151,7 +151,7 @@ def find_source(name: str, what: What) -> Source:
     if source is None:
         have = ", ".join(dataset for dataset, kind in SOURCES if kind == what)
         raise DataError(
-            f"no archive of {entry.name} {what} is known to be given out",
+            f"no archive of {entry.name} {what} is published",
             where=f"{entry.image_source}; {entry.image_page}",
             fix=f"put the files into the folder {entry.name} of the data root by hand ({what} exist of: {have})",
         )

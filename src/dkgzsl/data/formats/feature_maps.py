@@ -14,7 +14,7 @@ from dkgzsl.data.formats.reader import Wanted
 from dkgzsl.data.formats.xlsa17 import SplitFile, add_splits, clean_names, companions
 from dkgzsl.data.raw import RawData, count_classes, orient, whole_numbers
 from dkgzsl.errors import DataError
-from dkgzsl.features.hdf5_array import StoredArray
+from dkgzsl.features.arrays import StoredArray
 
 SUFFIXES: Final = (".hdf5", ".h5")
 _NEEDED: Final = ("feature_map", "labels", "att", *(f"{part}_loc" for part in PARTS))

@@ -31,7 +31,7 @@ _CLASSES: Final = "classes.csv"
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """What a person's folder holds, validated.
+    """What a folder of images holds, validated.
 
     Attributes:
         folder: the folder.
@@ -113,7 +113,7 @@ def read_image_folder(folder: Path, semantics: str) -> ImageFolder:
 
 
 def list_classes(folder: Path) -> tuple[str, ...]:
-    """Names of the classes of a folder, which need not have a table yet: those of classes.csv, or all that it has.
+    """Names of the classes of a folder: those of classes.csv, or else all that it has; a table is not needed yet.
 
     Raises:
         DataError: there are none, or a table cannot be read.

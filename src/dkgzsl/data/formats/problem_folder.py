@@ -224,7 +224,7 @@ def write_problem_folder(found: ImageFolder, out: Path, *, name: str, overwrite:
     """Write a validated folder of images as a problem: all of it, or nothing.
 
     Raises:
-        DataError: `out` holds something already and is not to be overwritten, or is no problem; or it cannot be
+        DataError: `out` holds something already, and is not to be overwritten or is no problem; or it cannot be
             written.
     """
     if out.exists() and not is_problem_folder(out) and (not out.is_dir() or any(out.iterdir())):
@@ -248,7 +248,7 @@ def write_table_with_origin(path: Path, table: SemanticTable, origin: Mapping[st
 
 
 def semantics_folder(folder: Path) -> Path:
-    """Where a problem keeps its tables, or a folder of one's own images its own."""
+    """The folder of the tables of an imported problem, or of a folder that is yet to be imported."""
     return folder / _SEMANTICS if is_problem_folder(folder) else folder
 
 

@@ -14,7 +14,7 @@ from dkgzsl.data.checks import PARTS
 from dkgzsl.data.formats.matfile import mat_names, read_mat
 from dkgzsl.data.raw import RawData, count_classes, orient, whole_numbers
 from dkgzsl.errors import DataError, nearest
-from dkgzsl.features.hdf5_array import rows_of
+from dkgzsl.features.arrays import rows_of
 from dkgzsl.files import fingerprint
 
 SUFFIX: Final = "_splits.mat"
@@ -64,8 +64,8 @@ def read_raw(
 
     Every `*_splits.mat` of the folder whose parts agree with those of `semantics` becomes a semantic source: its
     `att` (there rows of unit length for attributes) and, where there, its `original_att`. Where the file of
-    `semantics` has no `train_loc` and `val_loc`, another's serve to name the validation classes; images are never
-    taken from these two lists.
+    `semantics` has no `train_loc` and `val_loc`, those of another file name the validation classes; images are
+    never taken from these two lists.
 
     Args:
         folder: the data set's folder; its name is the data set's.
@@ -132,7 +132,7 @@ def read_split(path: Path, *, classes: int | None = None, labels: np.ndarray | N
     Args:
         path: a `*_splits.mat`.
         classes: number of classes, where it is known; the class names count first.
-        labels: labels from 0, where they are known and neither names nor `classes` tell the number of classes.
+        labels: labels from 0, where they are known and neither names nor `classes` say the number of classes.
 
     Raises:
         DataError: a variable is missing, is no whole number, or fits no orientation.

@@ -1,1 +1,1 @@
-"""The embedded data set of two-digit handwritten numbers, with a backbone of its own."""
+"""The embedded data set of two-digit handwritten numbers, and its backbone."""

@@ -119,6 +119,6 @@ def build(
         raise ConfigError(f"{name} has no weights", where=str(weights), fix="leave --weights out")
     if image_size not in (None, drawn.HEIGHT):
         raise ConfigError(
-            f"{name} takes pictures of {drawn.HEIGHT} x {drawn.WIDTH} pixels alone", fix="leave --image-size out"
+            f"{name} only takes pictures of {drawn.HEIGHT} x {drawn.WIDTH} pixels", fix="leave --image-size out"
         )
     return OrientedGradients()

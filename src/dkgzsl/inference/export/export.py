@@ -1,4 +1,4 @@
-"""A run as one ONNX file: from pixels (or features) to calibrated probabilities, with all that is known of it."""
+"""A run as one ONNX file: from pixels (or features) to calibrated probabilities, with its record as metadata."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from dkgzsl.runs.folder import RunFolder
 
 OPSET: Final = 18
 TOLERANCE: Final = 1e-4
-"""Largest difference of a probability that an export may show from the package's own."""
+"""Largest difference of a probability that is allowed between an export and this package."""
 TOLERANCE_OF_CUTS: Final = 5e-3
-"""The same from pixels where FDE keeps each channel's largest regions: one at the border changes sides by a
-rounding of the backbone's. From tokens `TOLERANCE` holds there, too, and is checked apart."""
+"""The same from pixels where FDE keeps each channel's largest regions: rounding in the backbone decides about a
+region at the border. From tokens `TOLERANCE` holds there, too; that is a second check."""
 _CHECKED: Final = 3  # rows of the check; not the two of the example, so that a fixed batch size is found
 
 
@@ -41,8 +41,7 @@ class Exported:
         input_shape: of one image.
         classes: how many.
         size: bytes of the file.
-        difference: largest difference of a probability between ONNX Runtime and the package's own way, on random
-            input.
+        difference: largest difference of a probability between ONNX Runtime and this package, on random input.
     """
 
     path: Path
@@ -64,7 +63,7 @@ class _Input:
     backbone: Backbone | None = None
 
     def random(self, number: int) -> np.ndarray:
-        """Input of the right kind that tells images apart."""
+        """Random input of the right kind, different from image to image."""
         rng = np.random.default_rng(0)
         if self.name == "features":
             return np.asarray(rng.gamma(0.5, 1.0, (number, *self.shape)), dtype=np.float32)
@@ -141,7 +140,7 @@ def _tolerance(recognizer: Recognizer, taken: _Input) -> float:
 
 
 def _difference_from_tokens(recognizer: Recognizer, opset: int) -> float:
-    """Of what comes after the backbone, by itself."""
+    """The same for all that comes after the backbone."""
     tokens = _features(recognizer)
     with TemporaryDirectory() as folder:
         file, module = Path(folder) / "tokens.onnx", recognition_module(recognizer, None)

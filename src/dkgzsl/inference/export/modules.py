@@ -34,9 +34,9 @@ def longest_way(grid: tuple[int, int]) -> int:
 def component_areas(above: Bool[Tensor, "batch regions"], grid: tuple[int, int]) -> Float[Tensor, "batch regions"]:
     """Cells of the 8-connected component that each marked cell belongs to; 0 for the others.
 
-    Every marked cell starts with a number of its own and takes the largest among its marked neighbours, as many
-    times as the longest way within a component has steps; by then a component's cells share one number. The count
-    of steps is fixed by the grid, so that the whole unrolls into a graph without loops or branches.
+    Every marked cell starts with a different number and takes the largest among its marked neighbours, as many
+    times as the longest way within a component has steps; by then a component's cells share one number. The grid
+    fixes the count of steps, so that the graph has neither loops nor branches.
 
     Args:
         above: marked cells, the grid's rows from top to bottom.
@@ -84,7 +84,7 @@ class TokenFeatures(nn.Module):
                 self.register_buffer(f"mean_{name}", mean)
 
     def forward(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch features"]:
-        """The blocks side by side."""
+        """The blocks, concatenated."""
         found = self._blocks(tokens)
         if len(self.blocks) == 1:
             return found[self.blocks[0]]
@@ -171,7 +171,7 @@ def recognition_module(recognizer: Recognizer, first: nn.Module | None) -> nn.Mo
     visual = recognizer.visual
     if visual is not None and "extra" in visual.blocks:
         raise RunError(
-            "features of several backbones side by side are not exported",
+            "features of several backbones are not exported",
             fix="train on one backbone's features to export",
         )
     if not isinstance(recognizer.model, Exportable):

@@ -1,4 +1,4 @@
-"""A module as one ONNX file: the graph with its weights, what is known of it as metadata, and its parity."""
+"""A module as one ONNX file: the graph with its weights, and its record as metadata."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def write_onnx(
     """Trace `module` by torch's TorchScript exporter and write it, whole or not at all.
 
     The first axis of input and output is free. Of torch's two exporters this is the one that works from torch 2.6
-    to 2.14: the other, dynamo's, fixes the batch size under 2.6, wants onnxscript of its own year, and takes ten
-    times as long for the same graph.
+    to 2.14: the other, dynamo's, fixes the batch size under 2.6, needs an onnxscript of the same year, and takes
+    ten times as long for the same graph.
 
     Args:
         module: one tensor in, `OUTPUTS` out; in evaluation mode.
@@ -65,6 +65,19 @@ def write_onnx(
             f"the weights take {size / 2**30:.1f} GiB, and one ONNX file holds 2 at most",
             fix="export the classifier alone with --features-only, or train on features of a smaller backbone",
         )
+    proto = _traced(onnx, module, example, input_name, opset)
+    for key, value in {"format": FORMAT, **metadata}.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = f"dkgzsl.{key}", json.dumps(value, ensure_ascii=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, proto.SerializeToString())
+    except OSError as error:
+        raise RunError(f"cannot write the file: {error.strerror or error}", where=str(path)) from error
+
+
+def _traced(onnx: Any, module: nn.Module, example: Tensor, input_name: str, opset: int) -> Any:
+    """The graph with its weights, as ONNX's own object."""
     axes = {name: {0: "batch"} for name in (input_name, *OUTPUTS)}
     try:
         with _quiet(), _plain_attention(), TemporaryDirectory(prefix="dkgzsl-") as folder:
@@ -79,20 +92,12 @@ def write_onnx(
                 dynamic_axes=axes,
                 opset_version=opset,
             )
-            proto = onnx.load_model(graph)
+            return onnx.load_model(graph)
     except Exception as error:  # of many kinds; the exporter's own texts span pages
         raise RunError(
             f"torch cannot trace this backbone: {type(error).__name__}: {_first_line(error)}",
             fix="export the classifier alone with --features-only",
         ) from error
-    for key, value in {"format": FORMAT, **metadata}.items():
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = f"dkgzsl.{key}", json.dumps(value, ensure_ascii=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, proto.SerializeToString())
-    except OSError as error:
-        raise RunError(f"cannot write the file: {error.strerror or error}", where=str(path)) from error
 
 
 def run_onnx(path: Path, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +138,7 @@ def _needed(name: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Tracing warns of each size that it takes for a number; the parity test is what tells."""
+    """Tracing warns of each size that it takes for a number; the comparison of outputs finds what matters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

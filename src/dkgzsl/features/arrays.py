@@ -1,8 +1,9 @@
-"""An array that stays in its HDF5 file: region maps do not fit in memory."""
+"""Features as arrays: in memory, mapped, staying in an HDF5 file, or of several backbones for the same images."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -29,11 +30,11 @@ class Rows(Protocol):
 
 
 class StoredArray:
-    """A read-only view of one HDF5 data set that looks like an array: shape, dtype, slicing.
+    """A read-only view of one HDF5 data set, like an array: region maps do not fit in memory.
 
-    What is sliced is read and returned as an ordinary array. Rows may be asked for in any order and repeatedly,
-    which h5py alone refuses. The file is opened at the first access of each process, so that the array can be
-    handed to the workers of a data loader.
+    What is sliced is read and returned as an ordinary array. Rows are taken in any order and repeatedly, which
+    h5py alone refuses. The file is opened at the first access of each process, so that the array can be handed to
+    the workers of a data loader.
 
     Args:
         path: the HDF5 file.
@@ -111,6 +112,47 @@ class StoredArray:
 
             self._dataset, self._process = h5py.File(self.path, "r")[self.key], os.getpid()
         return self._dataset
+
+
+class MultiBackboneFeatures:
+    """The features of one backbone, and those of others for the same images.
+
+    Shape and rows are those of the first backbone's array; the others are reached by name.
+
+    Args:
+        main: features of the first backbone [N, C] or [N, 1 + R, C].
+        others: features of further backbones for the same N images, by name.
+    """
+
+    def __init__(self, main: Features, others: Mapping[str, Features]) -> None:
+        self.main, self.others = main, dict(others)
+        self.shape: tuple[int, ...] = tuple(main.shape)
+        self.dtype: np.dtype[Any] = main.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the first backbone's features."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of the first backbone's entries."""
+        return self.main.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the first backbone's features would take in memory."""
+        return self.main.nbytes
+
+    def __len__(self) -> int:
+        return len(self.main)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.asarray(self.main[key])
+
+
+Features = np.ndarray | StoredArray | MultiBackboneFeatures
+"""An array, a memory map, an array that stays in its file, or several of these for the same images."""
 
 
 def rows_of(features: Rows, *, block_bytes: int = _CHUNK_BYTES) -> list[slice]:
