@@ -86,6 +86,7 @@ def test_train_takes_the_best_settings_and_finds_the_same_on_validation(capsys, 
 @pytest.mark.parametrize("episodes", ["off", "weights"])
 def test_train_considers_nothing_but_the_settings_of_a_trial(data, tmp_path, episodes) -> None:
     from dkgzsl.benchmark.search_space import settings_of
+
     from dkgzsl.evaluation.protocols import run_protocol
     from dkgzsl.runs.training import make_method
 

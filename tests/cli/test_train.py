@@ -11,7 +11,16 @@ from worlds import world_folder
 
 FEW = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.01", "0.1"]
 FEW += ["--closed-form.kernel-width", "0", "2", "--closed-form.episodes", "weights"]
-PUBLISHED = ["--epochs", "4", "--batch-size", "32", "--dkgzsl.hidden-size", "16", "--dkgzsl.softmax.per-class", "10"]
+PUBLISHED = [
+    "--epochs",
+    "4",
+    "--batch-size",
+    "32",
+    "--dkgzsl.hidden-size",
+    "16",
+    "--dkgzsl.softmax.per-class",
+    "10",
+]
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +85,9 @@ def test_evaluate_gives_the_same_figures_from_the_folder(capsys, data, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "options", [FEW, PUBLISHED, [*FEW, "--closed-form.classifier", "softmax"]], ids=["default", "published", "softmax"]
+    "options",
+    [FEW, PUBLISHED, [*FEW, "--closed-form.classifier", "softmax"]],
+    ids=["default", "published", "softmax"],
 )
 def test_the_same_seed_gives_the_same_figures_twice(capsys, data, tmp_path, options) -> None:
     first = train(capsys, data, *options, "--out", str(tmp_path / "a"))

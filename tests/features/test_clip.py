@@ -119,7 +119,16 @@ def test_from_photos_and_text_to_figures_and_onnx(tmp_path, capsys, monkeypatch,
     words = ("--methods", "clip", "eszsl", "--seeds", "1", "--out", str(tmp_path / "table"), "--json")
     rows = json.loads(verb("benchmark", "--datasets", f"{problem}@{store}", *words))["rows"]
     assert {row["method"] for row in rows} == {"clip", "eszsl"}
-    few = ("--closed-form.components", "8", "--closed-form.shrinkage", "0.5", "--baseline", "none", "--report", "off")
+    few = (
+        "--closed-form.components",
+        "8",
+        "--closed-form.shrinkage",
+        "0.5",
+        "--baseline",
+        "none",
+        "--report",
+        "off",
+    )
     verb("train", problem, "--features", store, "--out", run, *few)
     assert "scores" not in (tmp_path / "run" / "config.yaml").read_text()  # nothing that ARA could attend by
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,16 @@ from worlds import world_folder
 
 FEW = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.01", "0.1"]
 FEW += ["--closed-form.kernel-width", "0", "2", "--closed-form.episodes", "off"]
-PUBLISHED = ["--epochs", "4", "--batch-size", "32", "--dkgzsl.hidden-size", "16", "--dkgzsl.softmax.per-class", "10"]
+PUBLISHED = [
+    "--epochs",
+    "4",
+    "--batch-size",
+    "32",
+    "--dkgzsl.hidden-size",
+    "16",
+    "--dkgzsl.softmax.per-class",
+    "10",
+]
 PUBLISHED += ["--dkgzsl.evaluate-every", "2", "--dkgzsl.softmax.epochs", "2"]
 
 

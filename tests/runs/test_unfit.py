@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from dkgzsl.cli.main import main
-from dkgzsl.config import ClosedFormSettings, TrainConfig
+from dkgzsl.config import TrainConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError, DkgzslError, RunError
+from dkgzsl.methods.closed_form.settings import ClosedFormSettings
+from dkgzsl.methods.dkgzsl.settings import DKGZSLSettings
 from dkgzsl.runs import plan as planning
 from dkgzsl.runs.folder import RunFolder
 from dkgzsl.runs.plan import make_plan
@@ -21,9 +23,7 @@ from dkgzsl.runs.progress import Reporter
 from dkgzsl.runs.training import run_plan, train
 from worlds import FEW, arrays, world, world_folder
 
-QUICK = ClosedFormSettings(
-    components=(20,), shrinkage=(0.5,), kernel_width=(0.0,), ridge=(0.1,), episodes="off", fusion="off"
-)
+QUICK = ClosedFormSettings(components=(20,), shrinkage=(0.5,), kernel_width=(0.0,), ridge=(0.1,), episodes="off")
 
 
 def loaded(monkeypatch: pytest.MonkeyPatch, problem: Problem) -> None:
@@ -32,7 +32,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, problem: Problem) -> None:
 
 
 def run(out: Path, **settings) -> TrainConfig:
-    return TrainConfig(name="world", out=str(out), **{"knowledge": QUICK, "baseline": "none", **settings})
+    return TrainConfig(name="world", out=str(out), **{"settings": QUICK, "baseline": "none", **settings})
 
 
 def few_seen(number: int, images: int = 18) -> Problem:
@@ -55,7 +55,7 @@ def few_seen(number: int, images: int = 18) -> Problem:
     ],
     ids=["one class", "two classes", "one image a class"],
 )
-def test_too_little_to_learn_or_judge_by(monkeypatch, tmp_path, problem, expected) -> None:
+def test_too_little_to_train_or_validate(monkeypatch, tmp_path, problem, expected) -> None:
     loaded(monkeypatch, problem)
     with pytest.raises(DkgzslError, match=expected):
         train(run(tmp_path / "run"))
@@ -66,10 +66,10 @@ def test_what_only_fitting_finds_leaves_no_folder(monkeypatch, tmp_path) -> None
     features, *_ = arrays()
     loaded(monkeypatch, replace(world(), features=features - 5))
     with pytest.raises(DkgzslError, match="square root"):
-        train(run(tmp_path / "a", knowledge=replace(QUICK, square_root="on")))
+        train(run(tmp_path / "a", settings=replace(QUICK, square_root="on")))
     loaded(monkeypatch, replace(world(), features=features * np.float32(1e30)))
     with pytest.raises(DkgzslError, match="no solution"):
-        train(run(tmp_path / "b", knowledge=replace(QUICK, square_root="off")))
+        train(run(tmp_path / "b", settings=replace(QUICK, square_root="off")))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,12 +98,12 @@ def test_numbers_that_no_computation_takes() -> None:
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        ("TrainConfig(variant='papr')", "did you mean 'paper'"),
-        ("ClosedFormSettings(episodes='of')", "knowledge.episodes"),
+        ("TrainConfig(name='x', method='dkgzls')", "did you mean 'dkgzsl'"),
+        ("ClosedFormSettings(episodes='of')", "closed-form.episodes"),
     ],
 )
 def test_python_knows_the_choices_that_the_command_line_has(made, expected) -> None:
-    code = f"from dkgzsl.config import *; {made}"  # a process of its own: tests check types before
+    code = f"from dkgzsl.config import *; from dkgzsl.methods.closed_form.settings import *; {made}"  # a process of its own: tests check types before
     refused = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert expected in refused.stderr.split("ConfigError:")[1]
 
@@ -135,7 +135,7 @@ def test_an_older_run_is_kept_until_the_new_one_is_complete(monkeypatch, tmp_pat
     unsolvable = replace(world(), features=arrays()[0] * np.float32(1e30))
     loaded(monkeypatch, unsolvable)  # found while fitting: what was there is there again
     with pytest.raises(DkgzslError, match="no solution"):
-        train(run(out, overwrite=True, knowledge=replace(QUICK, square_root="off")))
+        train(run(out, overwrite=True, settings=replace(QUICK, square_root="off")))
     assert whole() == old
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -261,22 +261,19 @@ def test_a_known_name_is_recorded_as_a_name(monkeypatch, tmp_path) -> None:
     assert planning.make_plan(TrainConfig(name="numbers")).config.name == "numbers"
 
 
-def test_the_bar_of_the_paper_protocol_ends_full(monkeypatch, tmp_path) -> None:
+def test_the_bar_of_the_oracle_protocol_ends_full(monkeypatch, tmp_path) -> None:
     from dkgzsl.runs.training import _steps
 
     loaded(monkeypatch, world())
     for protocol, trainings in (("validated", 2), ("oracle", 1)):
-        config = run(tmp_path, variant="paper", epochs=7, protocol=protocol)
+        config = run(tmp_path, method="dkgzsl", settings=DKGZSLSettings(epochs=7), protocol=protocol)
         assert _steps(planning.make_plan(config)) == 7 * trainings
 
 
-def test_a_demanded_option_holds_for_the_softmax_and_its_look_counts(monkeypatch, tmp_path) -> None:
+def test_the_evaluation_of_the_softmax_counts(monkeypatch, tmp_path) -> None:
     loaded(monkeypatch, world())
-    few = replace(FEW, episodes="off")
-    settings = {"classifier": "softmax", "knowledge": few}
-    trained = train(run(tmp_path / "run", **settings))
+    trained = train(run(tmp_path / "run", settings=replace(FEW, episodes="off", classifier="softmax")))
     (seed,) = trained.details["seeds_detail"]
-    assert seed["setting"]["fusion"] is True
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert seed["evaluations"] == sum(line["event"] == "evaluation" for line in lines)
     assert (

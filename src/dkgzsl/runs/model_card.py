@@ -143,10 +143,8 @@ def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment:
     ]
     baseline = details.get("baseline")
     if baseline:
-        lines += [
-            f"{method_title(baseline['method'])} on the same split and semantics, with the same validation: {figures_line(baseline['figures'])}.",
-            "",
-        ]
+        name, figures = method_title(baseline["method"]), figures_line(baseline["figures"])
+        lines += [f"{name} on the same split and semantics, with the same validation: {figures}.", ""]
     chance = details["chance"]
     lines.append(f"Chance: {100 * chance['t1']:.1f} among unseen classes, {100 * chance['u']:.1f} among all.")
     reliability = details["seeds_detail"][0].get("reliability")
