@@ -124,7 +124,7 @@ def centred(scores: Tensor) -> Tensor:
 
 
 def assert_same_scores(found: Tensor, expected: Tensor, *, share: float = 1e-4) -> None:
-    """Alike up to a share of what tells the classes of an image apart, and -inf for the same classes."""
+    """Alike up to a share of the spread over the classes of an image, and -inf for the same classes."""
     assert torch.equal(found.isneginf(), expected.isneginf())
     finite = expected.isfinite()
     spread = float(centred(expected[:, finite.all(0)]).abs().max())

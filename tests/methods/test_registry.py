@@ -33,7 +33,7 @@ class Guess(ESZSL):
 INFO = MethodInfo(
     name="guess",
     title="Guess",
-    paper="nobody, A guess, nowhere 2026",
+    paper="Somebody, A guess, 2026",
     settings=ESZSLSettings,
     make=Guess,
     models={"guess": ESZSLModel},

@@ -48,9 +48,8 @@ from dkgzsl.methods.peers.aligned_autoencoders import (
 )
 from dkgzsl.methods.peers.aligned_model import AlignedModel
 from dkgzsl.methods.peers.conditional_networks import reparametrized
-from dkgzsl.methods.peers.epochwise import EpochwiseMethod
+from dkgzsl.methods.peers.epochwise import EpochwiseMethod, Precision
 from dkgzsl.methods.peers.synthesized_softmax import LastStep, SoftmaxSettings
-from dkgzsl.methods.peers.wasserstein import Precision
 from dkgzsl.methods.search import Range, Space
 from dkgzsl.methods.shared.scaling import MinMax
 from dkgzsl.methods.shared.training import draw_batches, seeded

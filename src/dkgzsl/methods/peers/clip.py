@@ -6,7 +6,7 @@ from one CLIP model: features by `dkgzsl extract --backbone clip:...`, descripti
 
 Deviations: one sentence a class, as `data describe` makes it, not an ensemble of 80; no temperature, which moves
 no figure. CLIP was trained on pictures with captions from the web, which show and name every benchmark's unseen
-classes: its figures answer another question than those of methods that have not seen them.
+classes: its figures do not compare with those of methods that have not seen them.
 """
 
 from __future__ import annotations

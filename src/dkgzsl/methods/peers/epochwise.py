@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -16,6 +16,9 @@ from dkgzsl.methods.base import Model, Selector, Setting, Setup, Task
 from dkgzsl.methods.shared.training import is_evaluation_epoch
 
 T = TypeVar("T")
+
+Precision = Literal["float32", "bfloat16"]
+"""Of the matrix products; bfloat16 is about three times as fast on recent processors."""
 
 
 @runtime_checkable

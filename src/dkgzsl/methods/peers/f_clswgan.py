@@ -22,9 +22,9 @@ from torch.nn import functional
 
 from dkgzsl.config import check_ranges
 from dkgzsl.methods.base import MethodInfo, Published, Setting, Setup, Task
-from dkgzsl.methods.peers.epochwise import EpochwiseMethod, filled, known
+from dkgzsl.methods.peers.epochwise import EpochwiseMethod, Precision, filled, known
 from dkgzsl.methods.peers.synthesized_softmax import SoftmaxSettings, SynthesisModel
-from dkgzsl.methods.peers.wasserstein import Batch, Precision, WassersteinSettings, WassersteinTraining
+from dkgzsl.methods.peers.wasserstein import Batch, WassersteinSettings, WassersteinTraining
 from dkgzsl.methods.search import Range, Space
 from dkgzsl.methods.shared.softmax import LinearClassifier, train_softmax
 from dkgzsl.methods.shared.training import seeded

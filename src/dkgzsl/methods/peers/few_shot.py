@@ -30,7 +30,7 @@ from dkgzsl.errors import DataError
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos of described classes, as far as they count.
+    """What a model keeps of photos of described classes.
 
     Attributes:
         classes: class numbers, each once.
@@ -50,7 +50,7 @@ class Photos:
         scaled: Float[Tensor, "images visual"],
         unseen: Int[Tensor, " unseen"],
     ) -> Photos:
-        """The photos of one more class, or other photos of the same.
+        """With the photos of one more class, or with other photos of a class.
 
         Args:
             before: what there was; None: no photos.
@@ -65,7 +65,7 @@ class Photos:
             raise DataError("there is no photo", fix="give at least one")
         if number not in unseen.tolist():
             raise DataError(
-                f"class {number} is not a described one", fix="photos join classes without training images"
+                f"class {number} is not a described one", fix="give photos of a class without training images"
             )
         added = cls(unseen.new_tensor([number]), scaled.mean(0, keepdim=True), unseen.new_tensor([len(scaled)]))
         if before is None:

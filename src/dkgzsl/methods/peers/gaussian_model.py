@@ -69,7 +69,7 @@ class GaussianModel:
         variances: in each dimension.
         seen: class numbers of seen classes.
         unseen: class numbers of unseen classes.
-        semantics: descriptions of all K classes; without a number each where dkgzsl 0.1 saved the model.
+        semantics: descriptions of all K classes; empty ones where dkgzsl 0.1 saved the model.
         seen_means: estimates of the seen classes, from which means are predicted.
         seen_variances: likewise.
         values: width and powers of the regressions, and the mean length of a feature.

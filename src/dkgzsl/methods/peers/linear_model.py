@@ -34,10 +34,10 @@ class FeatureRegression:
         gram = features @ features.T if self.images_first else features.T @ features
         self.scale = float((features**2).sum() / features.shape[1])
         values, self.vectors = torch.linalg.eigh(gram)
-        self.values = values.clamp(min=0.0)  # below it is rounding
+        self.values = values.clamp(min=0.0)  # negative ones are rounding errors
 
     def coordinates(self, targets: Float[Tensor, "images targets"]) -> Float[Tensor, "rank targets"]:
-        """Targets as `solve` takes them: what does not depend on the penalty."""
+        """Targets as `solve` takes them: the part that does not depend on the penalty."""
         found: Tensor = self.vectors.T @ (targets if self.images_first else self.features.T @ targets)
         return found
 
@@ -113,7 +113,7 @@ class LinearModel(ABC):
         bias: b.
         seen: class numbers of seen classes.
         unseen: class numbers of unseen classes.
-        semantics: descriptions of all K classes; without a number each where dkgzsl 0.1 saved the model.
+        semantics: descriptions of all K classes; empty ones where dkgzsl 0.1 saved the model.
         values: constants that `columns` needs, JSON values.
         parameters: tensors that `columns` needs.
     """
@@ -165,11 +165,9 @@ class LinearModel(ABC):
         check_described(self.semantics)
         semantics = semantics.to(self.semantics)
         known = unchanged(self.semantics, semantics)
-        weights, bias = (
-            self.weights.new_empty(len(self.weights), len(semantics)),
-            self.bias.new_empty(len(semantics)),
-        )
-        weights[:, known], bias[known] = self.weights[:, known.nonzero()[:, 0]], self.bias[known.nonzero()[:, 0]]
+        numbers, bias = known.nonzero()[:, 0], self.bias.new_empty(len(semantics))
+        weights = self.weights.new_empty(len(self.weights), len(semantics))
+        weights[:, known], bias[known] = self.weights[:, numbers], self.bias[numbers]
         if not known.all():
             weights[:, ~known], bias[~known] = self.columns(semantics[~known].to(self.weights))
         unseen = unseen.to(self.unseen).sort().values
@@ -229,7 +227,7 @@ def check_described(semantics: Float[Tensor, "classes semantic"]) -> None:
     """
     if not semantics.shape[1]:
         raise RunError(
-            "dkgzsl 0.1 saved this model, without what it needs for further classes",
+            "dkgzsl 0.1 saved this model, without the descriptions of its classes",
             fix="train it again",
         )
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from dkgzsl.methods.base import Setting, Task
 from dkgzsl.methods.peers.conditional_networks import ConditionalGenerator, Output, draw_weights
+from dkgzsl.methods.peers.epochwise import Precision
 from dkgzsl.methods.peers.synthesized_softmax import LastStep, SoftmaxSettings, SynthesisModel, synthesized_for
 from dkgzsl.methods.shared.critic import Critic, critic_gradients
 from dkgzsl.methods.shared.scaling import MinMax, description_scale
@@ -33,7 +34,6 @@ from dkgzsl.methods.shared.training import Batches, draw_batches, seeded
 
 _GENERATOR, _CRITIC, _ADDED, _EPOCH, _SYNTHESIS = range(5)  # places of random streams
 
-Precision = Literal["float32", "bfloat16"]
 Network = TypeVar("Network", bound=nn.Module)
 
 
