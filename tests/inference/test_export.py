@@ -108,11 +108,11 @@ def test_from_features(capsys, made, tmp_path) -> None:
     "options",
     [["--representation", "pooled"], ["--method", "dkgzsl", "--epochs", "1", "--batch-size", "2000",
      "--dkgzsl.hidden-size", "8", "--dkgzsl.softmax.per-class", "5"], ["--closed-form.classifier", "softmax"]],
-    ids=["default", "paper", "softmax"],
+    ids=["closed-form", "dkgzsl", "softmax"],
 )  # fmt: skip
 def test_numbers_from_pictures_and_from_features(capsys, options, tmp_path) -> None:
     run = str(tmp_path / "run")
-    few = [] if "paper" in options else FEW
+    few = [] if "dkgzsl" in options else FEW
     assert main(["train", "numbers", *few, *options, "--baseline", "none", "--out", run, "--device", "cpu"]) == 0
     capsys.readouterr()
     pictures, features = tmp_path / "pictures.onnx", tmp_path / "features.onnx"

@@ -25,9 +25,9 @@ def written(module: torch.nn.Module, path: Path, opset: int = 18) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        {"blocks": ("pooled", "mean", "maximum", "generalised"), "kind": "uncertain"},
+        {"blocks": ("pooled", "mean", "maximum", "generalised"), "kind": "plain"},
         {"blocks": ("pooled", "refined", "scores"), "denoising": "untrained", "kind": "balanced"},
-        {"blocks": ("refined",), "denoising": "untrained", "kind": "paper"},
+        {"blocks": ("refined",), "denoising": "untrained", "kind": "dkgzsl"},
         {"blocks": ("refined",), "denoising": "untrained", "attention": "off"},
         {"name": "test_vit", "blocks": ("pooled", "scores"), "kind": "softmax"},
     ],

@@ -17,7 +17,7 @@ from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.inference.synthesis import Synthesized, synthesize
 from dkgzsl.methods.base import Method
 from dkgzsl.methods.closed_form.method import ClosedForm
-from dkgzsl.methods.peers.eszsl import ESZSL
+from dkgzsl.methods.peers.eszsl import ESZSL, ESZSLSettings
 from dkgzsl.runs.model_record import RecognitionRecord
 from worlds import FEW, world
 
@@ -149,7 +149,7 @@ def test_mistakes_are_explained(
 
 
 def test_a_model_without_a_generator_is_named(capsys, problem: Problem, tmp_path: Path) -> None:
-    run = run_of(ESZSL(powers=(0,)), tmp_path / "run", problem)
+    run = run_of(ESZSL(ESZSLSettings(powers=(0,))), tmp_path / "run", problem)
     told = refused(capsys, run, "--out", tmp_path / "made.npz")
     assert "synthesizes no features" in told
     assert "eszsl" in told

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dkgzsl.config import ClosedFormSettings, RefinementConfig
+from dkgzsl.config import RefinementConfig
 from dkgzsl.evaluation.calibration import Calibration, in_distribution_score
 from dkgzsl.features.backbones import Backbone, build_backbone
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Model, Task
 from dkgzsl.methods.closed_form.method import ClosedForm
+from dkgzsl.methods.closed_form.settings import ClosedFormSettings
 from dkgzsl.methods.closed_form.softmax import ClosedFormSoftmax
 from dkgzsl.methods.dkgzsl.method import DKGZSL
 from dkgzsl.representation.blocks import Block, VisualFeatures, fit_visual, read_store
@@ -21,10 +22,10 @@ from dkgzsl.runs.model_record import RecognitionRecord, SemanticsRecord
 from worlds import QUICK, SMALL
 
 SIDE, SEEN, CLASSES, EACH, ATTRIBUTES = 64, 5, 8, 6, 7
-KINDS = ("density", "balanced", "uncertain", "plain", "kernel", "softmax", "paper")
+KINDS = ("density", "balanced", "plain", "kernel", "softmax", "dkgzsl")
 SETTING = {
     "components": 16, "shrinkage": 0.5, "kernel_width": 2.0, "ridge": 0.1, "seen_blend": 0.5,
-    "uncertainty": False, "balance": False, "episodes": "off", "fusion": False,
+    "unit_length": True, "balance": False, "episodes": "off",
 }  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def stored_tokens(which: Backbone, pixels: np.ndarray) -> Tensor:
 
 
 def refiner(which: Backbone, denoising: str, attention: str = "on") -> Refiner:
-    """SOVR with random weights, ARA's attention among them: at its start it looks everywhere alike."""
+    """SOVR with random weights, ARA's attention among them: at its start it is the same everywhere."""
     config = RefinementConfig(denoising=denoising, attention=attention)
     shape = Shape(which.grid, which.channels, SEEN, (ATTRIBUTES, 9))
     random = torch.Generator().manual_seed(5)
@@ -92,18 +93,18 @@ def fitted(name: str, blocks: tuple[Block, ...] = ("pooled",), kind: str = "dens
 
 
 def _model(task: Task, kind: str) -> Model:
-    if kind == "paper":
-        method = DKGZSL(SMALL, QUICK, epochs=1, batch_size=16)
+    if kind == "dkgzsl":
+        method = DKGZSL(replace(SMALL, epochs=1, batch_size=16, softmax=QUICK))
         return method.fit(task, {"epochs": 1, "classifier_epochs": 2})
     config = ClosedFormSettings(components=(16,), shrinkage=(0.5,))
     if kind == "plain":
         config = ClosedFormSettings(components=(16,), shrinkage=(0.5,), square_root="off", unit_length="off")
-    knowledge = ClosedForm(config)
-    setting = {**SETTING, "uncertainty": kind in ("uncertain", "plain"), "balance": kind == "balanced"}
+    method = ClosedForm(config)
+    setting = {**SETTING, "balance": kind == "balanced", "unit_length": kind != "plain"}
     setting["feature_kernel_width"] = 2.0 if kind == "kernel" else 0.0
     if kind == "softmax":
-        return ClosedFormSoftmax(knowledge, QUICK).fit(task, setting)
-    return knowledge.fit(task, setting)
+        return ClosedFormSoftmax(method, QUICK).fit(task, setting)
+    return method.fit(task, setting)
 
 
 def recognizer(world: Fitted, removed: tuple[int, ...] = ()) -> Recognizer:
