@@ -7,17 +7,15 @@ import pytest
 import torch
 
 from dkgzsl import TrainConfig, load_dataset, train
-from dkgzsl.config import ClosedFormSettings
 from dkgzsl.data.assemble import with_extra_features
 from dkgzsl.errors import ConfigError, DataError
+from dkgzsl.methods.closed_form.settings import ClosedFormSettings
 from dkgzsl.representation.blocks import read_blocks, read_store
 
-FEW = ClosedFormSettings(
-    components=(64,), shrinkage=(0.6,), kernel_width=(2.0,), ridge=(0.1,), episodes="off", fusion="off"
-)
+FEW = ClosedFormSettings(components=(64,), shrinkage=(0.6,), kernel_width=(2.0,), ridge=(0.1,), episodes="off")
 
 
-def test_the_first_backbone_answers_for_shape_and_rows_and_all_are_read_side_by_side() -> None:
+def test_shape_and_rows_are_the_first_backbones_and_all_are_read() -> None:
     alone = load_dataset("numbers", features="regions")
     problem = load_dataset("numbers", features="regions", extra_features=("pooled",))
     assert problem.features.shape == alone.features.shape
@@ -32,7 +30,7 @@ def test_the_first_backbone_answers_for_shape_and_rows_and_all_are_read_side_by_
     assert set(problem.provenance["extra"]) == {"pooled"}
 
 
-def test_other_images_cannot_stand_beside() -> None:
+def test_extra_features_of_other_images_are_refused() -> None:
     problem = load_dataset("numbers")
     shuffled = replace(problem, labels=problem.labels[::-1].copy())
     with pytest.raises(DataError, match="same images"):
@@ -49,12 +47,12 @@ def test_one_backbones_tokens_are_not_enough_for_several() -> None:
         read_store(load_dataset("numbers").features, np.arange(2), ("pooled", "extra"), None)
 
 
-def test_train_tries_them_and_says_what_it_took(tmp_path) -> None:
+def test_train_tries_them_and_records_the_choice(tmp_path) -> None:
     config = TrainConfig(
         "numbers",
         extra_features=("regions",),
         representation=("pooled+extra",),
-        knowledge=FEW,
+        settings=FEW,
         baseline="none",
         out=str(tmp_path / "run"),
     )
