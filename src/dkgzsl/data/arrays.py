@@ -41,39 +41,30 @@ def problem_from_arrays(
         labels: N class numbers from 0, or N class names.
         semantics: class descriptions [K, S], or several by source; rows in the order of `class_names`.
         class_names: K names (default: class_1, class_2, ...).
-        unseen: classes without training images, by number or name (default: those without images); images that
-            they have are for the test.
-        parts: positions of `trainval`, `test_seen` and `test_unseen`, where they are fixed already. Else every
-            image of an unseen class is for the test, and of each seen class a share drawn by `seed`.
+        unseen: classes whose images are all for the test, by number or name (default: those without images).
+        parts: positions of `trainval`, `test_seen` and `test_unseen`, where they are fixed already. Else of each
+            seen class a share is drawn for the test.
         validation_classes: seen classes that validation treats as unseen (default: a third of them).
         held_out_share: share of each seen class's images that is drawn for the test, between 0 and 1.
         seed: of the draw.
         semantics_name: the source to use first (default: the first one).
         name: the data set's name.
-        provenance: recorded with every number.
+        provenance: recorded with every figure.
         image_files: N paths.
         attribute_names: names of a source's columns, by source.
         attribute_vectors: word vectors of the attributes [M, 300].
 
     Raises:
-        DataError: a length does not match, a label is out of range, there is a NaN, parts overlap, a name is
-            unknown, or both `unseen` and `parts` are given.
+        DataError: lengths, labels, names or parts do not fit together, or there is a NaN.
     """
-    if parts is not None and unseen is not None:
-        raise DataError(
-            "both `unseen` and `parts` are given", fix="leave one out: parts say which classes are unseen"
-        )
     tables = _tables(semantics)
-    if class_names is None:
-        class_names = tuple(f"class_{k + 1}" for k in range(len(next(iter(tables.values())))))
-    names = tuple(str(n) for n in class_names)
+    names = _names(class_names, len(next(iter(tables.values()))))
     numbers = _label_numbers(np.asarray(labels), names)
-    if parts is None:
-        parts = _draw_parts(numbers, names, unseen, share=held_out_share, seed=seed)
+    chosen = _given_or_drawn(parts, unseen, numbers, names, share=held_out_share, seed=seed)
     raw = RawData(
         name=name,
         where=name,
-        parts=_positions(parts, numbers, names, validation_classes, where=name),
+        parts=_positions(chosen, numbers, names, validation_classes, where=name),
         tables=tables,
         class_names=names,
         labels=numbers,
@@ -92,6 +83,26 @@ def _tables(semantics: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.nd
     if not given:
         raise DataError("no class descriptions are given", fix="give semantics: one row a class")
     return {source: np.asarray(table, dtype=np.float64) for source, table in given.items()}
+
+
+def _names(given: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+    return tuple(f"class_{k + 1}" for k in range(classes)) if given is None else tuple(map(str, given))
+
+
+def _given_or_drawn(
+    parts: Mapping[str, np.ndarray] | None,
+    unseen: Sequence[int | str] | None,
+    labels: np.ndarray,
+    names: tuple[str, ...],
+    *,
+    share: float,
+    seed: int,
+) -> Mapping[str, np.ndarray]:
+    if parts is None:
+        return _draw_parts(labels, names, unseen, share=share, seed=seed)
+    if unseen is not None:
+        raise DataError("both `unseen` and `parts` are given", fix="leave one out: parts say which are unseen")
+    return parts
 
 
 def _positions(
