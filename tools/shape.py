@@ -2,15 +2,16 @@
 
     python tools/shape.py [--words]
 
-Printed, from the source of `src/dkgzsl` alone (nothing is imported):
+Printed, from the text of the files alone (nothing is imported):
 
 - files to read: the modules of `methods` and `representation` that a method's own module imports, directly or not,
   itself included; without `__init__.py`, `methods/base.py` and `methods/registry.py`, which serve every method;
 - sizes: files of fewer than 60 lines (without `__init__.py`), files of more than 400, functions of more than 60;
 - import circles, and imports of a higher floor by a lower one, in the order of `FLOORS`; imports inside functions
   and under TYPE_CHECKING count;
-- words that the package has replaced by the field's terms (`WORDS`), with the exceptions in `ALLOWED`; `--words`
-  prints each line that has one.
+- words that the package has replaced by the field's terms (`WORDS`), also in README, docs, examples and
+experiments,
+  with the exceptions in `ALLOWED`; `--words` prints each line that has one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from functools import cached_property
 from pathlib import Path
 
 NAME = "dkgzsl"
-SOURCE = Path(__file__).resolve().parents[1] / "src" / NAME
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / NAME
+PROSE = (ROOT / "README.md", ROOT / "docs", ROOT / "examples", ROOT / "experiments")
 
 FLOORS: Sequence[Collection[str]] = (
     {"errors"},
@@ -261,19 +264,25 @@ class Word:
     text: str
 
 
-def words(root: Path = SOURCE) -> list[Word]:
-    """Every line with a replaced word that no exception allows, in code, settings and templates."""
+def words(*places: Path) -> list[Word]:
+    """Every line of code, settings, templates and pages with a replaced word that no exception allows.
+
+    Args:
+        places: files and folders; none: the package, and what is written about it.
+    """
     found = []
-    for file in sorted(root.rglob("*")):
-        if file.suffix not in {".py", ".yaml", ".j2", ".css", ".js", ".md"}:
+    files = [file for place in places or (SOURCE, *PROSE) for file in (place, *sorted(place.rglob("*")))]
+    for file in files:
+        if file.suffix not in {".py", ".yaml", ".j2", ".css", ".js", ".md"} or not file.is_file():
             continue
-        excused = [re.compile(line, re.I) for pattern, line, _ in ALLOWED if file.relative_to(root).match(pattern)]
+        excused = [re.compile(line, re.I) for pattern, line, _ in ALLOWED if file.match(pattern)]
         for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             if any(one.search(text) for one in excused):
                 continue
             for word, pattern in WORDS.items():
                 if re.search(pattern, text, re.I):
-                    found.append(Word(word, str(file.relative_to(root)), number, text.strip()))
+                    name = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file
+                    found.append(Word(word, str(name), number, text.strip()))
     return found
 
 
@@ -309,7 +318,7 @@ def reading_counts(package: Package) -> list[Count]:
 
 def all_counts(package: Package) -> list[Count]:
     """Everything that is counted."""
-    replaced = [f"{one.word}: {one.file}:{one.line}: {one.text}" for one in words(package.root)]
+    replaced = [f"{one.word}: {one.file}:{one.line}: {one.text}" for one in words()]
     return [
         *reading_counts(package),
         Count(f"files under {SHORT} lines", short_files(package), MOST_SHORT),
