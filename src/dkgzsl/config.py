@@ -93,7 +93,9 @@ def _takes_several(kind: Any) -> bool:
 
 def _check_keys(config: Any, content: Any, where: str, prefix: str = "") -> None:
     if not isinstance(content, dict):
-        raise ConfigError(f"{prefix or 'the file'} must hold names and values, not {content!r}", where=where)
+        raise ConfigError(
+            f"{prefix.rstrip('.') or 'the file'} must hold names and values, not {content!r}", where=where
+        )
     known = {f.name: f for f in fields(config) if not f.metadata.get("hidden")}
     for key, value in content.items():
         if key not in known:
@@ -104,7 +106,7 @@ def _check_keys(config: Any, content: Any, where: str, prefix: str = "") -> None
             )
         section = known[key].default_factory
         if is_dataclass(section):
-            _check_keys(section, value, where, f"{prefix}{key}.")
+            _check_keys(section, value, where, f"{prefix}{key.replace('_', '-')}.")
 
 
 Protocol = Literal["validated", "oracle"]
@@ -207,7 +209,7 @@ class DataConfig:
     features: str | None = None
     """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store (default: from the backbone)."""
     extra_features: tuple[str, ...] = ()
-    """Further feature files or stores of the same images, by other backbones: global vectors side by side."""
+    """Further feature files or stores of the same images, by other backbones: their global vectors are joined."""
     semantics: str | None = None
     """Class descriptions by name (default: the data set's)."""
     backbone: str | None = None
@@ -266,7 +268,7 @@ class TrainConfig(DataConfig):
 
 @dataclass(frozen=True)
 class ReproduceConfig:
-    """Published settings run under both protocols, beside the published figures."""
+    """Published settings run under both protocols, next to the published figures."""
 
     name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")] = None
     """Data set of the published table, AWA2, CUB, SUN, ... (default: all), or a method by name."""
@@ -348,7 +350,7 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class TuneConfig(DataConfig):
-    """Search for settings on your own data, scored on validation classes; test images are not looked at.
+    """Search for settings on your own data, scored on validation classes; test images are never scored.
 
     What the search leaves in --out: best.yaml for `dkgzsl train`, trials.csv, and the journal it continues from.
     """

@@ -52,7 +52,7 @@ def test_the_json_object_and_the_run_folder(capsys, data, tmp_path) -> None:
     assert result["protocol"] == "validated"
     assert result["seeds"] == [0, 1]
     assert list(result["metrics"]) == [
-        "t1", "u", "s", "h", "h_calibrated", "u_calibrated", "s_calibrated", "ausuc",
+        "t1", "u", "s", "h", "h_calibrated", "ausuc", "u_calibrated", "s_calibrated",
     ]  # fmt: skip
     assert all(0 <= one["mean"] <= 1 for one in result["metrics"].values())
     assert result["metrics"]["t1"]["mean"] > 0.5

@@ -98,12 +98,15 @@ def test_numbers_that_no_computation_takes() -> None:
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        ("TrainConfig(name='x', method='dkgzls')", "did you mean 'dkgzsl'"),
+        ("train(TrainConfig(name='numbers', method='dkgzls'))", "did you mean 'dkgzsl'"),
+        ("TrainConfig(name='numbers', protocol='orakel')", "did you mean 'oracle'"),
         ("ClosedFormSettings(episodes='of')", "closed-form.episodes"),
     ],
 )
 def test_python_knows_the_choices_that_the_command_line_has(made, expected) -> None:
-    code = f"from dkgzsl.config import *; from dkgzsl.methods.closed_form.settings import *; {made}"  # a process of its own: tests check types before
+    imports = "from dkgzsl.config import TrainConfig; from dkgzsl.runs.training import train; "
+    imports += "from dkgzsl.methods.closed_form.settings import ClosedFormSettings"
+    code = f"{imports}; {made}"  # in another process: the tests' check of types would refuse it first
     refused = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert expected in refused.stderr.split("ConfigError:")[1]
 

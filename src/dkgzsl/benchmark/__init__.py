@@ -1,1 +1,1 @@
-"""Methods side by side: grids of cells, published figures beside measured ones, searches on one's own data."""
+"""Comparison of methods: grids of cells, published and measured figures, searches on one's own data."""

@@ -17,7 +17,6 @@ from dkgzsl.config import BenchmarkConfig, read_yaml
 from dkgzsl.display import FIGURE_NAMES, counted, data_frame, html_card, html_table, percent
 from dkgzsl.errors import RunError
 from dkgzsl.files import write_whole
-from dkgzsl.methods.registry import method_info
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def begin(folder: Path, config: BenchmarkConfig) -> None:
         for name, value in asdict(config).items()
         if name not in ("out", "config", "json", "dry_run", "settings")
     }
-    content |= {method_info(name).section: asdict(one) for name, one in (config.settings or {}).items()}
+    content |= {name: asdict(one) for name, one in (config.settings or {}).items()}
     write(folder, "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 

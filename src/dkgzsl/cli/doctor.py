@@ -36,7 +36,7 @@ class Config:
 
 
 def run(config: Config) -> None:
-    """Look around, print what is found."""
+    """Inspect the machine and print what is found."""
     found = examined()
     if config.json:
         print(json_format.dumps(found))

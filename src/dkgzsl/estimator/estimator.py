@@ -37,7 +37,7 @@ from dkgzsl.methods.registry import unable
 from dkgzsl.runs.model_record import UNDESCRIBED
 
 F = TypeVar("F", bound=Callable[..., Any])
-# As scikit-learn has it, a constructor only stores: fit looks at the values.
+# As scikit-learn has it, a constructor only stores: fit checks the values.
 _only_stores: Callable[[F], F] = no_type_check
 
 

@@ -60,7 +60,7 @@ def form_of(X: Any) -> Form:
 
 
 def region_tokens(X: np.ndarray | StoredArray) -> Features:
-    """Tokens as they are given, in memory or not, after a look at their type and a sample of their values.
+    """Tokens as they are given, in memory or not, after a check of their type and of a sample of their values.
 
     Raises:
         InputError: they are no numbers, there is no image or no region, or a sampled image has NaN or infinity.
@@ -121,7 +121,7 @@ def seen_classes(labels: np.ndarray, features: Features) -> tuple[np.ndarray, In
     seen, first, positions = np.unique(labels, return_index=True, return_inverse=True)
     if len(seen) < 2:
         raise InputError(
-            f"one class alone ({plain(seen[0])!r}) cannot be told from others: y has no second class",
+            f"one class alone ({plain(seen[0])!r}) cannot be distinguished from others: y has no second class",
             fix="give images of two classes at least",
         )
     single = len(seen) == len(labels)

@@ -1,4 +1,4 @@
-"""Settings by method: one section of YAML and of the command line a method, beside what all methods share."""
+"""Settings by method: each method has one section in YAML and on the command line."""
 
 from __future__ import annotations
 
@@ -72,12 +72,22 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, or sets an option that there is no more.
         RunError: a later version wrote it.
     """
-    content = read_yaml(path)
+    content = _underscored(read_yaml(path))
     if not isinstance(content, dict):
         raise ConfigError(f"the file must hold names and values, not {content!r}", where=str(path))
     if check_format(content, where=str(path)) == 1 and is_old_config(content):
         content = upgraded_config(content, where=str(path))
     return {key: value for key, value in content.items() if key != "format"}
+
+
+def _underscored(content: Any) -> Any:
+    """The same with underscores in names, which may be written with hyphens, as on the command line."""
+    if not isinstance(content, dict):
+        return content
+    return {
+        name.replace("-", "_") if isinstance(name, str) else name: _underscored(value)
+        for name, value in content.items()
+    }
 
 
 def read_train_config(path: Path) -> TrainConfig:

@@ -76,7 +76,7 @@ _MARKS = ("environment.json", "config.yaml", "metrics.jsonl")
 
 
 _REPLACES = ".replaces"
-"""In a run that replaces another, until it is complete: the name under which that one lies beside it."""
+"""In a run that replaces another, until it is complete: the name of the folder that keeps the older run."""
 
 
 def _set_aside(path: Path) -> Path:
@@ -123,7 +123,7 @@ class RunFolder:
     def create(cls, path: Path, *, overwrite: bool) -> RunFolder:
         """Make the folder, in place of an older run where `overwrite` is set.
 
-        The older run lies beside until `complete`, so that one which fails, or is broken off, costs nothing.
+        The older run is kept until `complete`, so that a run that fails or is interrupted loses nothing.
 
         Raises:
             RunError: it cannot be written, or holds something that is no run, or the process works in it.
@@ -178,7 +178,7 @@ class RunFolder:
         )
 
     def record_file(self, which: int | str) -> Path:
-        """Where what the page is drawn from lies, of a seed by position, or of what stands beside by name."""
+        """The file of the report's record: of a seed, by position, or of a baseline, by name."""
         if isinstance(which, str):
             return self.file(f"report-{which}.safetensors")
         return self.file("report.safetensors" if which == 0 else f"report-{which + 1}.safetensors")

@@ -15,6 +15,8 @@ _NAMES = {
     "h": "H, raw",
     "h_calibrated": "H, calibrated (constant from validation)",
     "ausuc": "AUSUC",
+    "u_calibrated": "U, calibrated",
+    "s_calibrated": "S, calibrated",
 }
 _TASK = "zero-shot-image-classification"
 _TAGS = ("zero-shot-learning", "generalized-zero-shot-learning", "generative", "image-classification")
@@ -48,7 +50,7 @@ def model_card(
 
     Args:
         result: what `--json` prints.
-        details: what `result.json` holds beside it.
+        details: the further content of `result.json`.
         environment: of the run.
         license_id: a model hub's name of a licence; `other` says that it depends on data and backbone.
     """
@@ -91,7 +93,7 @@ def _front_matter(
             "args": {"deviation_over_seeds": result["metrics"][key]["std"]},
         }
         for key, name in _NAMES.items()
-        if result["metrics"][key] is not None
+        if result["metrics"].get(key) is not None
     ]
     entry = {
         "task": {"type": _TASK, "name": "generalized zero-shot image classification"},
@@ -138,7 +140,7 @@ def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment:
         "",
         "| figure (%) | this model |",
         "|---|---|",
-        *(f"| {name} | {percent(result['metrics'][key])} |" for key, name in _NAMES.items()),
+        *(f"| {name} | {percent(result['metrics'].get(key))} |" for key, name in _NAMES.items()),
         "",
     ]
     baseline = details.get("baseline")
@@ -177,7 +179,7 @@ def _intended_use(result: Mapping[str, Any], kept: str | None) -> list[str]:
         "",
         "- Images must go through the same backbone with the same weights; other features give nonsense quietly.",
         f"- An unseen class is known as well as `{result['semantics']}` describes it; classes that the table",
-        "  hardly tells apart are confused.",
+        "  hardly distinguishes are confused.",
         '- "None of these" finds images of other things well, and a missing class among its kin badly.',
         "- A figure holds for its protocol, semantics, backbone and split, and compares with no other. Whether",
         "  the backbone's training has seen the unseen classes or their kin is not known from here.",

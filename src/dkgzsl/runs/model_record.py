@@ -18,7 +18,7 @@ from dkgzsl.evaluation.calibration import Calibration
 FILE: Final = "recognizer.json"
 
 UNDESCRIBED: Final = "none"
-"""Name of semantics that describe nothing: a number a class, so that seen classes alone are told apart."""
+"""Name of semantics that describe nothing: a number a class, so that only seen classes are recognised."""
 
 
 @dataclass(frozen=True)

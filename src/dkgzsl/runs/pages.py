@@ -75,7 +75,7 @@ def write_report(path: Path, *, out: Path | None = None, images: bool = True) ->
 
 
 def compare_runs(paths: Sequence[Path]) -> list[Compared]:
-    """Runs side by side, compared with the first.
+    """A comparison of runs with the first one.
 
     Raises:
         RunError: one of them is no finished run, or a run is named twice.

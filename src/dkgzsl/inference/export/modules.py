@@ -113,8 +113,8 @@ def _refined(refiner: Refiner, tokens: Tensor) -> dict[str, Tensor]:
     regions = tokens[:, 1:] if refiner.denoising is None else denoised_regions(refiner.denoising, tokens)
     if refiner.attention_layer is None:
         return {"refined": regions.mean(dim=1)}
-    attended = refiner.attention_layer(regions)
-    return {"refined": attended.refined, "scores": attended.scores}
+    output = refiner.attention_layer(regions)
+    return {"refined": output.refined, "scores": output.scores}
 
 
 def denoised_regions(

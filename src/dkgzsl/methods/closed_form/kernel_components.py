@@ -2,7 +2,7 @@
 
 Source: kernel principal component analysis (Schölkopf, Smola and Müller, Neural Computation 1998), from landmarks
 (Williams and Seeger, NeurIPS 2000); the way back to features by regression (Bakır, Weston and Schölkopf, NeurIPS
-2003). What classes are told apart by is often not linear in raw or hand-made features; in those of a deep network
+2003). What distinguishes classes is often not linear in raw or hand-made features; in those of a deep network
 it mostly is, and the components of the features themselves generalise better to classes without images.
 """
 
@@ -55,7 +55,7 @@ class KernelPrincipalSpace(PrincipalSpace):
     ) -> KernelPrincipalSpace:
         """Components of the largest variance, at most as many as there are independent landmarks.
 
-        Of more than 16,384 images so many, drawn by a fixed seed, are looked at.
+        Of more than 16,384 images, so many are used, drawn by a fixed seed.
 
         Args:
             features: unscaled training features.

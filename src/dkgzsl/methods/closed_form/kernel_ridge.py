@@ -26,7 +26,7 @@ class DescriptionSpace:
         centre: mean direction of the seen descriptions, after the root.
         root: take a square root first, of negative values that of the amount, with their sign. Attributes are
             shares of annotators and sentence rows counts of words, both with a heavy right tail: the root lets
-            what is rarely present count beside what always is.
+            what is rarely present count next to what always is.
     """
 
     centre: Float[Tensor, " semantic"]

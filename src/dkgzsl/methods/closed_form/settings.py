@@ -46,7 +46,7 @@ class ClosedFormSettings:
     def __post_init__(self) -> None:
         check_ranges(
             self,
-            "closed_form.",
+            "closed-form.",
             at_least={"components": 1, "kernel_width": 0, "feature_kernel_width": 0},
             above_zero=("ridge",),
             shares=("shrinkage", "seen_blend"),

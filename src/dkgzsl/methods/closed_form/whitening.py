@@ -162,7 +162,7 @@ class WhitenedSpace:
 class MeansSpace:
     """Whitened coordinates within the span of the seen class means, from their mean.
 
-    Prototypes are affine combinations of seen means, so all that tells classes apart lies in this span of at most
+    Prototypes are affine combinations of seen means, so what distinguishes classes lies in this span of at most
     K_seen - 1 axes: what is orthogonal to it adds the same to every class's density. An exact saving, from
     thousands of axes to a hundred.
 

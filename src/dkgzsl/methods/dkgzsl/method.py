@@ -224,7 +224,7 @@ class _Prepared:
         return self.semantics[self.unseen] * self.description_scale
 
     def fingerprint(self) -> str:
-        """Tells tasks apart: a hash of all that a method sees of one."""
+        """A hash of all that a method sees of a task."""
         task, digest = self.task, hashlib.sha256()
         for tensor in (task.features, task.labels, task.semantics, task.seen, task.unseen):
             digest.update(str(tuple(tensor.shape)).encode())

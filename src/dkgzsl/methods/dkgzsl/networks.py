@@ -14,7 +14,7 @@ from dkgzsl.methods.shared.critic import Critic
 
 
 class Knowledge(NamedTuple):
-    """What is known of the looks of each class, at the generator's two levels.
+    """Visual knowledge of each class, at the generator's two levels.
 
     Attributes:
         hidden: k1, at the hidden layer, not negative.

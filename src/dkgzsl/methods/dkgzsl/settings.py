@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dkgzsl.config import SoftmaxConfig, check_ranges
 
 EVALUATIONS = 10
-"""Looks at held-out images where `evaluate_every` does not say otherwise."""
+"""Evaluations on held-out images, unless `evaluate_every` says otherwise."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
