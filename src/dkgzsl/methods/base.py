@@ -283,6 +283,8 @@ class MethodInfo:
             None: nothing is published by data set.
         search: (settings, training images) -> what `tune` tries; None: one value of each setting that lists
             several.
+        keeps_features: (chosen setting) -> what the model file holds of single training images, as the model
+            card says it; None: nothing.
     """
 
     name: str
@@ -295,6 +297,7 @@ class MethodInfo:
     on_request: bool = False
     published: Callable[[Any, str | None, bool], Published] | None = None
     search: Callable[[Any, int], Space] | None = None
+    keeps_features: Callable[[Setting], str | None] | None = None
 
     @property
     def section(self) -> str:

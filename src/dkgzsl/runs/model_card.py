@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from dkgzsl.methods.registry import method_title
+from dkgzsl.errors import ConfigError
+from dkgzsl.methods.registry import method_info, method_title
 
 _NAMES = {
     "t1": "T1, unseen images among unseen classes",
@@ -163,11 +164,12 @@ def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment:
 
 def _kept(result: Mapping[str, Any], details: Mapping[str, Any]) -> str | None:
     """What of the training images' features lies in the model file, and what for."""
-    if result["method"] == "dkgzsl":
-        return "the training images: with them the classifier is trained again when a class is added"
-    if any(one["setting"].get("feature_kernel_width") for one in details["seeds_detail"]):
-        return "up to 2,048 training images, which the kernel between images compares others with"
-    return None
+    try:
+        keeps = method_info(result["method"]).keeps_features
+    except ConfigError:  # a method of a package that is not installed here
+        return None
+    found = [keeps(one["setting"]) for one in details["seeds_detail"]] if keeps else []
+    return next((one for one in found if one), None)
 
 
 def _intended_use(result: Mapping[str, Any], kept: str | None) -> list[str]:
@@ -183,7 +185,7 @@ def _intended_use(result: Mapping[str, Any], kept: str | None) -> list[str]:
         '- "None of these" finds images of other things well, and a missing class among its kin badly.',
         "- A figure holds for its protocol, semantics, backbone and split, and compares with no other. Whether",
         "  the backbone's training has seen the unseen classes or their kin is not known from here.",
-        *([f"- The model file holds the backbone's features, not the photos, of {kept}."] if kept else []),
+        *([f"- The model file holds {kept}."] if kept else []),
     ]
 
 

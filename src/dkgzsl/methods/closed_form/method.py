@@ -367,6 +367,14 @@ MIDDLE = {
 }
 """What serves where nothing can be chosen."""
 
+
+def keeps_features(setting: Setting) -> str | None:
+    """What the model file holds of single images: their features where there is a kernel between images."""
+    if not setting.get("feature_kernel_width"):
+        return None
+    return "the backbone's features, not the photos, of up to 2,048 training images: the kernel compares with them"
+
+
 INFO = MethodInfo(
     name="closed-form",
     title="Closed form",
@@ -375,4 +383,5 @@ INFO = MethodInfo(
     make=make,
     models={"closed-form": ClosedFormModel, "closed-form-softmax": SoftmaxModel},
     search=search,
+    keeps_features=keeps_features,
 )

@@ -20,6 +20,7 @@ from dkgzsl.methods.dkgzsl.settings import DKGZSLSettings, filled, preset_of
 from dkgzsl.methods.dkgzsl.training import AdversarialSettings, AdversarialTraining
 from dkgzsl.methods.search import Range, Space
 from dkgzsl.methods.shared.scaling import MinMax, description_scale
+from dkgzsl.methods.shared.softmax import KEEPS_FEATURES
 from dkgzsl.methods.shared.training import is_evaluation_epoch
 
 T = TypeVar("T")
@@ -268,4 +269,5 @@ INFO = MethodInfo(
     iterative=True,
     published=published,
     search=search,
+    keeps_features=lambda _: KEEPS_FEATURES,
 )

@@ -246,4 +246,5 @@ INFO = MethodInfo(
     models={"cada-vae": AlignedModel},
     iterative=True,
     search=search,
+    keeps_features=lambda _: "latent vectors, not photos, of training images",
 )

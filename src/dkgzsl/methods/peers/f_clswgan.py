@@ -26,7 +26,7 @@ from dkgzsl.methods.peers.epochwise import EpochwiseMethod, Precision, filled, k
 from dkgzsl.methods.peers.synthesized_softmax import SoftmaxSettings, SynthesisModel
 from dkgzsl.methods.peers.wasserstein import Batch, WassersteinSettings, WassersteinTraining
 from dkgzsl.methods.search import Range, Space
-from dkgzsl.methods.shared.softmax import LinearClassifier, train_softmax
+from dkgzsl.methods.shared.softmax import KEEPS_FEATURES, LinearClassifier, train_softmax
 from dkgzsl.methods.shared.training import seeded
 
 _KEPT = 10  # place of a random stream
@@ -201,4 +201,5 @@ INFO = MethodInfo(
     iterative=True,
     published=published,
     search=search,
+    keeps_features=lambda _: KEEPS_FEATURES,
 )

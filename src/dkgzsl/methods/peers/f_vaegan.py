@@ -29,6 +29,7 @@ from dkgzsl.methods.peers.epochwise import EpochwiseMethod, Precision, filled, k
 from dkgzsl.methods.peers.synthesized_softmax import SoftmaxSettings, SynthesisModel
 from dkgzsl.methods.peers.wasserstein import Batch, WassersteinSettings, WassersteinTraining
 from dkgzsl.methods.search import Range, Space
+from dkgzsl.methods.shared.softmax import KEEPS_FEATURES
 
 _PUBLISHED = {"hidden_size": 4096, "learning_rate": 1e-4, "precision": "float32"}
 _CAPPED = {"hidden_size": 1024, "learning_rate": 5e-4, "precision": "bfloat16"}  # chosen as `f_clswgan` says
@@ -186,4 +187,5 @@ INFO = MethodInfo(
     iterative=True,
     published=published,
     search=search,
+    keeps_features=lambda _: KEEPS_FEATURES,
 )

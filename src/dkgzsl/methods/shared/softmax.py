@@ -13,6 +13,10 @@ BETAS = (0.5, 0.999)
 """Adam's decay rates, in all training of the published method and its peers."""
 
 
+KEEPS_FEATURES = "the backbone's features, not the photos, of the training images"
+"""What a model file holds where the classifier is trained again on real features when a class is added."""
+
+
 @dataclass(frozen=True)
 class LinearClassifier:
     """A linear classifier over some classes.
