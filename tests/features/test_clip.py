@@ -17,7 +17,7 @@ from dkgzsl.data.text_semantics import encode
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.backbones import build_backbone, rebuild_backbone
 from dkgzsl.features.clip import load_clip
-from dkgzsl.inference.hub.redaction import scrubbed
+from dkgzsl.inference.hub.redaction import redacted
 from dkgzsl.methods.base import Task
 from dkgzsl.methods.peers.clip import CLIP
 
@@ -191,9 +191,9 @@ def test_where_a_file_lies_is_not_recorded_of_a_backbone(weights) -> None:
 
 @pytest.mark.parametrize("path", ["/home/jane doe/my models/w.pt", "../me/w.pt", "C:\\Users\\me\\w.pt", "w.pt"])
 def test_where_a_file_lies_is_not_published(path) -> None:
-    assert scrubbed(f"clip:ViT-B-32@{path}") == "clip:ViT-B-32@w.pt"
-    assert scrubbed(f"described by `clip:ViT-B-32@{path}`, all") == "described by `clip:ViT-B-32@w.pt`, all"
-    assert scrubbed("clip:ViT-B-32@openai") == "clip:ViT-B-32@openai"
+    assert redacted(f"clip:ViT-B-32@{path}") == "clip:ViT-B-32@w.pt"
+    assert redacted(f"described by `clip:ViT-B-32@{path}`, all") == "described by `clip:ViT-B-32@w.pt`, all"
+    assert redacted("clip:ViT-B-32@openai") == "clip:ViT-B-32@openai"
 
 
 def test_what_has_no_plain_grid_is_refused() -> None:
