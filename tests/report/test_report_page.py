@@ -244,7 +244,9 @@ def renamed_as_in_older_versions(run: Path, copy: Path) -> None:
     shutil.copytree(run, copy)
     result = json.loads((copy / "result.json").read_text())
     method, protocol = read_run(run).method, read_run(run).protocol
-    del result["method"], result["format"]
+    del result["format"], result["method"]
+    if result["default"]:
+        result["default"]["method"] = "dkgzsl"
     result["variant"] = {"closed-form": "dkgzsl", "dkgzsl": "paper"}[method]
     result["protocol"] = {"oracle": "paper"}.get(protocol, protocol)
     for detail in result["seeds_detail"]:
@@ -257,7 +259,7 @@ def renamed_as_in_older_versions(run: Path, copy: Path) -> None:
 def test_a_run_of_an_older_version_has_the_same_page(run, tmp_path) -> None:
     old = tmp_path / "old"
     renamed_as_in_older_versions(run, old)
-    assert '"look"' in (old / "metrics.jsonl").read_text()
+    assert '"event": "look"' in (old / "metrics.jsonl").read_text()
     pages = [render_run(replace(read_run(path), folder=tmp_path, files=())) for path in (run, old)]
     assert pages[0] == pages[1]
     assert read_run(old).method in ("closed-form", "dkgzsl")
