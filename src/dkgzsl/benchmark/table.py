@@ -25,8 +25,8 @@ Row = dict[str, Any]
 def rows_of(cells: Sequence[Cell], records: Sequence[Record]) -> tuple[list[Row], list[Row]]:
     """One row for each method of each column, and one for each cell that failed.
 
-    A column is a data set with its features, semantics and representation. Within it, `against_best_peer` of
-    our default is its lead over the best other method, and of every other method its lead over ours: the
+    A column is a data set with its features, semantics and representation. Within it, our default is compared
+    with the best other method, and every other method with ours: `compared_with` names it, and `lead` is the
     difference of h, h_calibrated and ausuc, averaged over the seeds that both have, with the interval that holds
     95 % of the draws of classes (the same draws for both methods).
 
