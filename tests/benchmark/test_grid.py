@@ -125,7 +125,8 @@ def test_methods_of_every_kind_write_cells_with_their_format(tmp_path, monkeypat
 def test_cells_of_format_one_are_not_read(tmp_path) -> None:
     shutil.copytree(OLD / "cells", tmp_path / "b" / "cells")
     before = {path.name: path.read_bytes() for path in (tmp_path / "b" / "cells").iterdir()}
-    config = BenchmarkConfig((str(world_folder(tmp_path / "world")),), ("eszsl",), seeds=1, out=str(tmp_path / "b"))
+    data = str(world_folder(tmp_path / "world"))
+    config = BenchmarkConfig((data,), ("eszsl",), seeds=1, out=str(tmp_path / "b"))
     with pytest.raises(RunError, match="something else"):  # cells whose settings are lost
         benchmark(config)
     (tmp_path / "b" / "config.yaml").write_text("format: 2\n")
