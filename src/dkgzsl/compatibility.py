@@ -69,7 +69,14 @@ def is_old_config(content: Any) -> bool:
     """Whether a configuration, read from YAML, has the names of format 1."""
     if not isinstance(content, dict) or "format" in content:
         return False
-    return any(key in content for key in _OLD_KEYS) or content.get("protocol") == "paper"
+    old = content.keys() & {*_OLD_KEYS} or content.get("protocol") == "paper" or _listed(content) & _METHODS.keys()
+    return bool(old)
+
+
+def _listed(content: Mapping[str, Any]) -> set[str]:
+    """The methods that the configuration of a benchmark lists."""
+    methods = content.get("methods") or ()
+    return {methods} if isinstance(methods, str) else {*map(str, methods)}
 
 
 def upgraded_config(content: Mapping[str, Any], *, where: str) -> dict[str, Any]:
@@ -80,8 +87,10 @@ def upgraded_config(content: Mapping[str, Any], *, where: str) -> dict[str, Any]
         where: the file, for the message.
 
     Raises:
-        ConfigError: it sets an option that there is no more.
+        ConfigError: it sets an option that there is no more, or may be of either format.
     """
+    if content.keys() & {"datasets", "methods"}:
+        return _upgraded_benchmark(content, where)
     new = {key: value for key, value in content.items() if key not in _OLD_KEYS}
     variant, classifier = content.get("variant"), content.get("classifier")
     epochs = any(content.get(name) is not None for name in ("epochs", "batch_size"))
@@ -109,6 +118,22 @@ def upgraded_config(content: Mapping[str, Any], *, where: str) -> dict[str, Any]
         new["representation"] = (
             upgraded_blocks(given) if isinstance(given, str) else [*map(upgraded_blocks, given)]
         )
+    return new
+
+
+def _upgraded_benchmark(content: Mapping[str, Any], where: str) -> dict[str, Any]:
+    listed, new = _listed(content), dict(content)
+    if content.get("protocol") == "paper":
+        new["protocol"] = "oracle"
+    elif "dkgzsl" in listed and not listed & {"paper", "f-vaegan"}:  # a new file, or one that means another method
+        raise ConfigError(
+            "the method 'dkgzsl' is the closed form in a file of dkgzsl 0.1 (format 1), and not in one of today",
+            where=where,
+            fix="write closed-form, or add the line 'format: 2' if the published method is meant",
+        )
+    if listed:
+        given = content["methods"]
+        new["methods"] = [_METHODS.get(name, name) for name in ([given] if isinstance(given, str) else given)]
     return new
 
 

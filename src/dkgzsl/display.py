@@ -35,6 +35,18 @@ def percent(value: float | None, digits: int = 1) -> str:
     return DASH if value is None or value != value else f"{100 * value:.{digits}f}"
 
 
+def mean_percent(value: Mapping[str, float] | None, *, several: bool = False) -> str:
+    """A mean in percent; with several seeds also its standard deviation.
+
+    Args:
+        value: `mean` and `std` as fractions of 1; None is undefined.
+        several: whether there are several seeds.
+    """
+    if value is None:
+        return DASH
+    return percent(value["mean"]) + (f" ± {percent(value['std'])}" if several else "")
+
+
 def figures_line(figures: Mapping[str, float | None]) -> str:
     """`T1 100.0, U 99.1, ...`: figures in percent on one line.
 

@@ -3,22 +3,29 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from dkgzsl.benchmark.cells import Cell, read_cell, write_cell
 from dkgzsl.benchmark.grid import cells_of, run_cells
 from dkgzsl.benchmark.run import benchmark
 from dkgzsl.benchmark.table import as_csv, as_markdown, rows_of
 from dkgzsl.cli.main import main
+from dkgzsl.compatibility import FORMAT
 from dkgzsl.config import BenchmarkConfig, RefinementConfig
 from dkgzsl.data.load import load_dataset
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.protocols import validated
-from dkgzsl.methods.registry import make_method
+from dkgzsl.methods.registry import BUILT_IN, make_method, method_info
+from worlds import described_by_means, world_folder
 
+OLD = Path(__file__).parents[1] / "fixtures" / "format1" / "benchmark"
+ITERATIVE = [name for name in BUILT_IN if method_info(name).iterative]
 QUICK = BenchmarkConfig(methods=("sae", "gfzsl"), seeds=2)
 
 
@@ -28,7 +35,7 @@ def fake(cell: Cell, h: float, draws: np.ndarray) -> dict:
     return {
         "figures": figures,
         "title": cell.method.upper(),
-        "citation": "",
+        "paper": "",
         "name": "made up",
         "backbone": None,
         "split_sha256": "0",
@@ -43,7 +50,7 @@ def cell(method: str, seed: int) -> Cell:
 
 def test_a_cell_has_the_figures_that_the_protocol_gives(tmp_path) -> None:
     found = benchmark(replace(QUICK, methods=("sae",), seeds=1, out=str(tmp_path)))
-    figures = validated(make_method("sae", seed=0), load_dataset("numbers", test_seed=0), seed=0).figures
+    figures = validated(make_method("sae"), load_dataset("numbers", test_seed=0), seed=0).figures
     metrics = found.rows[0]["metrics"]
     assert metrics["h"]["mean"] == pytest.approx(figures.h)
     assert metrics["h_calibrated"]["mean"] == pytest.approx(figures.h_calibrated)
@@ -80,10 +87,10 @@ def test_a_method_that_fails_leaves_the_others_standing(tmp_path, monkeypatch) -
 
     real = module.make_method
 
-    def make(name, **how):
+    def make(name, *how):
         if name == "gfzsl":
             raise ConfigError("not today")
-        return real(name, **how)
+        return real(name, *how)
 
     monkeypatch.setattr(module, "make_method", make)
     found = benchmark(replace(QUICK, seeds=1, out=str(tmp_path)))
@@ -93,39 +100,99 @@ def test_a_method_that_fails_leaves_the_others_standing(tmp_path, monkeypatch) -
     assert "not today" in (tmp_path / "table.md").read_text()
 
 
+def test_methods_of_every_kind_write_cells_with_their_format(tmp_path, monkeypatch, capsys) -> None:
+    """On a problem that CLIP can do, too; every training ends with its first epoch."""
+    monkeypatch.setattr("dkgzsl.benchmark.grid.load_dataset", lambda *_, **__: described_by_means())
+    words = ["benchmark", "--seeds", "1", "--minutes", "1e-9", "--out", str(tmp_path), "--json"]
+    small = ["--dkgzsl.hidden-size", "16", "--f-clswgan.hidden-size", "16", "--f-vaegan-d2.hidden-size", "16"]
+    assert main([*words, "--methods", *BUILT_IN, *small]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert not table["failed"]
+    assert {row["method"] for row in table["rows"]} == set(BUILT_IN)
+    assert {row["minutes"] for row in table["rows"] if row["method"] in ITERATIVE} == {1e-9}
+    records = {path.name: json.loads(path.read_text()) for path in (tmp_path / "cells").glob("*.json")}
+    assert sorted(one["cell"]["method"] for one in records.values()) == sorted(BUILT_IN)
+    assert all(one["format"] == FORMAT for one in records.values())
+    assert all(one["setting"].get("epochs", 1) == 1 for one in records.values())
+    assert {one["cell"]["settings"]["hidden_size"] for one in records.values() if one["cell"]["settings"]} == {16}
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["f_clswgan"]["hidden_size"] == 16
+    softmax = ["--closed-form.classifier", "softmax", "--closed-form.softmax.epochs", "2"]
+    assert main([*words, "--methods", "closed-form", *softmax]) == 0  # other settings, another cell
+    [added] = [path for path in (tmp_path / "cells").glob("*.json") if path.name not in records]
+    assert json.loads(added.read_text())["cell"]["settings"]["classifier"] == "softmax"
+
+
+def test_cells_of_format_one_are_not_read(tmp_path) -> None:
+    shutil.copytree(OLD / "cells", tmp_path / "b" / "cells")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "b" / "cells").iterdir()}
+    data = str(world_folder(tmp_path / "world"))
+    config = BenchmarkConfig((data,), ("eszsl",), seeds=1, out=str(tmp_path / "b"))
+    with pytest.raises(RunError, match="something else"):  # cells whose settings are lost
+        benchmark(config)
+    (tmp_path / "b" / "config.yaml").write_text("format: 2\n")
+    done: list[Cell] = []
+    found = benchmark(config, on_cell=lambda one, _: done.append(one))
+    assert [one.method for one in done] == [row["method"] for row in found.rows] == ["eszsl"]
+    after = {path.name: path.read_bytes() for path in (tmp_path / "b" / "cells").iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + 2
+
+
+def test_settings_of_format_one_are_read_as_they_were_or_refused(tmp_path, capsys) -> None:
+    """The name dkgzsl means another method now."""
+    file = tmp_path / "old.yaml"
+    words = ["benchmark", "--config", str(file), "--datasets", "numbers", "--dry-run"]
+    shutil.copy(OLD / "config.yaml", file)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "dkgzsl 0.1 (format 1)" in said
+    assert str(file) in said
+    for text, methods in (
+        (file.read_text().replace("validated", "paper"), ["closed-form", "eszsl"]),
+        ("methods: [dkgzsl, paper, f-vaegan]\nseeds: 1\n", ["closed-form", "dkgzsl", "f-vaegan-d2"]),
+        ("methods: paper\nseeds: 1\n", ["dkgzsl"]),
+        ("methods: [dkgzsl, eszsl]\nseeds: 1\nformat: 2\n", ["dkgzsl", "eszsl"]),
+    ):
+        file.write_text(text)
+        assert main(words) == 0
+        *cells, last = capsys.readouterr().out.splitlines()
+        assert [line.split()[3] for line in cells] == methods
+        assert f"{len(methods)} cells" in last
+
+
 def test_nothing_but_failures_is_an_error(tmp_path, capsys) -> None:
     """CLIP takes no strokes; it runs only where it is named."""
     words = ["benchmark", "--datasets", "numbers", "--seeds", "1", "--out", str(tmp_path)]
     assert main([*words, "--methods", "clip"]) == 2
-    told = capsys.readouterr().err
-    assert "one CLIP model" in told
-    assert "every cell failed" in told
+    said = capsys.readouterr().err
+    assert "one CLIP model" in said
+    assert "every cell failed" in said
     assert main([*words, "--dry-run"]) == 0
     assert "clip" not in capsys.readouterr().out
 
 
 def test_rows_average_over_seeds_and_pair_draws_with_the_best_peer() -> None:
     rng = np.random.default_rng(0)
-    draws = {(m, s): rng.random(50) for m in ("dkgzsl", "a", "b") for s in (0, 1)}
-    level = {("dkgzsl", 0): 0.8, ("dkgzsl", 1): 0.6, ("a", 0): 0.5, ("a", 1): 0.5, ("b", 0): 0.55, ("b", 1): 0.65}
+    draws = {(m, s): rng.random(50) for m in ("closed-form", "a", "b") for s in (0, 1)}
+    levels = {"closed-form": (0.8, 0.6), "a": (0.5, 0.5), "b": (0.55, 0.65)}
     cells = [cell(method, seed) for method, seed in draws]
-    records = [fake(cell(*key), level[key], draws[key]) for key in draws]
+    records = [fake(cell(*key), levels[key[0]][key[1]], draws[key]) for key in draws]
     rows, failed = rows_of(cells, records)
     assert not failed
-    assert [row["method"] for row in rows] == ["dkgzsl", "b", "a"]
+    assert [row["method"] for row in rows] == ["closed-form", "b", "a"]
     ours = rows[0]
     assert ours["metrics"]["h"] == {"mean": pytest.approx(0.7), "std": pytest.approx(np.std([0.8, 0.6], ddof=1))}
     assert ours["compared_with"] == "b"
     assert ours["lead"]["h"]["mean"] == pytest.approx(0.1)
-    paired = ((draws["dkgzsl", 0] - draws["b", 0]) + (draws["dkgzsl", 1] - draws["b", 1])) / 2
+    paired = np.mean([draws["closed-form", seed] - draws["b", seed] for seed in (0, 1)], axis=0)
     assert ours["lead"]["h"]["low"] == pytest.approx(np.quantile(paired, 0.025))
     assert ours["lead"]["h"]["high"] == pytest.approx(np.quantile(paired, 0.975))
-    assert rows[2]["compared_with"] == "dkgzsl"
+    assert rows[2]["compared_with"] == "closed-form"
     assert rows[2]["lead"]["ausuc"]["mean"] == pytest.approx(-0.2)
     lines = list(csv.DictReader(io.StringIO(as_csv(rows))))
     assert float(lines[0]["h_mean"]) == pytest.approx(0.7)
     markdown = as_markdown(rows, [])
-    assert "| DKGZSL | 50.0 ± 0.0 | 70.0 ± 14.1 |" in markdown
+    assert "| CLOSED-FORM | 50.0 ± 0.0 | 70.0 ± 14.1 |" in markdown
     assert "+10.0 [" in markdown
 
 
@@ -161,7 +228,7 @@ def test_region_features_are_named_behind_the_data_set(tmp_path) -> None:
     assert all(row["features"] == "regions" for row in found.rows)
 
 
-def test_a_damaged_cell_is_told(tmp_path) -> None:
+def test_a_damaged_cell_is_named(tmp_path) -> None:
     one = cells_of(replace(QUICK, seeds=1))[0]
     write_cell(tmp_path, one, fake(one, 0.5, np.zeros(3)))
     (tmp_path / f"{one.slug}.npz").write_bytes(b"no archive")

@@ -3,12 +3,15 @@
 import json
 
 import pytest
+import yaml
 
 from dkgzsl.benchmark import reproduce as module
 from dkgzsl.benchmark.reproduce import published_of, reproduce
 from dkgzsl.cli.main import main
 from dkgzsl.config import ReproduceConfig
 from dkgzsl.errors import ConfigError, DataError
+from dkgzsl.methods.dkgzsl.settings import preset_of
+from worlds import world
 
 
 def test_all_twelve_cells_of_the_methods_table_and_its_u_and_s() -> None:
@@ -50,6 +53,52 @@ def test_both_protocols_are_run_where_the_data_is_and_the_rest_says_why(monkeypa
     reasons = {line.backbone: why for line, _, why in found.lines}
     assert reasons["resnet101"] is None
     assert "vit_b16" in reasons["vit-b/16"]
+
+
+def test_the_published_method_is_trained_with_its_preset_and_continued(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("dkgzsl.runs.plan.load_dataset", lambda *_, **__: world())
+    config = ReproduceConfig("CUB", backbone="vit-b/16", epochs=1, out=str(tmp_path))
+    found = reproduce(config, log=lambda _: None)
+    [(line, measured, why)] = found.lines
+    assert (line.method, why) == ("dkgzsl", None)
+    assert set(measured) == {"validated", "oracle"}
+    for protocol in measured:
+        run = tmp_path / f"CUB-vit-b16-{protocol}"
+        result = json.loads((run / "result.json").read_text())
+        assert (result["method"], result["protocol"]) == ("dkgzsl", protocol)
+        assert result["metrics"] == measured[protocol]
+        settings = yaml.safe_load((run / "config.yaml").read_text())["dkgzsl"]
+        assert settings["epochs"] == 1
+        assert settings["hidden_size"] == preset_of("CUB").adversarial.hidden_size
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/model.safetensors")}
+    assert reproduce(config, log=lambda _: None).lines == found.lines
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_peer_is_run_as_the_registry_has_it(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setattr("dkgzsl.benchmark.grid.load_dataset", lambda *_, **__: world())
+    words = ["reproduce", "CUB", "--method", "eszsl", "--out", str(tmp_path), "--json"]
+    assert main(words) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert {row["method"] for row in rows} == {"eszsl"}
+    for row in rows:
+        for protocol in ("validated", "oracle"):
+            table = json.loads((tmp_path / f"CUB-att-{protocol}" / "table.json").read_text())
+            assert [one["method"] for one in table["rows"]] == ["eszsl"]
+            assert row["measured"][protocol] == table["rows"][0]["metrics"]
+            assert table["rows"][0]["protocol"] == protocol
+
+
+def test_a_method_is_named_by_flag_or_by_place(capsys) -> None:
+    for named, flagged in (("dkgzsl", []), ("ale", ["--method", "ale"])):
+        found = []
+        for words in ([named], flagged):
+            assert main(["reproduce", *words, "--dry-run", "--json"]) == 0
+            found.append(json.loads(capsys.readouterr().out))
+        assert found[0] == found[1]
+        assert {row["method"] for row in found[0]["rows"]} == {named}
+    assert main(["reproduce", "closed-form", "--dry-run"]) == 2
+    assert "nothing published is known of 'closed-form'" in capsys.readouterr().err
 
 
 def test_without_data_the_message_says_where_to_get_it(tmp_path, capsys) -> None:

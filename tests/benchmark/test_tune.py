@@ -12,11 +12,14 @@ import yaml
 
 pytest.importorskip("optuna", reason="the search needs the extra tune")
 
-from dkgzsl.benchmark.tune import TrialRecord, tune
+from dkgzsl.benchmark.tune import TrialRecord, TrialRunner, first_trial, settings_of, space_of, tune
 from dkgzsl.cli.main import main
-from dkgzsl.config import TrainConfig, TuneConfig, read_yaml
+from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.evaluation.protocols import run_protocol
 from dkgzsl.evaluation.selection import RAW_SHARE
+from dkgzsl.methods.registry import BUILT_IN
+from dkgzsl.methods.sections import read_train_config
 from dkgzsl.runs.plan import make_plan
 from worlds import world, world_folder
 
@@ -54,12 +57,12 @@ def test_the_same_seed_gives_the_same_trials_broken_off_or_not(data, tmp_path) -
     tune(TuneConfig(name=data, trials=11, out=str(tmp_path / "parts")))
     journal = tmp_path / "parts" / "journal.jsonl"
     journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "wor')  # killed as it wrote
-    told = []
+    done = []
     parts = tune(
         TuneConfig(name=data, trials=13, out=str(tmp_path / "parts")),
-        on_trial=lambda one, _: told.append(one.number),
+        on_trial=lambda one, _: done.append(one.number),
     )
-    assert told == [11, 12]
+    assert done == [11, 12]
     assert tried(parts.trials) == tried(whole.trials)
     other = tune(TuneConfig(name=data, trials=2, seed=1, out=str(tmp_path / "other")))
     assert other.trials[1].values != whole.trials[1].values
@@ -85,49 +88,133 @@ def test_train_takes_the_best_settings_and_finds_the_same_on_validation(capsys, 
 
 @pytest.mark.parametrize("episodes", ["off", "weights"])
 def test_train_considers_nothing_but_the_settings_of_a_trial(data, tmp_path, episodes) -> None:
-    from dkgzsl.benchmark.search_space import settings_of
-
-    from dkgzsl.evaluation.protocols import run_protocol
-    from dkgzsl.runs.training import make_method
-
     plan = make_plan(TrainConfig(name=data))
     values = {
-        "knowledge.components": 20, "knowledge.shrinkage": 0.37, "knowledge.kernel_width": 1.3,
-        "knowledge.ridge": 0.05, "knowledge.seen_blend": 0.21, "knowledge.episodes": episodes,
+        "closed_form.components": 20, "closed_form.shrinkage": 0.37, "closed_form.kernel_width": 1.3,
+        "closed_form.feature_kernel_width": 0.5, "closed_form.ridge": 0.05, "closed_form.seen_blend": 0.21,
+        "closed_form.episodes": episodes,
     }  # fmt: skip
+    assert values.keys() == space_of(plan).keys()
     chosen = replace(plan, config=settings_of(plan, values))
-    outcome = run_protocol("validated", make_method(chosen, 0), plan.problem, seed=0)
-    assert {f"knowledge.{name}": value for name, value in outcome.setting.items()}.items() >= values.items()
+    outcome = run_protocol("validated", chosen.make_method(0), plan.problem, seed=0)
+    assert {f"closed_form.{name}": value for name, value in outcome.setting.items()}.items() >= values.items()
 
 
-def test_the_published_form(capsys, data, tmp_path) -> None:
+def test_the_published_method(capsys, data, tmp_path) -> None:
     words = ["tune", data, "--epochs", "3", "--batch-size", "64", "--trials", "2", "--out", str(tmp_path / "s")]
     assert main([*words, "--json"]) == 0
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert found["method"] == "dkgzsl"
     assert found["trials"] == 2
-    assert "select the published form" in printed.err
+    assert "--epochs and --batch-size select the published method" in printed.err
     settings = found["best"]["settings"]
-    best = read_yaml(TrainConfig, tmp_path / "s" / "best.yaml")
-    assert best.epochs == 3
-    assert best.adversarial.gamma == settings["adversarial.gamma"]
-    assert best.adversarial.hidden_size == settings["adversarial.hidden_size"]
+    best = read_train_config(tmp_path / "s" / "best.yaml")
+    assert (best.method, best.settings.epochs, best.settings.batch_size) == ("dkgzsl", 3, 64)
+    assert best.settings.gamma == settings["dkgzsl.gamma"]
+    assert best.settings.hidden_size == settings["dkgzsl.hidden_size"]
+    assert best.settings.softmax.learning_rate == settings["dkgzsl.softmax.learning_rate"]
     run = tmp_path / "run"
     words = ["--config", str(tmp_path / "s" / "best.yaml"), "--report", "off", "--out", str(run), "--json"]
     assert main(["train", data, *words]) == 0
     assert validation_of_run(run)["ausuc"] == pytest.approx(found["best"]["validation"]["ausuc"], abs=1e-9)
 
 
-def test_a_setting_that_fails_is_told_and_not_the_end(monkeypatch, data, tmp_path) -> None:
-    from dkgzsl.benchmark.search_space import TrialRunner
+SEARCHED = tuple(name for name in BUILT_IN if name != "clip")
 
-    look = TrialRunner.__call__
+
+@pytest.mark.parametrize("method", SEARCHED)
+def test_a_trial_of_every_method_is_a_configuration_of_train(data, tmp_path, method) -> None:
+    """Within its ranges, one value of each setting, and the same again from `best.yaml`."""
+    plan = make_plan(TrainConfig(name=data, method=method))
+    space = space_of(plan)
+    first = first_trial(plan, space)
+    assert first.keys() == space.keys()
+    assert {name: part.nearest(first[name]) for name, part in space.items()} == first
+    changed = {name: part.nearest(1e9) for name, part in space.items()}  # the upper end, or the first word
+    for values in (first, changed):
+        chosen = replace(plan, config=settings_of(plan, values))
+        (tmp_path / "best.yaml").write_text(yaml.safe_dump(chosen.recorded()))
+        read = read_train_config(tmp_path / "best.yaml")
+        assert read.settings == chosen.config.settings
+        for name, value in values.items():
+            found = read.settings
+            for part in name.split(".")[1:]:
+                found = getattr(found, part)
+            assert found in (value, (value,))
+
+
+@pytest.mark.parametrize(
+    ("method", "flags"),
+    [
+        ("ale", ["--epochs", "3"]),
+        ("class-norm", ["--epochs", "3", "--class-norm.scalings", "none", "min-max"]),
+        ("eszsl", ["--eszsl.powers", "-1", "0", "2"]),
+    ],
+)
+def test_a_peer_is_tuned_and_its_best_settings_are_trained(capsys, data, tmp_path, method, flags) -> None:
+    words = ["tune", data, "--method", method, *flags, "--trials", "3", "--out", str(tmp_path / "s"), "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["method"], found["trials"], found["failed"]) == (method, 3, 0)
+    section, settings = method.replace("-", "_"), found["best"]["settings"]
+    assert settings
+    assert all(name.startswith(f"{section}.") for name in settings)
+    run, best = tmp_path / "run", tmp_path / "s" / "best.yaml"
+    assert yaml.safe_load(best.read_text())[section]["scalings"] == [settings[f"{section}.scalings"]]
+    words = ["--config", str(best), "--report", "off", "--baseline", "none", "--out", str(run), "--json"]
+    assert main(["train", data, *words]) == 0
+    assert json.loads(capsys.readouterr().out)["method"] == method
+    assert validation_of_run(run)["ausuc"] == pytest.approx(found["best"]["validation"]["ausuc"], abs=1e-9)
+
+
+def test_representations_are_searched_where_several_are_named(tmp_path) -> None:
+    tried_on = ("pooled", "pooled+maximum")
+    config = TuneConfig(
+        name="numbers",
+        features="regions",
+        representation=tried_on,
+        method="ridge",
+        trials=6,
+        out=str(tmp_path / "s"),
+    )
+    found = tune(config)
+    assert found.trials[0].values["representation"] == "pooled"
+    assert {one.values["representation"] for one in found.trials} == set(tried_on)
+    best = read_train_config(tmp_path / "s" / "best.yaml")
+    assert best.representation == (found.best.values["representation"],)
+
+
+def test_a_method_without_settings_names_those_that_can_be_tuned(capsys, data, tmp_path) -> None:
+    words = ["tune", data, "--out", str(tmp_path / "s")]
+    assert main([*words, "--method", "clip"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "clip has no setting to search for" in printed.err
+    assert f"--method {', '.join(SEARCHED)}\n" in printed.err
+    assert main([*words, "--method", "eszsl", "--eszsl.powers", "0", "--eszsl.scalings", "none"]) == 2
+    assert "every setting of eszsl has one value" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_search_of_an_older_version_is_refused(capsys, data, tmp_path) -> None:
+    tune(TuneConfig(name=data, trials=1, out=str(tmp_path)))
+    search = json.loads((tmp_path / "search.json").read_text())
+    del search["settings"]["format"]
+    (tmp_path / "search.json").write_text(json.dumps(search))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(["tune", data, "--trials", "2", "--out", str(tmp_path)]) == 2
+    assert "dkgzsl 0.1 (format 1) began this search" in capsys.readouterr().err
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_a_setting_that_fails_is_recorded_and_not_the_end(monkeypatch, data, tmp_path) -> None:
+    run_trial = TrialRunner.__call__
 
     def fails_once(self, values):
-        if values["knowledge.shrinkage"] == 0.6:  # the first trial
+        if values["closed_form.shrinkage"] == 0.6:  # the first trial
             raise RunError("it diverged")
-        return look(self, values)
+        return run_trial(self, values)
 
     monkeypatch.setattr(TrialRunner, "__call__", fails_once)
     config = TuneConfig(name=data, trials=3, out=str(tmp_path / "search"))

@@ -14,11 +14,11 @@ from dkgzsl.evaluation.calibration import Calibration
 from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.inference.recognizer import Recognizer, save_version
 from dkgzsl.methods.base import Method
-from dkgzsl.methods.closed_form.few_shot import SPREAD, PhotoMeans, posterior_means
 from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.methods.closed_form.softmax import ClosedFormSoftmax
 from dkgzsl.methods.dkgzsl.method import DKGZSL
 from dkgzsl.methods.peers.eszsl import ESZSL
+from dkgzsl.methods.shared.few_shot import SPREAD, PhotoMeans, posterior_means
 from dkgzsl.runs.evaluation import evaluate
 from dkgzsl.runs.model_record import RecognitionRecord
 from dkgzsl.runs.training import train

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dkgzsl.data.problem import Problem
+from dkgzsl.errors import DataError
 from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.methods import registry
@@ -189,6 +190,10 @@ def few_shot_contract(case: Case) -> None:
     torch.testing.assert_close(registry.load_model(moved.save()).scores(case.held), after)
     many = case.model.with_photos(number, photos.repeat(200, 1)).scores(case.held)
     assert many[like, number].mean() > after[like, number].mean()
+    with pytest.raises(DataError, match="no photo"):
+        case.model.with_photos(number, photos[:0])
+    with pytest.raises(DataError, match="not a described one"):
+        case.model.with_photos(int(case.task.seen[0]), photos)
     if isinstance(moved, Extendable):
         gone = moved.with_classes(case.task.semantics, case.task.unseen[1:])
         back = gone.with_classes(case.task.semantics, case.task.unseen)

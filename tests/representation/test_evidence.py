@@ -42,7 +42,7 @@ def test_usual_scores_are_those_of_training_images(problem: Problem, fitted: Fit
     torch.testing.assert_close(known, read)
     assert fitted.visual.refiner is not None
     tokens = torch.from_numpy(problem.features[problem.parts.trainval])
-    scores = fitted.visual.refiner.attribute_scores(tokens)
+    scores = fitted.visual.refiner.read(tokens, ["scores"])["scores"]
     torch.testing.assert_close(known, torch.stack([scores.mean(0), scores.std(0, correction=0)]))
     assert usual_scores(problem, Pooled()) is None
 

@@ -12,7 +12,7 @@ from dkgzsl.config import RefinementConfig
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.representation.attribute_attention import class_scores
 from dkgzsl.representation.blocks import VisualFeatures, fit_visual, read_store
-from dkgzsl.representation.sovr import Refiner, SavedRefiner, train_refiner
+from dkgzsl.representation.sovr import FeatureKind, Refiner, SavedRefiner, train_refiner
 
 GRID, CHANNELS, ATTRIBUTES, CLASSES, EACH = (4, 5), 24, 6, 8, 12
 FAST = RefinementConfig(steps=150, batch_size=16, learning_rate=1e-3)
@@ -60,8 +60,12 @@ def all_tokens(world: World) -> torch.Tensor:
     return torch.from_numpy(world.tokens).float()
 
 
+def _read(refiner: Refiner, tokens: torch.Tensor, kind: FeatureKind) -> torch.Tensor:
+    return refiner.read(tokens, [kind])[kind]
+
+
 def _accuracy(refiner: Refiner, world: World, tokens: torch.Tensor) -> float:
-    scores = class_scores(refiner.attribute_scores(tokens[world.training]), torch.from_numpy(world.attributes))
+    scores = class_scores(_read(refiner, tokens[world.training], "scores"), torch.from_numpy(world.attributes))
     return float((scores[:, :6].argmax(dim=1).numpy() == world.labels[world.training]).mean())
 
 
@@ -104,7 +108,7 @@ def test_every_ablation_trains_what_it_says(
     assert moved == expected | ({"attention_layer"} if attention == "on" else set())
     assert refiner.record["steps"] == (3 if moved else 0)
     assert refiner.record["vectors"] == "random"
-    refined = refiner.refine(all_tokens)
+    refined = _read(refiner, all_tokens, "refined")
     assert refined.shape == (96, CHANNELS)
     if denoising == "off" and attention == "off":
         torch.testing.assert_close(refined, all_tokens[:, 1:].mean(dim=1))
@@ -115,15 +119,16 @@ def test_every_ablation_trains_what_it_says(
         changed = not torch.equal(refiner.saliency(all_tokens), refiner.initial_saliency(all_tokens))
         assert changed == (denoising == "trained")
     if attention == "off":
-        for missing in (refiner.attention, refiner.attribute_scores):
-            with pytest.raises(ConfigError, match="without ARA"):
-                missing(all_tokens)
+        with pytest.raises(ConfigError, match="without ARA"):
+            refiner.attend(all_tokens)
+        with pytest.raises(ConfigError, match="without ARA"):
+            _read(refiner, all_tokens, "scores")
 
 
 def test_half_precision_stays_close(world: World, all_tokens: torch.Tensor) -> None:
     config = replace(FAST, precision="bfloat16", steps=60)
     half, full = world.train(config), world.train(replace(config, precision="float32"))
-    ours, theirs = half.attribute_scores(all_tokens), full.attribute_scores(all_tokens)
+    ours, theirs = (_read(one, all_tokens, "scores") for one in (half, full))
     assert ours.dtype == torch.float32
     assert float(torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1]) > 0.99
     assert not torch.equal(ours, theirs)
@@ -135,8 +140,9 @@ def test_a_saved_refiner_is_the_same_one(world: World, all_tokens: torch.Tensor)
     loaded = Refiner.load(SavedRefiner(saved.tensors, json.loads(json.dumps(dict(saved.values)))))
     assert loaded.config == refiner.config
     assert loaded.record == refiner.record
-    for ours, theirs in ((refiner.refine, loaded.refine), (refiner.saliency, loaded.saliency)):
-        assert torch.equal(ours(all_tokens), theirs(all_tokens))
+    for kind in ("refined", "scores"):
+        assert torch.equal(_read(refiner, all_tokens, kind), _read(loaded, all_tokens, kind))
+    assert torch.equal(refiner.saliency(all_tokens), loaded.saliency(all_tokens))
     assert torch.equal(refiner.initial_saliency(all_tokens), loaded.initial_saliency(all_tokens))
 
 
@@ -144,7 +150,7 @@ def test_a_concatenation_is_fitted_on_training_images_alone(world: World, all_to
     refiner = world.train(replace(FAST, steps=3))
     features = read_store(world.tokens, np.arange(96), ["pooled", "refined", "scores"], refiner)
     torch.testing.assert_close(features["pooled"], all_tokens[:, 0])
-    torch.testing.assert_close(features["scores"], refiner.attribute_scores(all_tokens))
+    torch.testing.assert_close(features["scores"], _read(refiner, all_tokens, "scores"))
     visual = fit_visual(features, world.training, blocks=["pooled", "scores"], refiner=refiner)
     together = visual(all_tokens)
     own = together[world.training]

@@ -137,7 +137,7 @@ def _run_parallel(shares: Sequence[_Share], jobs: int, folder: Path, done: Done)
     context = multiprocessing.get_context("spawn")
     reported: set[Cell] = set()
 
-    def tell() -> None:
+    def report_done() -> None:
         for share in shares:
             for cell in share.cells:
                 if cell not in reported and (folder / f"{cell.slug}.json").is_file():
@@ -151,7 +151,7 @@ def _run_parallel(shares: Sequence[_Share], jobs: int, folder: Path, done: Done)
         try:
             while running:
                 finished, running = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
-                tell()
+                report_done()
                 for future in finished:
                     future.result()
         except BaseException:

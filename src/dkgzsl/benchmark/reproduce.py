@@ -81,7 +81,7 @@ def _published_by(method: str, name: str | None) -> tuple[list[Published], tuple
     if method == PUBLISHED:
         own = {one.casefold(): one for one in preset_names() if preset_of(one).published}
         if name is not None and name.casefold() not in own:
-            known = [*own.values(), *peer_names()]
+            known = [*own.values(), PUBLISHED, *peer_names()]
             raise ConfigError(f"nothing published is known of {name!r}", fix=nearest(name, known, of="names"))
         presets = [preset_of(one) for one in ([own[name.casefold()]] if name is not None else own.values())]
         lines = [line for preset in presets for line in _own_table(preset)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from dkgzsl.benchmark.grid import Done, cells_of, run_cells
 from dkgzsl.benchmark.table import Row, as_csv, as_markdown, column_title, rows_of
 from dkgzsl.compatibility import FORMAT, check_format
 from dkgzsl.config import BenchmarkConfig, read_yaml
-from dkgzsl.display import FIGURE_NAMES, counted, data_frame, html_card, html_table, percent
+from dkgzsl.display import FIGURE_NAMES, counted, data_frame, html_card, html_table, mean_percent
 from dkgzsl.errors import RunError
 from dkgzsl.files import write_whole
 
@@ -45,7 +45,7 @@ class Benchmarked:
         parts = []
         for title in dict.fromkeys(map(column_title, self.rows)):
             rows = [
-                [row["title"], *(_mean_percent(row["metrics"][key]) for key in FIGURE_NAMES), row["seconds"]]
+                [row["title"], *(mean_percent(row["metrics"][key]) for key in FIGURE_NAMES), row["seconds"]]
                 for row in self.rows
                 if column_title(row) == title
             ]
@@ -78,10 +78,6 @@ _COLUMNS = (
     "method", "title", "dataset", "features", "backbone", "semantics", "representation", "protocol", "minutes",
     "seeds",
 )  # fmt: skip
-
-
-def _mean_percent(value: Mapping[str, float] | None) -> str:
-    return percent(None if value is None else value["mean"])
 
 
 def benchmark(

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from dkgzsl.benchmark.cells import DRAWN, Cell
+from dkgzsl.display import DASH, FIGURE_NAMES, mean_percent
 from dkgzsl.evaluation.metrics import Figures
-from dkgzsl.runs.summary import METRICS, over_seeds
+from dkgzsl.runs.summary import over_seeds
 
 OURS = "closed-form"
 """The method that all others are compared with."""
-_HEADS = {"t1": "T1", "u": "U", "s": "S", "h": "H", "h_calibrated": "H calibrated", "ausuc": "AUSUC"}
 _INTERVAL = (0.025, 0.975)
 
 Record = Mapping[str, Any]
@@ -25,8 +25,8 @@ Row = dict[str, Any]
 def rows_of(cells: Sequence[Cell], records: Sequence[Record]) -> tuple[list[Row], list[Row]]:
     """One row for each method of each column, and one for each cell that failed.
 
-    A column is a data set with its features, semantics and representation. Within it, `against_best_peer` of
-    our default is its lead over the best other method, and of every other method its lead over ours: the
+    A column is a data set with its features, semantics and representation. Within it, our default is compared
+    with the best other method, and every other method with ours: `compared_with` names it, and `lead` is the
     difference of h, h_calibrated and ausuc, averaged over the seeds that both have, with the interval that holds
     95 % of the draws of classes (the same draws for both methods).
 
@@ -114,8 +114,8 @@ def as_markdown(rows: Sequence[Row], failed: Sequence[Row]) -> str:
     for _, group in _columns(rows):
         first = group[0]
         lines += [f"### {column_title(first)}", ""]
-        lines.append("| % | " + " | ".join([*_HEADS.values(), "seeds", "s", "lead in H cal. [95 %]"]) + " |")
-        lines.append("|---|" + "---|" * (len(_HEADS) + 3))
+        lines.append("| % | " + " | ".join([*FIGURE_NAMES.values(), "seeds", "s", "lead in H cal. [95 %]"]) + " |")
+        lines.append("|---|" + "---|" * (len(FIGURE_NAMES) + 3))
         lines += ["| " + " | ".join(cells_of_row(row)) + " |" for row in group]
         lines.append("")
     for one in failed:
@@ -144,20 +144,13 @@ def column_title(row: Row) -> str:
 def cells_of_row(row: Row) -> list[str]:
     """A row as people read it: method, figures, seeds, seconds, lead."""
     name = row["title"] if row["minutes"] is None else f"{row['title']} ({row['minutes']:g} min)"
-    figures = [_percent(row["metrics"][key], len(row["seeds"])) for key in METRICS]
+    figures = [mean_percent(row["metrics"][key], several=len(row["seeds"]) > 1) for key in FIGURE_NAMES]
     lead = (row["lead"] or {}).get("h_calibrated")
-    shown = "–"
+    shown = DASH
     if lead:
         shown = f"{100 * lead['mean']:+.1f} [{100 * lead['low']:+.1f}, {100 * lead['high']:+.1f}]"
         shown += f" on {row['compared_with']}"
     return [name, *figures, str(len(row["seeds"])), f"{row['seconds']:.0f}", shown]
-
-
-def _percent(value: Mapping[str, float] | None, seeds: int) -> str:
-    if value is None:
-        return "–"
-    mean = f"{100 * value['mean']:.1f}"
-    return f"{mean} ± {100 * value['std']:.1f}" if seeds > 1 else mean
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -165,12 +158,12 @@ def as_csv(rows: Sequence[Row]) -> str:
     text = StringIO(newline="")
     writer = csv.writer(text)
     plain = ("method", "dataset", "features", "backbone", "semantics", "representation", "protocol", "minutes")
-    spread = [f"{name}_{kind}" for name in METRICS for kind in ("mean", "std")]
+    spread = [f"{name}_{kind}" for name in FIGURE_NAMES for kind in ("mean", "std")]
     writer.writerow([*plain, "seeds", *spread, "seconds"])
     for row in rows:
         figures = [
             "" if row["metrics"][name] is None else f"{row['metrics'][name][kind]:.6f}"
-            for name in METRICS
+            for name in FIGURE_NAMES
             for kind in ("mean", "std")
         ]
         named = ("" if row[name] is None else row[name] for name in plain)

@@ -21,12 +21,15 @@ import numpy as np
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dkgzsl.benchmark.run import write
+from dkgzsl.compatibility import FORMAT, check_format
 from dkgzsl.config import TrainConfig, TuneConfig
+from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.held_out import HeldOut, validation_task
 from dkgzsl.evaluation.selection import ValidationSelector
 from dkgzsl.files import write_whole
-from dkgzsl.methods.base import Task
+from dkgzsl.methods.base import MethodInfo, Task
+from dkgzsl.methods.registry import BUILT_IN, method_info
 from dkgzsl.methods.search import Choice, Space, grid_of, start_of, with_values
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.plan import Plan, make_plan
@@ -100,10 +103,9 @@ def tune(
     if config.out is None:
         raise ConfigError("the search needs a folder", fix="name one: --out FOLDER")
     plan = make_plan(_train_config(config))
-    folder = Path(config.out)
+    folder, space = Path(config.out), space_of(plan)
     _begin(folder, plan, config.seed)
     study = _study(optuna, folder)
-    space = space_of(plan)
     runner = TrialRunner(plan, config.seed)
     done = _records(optuna, study)
     if on_begin is not None:
@@ -159,8 +161,12 @@ def _begin(folder: Path, plan: Plan, seed: int) -> None:
         return
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
+            raise ValueError("it has no settings")
     except (OSError, ValueError) as error:
         raise RunError(f"the search cannot be read: {error}", where=str(file), fix="name another --out") from error
+    if check_format(found["settings"], where=str(file)) != FORMAT:
+        raise RunError("dkgzsl 0.1 (format 1) began this search", where=str(folder), fix="name another --out")
     if found != json.loads(json.dumps(what)):
         raise RunError(
             "the folder holds a search by other settings or on other data",
@@ -199,19 +205,34 @@ def _sampler(optuna: Any, seed: int, done: int) -> Any:
 def space_of(plan: Plan) -> Space:
     """What is searched: the method's ranges under the names of its section, and the representation where several
     are named.
+
+    Raises:
+        ConfigError: there is nothing to search for.
     """
     assert plan.config.representation is not None, "the plan fills it"
-    info, settings = plan.info, plan.config.settings
-    images = len(plan.problem.parts.trainval)
-    within = grid_of(settings) if info.search is None else info.search(settings, images)
-    if not within and len(plan.config.representation) < 2:
-        raise ConfigError(
-            f"{plan.method} has no setting to search for", fix="train it: dkgzsl train ... --method " + plan.method
-        )
+    within = _own_space(plan.info, plan.config.settings, plan.problem)
     chosen: dict[str, Any] = {}
     if len(plan.config.representation) > 1:
         chosen[_REPRESENTATION] = Choice(plan.config.representation)
-    return chosen | {f"{info.section}.{name}": part for name, part in within.items()}
+    if not within and not chosen:
+        raise _nothing_to_search(plan)
+    return chosen | {f"{plan.info.section}.{name}": part for name, part in within.items()}
+
+
+def _own_space(info: MethodInfo, settings: Any, problem: Problem) -> Space:
+    return grid_of(settings) if info.search is None else info.search(settings, len(problem.parts.trainval))
+
+
+def _nothing_to_search(plan: Plan) -> ConfigError:
+    infos = map(method_info, BUILT_IN)
+    others = [one.name for one in infos if _own_space(one, one.settings(), plan.problem)]
+    if plan.method in others:
+        return ConfigError(
+            f"every setting of {plan.method} has one value", fix="give one of them several, or leave it out"
+        )
+    return ConfigError(
+        f"{plan.method} has no setting to search for", fix=f"tune with --method {', '.join(others)}"
+    )
 
 
 def first_trial(plan: Plan, space: Space) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from dkgzsl.benchmark.table import cells_of_row, column_title
+from dkgzsl.display import FIGURE_NAMES, mean_percent, percent
 
 if TYPE_CHECKING:
     from dkgzsl.runs.plan import Plan
 
 
-_HEADS = ("%", "T1", "U", "S", "H", "H cal.", "AUSUC", "seeds", "s", "lead in H cal. [95 %]")
+_SHORT = {**FIGURE_NAMES, "h_calibrated": "H cal."}
+_HEADS = ("%", *_SHORT.values(), "seeds", "s", "lead in H cal. [95 %]")
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, Any]]) -> None:
@@ -36,9 +38,6 @@ def print_rows(rows: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, 
         out.print(f"failed: {one['method']} (seed {one['seed']}): {one['error']}", markup=False, soft_wrap=True)
 
 
-_COLUMNS = {"t1": "T1", "u": "U", "s": "S", "h": "H", "h_calibrated": "H calibrated", "ausuc": "AUSUC"}
-
-
 def console(*, width: int = 120) -> Console:
     """Standard output; `width` characters wide where it is no terminal, so that nothing is cut."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else width)
@@ -50,18 +49,19 @@ def print_figures(result: Mapping[str, Any], details: Mapping[str, Any]) -> None
     several = len(seeds) > 1
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     table.add_column("%")
-    for name in _COLUMNS.values():
+    for name in FIGURE_NAMES.values():
         table.add_column(name, justify="right")
-    table.add_row(result["method"], *(_cell(result["metrics"][key], several) for key in _COLUMNS))
+    metrics = [result["metrics"][key] for key in FIGURE_NAMES]
+    table.add_row(result["method"], *(mean_percent(value, several=several) for value in metrics))
     baseline = details.get("baseline")
     if baseline:
-        table.add_row(baseline["method"], *(_plain(baseline["figures"].get(key)) for key in _COLUMNS))
+        table.add_row(baseline["method"], *(percent(baseline["figures"].get(key)) for key in FIGURE_NAMES))
     default = details.get("default")
     if default:
-        table.add_row(default["method"], *(_plain(default["figures"].get(key)) for key in _COLUMNS))
+        table.add_row(default["method"], *(percent(default["figures"].get(key)) for key in FIGURE_NAMES))
     chance = details.get("chance")
     if chance:
-        table.add_row("chance", *(_plain(chance.get(key)) for key in _COLUMNS))
+        table.add_row("chance", *(percent(chance.get(key)) for key in FIGURE_NAMES))
     out = console()
     out.print(table)
     out.print()
@@ -83,21 +83,10 @@ def _provenance(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[s
         )
     if len(seeds) == 1:
         spread = details["seeds_detail"][0]["spread_over_classes"]
-        parts = [f"{_COLUMNS[key]} {100 * spread[key]:.1f}" for key in _COLUMNS if key in spread]
+        parts = [f"{FIGURE_NAMES[key]} {percent(spread[key])}" for key in FIGURE_NAMES if key in spread]
         lines.append(f"spread over classes (bootstrap): {', '.join(parts)}")
     lines.append(f"run folder: {result['run']}")
     return lines
-
-
-def _cell(value: Mapping[str, float] | None, several: bool) -> str:
-    if value is None:
-        return "–"
-    mean = f"{100 * value['mean']:.1f}"
-    return f"{mean} ± {100 * value['std']:.1f}" if several else mean
-
-
-def _plain(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def print_plan(plan: Plan) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 from dkgzsl.config import ReproduceConfig as Config
+from dkgzsl.display import FIGURE_NAMES, percent
 
 __all__ = ["Config", "run"]
 
-_HEADS = {"t1": "T1", "u": "U", "s": "S", "h": "H"}
+_HEADS = {key: FIGURE_NAMES[key] for key in ("t1", "u", "s", "h")}
 
 
 def run(config: Config) -> None:
@@ -36,12 +37,12 @@ def run(config: Config) -> None:
     for line, measured, why in found.lines:
         about = f"{line.method}, {line.dataset}, {line.backbone}, {line.semantics}"
         chosen = f"chosen on {line.chosen_on}" + ("" if line.checked else ", quoted from memory")
-        table.add_row(f"{about}: published ({chosen})", *(_percent(line.figures[key]) for key in _HEADS))
+        table.add_row(f"{about}: published ({chosen})", *(percent(line.figures[key]) for key in _HEADS))
         for protocol in PROTOCOLS:
             if protocol in measured:
                 values = (measured[protocol].get(key) for key in _HEADS)
                 shown = f"  here, {protocol}" + (" (chosen on test)" if protocol == "oracle" else "")
-                table.add_row(shown, *(_percent(value and value["mean"]) for value in values))
+                table.add_row(shown, *(percent(value and value["mean"]) for value in values))
         if why:
             table.add_row(f"  not run: {why}")
     out = console()
@@ -50,7 +51,3 @@ def run(config: Config) -> None:
         out.print(f"note: {note}", markup=False, soft_wrap=True)
     if config.dry_run:
         out.print("dry run: nothing was run")
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 from dkgzsl.data.names import spoken_name
-from dkgzsl.display import DASH, FIGURE_NAMES, counted, percent
+from dkgzsl.display import DASH, FIGURE_NAMES, counted, mean_percent, percent
 
 __all__ = [
     "DASH", "FIGURES", "classes", "counted", "mean_percent", "name", "percent", "printable", "short", "signed",
@@ -28,13 +27,6 @@ FIGURES: Final = {
 def signed(value: float) -> str:
     """A difference in percentage points, with its sign."""
     return f"{100 * value:+.1f}".replace("-", "\u2212")
-
-
-def mean_percent(value: Mapping[str, float] | None, *, several: bool) -> str:
-    """A mean in percent; with several seeds also its standard deviation."""
-    if value is None:
-        return DASH
-    return percent(value["mean"]) + (f" ± {percent(value['std'])}" if several else "")
 
 
 def name(text: str) -> str:

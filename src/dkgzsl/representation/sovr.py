@@ -149,20 +149,6 @@ class Refiner(nn.Module):
             raise _no_attention()
         return {kind: features[kind] for kind in which}
 
-    def refine(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch channels"]:
-        """The refined feature of each image."""
-        return self.read(tokens, ["refined"])["refined"]
-
-    def attribute_scores(
-        self, tokens: Float[Tensor, "batch tokens channels"]
-    ) -> Float[Tensor, "batch attributes"]:
-        """ARA's scores: how strongly each attribute shows.
-
-        Raises:
-            ConfigError: there is no ARA.
-        """
-        return self.read(tokens, ["scores"])["scores"]
-
     @torch.inference_mode()
     def attend(self, tokens: Float[Tensor, "batch tokens channels"]) -> AttentionOutput:
         """Attention maps, attribute scores and refined features, from one pass.
@@ -174,16 +160,6 @@ class Refiner(nn.Module):
             raise _no_attention()
         output: AttentionOutput = self.attention_layer(self._regions(tokens))
         return output
-
-    def attention(
-        self, tokens: Float[Tensor, "batch tokens channels"]
-    ) -> Float[Tensor, "batch attributes regions"]:
-        """ARA's attention maps: for each attribute, weights over the regions that sum to 1.
-
-        Raises:
-            ConfigError: there is no ARA.
-        """
-        return self.attend(tokens).attention
 
     @torch.inference_mode()
     def saliency(self, tokens: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch regions"]:

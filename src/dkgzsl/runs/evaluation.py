@@ -18,8 +18,7 @@ from dkgzsl.evaluation.held_out import test_images
 from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.methods.registry import load_model, read_model
 from dkgzsl.methods.sections import read_train_config
-from dkgzsl.representation.blocks import VisualFeatures
-from dkgzsl.representation.representation import Fitted, FittedBlocks, Pooled
+from dkgzsl.representation.representation import Fitted, read_fitted
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.folder import RunFolder, version_folder, version_of
 from dkgzsl.runs.model_record import RecognitionRecord
@@ -61,11 +60,6 @@ def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
         labels=labels[kept],
         is_unseen=is_unseen,
     )
-
-
-def _fitted(file: Path) -> Fitted:
-    visual = VisualFeatures.read(file)
-    return Pooled() if visual is None else FittedBlocks(visual)
 
 
 def evaluate(
@@ -134,10 +128,10 @@ def _scored_again(
         problem = plan.problem_for(seed)
         if number:
             later = version_folder(folder.path, number)
-            scored = score_version(later, problem, _fitted(later / "representation.safetensors"))
+            scored = score_version(later, problem, read_fitted(later / "representation.safetensors"))
         else:
             model = load_model(read_model(folder.model_file(position)))
-            held_out = test_images(problem, _fitted(folder.representation_file(position)))
+            held_out = test_images(problem, read_fitted(folder.representation_file(position)))
             scored = held_out.score(model)
         constant = before[position]["constant"]
         figures.append(scored.figures(constant))

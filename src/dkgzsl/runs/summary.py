@@ -14,8 +14,6 @@ from dkgzsl.display import FIGURE_NAMES, data_frame, figures_line, html_card, ht
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.metrics import Figures
 
-METRICS = ("t1", "u", "s", "h", "h_calibrated", "ausuc")
-"""The figures that tables show, in their order; fractions of 1."""
 _FURTHER = ("u_calibrated", "s_calibrated")
 
 
@@ -30,7 +28,7 @@ def over_seeds(figures: Sequence[Figures]) -> dict[str, dict[str, float] | None]
     The deviation of one seed is 0.
     """
     table: dict[str, dict[str, float] | None] = {}
-    for name in (*METRICS, *_FURTHER):
+    for name in (*FIGURE_NAMES, *_FURTHER):
         values = [asdict(one)[name] for one in figures]
         if any(value is None for value in values):
             table[name] = None

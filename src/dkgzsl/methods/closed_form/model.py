@@ -14,10 +14,10 @@ from dkgzsl.cache import InputCache
 from dkgzsl.methods.base import SavedModel, columns_of
 from dkgzsl.methods.closed_form.episodes import DescriptionWeights
 from dkgzsl.methods.closed_form.export import DensityScores
-from dkgzsl.methods.closed_form.few_shot import PhotoMeans, posterior_means
 from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace
 from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidge
 from dkgzsl.methods.closed_form.whitening import MeansSpace, PrincipalSpace, SeenStatistics, WhitenedSpace
+from dkgzsl.methods.shared.few_shot import PhotoMeans, posterior_means
 
 
 @dataclass(frozen=True)
@@ -212,11 +212,8 @@ class ClosedFormModel:
 
         Photos of classes that stay described are kept.
         """
-        unseen, photos = unseen.to(self.unseen), self.photos
-        if photos is not None:
-            kept = torch.isin(photos.classes, unseen)
-            photos = PhotoMeans(photos.classes[kept], photos.means[kept], photos.counts[kept])
-            photos = photos if len(photos.classes) else None
+        unseen = unseen.to(self.unseen)
+        photos = self.photos.of(unseen) if self.photos else None
         changed = {"semantics": semantics.to(self.semantics), "unseen": unseen, "photos": photos}
         return ClosedFormModel(**{**self._parts(), **changed})
 
@@ -227,15 +224,12 @@ class ClosedFormModel:
         Args:
             number: of the described class; photos that it had before are replaced.
             features: of the photos, unscaled.
+
+        Raises:
+            DataError: there is no photo, or the class is not a described one.
         """
-        old = self.photos
-        point = self.space(features).mean(0, keepdim=True)
-        classes, count = self.unseen.new_tensor([number]), self.unseen.new_tensor([len(features)])
-        if old is not None:
-            others = old.classes != number
-            classes = torch.cat([old.classes[others], classes])
-            point, count = torch.cat([old.means[others], point]), torch.cat([old.counts[others], count])
-        return ClosedFormModel(**{**self._parts(), "photos": PhotoMeans(classes, point, count)})
+        photos = PhotoMeans.added(self.photos, number, self.space(features), self.unseen)
+        return ClosedFormModel(**{**self._parts(), "photos": photos})
 
     def _parts(self) -> dict[str, Any]:
         names = "space statistics seen unseen semantics descriptions weights regression setting"
@@ -269,7 +263,7 @@ class ClosedFormModel:
                 "principal.centre": principal.centre,
             }
         if self.photos is not None:
-            tensors |= {f"photos.{name}": getattr(self.photos, name) for name in _PHOTOS}
+            tensors |= self.photos.tensors()
         if self.weights is not None:
             tensors["description_map.log_weight"] = self.weights.log_weight
         values = {
@@ -321,11 +315,8 @@ class ClosedFormModel:
             ),
             setting=setting,
             balance=values.get("balance", 0.0),
-            photos=PhotoMeans(*(tensors[f"photos.{n}"] for n in _PHOTOS)) if "photos.means" in tensors else None,
+            photos=PhotoMeans.load(tensors),
         )
-
-
-_PHOTOS = ("classes", "means", "counts")
 
 
 def _principal_space(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> PrincipalSpace:

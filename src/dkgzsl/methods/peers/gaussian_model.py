@@ -15,8 +15,8 @@ from torch.nn.functional import normalize
 from dkgzsl.cache import InputCache
 from dkgzsl.methods.base import SavedModel
 from dkgzsl.methods.peers.export import GaussianScores, ScaledFeatures
-from dkgzsl.methods.peers.few_shot import Photos, error_variances
 from dkgzsl.methods.peers.linear_model import check_described, unchanged
+from dkgzsl.methods.shared.few_shot import PhotoMeans, error_variances, posterior_by_dimension
 from dkgzsl.methods.shared.scaling import Scaling
 
 
@@ -85,7 +85,7 @@ class GaussianModel:
     seen_means: Float[Tensor, "seen visual"]
     seen_variances: Float[Tensor, "seen visual"]
     values: Mapping[str, Any]
-    photos: Photos | None = None
+    photos: PhotoMeans | None = None
     scaled: InputCache = field(default_factory=InputCache, repr=False, compare=False, kw_only=True)
 
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
@@ -120,7 +120,7 @@ class GaussianModel:
         own = described.square().sum(1) if regression.width == 0 else torch.ones_like(kernel[:, 0])
         unknown = error_variances(gram, regression.noise(gram), kernel, own, self.seen_means)
         means = self.means.clone()
-        means[classes] = self.photos.posterior(means[classes], unknown, self.variances[classes])
+        means[classes] = posterior_by_dimension(means[classes], unknown, self.photos, self.variances[classes])
         return means
 
     def _regression(self, power: str) -> Regression:
@@ -172,7 +172,7 @@ class GaussianModel:
             RunError: the model was saved by dkgzsl 0.1.
         """
         check_described(self.semantics)
-        return replace(self, photos=Photos.added(self.photos, number, self.scaling(features), self.unseen))
+        return replace(self, photos=PhotoMeans.added(self.photos, number, self.scaling(features), self.unseen))
 
     def with_classes(
         self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
@@ -224,6 +224,6 @@ class GaussianModel:
             tensors["semantics"] = tensors["means"].new_zeros(len(tensors["means"]), 0)
             for name in ("means", "variances"):
                 tensors[f"seen_{name}"] = tensors[name][tensors["seen"]]
-        values, photos = saved.values.get("regression", {}), Photos.load(tensors)
+        values, photos = saved.values.get("regression", {}), PhotoMeans.load(tensors)
         means, variances, seen, unseen, semantics, *of_seen = (tensors[name] for name in _TENSORS)
         return cls(scaling, means, variances, seen, unseen, semantics, of_seen[0], of_seen[1], values, photos)

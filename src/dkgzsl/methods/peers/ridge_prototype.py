@@ -22,9 +22,9 @@ from torch.nn.functional import normalize
 
 from dkgzsl.config import check_ranges
 from dkgzsl.methods.base import MethodInfo, SavedModel, Selector, Setting, Setup, Task
-from dkgzsl.methods.peers.few_shot import Photos, error_variances
 from dkgzsl.methods.peers.linear_model import Columns, LinearModel, View, check_described
 from dkgzsl.methods.shared.class_statistics import class_means
+from dkgzsl.methods.shared.few_shot import PhotoMeans, error_variances, posterior_by_dimension
 from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, check_names, fitting_scalings
 
 METRICS: Final = ("euclidean", "cosine")
@@ -64,7 +64,7 @@ class RidgeModel(LinearModel):
 
     kind = "ridge"
 
-    photos: Photos | None = None
+    photos: PhotoMeans | None = None
 
     def columns(self, semantics: Float[Tensor, "described semantic"]) -> Columns:
         """Of further classes, from their descriptions."""
@@ -122,7 +122,7 @@ class RidgeModel(LinearModel):
         """
         check_described(self.semantics)
         scaled = self.view.scaling(features)
-        return replace(self, photos=Photos.added(self.photos, number, scaled, self.unseen))
+        return replace(self, photos=PhotoMeans.added(self.photos, number, scaled, self.unseen))
 
     def with_classes(
         self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
@@ -140,7 +140,7 @@ class RidgeModel(LinearModel):
         noise = 10.0 ** self.values["power"] * float(kernel.diagonal().mean())
         unknown = error_variances(kernel, noise, described @ known.T, described.square().sum(1), targets)
         prior = _coefficients(described, known, self.values["power"]) @ self._basis
-        moved = self.photos.posterior(prior, unknown, self.parameters["within"].expand_as(prior))
+        moved = posterior_by_dimension(prior, unknown, self.photos, self.parameters["within"].expand_as(prior))
         return self.photos.classes, _nearest(moved, moved.square().sum(1).clamp(min=1e-24), self.values["metric"])
 
     def _scores(self, features: Tensor, classes: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ class RidgeModel(LinearModel):
         """The model that `saved` was made from."""
         model = super().load(saved)
         assert isinstance(model, RidgeModel), "made by this class"
-        return replace(model, photos=Photos.load(saved.tensors))
+        return replace(model, photos=PhotoMeans.load(saved.tensors))
 
 
 def _coefficients(
