@@ -1,8 +1,11 @@
 """The estimator among scikit-learn's tools: its own checks first, then what those tools are used for."""
 
 import io
+import re
 from collections.abc import Callable
 from functools import cache
+from inspect import signature
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +22,19 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from dkgzsl import ZeroShotClassifier, load_dataset
-from dkgzsl.config import ClosedFormSettings, TrainConfig
+from dkgzsl.config import TrainConfig
 from dkgzsl.data.formats.tables import SemanticTable
 from dkgzsl.errors import ConfigError, InputError, RunError
+from dkgzsl.estimator.plan import settings_from
 from dkgzsl.inference.recognizer import Recognizer
+from dkgzsl.methods.closed_form.settings import ClosedFormSettings
 from worlds import CHANNELS, SEEN, arrays, world_folder
 
-FEW = {
+OPTIONS = {
     "components": 20, "shrinkage": 0.5, "kernel_width": (0.0, 2.0), "ridge": (0.01, 0.1), "seen_blend": 0.0,
-    "uncertainty": "off", "episodes": "off", "fusion": "off", "unit_length": "on", "random_state": 0,
+    "episodes": "off", "unit_length": "on",
 }  # fmt: skip
+FEW = {"settings": OPTIONS, "random_state": 0}
 TOO_FEW = "ignore:.* are too few to validate:UserWarning"
 
 
@@ -151,27 +157,62 @@ def test_cross_validation_over_images_and_over_classes() -> None:
 
 def test_settings_are_found_by_grid_search() -> None:
     X, y, described = seen_part()
-    search = GridSearchCV(
-        ZeroShotClassifier(**FEW), {"ridge": [0.01, [0.1, 0.3]], "unit_length": ["on", "off"]}, cv=2
-    )
+    offered = [
+        {**OPTIONS, "ridge": ridge, "unit_length": unit}
+        for ridge, unit in product((0.01, (0.1, 0.3)), ("on", "off"))
+    ]
+    search = GridSearchCV(ZeroShotClassifier(**FEW), {"settings": offered}, cv=2, error_score="raise")
     search.fit(X, y, semantics=described)
-    assert len(search.cv_results_["params"]) == 4
+    assert search.cv_results_["param_settings"].tolist() == offered
+    assert search.best_params_["settings"] in offered
     best = search.best_estimator_
-    assert best.setting_["ridge"] in np.ravel(search.best_params_["ridge"])
+    assert best.settings == search.best_params_["settings"]
+    assert best.setting_["ridge"] in np.ravel(best.settings["ridge"])
     assert search.score(X, y) > 0.9
+
+
+def test_methods_are_found_by_grid_search() -> None:
+    X, y, described = seen_part()
+    offered = [
+        {"method": ["closed-form"], "settings": [OPTIONS]},
+        {"method": ["eszsl"], "settings": [{"powers": (-2, 0)}, {"powers": (1,)}]},
+    ]
+    search = GridSearchCV(ZeroShotClassifier(random_state=0), offered, cv=2, error_score="raise")
+    search.fit(X, y, semantics=described)
+    assert search.cv_results_["param_method"].tolist() == ["closed-form", "eszsl", "eszsl"]
+    assert search.best_score_ > 0.9
+
+
+def test_parameters_are_those_that_are_documented() -> None:
+    params, taken = ZeroShotClassifier().get_params(), list(signature(ZeroShotClassifier).parameters)
+    documented = re.search(r"Args:\n(.*?)\n\n", ZeroShotClassifier.__doc__ or "", re.DOTALL)
+    assert documented is not None
+    assert re.findall(r"^ {8}(\w+): ", documented[1], re.MULTILINE) == taken
+    assert sorted(taken) == list(params)
+    assert {name for name, value in params.items() if value is not None} == {"method", "calibrate"}
+    assert (params["method"], params["calibrate"]) == ("closed-form", True)
 
 
 def test_parameters_are_the_vocabulary_of_the_command_line() -> None:
     params = ZeroShotClassifier().get_params()
-    assert set(ClosedFormSettings.__dataclass_fields__) <= params.keys()
     shared = params.keys() & TrainConfig.__dataclass_fields__.keys()
-    assert shared >= {"variant", "classifier", "representation", "epochs", "batch_size", "refinement", "device"}
-    defaults = ClosedFormSettings()
-    same = {name for name in ClosedFormSettings.__dataclass_fields__ if params[name] == getattr(defaults, name)}
-    assert ClosedFormSettings.__dataclass_fields__.keys() - same == {"shrinkage", "unit_length"}  # as documented
-    copy = clone(ZeroShotClassifier(ridge=(0.1,), backbone="resnet101"))
-    assert copy.ridge == (0.1,)
+    assert shared == {
+        "method", "settings", "representation", "epochs", "batch_size", "refinement", "backbone", "device",
+    }  # fmt: skip
+    assert not params.keys() & ClosedFormSettings.__dataclass_fields__.keys()  # they are names in `settings`
+    given = {name: getattr(ClosedFormSettings(), name) for name in ClosedFormSettings.__dataclass_fields__}
+    given.pop("softmax")
+    assert settings_from("closed-form", given) == settings_from("closed-form", None) == ClosedFormSettings()
+    assert settings_from("closed-form", {"ridge": 0.1}) == settings_from("closed-form", {"ridge": [0.1]})
+
+
+def test_a_clone_has_its_own_settings() -> None:
+    model = ZeroShotClassifier(settings={"ridge": [0.1]}, backbone="resnet101")
+    copy = clone(model)
+    model.settings["ridge"].append(0.3)
+    assert copy.settings == {"ridge": [0.1]}
     assert copy.backbone == "resnet101"
+    assert clone(ZeroShotClassifier(settings=ClosedFormSettings(ridge=(0.1,)))).settings.ridge == (0.1,)
 
 
 def test_in_memory_it_pickles_without_its_training_images() -> None:
@@ -193,7 +234,7 @@ def test_training_images_are_not_kept(width: float, few: int, many: int) -> None
         held = io.BytesIO()
         X, y = rng.normal(size=(images, 8)), np.arange(images) % 12
         described = dict(enumerate(rng.normal(size=(12, 5))))
-        model = ZeroShotClassifier(**FEW, feature_kernel_width=width)
+        model = ZeroShotClassifier(settings={**OPTIONS, "feature_kernel_width": width}, random_state=0)
         joblib.dump(model.fit(X, y, semantics=described), held)
         sizes.append(held.tell())
     assert sizes[1] < sizes[0] + 2000
@@ -214,9 +255,8 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
     assert loaded.classes_.dtype == model.classes_.dtype
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
-    assert loaded.get_params() | {"random_state": 0} == {
-        name: list(value) if isinstance(value, tuple) else value for name, value in model.get_params().items()
-    } | {"random_state": 0}
+    settings = settings_from("closed-form", OPTIONS)  # a file knows the settings class, not how it was written
+    assert loaded.get_params() == model.get_params() | {"settings": settings, "random_state": model.random_state_}
     assert loaded.setting_ == model.setting_
     assert loaded.validation_ == model.validation_
     loaded.remove_class(labels[0])
@@ -243,11 +283,11 @@ def test_what_is_saved_is_a_folder_to_predict_with_and_classes_added_there_are_l
 def test_a_run_is_loaded_as_an_estimator(tmp_path: Path) -> None:
     from dkgzsl import train
 
-    knowledge = ClosedFormSettings(
-        components=(20,), shrinkage=(0.5,), kernel_width=(0.0,), ridge=(0.1,), episodes="off", fusion="off"
+    settings = ClosedFormSettings(
+        components=(20,), shrinkage=(0.5,), kernel_width=(0.0,), ridge=(0.1,), episodes="off"
     )
     config = TrainConfig(
-        name=str(world_folder(tmp_path / "toy")), out=str(tmp_path / "run"), knowledge=knowledge, baseline="none"
+        name=str(world_folder(tmp_path / "toy")), out=str(tmp_path / "run"), settings=settings, baseline="none"
     )
     train(config)
     model = ZeroShotClassifier.load(tmp_path / "run")
@@ -255,9 +295,10 @@ def test_a_run_is_loaded_as_an_estimator(tmp_path: Path) -> None:
     y = np.char.replace(y, "class ", model.classes_[0].removesuffix("0"))  # names as the files' reader has them
     assert model.n_features_in_ == CHANNELS
     assert len(model.unseen_classes_) == 4
-    assert model.ridge == (0.1,)
+    assert model.method == "closed-form"
+    assert model.settings == settings
     assert model.score(X[numbers >= SEEN], y[numbers >= SEEN]) > 0.8
-    assert clone(model).get_params()["components"] == (20,)
+    assert clone(model).get_params()["settings"].components == (20,)
 
 
 def test_damaged_files_are_told(tmp_path: Path) -> None:
@@ -342,7 +383,8 @@ def test_with_few_classes_or_images_middle_settings_serve(classes: int, images: 
         [np.flatnonzero(numbers == k)[: images + (images == 1 and k == 0)] for k in range(classes)]
     )
     known = dict(list(described.items())[:classes])
-    model = ZeroShotClassifier(random_state=0, components=(10, 20, 2000), ridge=(0.001, 0.09))
+    settings = {"components": (10, 20, 2000), "ridge": (0.001, 0.09)}
+    model = ZeroShotClassifier(settings=settings, random_state=0)
     if classes == 5:  # as many as validation needs
         model.set_params(**FEW).fit(X[rows], y[rows], semantics=known)
         assert model.validation_ is not None
@@ -421,9 +463,11 @@ def _with(**changes: Any) -> dict[str, Any]:
         (ValueError, "every class has a single image", lambda X, y, d: fit(X[::24], y[::24], d)),
         (ValueError, "images of a class are the same", lambda X, y, d: fit(np.ones_like(X), y, d)),
         (ValueError, "contains NaN", lambda X, y, d: fit(np.full_like(X, np.nan), y, d)),
-        (ConfigError, "ridge must be above 0", lambda X, y, d: fit(X, y, d, ridge=0)),
-        (ConfigError, "no class densities", lambda X, y, d: fit(X, y, d, variant="paper", classifier="density")),
-        (ConfigError, "no class is described", lambda X, y, d: fit(X, y, None, variant="paper")),
+        (ConfigError, "ridge must be above 0", lambda X, y, d: fit(X, y, d, settings={"ridge": 0})),
+        (ConfigError, "needs descriptions of the classes",
+         lambda X, y, d: fit(X, y, None, method="dkgzsl", settings=None)),
+        (ConfigError, "needs descriptions of the classes",
+         lambda X, y, d: fit(X, y, None, settings={"classifier": "softmax"})),
         (ConfigError, "there are no regions", lambda X, y, d: fit(X, y, d, representation="refined")),
         (ConfigError, "the device 'nowhere'", lambda X, y, d: fit(X, y, d, device="nowhere")),
         (ConfigError, "need a backbone", lambda X, y, d: fit(["a.jpg"] * 4, [0, 0, 1, 1], None)),
@@ -465,7 +509,8 @@ def test_numbers_are_read_as_well_as_by_the_command_line() -> None:
     training, unseen = problem.parts.trainval, problem.parts.test_unseen
     described = dict(zip(names.tolist(), problem.semantics, strict=True))
     model = ZeroShotClassifier(
-        random_state=0, components=256, shrinkage=0.4, kernel_width=4.0, ridge=0.1, seen_blend=1.0
+        settings={"components": 256, "shrinkage": 0.4, "kernel_width": 4.0, "ridge": 0.1, "seen_blend": 1.0},
+        random_state=0,
     ).fit(problem.features[training], names[problem.labels[training]], semantics=described)
     assert model.score(problem.features[unseen], names[problem.labels[unseen]]) > 0.95
 

@@ -1,25 +1,29 @@
-"""The estimator on region tokens, in memory and not, and on image files; its published and softmax forms."""
+"""The estimator on region tokens, in memory and not, and on image files; methods that end in a softmax."""
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
 import pytest
 
 from dkgzsl import ZeroShotClassifier, load_dataset
-from dkgzsl.config import AdversarialConfig, ClassifierConfig, RefinementConfig
+from dkgzsl.config import RefinementConfig, SoftmaxConfig
 from dkgzsl.data.formats.tables import SemanticTable
 from dkgzsl.data.numbers.dataset import numbers_regions
+from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError, DataError, InputError
+from dkgzsl.estimator.plan import settings_from
 from worlds import ATTRIBUTES, QUICK, SEEN, SMALL, arrays
 
-ONE = {
+OPTIONS = {
     "components": 64, "shrinkage": 0.5, "kernel_width": 0.0, "ridge": 0.1, "seen_blend": 0.0, "episodes": "off",
-    "fusion": "off", "unit_length": "on", "random_state": 0,
+    "unit_length": "on",
 }  # fmt: skip
+ONE = {"settings": OPTIONS, "random_state": 0}
 DIGITS = [f"{number:02d}" for number in (1, 2, 4, 6, 7, 8, 9, 10, 11, 12)]
 
 
@@ -72,19 +76,20 @@ def test_what_is_tried_on_regions(regions: tuple[np.ndarray, np.ndarray, Semanti
     alone = ZeroShotClassifier(**ONE, representation=["pooled", "mean"]).fit(tokens, y)
     assert alone.score(tokens, y) > 0.8
     problem = numbers_regions(load_dataset("numbers"))
+    computed = {"computed_semantics": {problem.semantics_name: {}}}
+    embedded = replace(problem, provenance={**problem.provenance, **computed})
     params = ZeroShotClassifier().get_params(deep=False)
-    tried = {
-        known: plan_for(params, problem, seed=0, described=True, attributes_known=known).config.representation
-        for known in (True, False)
-    }
-    assert tried == {True: ("pooled", "pooled+scores"), False: ("pooled",)}
-    paper = {**params, "variant": "paper", "epochs": 1}
-    assert plan_for(paper, problem, seed=0, described=True, attributes_known=True).config.representation == (
-        "refined",
-    )
-    assert plan_for(paper, world(), seed=0, described=True, attributes_known=True).config.representation == (
-        "pooled",
-    )
+    published = {**params, "method": "dkgzsl", "epochs": 1}
+
+    def tried(given: dict[str, Any], problem: Problem) -> tuple[str, ...] | None:
+        return plan_for(given, problem, seed=0, described=True).config.representation
+
+    assert tried(params, problem) == ("pooled", "pooled+scores")
+    assert tried(params, embedded) == ("pooled",)
+    assert tried({**params, "method": "eszsl"}, problem) == ("pooled", "pooled+scores")
+    assert tried(published, problem) == ("refined",)
+    assert tried(published, embedded) == ("pooled",)
+    assert tried(published, world()) == ("pooled",)
 
 
 def test_regions_that_cannot_be_used_are_told(regions: tuple[np.ndarray, np.ndarray, SemanticTable]) -> None:
@@ -173,22 +178,23 @@ def test_files_need_a_model_that_knows_how_an_image_becomes_features(
         ZeroShotClassifier(**ONE).fit(files, colours)
 
 
-LATE = replace(SMALL, evaluate_every=40, learning_rate=1e-2)
+LATE = replace(
+    SMALL, evaluate_every=40, learning_rate=1e-2, softmax=SoftmaxConfig(per_class=24, learning_rate=0.05, epochs=5)
+)
 
 
 @pytest.mark.parametrize(
     "form",
     [
-        {"variant": "paper", "epochs": 40, "batch_size": 64, "adversarial": LATE, "softmax": ClassifierConfig(
-            per_class=24, learning_rate=0.05, epochs=5)},
-        {"classifier": "softmax", "softmax": QUICK},
+        {"method": "dkgzsl", "epochs": 40, "batch_size": 64, "settings": LATE},
+        {"settings": {**OPTIONS, "components": 20, "classifier": "softmax", "softmax": asdict(QUICK)}},
     ],
-    ids=["paper", "softmax"],
-)  # fmt: skip
-def test_forms_with_a_softmax_take_classes_later(form: dict[str, object], tmp_path: Path) -> None:
+    ids=["dkgzsl", "softmax"],
+)
+def test_methods_with_a_softmax_take_classes_later(form: dict[str, Any], tmp_path: Path) -> None:
     X, y, attributes = arrays()
     seen = y < SEEN
-    model = ZeroShotClassifier(**{**ONE, "components": 20}, **form)
+    model = ZeroShotClassifier(**form, random_state=0)
     model.fit(X[seen], y[seen], semantics=dict(enumerate(attributes[:SEEN])))
     assert model.score(X[seen], y[seen]) > 0.5
     for number in range(SEEN, 16):
@@ -198,8 +204,8 @@ def test_forms_with_a_softmax_take_classes_later(form: dict[str, object], tmp_pa
     model.save(tmp_path / "model")
     loaded = ZeroShotClassifier.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
-    assert loaded.softmax == model.softmax
-    assert loaded.adversarial == (form.get("adversarial") and AdversarialConfig(**vars(LATE)))
+    assert loaded.settings == settings_from(model.method, model.settings)
+    assert (loaded.method, loaded.epochs, loaded.batch_size) == (model.method, model.epochs, model.batch_size)
     drawn, labels = model.synthesize([3, 14], 20)
     assert drawn.shape == (40, X.shape[1])
     assert np.isfinite(drawn).all()
@@ -213,7 +219,7 @@ def test_a_few_images_sharpen_a_class_that_joins() -> None:
     vague = attributes + 0.5 * rng.normal(size=attributes.shape)  # descriptions that say less than images
     right = []
     for shots in (0, 1, 5):
-        model = ZeroShotClassifier(**{**ONE, "components": 20})
+        model = ZeroShotClassifier(settings={**OPTIONS, "components": 20}, random_state=0)
         model.fit(X[seen], y[seen], semantics=dict(enumerate(vague[:SEEN])))
         for number in range(SEEN, 16):
             images = X[y == number][:shots]

@@ -14,6 +14,7 @@ from dkgzsl.errors import InputError, nearest
 
 Semantics = Mapping[Any, Any] | SemanticTable | Any
 """{class: vector}, a data frame whose index holds the classes, or a `SemanticTable`."""
+_SAME_ATTRIBUTES = "describe every class by the same attributes"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Descriptions:
                 raise InputError(
                     f"the vector of class {label!r} has {len(value)} numbers, that of {labels[0]!r} has "
                     f"{len(values[0])}",
-                    fix="describe every class by the same attributes",
+                    fix=_SAME_ATTRIBUTES,
                 )
         return cls(tuple(labels), np.stack(values), columns)
 
@@ -97,11 +98,16 @@ def plain(label: Any) -> Any:
     return label.item() if isinstance(label, np.generic) else label
 
 
-def vector_of(label: Any, vector: Any) -> Float[np.ndarray, " semantic"]:
-    """The description of one class.
+def vector_of(label: Any, vector: Any, *, size: int | None = None) -> Float[np.ndarray, " semantic"]:
+    """The description of one class, checked.
+
+    Args:
+        label: of the class, for messages.
+        vector: its description.
+        size: numbers that the other classes' descriptions have; None: any number will do.
 
     Raises:
-        InputError: it is no row of finite numbers, or all zero.
+        InputError: it is no row of finite numbers, all zero, or of another length.
     """
     try:
         value = np.asarray(vector, dtype=np.float64)
@@ -116,7 +122,24 @@ def vector_of(label: Any, vector: Any) -> Float[np.ndarray, " semantic"]:
         raise InputError(f"the vector of class {label!r} holds NaN or infinity", fix="fill in the missing values")
     if not value.any():
         raise InputError(f"the vector of class {label!r} is all zero", fix="describe the class")
+    if size is not None and len(value) != size:
+        raise InputError(
+            f"the vector of class {label!r} has {len(value)} numbers, those of the other classes have {size}",
+            fix=_SAME_ATTRIBUTES,
+        )
     return value
+
+
+def check_known(label: Any, classes: np.ndarray) -> Any:
+    """A label as Python's own type, where it is one of the classes.
+
+    Raises:
+        InputError: it is none of them; the message names the nearest.
+    """
+    found, known = plain(label), classes.tolist()
+    if found not in known:
+        raise InputError(f"there is no class {found!r}", fix=nearest(str(found), map(str, known), of="classes"))
+    return found
 
 
 def joined_classes(seen: np.ndarray, others: Iterable[Any]) -> np.ndarray:

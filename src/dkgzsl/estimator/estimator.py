@@ -1,4 +1,4 @@
-"""The zero-shot classifier in scikit-learn's manner."""
+"""The zero-shot classifier with scikit-learn's interface."""
 
 from __future__ import annotations
 
@@ -15,74 +15,73 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from dkgzsl.config import RefinementConfig
-from dkgzsl.data.arrays import problem_from_arrays
-from dkgzsl.errors import InputError, nearest
-from dkgzsl.estimator.descriptions import Descriptions, Semantics, joined_classes, plain, vector_of
+from dkgzsl.errors import InputError
+from dkgzsl.estimator.descriptions import (
+    Descriptions,
+    Semantics,
+    check_known,
+    joined_classes,
+    plain,
+    vector_of,
+)
 from dkgzsl.estimator.file import FILE, EstimatorState
 from dkgzsl.estimator.fitting import fit_described, fit_seen, recognizer_of, unsolved
-from dkgzsl.estimator.input import (
-    BLOCK,
-    block_of,
-    feature_blocks,
-    form_of,
-    positions_of,
-    seen_classes,
-    training_images,
-)
-from dkgzsl.estimator.plan import plan_for
+from dkgzsl.estimator.input import BLOCK, block_of, feature_blocks, form_of, training_images
+from dkgzsl.estimator.plan import plan_for, training_problem
 from dkgzsl.inference.photos import photo_reader
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Generator
 from dkgzsl.methods.registry import unable
-from dkgzsl.runs.model_record import UNDESCRIBED
 
 F = TypeVar("F", bound=Callable[..., Any])
-# As scikit-learn has it, a constructor only stores: fit checks the values.
+# scikit-learn wants a constructor that only stores its arguments: `fit` checks them.
 _only_stores: Callable[[F], F] = no_type_check
 
 
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Recognise classes with images, and classes that are only described.
 
-    Fitted on images of *seen* classes and on one vector for every class, seen or not, it recognises all of them.
-    A class that is described later joins by `add_class`, at once and without another fit.
+    `fit` takes images of *seen* classes, and one vector for every class, seen or not. The classifier then
+    recognises all of them. `add_class` adds a class that is described later, at once and without another fit.
 
     Images are feature vectors [N, C]; region tokens [N, 1 + R, C], the global token first, in memory or not
     (`dkgzsl extract` makes them); or image files, which `backbone` turns into region tokens.
 
-    Any method of the package serves, by `method`. By default the class densities of the closed form decide:
-    features are whitened by the within-class covariance, and prototypes of described classes come by kernel ridge
-    regression. Settings with several values are chosen on validation classes cut from the training classes, a
-    third of them, and on a fifth of the other classes' images; so is the constant that is added to the scores of
-    unseen classes. Then everything is fitted on all images. With fewer than five classes, or one image a class,
-    nothing can be chosen: then values in the middle serve (of the closed form 512 components, shrinkage 0.6,
-    linear kernels, ridge 0.1, or the offered values nearest to these), there is no constant, and a UserWarning
-    says so.
+    `method` names any method of the package. The default is the closed form: it whitens features by the
+    within-class covariance, predicts the prototypes of described classes by kernel ridge regression, and decides
+    by class densities.
 
-    With `semantics=None` there are the seen classes alone, by their densities, settings chosen on a fifth of the
-    images. The classifier is then a regularised discriminant analysis, linear or, where its accuracy on held-out
-    images is higher, of a kernel between images; unlike the plain one it minds units, as regularisation does: put
-    a StandardScaler before it where columns differ in theirs.
+    A setting with several values is chosen by validation, and so is the constant that is added to the scores of
+    unseen classes: a third of the training classes counts as unseen, and a fifth of the other classes' images is
+    held out. Then the method is fitted on all images. With fewer than five classes, or one image a class, nothing
+    can be chosen. Then values in the middle are taken (for the closed form 512 components, shrinkage 0.6, linear
+    kernels and ridge 0.1, or the nearest offered values), there is no constant, and a UserWarning says so.
+
+    With `semantics=None` only seen classes are recognised, by the densities of the closed form; settings are
+    chosen on a fifth of the images. The classifier is then a regularised discriminant analysis: linear, or with a
+    kernel between images where the accuracy on held-out images is higher. Regularisation depends on the units of
+    the columns: where these differ, put a StandardScaler first.
 
     Args:
         method: `closed-form` (default), `dkgzsl` (the published method), or any other name that
             `dkgzsl train --method` takes.
-        settings: of the method: a mapping {name: value} or the method's settings class; names are those of the
-            command line and of YAML, and one value may stand where several are tried. None: the method's defaults.
-        representation: how region tokens become a vector, one or several to choose from; see `TrainConfig`. None
-            is the global token, and also SOVR's attribute scores where attributes are known: where `semantics` are
-            a table whose columns have names.
-        epochs: passes over the training images, of a method that trains by epochs; None: the method's own.
-        batch_size: images a training step, likewise.
+        settings: of the method: a mapping {name: value}, or an instance of the method's settings class. Names are
+            those of the command line and of YAML; one value may stand where several are tried. None: the method's
+            defaults.
+        representation: how region tokens become a vector: one way, or several to choose from; see `TrainConfig`.
+            None tries the global token, and the same with SOVR's attribute scores where `semantics` have named
+            columns, which count as attributes. The published method refines the regions instead.
+        epochs: passes over the training images; only for methods that train by epochs. None: the method's default.
+        batch_size: images a training step, for the same methods. None: the method's default.
         refinement: settings of SOVR; None: `RefinementConfig()`.
         calibrate: whether the constant that validation chose is added to the scores of unseen classes.
         validation_classes: labels that validation treats as unseen; None: a third of the seen classes, the same at
             every fit.
         backbone: for image files: `resnet101`, `vit-b/16` or any timm name.
         weights: file of the backbone's weights; None: timm's own.
-        image_size: side in pixels; None: the backbone's own.
+        image_size: side of the backbone's images in pixels; None: the backbone's own.
         device: `cpu`, `cuda`, ...; None: CUDA where there is one.
-        random_state: decides which images are held out, and all that is drawn: an int, a RandomState or None.
+        random_state: seed of everything that is drawn, such as the held-out images: an int, a RandomState or None.
 
     Attributes:
         classes_: labels of all classes [K], seen and described, sorted.
@@ -144,34 +143,18 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: feature vectors [N, C], region tokens [N, 1 + R, C], or N image files.
             y: class of each image [N].
-            semantics: one vector for each class of y, and for any number of classes without images: a mapping
+            semantics: one vector for each class of y and for any number of classes without images: a mapping
                 {class: vector}, a data frame with the classes as its index, or a `SemanticTable`. None: no class
                 is described.
 
         Raises:
-            ValueError: X or y cannot be used, there is one class alone, or (`InputError`) a class of y has no
-                vector, or a vector is unfit.
-            ConfigError: a parameter is out of range or at odds with another.
+            ValueError: X or y cannot be used, there is only one class, or (`InputError`) a class of y has no
+                vector, or a vector cannot be used.
+            ConfigError: a parameter is unknown, out of range, or contradicts another.
         """
         with training_images(self, X, y) as (images, labels):
-            seen, positions = seen_classes(labels, images.features)
             known = None if semantics is None else Descriptions.of(semantics)
-            others = [] if known is None else [c for c in known.classes if c not in set(seen.tolist())]
-            classes = joined_classes(seen, others)
-            # Seen classes are numbered first, so that one described later changes no other's number.
-            unseen = np.setdiff1d(classes, seen)
-            order = [*seen.tolist(), *unseen.tolist()]
-            problem = problem_from_arrays(
-                images.features,
-                positions,
-                {UNDESCRIBED: np.eye(len(seen))} if known is None else {SOURCE: known.rows_of(order)},
-                class_names=[str(c) for c in order],
-                parts={"trainval": np.arange(len(labels)), "test_seen": _NONE, "test_unseen": _NONE},
-                validation_classes=positions_of(self.validation_classes, seen),
-                name="fit",
-                provenance=_provenance(images.record, known),
-                attribute_names={SOURCE: known.columns} if known is not None and known.columns else None,
-            )
+            problem, classes = training_problem(images, labels, known, validation_classes=self.validation_classes)
             seed = self._seed()
             plan = plan_for(self.get_params(deep=False), problem, seed=seed, described=known is not None)
             outcome = fit_seen(plan) if known is None else fit_described(plan, calibrated=self.calibrate)
@@ -188,14 +171,16 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def decision_function(self, X: Any) -> Float[np.ndarray, "images classes"] | Float[np.ndarray, " images"]:
-        """Logarithm of each class's share in an image's density, the validated constant included.
+        """Log-softmax of the scores, the validated constant included; the highest decides.
+
+        The scores of the closed form are log densities, so that these are logarithms of each class's share.
 
         Args:
             X: images in the form that `fit` took; files where a backbone is named.
 
         Returns:
-            One column a class, in the order of `classes_`; of two classes, the second one's logarithm minus the
-            first one's. The highest decides.
+            One column a class, in the order of `classes_`. For two classes one number an image: the second
+            class's value minus the first one's.
         """
         shares = log_softmax(self._scores(X), axis=1)
         return np.asarray(shares[:, 1] - shares[:, 0] if shares.shape[1] == 2 else shares)
@@ -212,8 +197,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> Float[np.ndarray, "images classes"]:
         """Probability of each class, columns in the order of `classes_`; rows sum to 1.
 
-        They are the shares of `decision_function` at the temperature that held-out images ask for; the highest one
-        is the decision.
+        They are the softmax of the scores at a temperature that was fitted to held-out images; the highest one is
+        the decision.
 
         Args:
             X: images in the form that `fit` took; files where a backbone is named.
@@ -243,22 +228,24 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def add_class(self, name: Any, vector: Any, X: Any = None) -> ZeroShotClassifier:
         """Recognise one more class from now on, by its description.
 
-        Nothing of the images is fitted again: the closed form predicts the class's prototype; `dkgzsl` synthesizes
-        features and trains its classifier again. The result is that of a fit whose `semantics` hold the class.
+        No training image is needed again. Where a method only evaluates its formula for the new class, as the
+        closed form does, the result is that of a fit whose `semantics` hold the class. A method that classifies by
+        a softmax (`dkgzsl` and other generators) synthesizes features and trains the softmax again.
 
         Args:
             name: label of the class, of the type of the labels in y.
             vector: its description, by the same attributes as the other classes'.
-            X: a few images of it, where there are some, in the form that `fit` took; they improve its prototype.
+            X: a few images of it in the form that `fit` took; they improve its prototype. None: there are none.
 
         Raises:
             InputError: the label is taken or of another type, the vector does not fit, or classes were not
                 described to `fit`.
+            RunError: the method cannot add classes, or cannot learn from a few images.
         """
         check_is_fitted(self)
         if not self.described_:
             raise InputError(
-                "no class is described here, so that none can join by its description",
+                "no class is described here, so none can be added by its description",
                 fix="give semantics to fit",
             )
         label = plain(name)
@@ -266,13 +253,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"there is a class {label!r} already", fix="remove it first, or take another name")
         classes = joined_classes(self.classes_, [label])
         recognizer: Recognizer = self.recognizer_
-        described = vector_of(label, vector)
-        if len(described) != recognizer.record.semantics.size:
-            raise InputError(
-                f"the vector of class {label!r} has {len(described)} numbers, those of the other classes have "
-                f"{recognizer.record.semantics.size}",
-                fix="describe every class by the same attributes",
-            )
+        described = vector_of(label, vector, size=recognizer.record.semantics.size)
         if X is None:
             self.recognizer_ = recognizer.with_class(str(label), described)
         else:
@@ -282,19 +263,19 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def remove_class(self, name: Any) -> ZeroShotClassifier:
-        """Recognise a class no more; what was learned from its images stays.
+        """Stop recognising a class; what was learned from its images stays.
 
         Args:
             name: label of the class.
 
         Raises:
-            InputError: there is no such class, or there would be one class left.
+            InputError: there is no such class, or only one class would be left.
+            RunError: the method cannot change its classes.
         """
         check_is_fitted(self)
-        label = plain(name)
-        self._check_known(label)
+        label = check_known(name, self.classes_)
         if len(self.classes_) < 3:
-            raise InputError("two classes at least must stay")
+            raise InputError("at least two classes must stay")
         self.recognizer_ = self.recognizer_.without_class(str(label))
         self.classes_ = self.classes_[[known != label for known in self.classes_.tolist()]]
         return self
@@ -308,20 +289,21 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Returns:
             Features on the scale of the training vectors, `number` for each class in the order of `names`, and
-            their labels. The same draw at every call; it depends on `random_state_`.
+            their labels. Every call draws the same; `random_state_` is the seed.
 
         Raises:
             InputError: a class is not known, classes were not described to `fit`, or `number` is below 1.
+            RunError: the method synthesizes no features.
         """
         check_is_fitted(self)
-        labels = [plain(name) for name in names]
-        for label in labels:
-            self._check_known(label)
+        labels = [check_known(name, self.classes_) for name in names]
         if number < 1:
             raise InputError(f"number must be at least 1, not {number}")
         model = self.recognizer_.model
         if not self.described_:
-            raise InputError("no class is described here to be synthesized from", fix="give semantics to fit")
+            raise InputError(
+                "no class is described here, so no features can be synthesized", fix="give semantics to fit"
+            )
         if not isinstance(model, Generator):
             raise unable(model, "generator")
         positions = [self.classes_.tolist().index(label) for label in labels]
@@ -333,36 +315,25 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def save(self, folder: str | Path) -> None:
         """Write the fitted estimator into a new folder, as safetensors and JSON: nothing in it can run code.
 
-        `dkgzsl predict`, `add-class` and the other verbs that take a run take this folder, too.
+        `dkgzsl predict`, `add-class` and the other verbs that use a trained model take this folder, too.
 
         Raises:
             RunError: the folder holds something already, or cannot be written.
         """
         check_is_fitted(self)
-        params = self.get_params(deep=False)
-        if isinstance(self.random_state, np.random.RandomState):
-            params["random_state"] = self.random_state_
-        names = getattr(self, "feature_names_in_", None)
-        state = EstimatorState(
-            params=params,
-            labels=self.classes_.dtype.str,
-            form=self.form_,
-            described=self.described_,
-            feature_names=None if names is None else list(names),
-            seed=self.random_state_,
-            setting=self.setting_,
-            validation=self.validation_,
-        )
-        self.recognizer_.save(Path(folder), further={FILE: state.to_json()})
+        self.recognizer_.save(Path(folder), further={FILE: EstimatorState.of(self).to_json()})
 
     @classmethod
     def load(cls, folder: str | Path, *, version: int | None = None) -> ZeroShotClassifier:
-        """The estimator that was saved, or the model of a run's first seed, as an estimator.
+        """Read a saved estimator, or the model of a run's first seed as an estimator.
 
         Args:
-            folder: what `save` or `dkgzsl train` left.
-            version: 0 is the model as it was saved or trained, higher ones are what `dkgzsl add-class` and
-                `remove-class` made of it; None is the newest.
+            folder: what `save` or `dkgzsl train` wrote.
+            version: 0 is the model as it was saved or trained; `dkgzsl add-class` and `remove-class` made the
+                higher ones. None is the newest.
+
+        Returns:
+            The fitted estimator; its `settings` are an instance of the method's settings class.
 
         Raises:
             RunError: there is none, or it is damaged.
@@ -410,12 +381,6 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return np.asarray(self.classes_[self.recognizer_.is_seen[self._columns()] == seen])
 
-    def _check_known(self, label: Any) -> None:
-        known = self.classes_.tolist()
-        if label not in known:
-            names = [str(one) for one in known]
-            raise InputError(f"there is no class {label!r}", fix=nearest(str(label), names, of="classes"))
-
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
@@ -426,13 +391,3 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         return tags
-
-
-def _provenance(record: Mapping[str, Any], known: Descriptions | None) -> dict[str, Any]:
-    """What is known of the images and the descriptions: columns without names are no attributes to attend by."""
-    named = known is not None and known.columns is not None
-    return {**record, **({} if named else {"computed_semantics": {SOURCE: {}}})}
-
-
-SOURCE = "semantics"
-_NONE = np.empty(0, np.int64)

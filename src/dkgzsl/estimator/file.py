@@ -1,11 +1,11 @@
-"""What an estimator knows besides its recognizer, as JSON; and what a run of `dkgzsl train` says of the same."""
+"""What an estimator keeps besides its recognizer: as a file of its own, or from a run of `dkgzsl train`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from pathlib import Path, PurePath
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +14,7 @@ from dkgzsl.compatibility import upgraded_estimator
 from dkgzsl.config import RefinementConfig, from_mapping
 from dkgzsl.errors import RunError
 from dkgzsl.estimator.input import Form
-from dkgzsl.estimator.plan import settings_from
+from dkgzsl.estimator.plan import json_value, settings_from
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.methods.sections import read_train_config
 from dkgzsl.runs.folder import RunFolder
@@ -27,17 +27,17 @@ _FIRST_FORMAT: Final = "dkgzsl estimator 1"
 
 @dataclass(frozen=True)
 class EstimatorState:
-    """Everything of a fitted estimator that a recognizer has no place for.
+    """Everything of a fitted estimator that its recognizer does not hold.
 
     Attributes:
-        params: of the constructor.
+        params: parameters of the constructor.
         labels: NumPy's name of the type of the labels in y.
-        form: of the images that `fit` took.
+        form: form of the images that `fit` took.
         described: whether classes are described.
-        feature_names: of the columns of X, where they had names.
-        seed: that was used.
-        setting: what was chosen.
-        validation: figures of the choice.
+        feature_names: names of the columns of X, where they had names.
+        seed: the seed that was used.
+        setting: the setting that was chosen.
+        validation: its figures on held-out images.
     """
 
     params: Mapping[str, Any]
@@ -49,8 +49,25 @@ class EstimatorState:
     setting: Mapping[str, Any]
     validation: Figures | None
 
+    @classmethod
+    def of(cls, estimator: Any) -> EstimatorState:
+        """The state of a fitted `ZeroShotClassifier`."""
+        params, names = estimator.get_params(deep=False), getattr(estimator, "feature_names_in_", None)
+        if isinstance(estimator.random_state, np.random.RandomState):
+            params["random_state"] = estimator.random_state_
+        return cls(
+            params=params,
+            labels=estimator.classes_.dtype.str,
+            form=estimator.form_,
+            described=estimator.described_,
+            feature_names=None if names is None else list(names),
+            seed=estimator.random_state_,
+            setting=estimator.setting_,
+            validation=estimator.validation_,
+        )
+
     def to_json(self) -> str:
-        """As the text of `estimator.json`.
+        """The text of `estimator.json`.
 
         Raises:
             RunError: a parameter or a label is of a type that JSON does not know.
@@ -58,7 +75,7 @@ class EstimatorState:
         content = {
             **{field.name: getattr(self, field.name) for field in fields(self)},
             "format": FORMAT,
-            "params": {name: _plain(value) for name, value in self.params.items()},
+            "params": json_value(self.params),
             "validation": None if self.validation is None else asdict(self.validation),
         }
         try:
@@ -71,11 +88,11 @@ class EstimatorState:
 
     @classmethod
     def read(cls, folder: Path, record: RecognitionRecord) -> EstimatorState:
-        """From an estimator's folder, or else from that of a run.
+        """Read the state from an estimator's folder, or put it together from a run's.
 
         Args:
-            folder: what `ZeroShotClassifier.save` or `dkgzsl train` left.
-            record: of the recognizer there.
+            folder: what `ZeroShotClassifier.save` or `dkgzsl train` wrote.
+            record: the record of the recognizer there.
 
         Raises:
             RunError: it is damaged.
@@ -105,7 +122,7 @@ class EstimatorState:
         """Labels of classes by their names, sorted.
 
         Raises:
-            RunError: a name, of a class added on the command line, is no label of the type that y had.
+            RunError: a class was added on the command line, and its name is no label of the type that y had.
         """
         kind = np.dtype(self.labels)
         if kind.kind in "UO":
@@ -145,16 +162,3 @@ def _of_run(folder: Path, record: RecognitionRecord) -> EstimatorState:
         setting={"representation": result["representation"], **result["setting"]},
         validation=None if validation is None else Figures(**validation),
     )
-
-
-def _plain(value: Any) -> Any:
-    """A parameter as JSON has it; what JSON does not know is left as it is."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return value

@@ -1,29 +1,82 @@
-"""From an estimator's parameters to a plan, by the code that `train` decides by."""
+"""From what an estimator is given to a problem and a plan, by the code that `train` decides by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import is_dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass, replace
+from pathlib import PurePath
+from typing import Any, Final
 
 import numpy as np
 
 from dkgzsl.config import RefinementConfig, TrainConfig, from_mapping
+from dkgzsl.data.arrays import problem_from_arrays
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError
+from dkgzsl.estimator.descriptions import Descriptions, joined_classes
+from dkgzsl.estimator.input import Images, positions_of, seen_classes
 from dkgzsl.methods.closed_form.settings import ClosedFormSettings
 from dkgzsl.methods.registry import DEFAULT, method_info
+from dkgzsl.methods.sections import with_schedule
+from dkgzsl.runs.model_record import UNDESCRIBED
 from dkgzsl.runs.plan import Plan, plan_of
 
+SOURCE: Final = "semantics"
+"""Name of the descriptions in the problem."""
 SEEN_SHRINKAGE = tuple(sorted({0.2, *ClosedFormSettings.shrinkage}))
 """Tried where classes are not described: among seen classes alone less shrinkage is more accurate."""
+_NONE = np.empty(0, np.int64)
+
+
+def training_problem(
+    images: Images,
+    labels: np.ndarray,
+    described: Descriptions | None,
+    *,
+    validation_classes: Sequence[Any] | None,
+) -> tuple[Problem, np.ndarray]:
+    """The problem that `fit` solves: all its images are for training, and none is for testing.
+
+    Args:
+        images: of the seen classes.
+        labels: class of each image.
+        described: the descriptions; None: no class is described, and there are the seen classes alone.
+        validation_classes: labels that validation treats as unseen; None: a third of the seen classes.
+
+    Returns:
+        The problem, and the labels of all its classes, sorted. The problem numbers seen classes first, so that a
+        class that is described later changes no other's number.
+
+    Raises:
+        ValueError: the labels are no classes, there is only one class, no class has two different images, or
+            (`InputError`) a seen class is not described, or a validation class is none of the seen classes.
+    """
+    seen, positions = seen_classes(labels, images.features)
+    others = [] if described is None else [c for c in described.classes if c not in set(seen.tolist())]
+    classes = joined_classes(seen, others)
+    order = [*seen.tolist(), *np.setdiff1d(classes, seen).tolist()]
+    columns = None if described is None else described.columns
+    # A representation may attend by attributes alone, and columns without names are none: they count as computed.
+    unnamed: dict[str, Any] = {} if columns is not None else {"computed_semantics": {SOURCE: {}}}
+    problem = problem_from_arrays(
+        images.features,
+        positions,
+        {UNDESCRIBED: np.eye(len(seen))} if described is None else {SOURCE: described.rows_of(order)},
+        class_names=[str(label) for label in order],
+        parts={"trainval": np.arange(len(labels)), "test_seen": _NONE, "test_unseen": _NONE},
+        validation_classes=positions_of(validation_classes, seen),
+        name="fit",
+        provenance={**images.record, **unnamed},
+        attribute_names={SOURCE: columns} if columns else None,
+    )
+    return problem, classes
 
 
 def plan_for(params: Mapping[str, Any], problem: Problem, *, seed: int, described: bool) -> Plan:
-    """Fill what an estimator leaves open.
+    """Fill what the parameters leave open.
 
     Args:
-        params: its parameters by name.
+        params: the estimator's parameters by name.
         problem: its images, all for training.
         seed: of everything that is drawn.
         described: whether classes are described.
@@ -32,7 +85,7 @@ def plan_for(params: Mapping[str, Any], problem: Problem, *, seed: int, describe
         ConfigError: a value is unknown or out of range, or two clash.
     """
     method = params["method"]
-    settings = settings_from(method, params["settings"])
+    settings = with_schedule(method, settings_from(method, params["settings"]), params)
     if not described:
         settings = _without_descriptions(method, settings)
     given = params["representation"]
@@ -41,8 +94,6 @@ def plan_for(params: Mapping[str, Any], problem: Problem, *, seed: int, describe
         method=method,
         settings=settings,
         representation=None if chosen is None else tuple(chosen),
-        epochs=params["epochs"],
-        batch_size=params["batch_size"],
         first_seed=seed,
         refinement=params["refinement"] or RefinementConfig(),
         device=params["device"],
@@ -52,51 +103,69 @@ def plan_for(params: Mapping[str, Any], problem: Problem, *, seed: int, describe
 
 
 def settings_from(method: str, given: Any) -> Any:
-    """Settings of a method, as an estimator takes them.
+    """Settings of a method, as an instance of its settings class.
 
     Args:
         method: by name.
-        given: of the method's settings class, a mapping {name: value}, or None for the defaults. One value may
-            stand where several are tried.
+        given: an instance, a mapping {name: value}, or None for the defaults. In a mapping one value may stand
+            where several are tried, and arrays may stand for lists.
 
     Raises:
-        ConfigError: the method or a setting is unknown, or a value does not fit.
+        ConfigError: the method or a setting is unknown, or a value does not fit. Whether an instance is of the
+            right class is checked by `with_schedule`.
     """
     info = method_info(method)
-    if given is None or is_dataclass(given):
-        return info.settings() if given is None else given
+    if given is None:
+        return info.settings()
+    if is_dataclass(given) and not isinstance(given, type):
+        return given
     if not isinstance(given, Mapping):
         raise ConfigError(
             f"settings cannot be a {type(given).__name__}",
             fix=f"give {{name: value}}, or a {info.settings.__name__}",
         )
-    plain = {name: _plain(value) for name, value in given.items()}
-    return from_mapping(info.settings, plain, where=f"settings of {method}")
+    return from_mapping(info.settings, json_value(given), where=f"settings of {method}")
 
 
-def _plain(value: Any) -> Any:
-    """Numbers and sequences as Python's own."""
+def json_value(value: Any) -> Any:
+    """A parameter in JSON's own types; what JSON does not know stays as it is."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, PurePath):
+        return str(value)
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+    if isinstance(value, list | tuple):
+        return [json_value(one) for one in value]
+    if isinstance(value, Mapping):
+        return {name: json_value(one) for name, one in value.items()}
     return value
 
 
 def _without_descriptions(method: str, settings: object) -> ClosedFormSettings:
-    if not isinstance(settings, ClosedFormSettings) or settings.classifier != "density":
-        raise ConfigError(
-            f"no class is described, and method={method!r} needs descriptions of the classes",
-            fix=f'give semantics to fit, or take method="{DEFAULT}" with the classifier density',
-        )
+    """Settings where the seen classes stand alone: what concerns descriptions has one value.
+
+    Raises:
+        ConfigError: the method does nothing without descriptions.
+    """
+    if not isinstance(settings, ClosedFormSettings):
+        raise _needs_descriptions(f"the method {method!r}")
+    if settings.classifier != "density":
+        raise _needs_descriptions(f"the classifier {settings.classifier!r}")
     usual = settings.shrinkage == ClosedFormSettings.shrinkage
-    shrinkage = SEEN_SHRINKAGE if usual else settings.shrinkage
     return replace(
         settings,
-        shrinkage=shrinkage,
+        shrinkage=SEEN_SHRINKAGE if usual else settings.shrinkage,
         kernel_width=(0.0,),
         ridge=(0.1,),
         seen_blend=(0.0,),
         balance="off",
         episodes="off",
+    )
+
+
+def _needs_descriptions(what: str) -> ConfigError:
+    return ConfigError(
+        f"no class is described, and {what} needs descriptions of the classes",
+        fix=f'give semantics to fit, or take method="{DEFAULT}" with the classifier density',
     )

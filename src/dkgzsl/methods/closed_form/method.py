@@ -353,8 +353,8 @@ def middle_of(settings: ClosedFormSettings, *, dimensions: int) -> ClosedFormSet
     return replace(settings, **nearest, **settled)
 
 
-def _distance(one: float, other: float) -> float:
-    return abs(one - other)
+def _distance(one: int | float, other: int | float) -> float:
+    return float(abs(one - other))
 
 
 MIDDLE = {
