@@ -1,22 +1,33 @@
 """docs/extend.md: its code blocks are a package from outside, found by its entry points."""
 
 import json
+import os
 import re
+import shlex
+import subprocess
 import sys
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import dkgzsl
 from dkgzsl.cli.main import main
 from dkgzsl.data.formats import reader as formats
 from dkgzsl.data.load import load_dataset
 from dkgzsl.errors import ConfigError, DataError
+from dkgzsl.estimator.estimator import ZeroShotClassifier
+from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.features import backbones
-from worlds import arrays
+from dkgzsl.methods import registry as methods
+from worlds import arrays, world
 
 PAGE = Path(__file__).parents[1] / "docs" / "extend.md"
+SOURCE = Path(dkgzsl.__file__).parents[1]
 BLOCK = re.compile(r"^```(\w+)\n# (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -26,43 +37,189 @@ def blocks() -> list[tuple[str, str]]:
 
 
 def forget() -> None:
-    for registry in (formats, backbones):
+    for registry in (methods, formats, backbones):
         registry._outside.cache_clear()
     for name in [name for name in sys.modules if name.split(".")[0] == "my_package"]:
         del sys.modules[name]
 
 
-@pytest.fixture
-def installed(tmp_path, monkeypatch) -> None:
-    """The page's package as pip leaves it: modules, and the entry points among its metadata."""
-    site = tmp_path / "site"
-    metadata = site / "my_package-1.0.dist-info"
+def install(site: Path, name: str, points: dict[str, dict[str, str]]) -> None:
+    """A package's metadata as pip leaves it: entry points by group."""
+    metadata = site / f"{name}-0.1.dist-info"
     metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
-    points = []
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+    lines = [
+        f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()) for group, entries in points.items()
+    ]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
+
+
+def install_page(site: Path) -> None:
+    """The page's package: its modules, and its entry points."""
+    points: dict[str, dict[str, str]] = {}
     for name, text in blocks():
         if name == "pyproject.toml":
-            group = re.search(r'entry-points\."(.+?)"', text)[1]
-            points.append(f"[{group}]\n" + text.split("\n", 1)[1].replace('"', ""))
+            points |= tomllib.loads(text)["project"]["entry-points"]
         else:
-            (site / name).parent.mkdir(exist_ok=True)
+            (site / name).parent.mkdir(parents=True, exist_ok=True)
             (site / name).write_text(text, encoding="utf-8")
-    (metadata / "entry_points.txt").write_text("\n".join(points))
-    monkeypatch.syspath_prepend(site)
+    install(site, "my_package", points)
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch) -> None:
+    install_page(tmp_path / "site")
+    monkeypatch.syspath_prepend(tmp_path / "site")
     forget()
     yield
     monkeypatch.undo()
     forget()
 
 
+def lines_of_code(text: str) -> int:
+    return sum(bool(line.strip()) for line in text.splitlines())
+
+
 def test_each_example_is_short() -> None:
     assert [name for name, _ in blocks()] == [
+        "my_package/nearest_mean.py",
+        "pyproject.toml",
         "my_package/npz_reader.py",
         "pyproject.toml",
         "my_package/colour_grid.py",
         "pyproject.toml",
     ]
-    assert all(text.count("\n") < 60 for _, text in blocks())
+    assert all(lines_of_code(text) < 50 for _, text in blocks())
+
+
+class Outside:
+    """The page's package, and a broken one, installed for processes of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, site = folder, folder / "site"
+        install_page(site)
+        install(site, "broken_package", {"dkgzsl.methods": {"broken": "no_such_module:INFO"}})
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (site, SOURCE)))}
+
+    def dkgzsl(self, line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "dkgzsl", *shlex.split(line)],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+
+    def out(self, line: str) -> str:
+        done = self.dkgzsl(line)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory) -> Outside:
+    """With the run that the next tests take; the broken package is there all the time."""
+    found = Outside(tmp_path_factory.mktemp("outside"))
+    found.trained = json.loads(found.out("train numbers --method nearest-mean --device cpu --json --out run"))
+    return found
+
+
+def test_a_method_from_outside_trains_above_chance(outside) -> None:
+    figures = {name: value["mean"] for name, value in outside.trained["metrics"].items()}
+    assert outside.trained["method"] == "nearest-mean"
+    assert figures["t1"] > 0.5  # by chance 0.05
+    assert min(figures["u"], figures["s"], figures["h_calibrated"], figures["ausuc"]) > 0.3  # by chance 0.01
+    assert json.loads((outside.folder / "run" / "result.json").read_text())["method"] == "nearest-mean"
+    assert "nearest_mean:\n  ridge:" in (outside.folder / "run" / "config.yaml").read_text()
+
+
+def test_its_run_is_evaluated_reported_and_compared(outside) -> None:
+    again = json.loads(outside.out("evaluate run --json"))
+    for name, value in outside.trained["metrics"].items():
+        assert again["metrics"][name]["mean"] == pytest.approx(value["mean"], abs=1e-9)
+    (outside.folder / "run" / "report.html").unlink()
+    outside.out("report run")
+    assert "<title>numbers, nearest-mean" in (outside.folder / "run" / "report.html").read_text()
+    outside.out("train numbers --method eszsl --eszsl.scalings unit --device cpu --baseline none --report off --out peer")
+    compared = outside.out("compare run peer")
+    assert "run: numbers, method nearest-mean" in compared
+    assert "peer: numbers, method eszsl" in compared
+
+
+def test_its_run_predicts(outside) -> None:
+    problem = load_dataset("numbers")
+    images = problem.parts.test_unseen[::80]
+    np.save(outside.folder / "rows.npy", problem.features[images])
+    found = [json.loads(line) for line in outside.out("predict run --features rows.npy --json").splitlines()]
+    assert len(found) == len(images) == 10
+    right = [one["class"] == problem.class_names[k] for one, k in zip(found, problem.labels[images], strict=True)]
+    assert sum(right) >= 7
+
+
+def test_its_capability_is_served_and_the_others_are_refused(outside) -> None:
+    np.save(outside.folder / "row.npy", 0.9 * load_dataset("numbers").semantics[3])
+    added = json.loads(outside.out("add-class run --name another --attributes row.npy --json"))
+    assert added["classes"] == 101
+    for line, says in {
+        "synthesize run --out x.npz": "this model (nearest-mean) synthesizes no features",
+        "export run --out x.onnx": "this model (nearest-mean) cannot be exported",
+    }.items():
+        done = outside.dkgzsl(line)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {says}\n")
+        assert "train with --method closed-form" in done.stderr
+
+
+@pytest.mark.parametrize("line", re.findall(r"^dkgzsl (.+ nearest-mean .+)$", PAGE.read_text(), re.MULTILINE))
+def test_the_pages_commands_run(outside, line) -> None:
+    shown = outside.out(line + (" --device cpu" if "--out" in line else ""))
+    if "--help" in line:
+        assert "Settings of --method nearest-mean (A. Author, A title, a venue 2026):" in shown
+        assert "--nearest-mean.ridge X..." in shown
+        assert "Ridges to try on validation classes. (default: 0.01 0.1 1.0)" in shown
+    else:
+        assert re.search("nearest.mean", shown, re.IGNORECASE)
+
+
+def test_a_broken_method_from_outside_is_one_error_under_its_own_name(outside) -> None:
+    done = outside.dkgzsl("train numbers --method broken")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "error: method 'broken' from outside the package cannot be imported: No module named 'no_such_module'",
+        "  where: no_such_module:INFO",
+    ]
+    done = outside.dkgzsl("train numbers --method nearest-meen")
+    assert done.returncode == 2
+    assert "did you mean 'nearest-mean'?" in done.stderr
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_method_from_outside_is_the_estimators_too() -> None:
+    problem = world()
+    task, held_out = final_task(problem)
+    described = {int(c): problem.semantics[c] for c in range(16)}
+    model = ZeroShotClassifier(method="nearest-mean", settings={"ridge": 0.1}, random_state=0)
+    model.fit(task.features.numpy(), task.labels.numpy(), semantics=described)
+    assert model.setting_["ridge"] == 0.1
+    assert (model.predict(held_out.features.numpy()) == held_out.labels).mean() > 0.3  # by chance 1/16
+    with pytest.raises(ConfigError, match="rigde"):
+        ZeroShotClassifier(method="nearest-mean", settings={"rigde": 0.1}).fit(
+            task.features.numpy(), task.labels.numpy(), semantics=described
+        )
+
+
+@pytest.mark.usefixtures("installed")
+def test_its_added_class_scores_as_if_it_had_always_been_there() -> None:
+    task, held_out = final_task(world())
+    method = methods.make_method("nearest-mean")
+    whole = method.fit(task, {"ridge": 0.1})
+    fewer = methods.load_model(
+        method.fit(replace(task, semantics=task.semantics[:14], unseen=task.unseen[:2]), {"ridge": 0.1}).save()
+    )
+    grown = fewer.with_classes(task.semantics, task.unseen)
+    torch.testing.assert_close(grown.scores(held_out.features), whole.scores(held_out.features))
+    assert methods.method_info("nearest-mean").capabilities == ("extendable",)
 
 
 @pytest.fixture

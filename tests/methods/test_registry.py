@@ -5,17 +5,28 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 import tyro
 
-from dkgzsl.config import from_mapping
+from dkgzsl.benchmark.grid import cells_of
+from dkgzsl.cli.main import main
+from dkgzsl.config import BenchmarkConfig, from_mapping
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.methods import registry
 from dkgzsl.methods.base import Method, MethodInfo, SavedModel, Setup, Task
 from dkgzsl.methods.peers.eszsl import ESZSL, ESZSLModel, ESZSLSettings
-from dkgzsl.methods.registry import check_name, load_model, make_method, method_info, method_names
+from dkgzsl.methods.registry import (
+    BUILT_IN,
+    check_name,
+    load_model,
+    make_method,
+    method_info,
+    method_names,
+    working_methods,
+)
 from dkgzsl.methods.search import start_of, with_values
 from worlds import world
 
@@ -36,7 +47,7 @@ INFO = MethodInfo(
     paper="Somebody, A guess, 2026",
     settings=ESZSLSettings,
     make=Guess,
-    models={"guess": ESZSLModel},
+    models={"guess": ESZSLModel, "guess-again": ESZSLModel},
 )
 
 
@@ -163,3 +174,43 @@ def test_what_cannot_be_imported_is_refused_when_it_is_asked_for() -> None:
     assert load_model(saved).seen.tolist() == list(range(12))
     with pytest.raises(ConfigError, match="not a MethodInfo"):
         make_method("wrong")
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("kind", ["guess", "guess-again"])
+def test_a_broken_method_does_not_spoil_another_from_outside(kind: str) -> None:
+    saved = make_method("eszsl").fit(*_task_and_setting()).save()
+    assert load_model(SavedModel(kind, saved.tensors, saved.values)).seen.tolist() == list(range(12))
+
+
+@pytest.mark.usefixtures("outside")
+def test_only_what_works_is_in_a_benchmark_of_everything_and_in_the_whole_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert working_methods() == (*BUILT_IN, "guess")
+    assert {cell.method for cell in cells_of(BenchmarkConfig(seeds=1))} == {*working_methods()} - {"clip"}
+    assert main(["train", "--help-all"]) == 0
+    shown = capsys.readouterr().out
+    assert "Settings of --method guess (Somebody, A guess, 2026)" in shown
+    assert "broken" not in shown
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_model_says_that_its_method_cannot_be_imported_or_is_not_installed() -> None:
+    with pytest.raises(ConfigError, match="method 'broken' from outside the package cannot be imported"):
+        load_model(SavedModel("broken", {}, {}))
+    with pytest.raises(RunError, match=r"(?s)unknown kind of model 'gone'.*install the package"):
+        load_model(SavedModel("gone", {}, {}))
+
+
+@pytest.mark.usefixtures("outside")
+def test_an_outside_module_that_fails_in_any_way_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "does_not_parse.py").write_text("INFO = (")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(registry._outside(), "broken", "does_not_parse:INFO")
+    assert main(["train", "numbers", "--method", "broken"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: method 'broken' from outside the package cannot be imported: '(' was never")
+    assert len(error.splitlines()) == 2

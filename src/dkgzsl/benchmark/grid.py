@@ -17,7 +17,7 @@ from dkgzsl.benchmark.cells import Cell, read_cell, run_cell, write_cell
 from dkgzsl.config import BenchmarkConfig, RefinementConfig
 from dkgzsl.data.load import load_dataset
 from dkgzsl.errors import ConfigError, DkgzslError, nearest
-from dkgzsl.methods.registry import check_name, method_info, method_names
+from dkgzsl.methods.registry import check_name, method_info, working_methods
 from dkgzsl.representation.representation import learns, representations
 
 Done = Callable[[Cell, dict[str, Any]], None]
@@ -34,7 +34,7 @@ def cells_of(config: BenchmarkConfig) -> list[Cell]:
     for method in config.methods or ():
         check_name(method)
     representations(config.representations, config.refinement, seed=0)  # raises where one is unknown
-    methods = config.methods or tuple(name for name in method_names() if not method_info(name).on_request)
+    methods = config.methods or tuple(name for name in working_methods() if not method_info(name).on_request)
     cells = []
     used: set[str] = set()
     for dataset, features in map(_named, config.datasets):

@@ -57,9 +57,9 @@ def help_of(
 def _sections(config: type[Any], everything: bool, method: str | None) -> Iterator[str]:
     if "method" not in {one.name for one in fields(config)} or not (everything or method):
         return
-    from dkgzsl.methods.registry import BUILT_IN, method_info  # which imports torch
+    from dkgzsl.methods.registry import method_info, working_methods  # which imports torch
 
-    for name in BUILT_IN if everything else ([method] if method else []):
+    for name in working_methods() if everything else ([method] if method else []):
         info = method_info(name)
         yield ""
         yield f"Settings of --method {name} ({info.paper}):"

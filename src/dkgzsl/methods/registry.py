@@ -51,6 +51,19 @@ def method_names() -> tuple[str, ...]:
     return (*BUILT_IN, *_outside())
 
 
+def working_methods() -> tuple[str, ...]:
+    """All methods that can be imported: a broken one from outside is left out, so that it spoils no other."""
+    return (*BUILT_IN, *filter(_is_working, _outside()))
+
+
+def _is_working(name: str) -> bool:
+    try:
+        method_info(name)
+    except ConfigError:
+        return False
+    return True
+
+
 def check_name(name: str) -> str:
     """The name, where a method has it.
 
@@ -191,14 +204,10 @@ def load_model(saved: SavedModel) -> Model:
     Raises:
         RunError: no model of that kind is known, or the file lacks what the model needs.
     """
-    known = _models((saved.kind,) if saved.kind in BUILT_IN else BUILT_IN)
-    if saved.kind not in known:  # only now: a broken method from outside must not spoil ours
-        known |= _models(_outside())
-    if saved.kind not in known:
-        raise RunError(f"unknown kind of model {saved.kind!r}", fix=nearest(saved.kind, known, of="kinds"))
+    kind = _class_of(saved.kind)
     try:
-        model: Model = known[saved.kind].load(saved)
-    except (KeyError, RuntimeError) as error:  # RuntimeError: torch misses weights, or they have other shapes
+        model: Model = kind.load(saved)
+    except (KeyError, RuntimeError, TypeError) as error:  # torch misses weights, or a class misses a field
         why = f"lacks {error}" if isinstance(error, KeyError) else f"does not fit: {error}"
         raise RunError(
             f"the file of the model {saved.kind!r} {why}",
@@ -207,9 +216,27 @@ def load_model(saved: SavedModel) -> Model:
     return model
 
 
+def _class_of(kind: str) -> type[Any]:
+    """The class of a kind of model. Methods from outside are imported only where no method of ours has the kind.
+
+    Raises:
+        ConfigError: the method of that name comes from outside and cannot be imported.
+        RunError: no method has models of that kind.
+    """
+    known = _models((kind,) if kind in BUILT_IN else BUILT_IN)
+    if kind not in known:
+        known |= _models((kind,) if kind in _outside() else working_methods())
+    if kind not in known:
+        hint = nearest(kind, known, of="kinds")
+        raise RunError(
+            f"unknown kind of model {kind!r}", fix=f"install the package whose method made the model; {hint}"
+        )
+    return known[kind]
+
+
 def model_kinds() -> tuple[str, ...]:
     """The kinds of all known models, as model files name them."""
-    return tuple(_models(method_names()))
+    return tuple(_models(working_methods()))
 
 
 def _models(methods: Iterable[str]) -> dict[str, type[Any]]:
@@ -227,5 +254,5 @@ def _load(reference: str, what: str) -> Any:
     module, _, attribute = reference.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # of any kind: code from outside runs here
         raise ConfigError(f"{what} cannot be imported: {error}", where=reference) from error
