@@ -1,6 +1,6 @@
 """Every method of the registry under every verb, on `numbers` with small budgets: it serves, or names who does.
 
-Two tables: `BUDGETS` has one line a method, `VERBS` and `CAPABLE` one entry a verb. The first tests below fail when
+Two tables: `BUDGETS` has one line a method, `VERBS` and `CAPABLE` one entry a verb. The first tests below fail if
 a method or a capability is missing from them.
 """
 
