@@ -154,9 +154,9 @@ class SoftmaxConfig:
     """The softmax classifier on real seen and synthesized unseen features."""
 
     per_class: int | None = None
-    """Features synthesized for each unseen class."""
+    """Features synthesized for each unseen class (default: 100; method dkgzsl: as published)."""
     learning_rate: float | None = None
-    """Adam's learning rate."""
+    """Adam's learning rate (default: 0.001; method dkgzsl: as published)."""
     epochs: int | None = None
     """Passes over real and synthesized features (default: 25)."""
 
@@ -175,9 +175,9 @@ class RefinementConfig:
     vectors: str | None = None
     """Vectors of attribute names: a .npy file, encoder:NAME, or random (default: the data set's, or random)."""
     steps: int | None = None
-    """Training steps (default: 600, or as published for the method dkgzsl: 1101, SUN 1501)."""
+    """Training steps (default: 600; method dkgzsl: as published, 1101, and 1501 for SUN)."""
     batch_size: int = 50
-    """Images a step, drawn so that every class comes equally often."""
+    """Images per step, drawn so that every class comes equally often."""
     learning_rate: float = 1e-4
     """RMSprop's learning rate."""
     weight_decay: float = 1e-4
@@ -209,19 +209,21 @@ class DataConfig:
     features: str | None = None
     """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store (default: from the backbone)."""
     extra_features: tuple[str, ...] = ()
-    """Further feature files or stores of the same images, by other backbones: their global vectors are joined."""
+    """Further feature files or stores of the same images, by other backbones; their global vectors are
+    concatenated."""
     semantics: str | None = None
     """Class descriptions by name (default: the data set's)."""
     backbone: str | None = None
     """Backbone of the features (resnet101, vit-b/16, ...): chooses feature file and preset."""
     representation: tuple[str, ...] | None = None
     """How region features become a vector; several are tried on validation classes. Blocks joined by +: pooled,
-    mean, maximum, generalised, refined, scores, extra (default: pooled, and pooled+scores; paper: refined)."""
+    mean, maximum, generalised, refined, scores, extra (default: pooled; where there are regions and attributes,
+    pooled+scores, too, and for the method dkgzsl refined alone)."""
 
 
 @dataclass(frozen=True)
 class TrainConfig(DataConfig):
-    """Train on a data set, score it, leave a run folder."""
+    """Train on a data set, score its test images, and write a run folder."""
 
     method: str | None = None
     """closed-form (default), dkgzsl (published; --epochs and --batch-size select it), eszsl, sae, ridge, gfzsl,
@@ -229,13 +231,13 @@ class TrainConfig(DataConfig):
     protocol: Protocol = "validated"
     """validated: choices on validation classes, test scored once; oracle: choices on the test set."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file with any of these settings, under every flag."""
+    """YAML file with any of these settings; flags override it."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None
-    """Images a training step."""
+    """Images per training step."""
     epochs: int | None = None
-    """Passes over the training images."""
+    """Passes over the training images, of a method that trains by epochs."""
     seeds: int = 1
     """Number of seeds; figures come with mean and deviation over them."""
     first_seed: int | None = None
@@ -268,7 +270,7 @@ class TrainConfig(DataConfig):
 
 @dataclass(frozen=True)
 class ReproduceConfig:
-    """Published settings run under both protocols, next to the published figures."""
+    """Run published settings under both protocols, and show the figures next to the published ones."""
 
     name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")] = None
     """Data set of the published table, AWA2, CUB, SUN, ... (default: all), or a method by name."""
@@ -279,9 +281,9 @@ class ReproduceConfig:
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     epochs: int | None = None
-    """Fewer epochs than published; the table says so."""
+    """Epochs, where fewer than published are wanted; the table says so."""
     minutes: float | None = None
-    """Cap of one exploration of a peer that is trained by epochs (default: none)."""
+    """Time limit of one training of a peer that trains by epochs (default: none)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
@@ -297,7 +299,7 @@ class ReproduceConfig:
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Methods x data sets x semantics x seeds in one table; what is done in --out is not done again."""
+    """Compare methods x data sets x semantics x seeds in one table; what is done in --out is not done again."""
 
     datasets: tuple[str, ...] = ("numbers",)
     """Data sets by name or folder; NAME@FEATURES names a feature file or store of it."""
@@ -306,7 +308,7 @@ class BenchmarkConfig:
     semantics: tuple[str, ...] | None = None
     """Class descriptions by name; a data set takes those that it has (default: its own default)."""
     representations: tuple[str, ...] = ("pooled",)
-    """How region features become a vector, a column of the table each: pooled, pooled+scores, ..."""
+    """How region features become a vector: pooled, pooled+scores, ...; each has its own rows in the table."""
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     protocol: Protocol = "validated"
@@ -318,8 +320,8 @@ class BenchmarkConfig:
     first_seed: int = 0
     """The first of the consecutive seeds."""
     minutes: float | None = 1.0
-    """Cap of one exploration of a method that trains by epochs; its epoch is chosen on validation. In Python and
-    YAML null sets none."""
+    """Time limit of one training of a method that trains by epochs; validation classes choose its epoch. null in
+    YAML, None in Python: no limit."""
     jobs: int = 1
     """Processes that run at once; they share the processor's cores."""
     device: str = "cpu"
@@ -327,7 +329,7 @@ class BenchmarkConfig:
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of the cells and the table (default: a fresh one under runs/)."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file with any of these settings, under every flag."""
+    """YAML file with any of these settings; flags override it."""
     json: bool = False
     """Print one JSON object on standard output."""
     dry_run: bool = False
@@ -352,7 +354,7 @@ class BenchmarkConfig:
 class TuneConfig(DataConfig):
     """Search for settings on your own data, scored on validation classes; test images are never scored.
 
-    What the search leaves in --out: best.yaml for `dkgzsl train`, trials.csv, and the journal it continues from.
+    The search writes best.yaml (for `dkgzsl train --config`), trials.csv, and a journal from which it continues.
     """
 
     method: str | None = None
@@ -361,19 +363,19 @@ class TuneConfig(DataConfig):
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None
-    """Images a training step."""
+    """Images per training step."""
     epochs: int | None = None
     """Passes over the training images, the same in every trial."""
     trials: int = 60
-    """Trials in all; those that --out holds count."""
+    """Trials in all, with those that are in --out already."""
     minutes: float | None = None
     """No trial begins after so many minutes (default: no limit)."""
     seed: int = 0
-    """Draws the trials, the held-out images and what is learned."""
+    """Seed of the trials, of the held-out images and of training."""
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Folder of the search (needed); one that was begun with the same settings goes on."""
+    """Folder of the search (required); the same command continues a search that is there."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file with any of these settings, under every flag."""
+    """YAML file with any of these settings; flags override it."""
     json: bool = False
     """Print one JSON object on standard output."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Add a class to a run by its description; no photo is needed, and a few photos make it more accurate.
+    """Add a class to a run by its description; no photo is needed.
 
-    The default method predicts the class's prototype from the description, at once. With its softmax, features of
-    the class are synthesized and only the class's part of the softmax is trained. The published method trains its
-    softmax again, on the real features it keeps and on synthesized ones. The run gets a new version, which predict
-    and evaluate use from then on; older versions stay.
+    The run gets a new version, which predict and evaluate use from then on; older versions stay.
+
+    Most methods compute the scores of the new class from its description, at once. Methods that end in a softmax
+    (dkgzsl, f-clswgan, f-vaegan-d2, cada-vae) synthesize features of the class and train the softmax again;
+    closed-form with its softmax trains the part of the new class alone. Methods that predict a mean for each class
+    (closed-form, ridge, gfzsl) also take a few photos, which make the class more accurate.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -36,15 +38,15 @@ class Config:
     name: str | None = None
     """Name of the new class."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ATTRIBUTE=VALUE...")] = ()
-    """Attributes by the names of the run's table; one that is not set has the mean of the seen classes."""
+    """Attributes by the names of the run's table; one that is not set takes the mean of the seen classes."""
     attributes: Path | None = None
     """File with the description: a CSV with the columns attribute and value, a table of attributes with a row of
     that name, or a .npy file."""
-    text: str | None = None
+    text: Annotated[str | None, tyro.conf.arg(metavar="SENTENCE")] = None
     """The description as a sentence, for semantics that a sentence encoder made."""
     csv: Path | None = None
-    """File with many classes, instead of --name: a table of attributes, a row a class, or the columns class and
-    description."""
+    """File with many classes, instead of --name: a table of attributes with one row per class, or the columns
+    class and description."""
     photos: Path | None = None
     """Folder of a few photos of the class; with --csv a folder of class folders."""
     features: Path | None = None

@@ -13,7 +13,7 @@ from dkgzsl.errors import ConfigError
 
 @dataclass(frozen=True)
 class Config:
-    """Open a page on which to try images, look up classes, and describe new ones; Ctrl-C ends it.
+    """Open a local page to try images, look up classes and describe new ones; Ctrl-C ends it.
 
     It listens on this machine alone, unless --host names another address, and sends no request to other machines.
     """

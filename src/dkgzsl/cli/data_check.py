@@ -21,7 +21,7 @@ class Config:
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_FOLDER")]
     """Data set by name, a folder in the xlsa17 layout, a feature map file, or an imported problem."""
-    data_root: str | None = None
+    data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     features: str | None = None
     """Feature file by name or path, or a feature store (default: res101, or the only one there is)."""

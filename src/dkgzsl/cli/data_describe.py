@@ -22,7 +22,7 @@ class Config:
     """A sentence-transformers model by name, the folder that holds one, or clip:MODEL@WEIGHTS."""
     called: Annotated[str, tyro.conf.arg(name="as", metavar="NAME")]
     """Name of the new semantics."""
-    template: str | None = None
+    template: Annotated[str | None, tyro.conf.arg(metavar="SENTENCE")] = None
     """Sentence with {name}, {description} or both (default: "a photo of a {name}"; with --descriptions, the
     description)."""
     descriptions: Path | None = None

@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Fetch a benchmark data set from its official source; says size and terms first, resumes, checks, unpacks."""
+    """Fetch a benchmark data set from its official source: show size and terms, download, check, unpack."""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """Data set by name: AWA1, AWA2, APY, CUB, SUN (features); AWA2, CUB, SUN (images)."""
-    data_root: str | None = None
+    data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     what: Literal["features", "images"] = "features"
     """features: the field's ResNet-101 features and official splits; images: the photos."""
-    source: str | None = None
+    source: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS_OR_FILE")] = None
     """Another address (http, https) of the same archive, or the archive itself on disk."""
     json: bool = False
     """Print one JSON object on standard output."""
     dry_run: bool = False
-    """Say what would be fetched, with size and terms, and stop."""
+    """Print what would be fetched, with size and terms, and stop."""
 
 
 def run(config: Config) -> None:

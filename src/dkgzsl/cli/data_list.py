@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 
 @dataclass(frozen=True)
 class Config:
     """List the data sets that are known, and which are here."""
 
-    data_root: str | None = None
+    data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     json: bool = False
     """Print one JSON object on standard output."""

@@ -17,7 +17,7 @@ class Config:
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
-    data_root: str | None = None
+    data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets now (default: where it was in training)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""

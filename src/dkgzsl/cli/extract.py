@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Extract region features of a problem's images; run it again to go on where it was interrupted."""
+    """Extract region features of a problem's images; the same command continues an interrupted one."""
 
     problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM")]
     """An imported problem (see dkgzsl data import), or a benchmark by name whose images are here."""
@@ -27,7 +27,7 @@ class Config:
     backbone from outside (docs/extend.md)."""
     out: Path
     """Folder of the feature store."""
-    data_root: str | None = None
+    data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     weights: Path | None = None
     """File of weights, safetensors or PyTorch (default: timm's, from its cache or downloaded)."""
@@ -36,13 +36,13 @@ class Config:
     batch_size: int = 32
     """Images that go through the backbone together."""
     workers: int | None = None
-    """Threads that read and decode images (default: one a processor, at most 8)."""
+    """Threads that read and decode images (default: one per processor, at most 8)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Of the backbone; auto: float16 on CUDA, float32 elsewhere. The store holds float16."""
+    """Precision of the backbone; auto: float16 on CUDA, float32 elsewhere. The store holds float16."""
     overwrite: bool = False
-    """Start again, whatever store is in --out."""
+    """Start again, and replace the store in --out."""
     json: bool = False
     """Print one JSON object on standard output."""
 

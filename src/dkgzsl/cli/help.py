@@ -62,8 +62,15 @@ def _sections(config: type[Any], everything: bool, method: str | None) -> Iterat
     for name in working_methods() if everything else ([method] if method else []):
         info = method_info(name)
         yield ""
-        yield f"Settings of --method {name} ({info.paper}):"
-        yield from _options(info.settings, f"{name}.", None) or ["  none"]
+        yield from textwrap.wrap(f"Settings of --method {name} ({info.paper}):", _width())
+        yield from _section_about(info.settings)
+        yield from _options(info.settings, f"{name}.", None) or ["  This method has no settings."]
+
+
+def _section_about(settings: type[Any]) -> list[str]:
+    """What the class of settings says of its method; a dataclass without a docstring has its signature there."""
+    text = inspect.getdoc(settings) or ""
+    return [] if text.startswith(f"{settings.__name__}(") else _paragraph(text)
 
 
 def _footer(config: type[Any], shown: set[str] | None, examples: Sequence[str]) -> Iterator[str]:
@@ -168,7 +175,7 @@ def _spoken(kind: Any) -> str:
 
 def _default(one: Field[Any], doc: str) -> str:
     value = one.default
-    if "default" in doc or value in (MISSING, None, False, True, (), "") or isinstance(value, bool):
+    if "default" in doc or isinstance(value, bool) or value in (MISSING, None, (), ""):
         return ""
     text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return f" (default: {text})"

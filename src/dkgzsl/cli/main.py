@@ -13,7 +13,7 @@ from dkgzsl.errors import DkgzslError, nearest
 # verb -> (what it does, module); the module has a dataclass `Config` and a function `run(config)`.
 # Modules are imported when their verb is called, so that help stays quick.
 VERBS = {
-    "train": ("train on a data set and score it: the main job", "dkgzsl.cli.train"),
+    "train": ("train a method on a data set, and score the test images", "dkgzsl.cli.train"),
     "evaluate": ("compute a run's figures again from its folder", "dkgzsl.cli.evaluate"),
     "benchmark": ("compare methods over data sets, semantics and seeds", "dkgzsl.cli.benchmark"),
     "tune": ("search for settings on your own data, scored on validation classes", "dkgzsl.cli.tune"),
@@ -25,14 +25,14 @@ VERBS = {
     "data describe": ("class descriptions from names or sentences, by a text encoder", "dkgzsl.cli.data_describe"),
     "data convert": ("feature stores from and to the field's files", "dkgzsl.cli.data_convert"),
     "synthesize": ("visual features of any class from its description, as arrays", "dkgzsl.cli.synthesize"),
-    "predict": ("what photos show, with probabilities and the attributes that speak for it", "dkgzsl.cli.predict"),
-    "add-class": ("a new class from its description, at once, as a new version of a run", "dkgzsl.cli.add_class"),
-    "remove-class": ("a class is recognised no more, in a new version of a run", "dkgzsl.cli.remove_class"),
+    "predict": ("what photos show, with probabilities and the attributes that support it", "dkgzsl.cli.predict"),
+    "add-class": ("add a class by its description, as a new version of a run", "dkgzsl.cli.add_class"),
+    "remove-class": ("remove a class, as a new version of a run", "dkgzsl.cli.remove_class"),
     "app": ("a local page to try images, look up classes and describe new ones", "dkgzsl.cli.app"),
     "export": ("one ONNX file from pixels to calibrated probabilities", "dkgzsl.cli.export"),
     "push": ("a run to a model hub or a folder, without photos and local paths", "dkgzsl.cli.push"),
     "pull": ("a pushed run from a model hub or a folder, every file verified", "dkgzsl.cli.pull"),
-    "data list": ("the data sets that are known, and which are here", "dkgzsl.cli.data_list"),
+    "data list": ("known data sets, and which of them are on this machine", "dkgzsl.cli.data_list"),
     "data fetch": ("a benchmark data set from its official source, with size and terms", "dkgzsl.cli.data_fetch"),
     "data check": ("look for leaks, off-by-ones, NaN and other traps in a data set", "dkgzsl.cli.data_check"),
     "doctor": (
@@ -110,9 +110,9 @@ def _help(group: str | None = None) -> str:
     verbs = {v: text for v, (text, _) in VERBS.items() if group is None or v.split()[0] == group}
     width = max(len(verb) for verb in verbs)
     lines = [
-        "usage: dkgzsl VERB [OPTIONS]        (dkgzsl help VERB says more)",
+        "usage: dkgzsl VERB [OPTIONS]        (dkgzsl help VERB shows the options)",
         "",
-        "Generative zero-shot learning: recognise classes that have no training image, from a description.",
+        "Zero-shot learning: recognise classes that have no training image, from their descriptions.",
         "",
         *(f"  {verb:<{width}}  {text}" for verb, text in verbs.items()),
         "",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Predict what photos show: class, probability, seen or unseen, and the attributes that speak for it.
+    """Predict what photos show: class, probability, seen or unseen, and the attributes that support it.
 
     Probabilities are calibrated on validation images, and so is the decision "none of these". An image that cannot
     be read is reported and skipped; the exit code is 0 if at least one was read, and 2 if none was.
@@ -46,10 +46,10 @@ class Config:
     batch_size: int = 16
     """Photos that go through the backbone together."""
     overlay: Path | None = None
-    """Folder for pictures: one a photo of where the attributes lie, and where the run has FDE, one of its saliency
-    before training and after."""
+    """Folder for pictures: for each photo one that shows where the attributes lie, and, if the run has FDE,
+    one of its saliency before and after training."""
     out: Path | None = None
-    """File for JSON Lines, one object an image; it is replaced when all is done."""
+    """File for JSON Lines, one object per image; an existing file is replaced at the end."""
     json: bool = False
     """Print JSON Lines on standard output."""
 

@@ -13,8 +13,9 @@ import tyro
 class Config:
     """Push a finished run: model, settings, figures and card; no photos, no paths of this machine.
 
-    The model of the published method holds the features of its training images, and a model with a kernel between
-    images those of up to 2,048. They are pushed with it, and its card says so.
+    Some models hold features of training images, which are pushed with them; the card says so. dkgzsl, f-clswgan
+    and f-vaegan-d2 hold the features of all training images, cada-vae holds latent vectors, and closed-form holds
+    the features of up to 2,048 images where validation chose a kernel between images.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

@@ -23,7 +23,7 @@ class Config:
     classes: tuple[str, ...] = ()
     """Names of classes, seen, unseen or added (default: all that the run recognises)."""
     number: int = 100
-    """Features a class."""
+    """Features per class."""
     seed: int = 0
     """Seed of the noise; a class's features depend on it alone, not on the other classes."""
     version: int | None = None

@@ -1,4 +1,4 @@
-"""Settings of the closed form. Lists are tried on validation classes, and one value is taken."""
+"""Settings of the closed form. Where several values are listed, validation classes choose one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dkgzsl.config import SoftmaxConfig, Switch, check_ranges
 
 @dataclass(frozen=True)
 class ClosedFormSettings:
-    """The closed form: class densities whose unseen prototypes are solved for. Lists are tried on validation
-    classes.
+    """Class densities; the means of unseen classes are predicted by kernel ridge regression. Where several values
+    are listed, validation classes choose.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -28,15 +28,16 @@ class ClosedFormSettings:
     ridge: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
     """Ridge of the kernel regression, as a share of the kernel's mean diagonal."""
     seen_blend: tuple[float, ...] = (0.0, 0.5, 1.0)
-    """How far seen prototypes move from their own means to what the other classes predict, 0 to 1."""
+    """How far the means of seen classes move towards what the other classes predict of them, 0 to 1."""
     square_root: Switch = "auto"
-    """Square root of the features first; auto: where none is negative."""
+    """Take the square root of the features first; auto: where none is negative."""
     description_root: Switch = "auto"
-    """Square root of the class descriptions; auto: where none is negative and it predicts seen classes better."""
+    """Take the square root of the class descriptions; auto: where none is negative and it predicts seen classes
+    better."""
     unit_length: Switch = "auto"
     """Scale whitened features to unit length; auto: on, and up to 64 channels where validation prefers it."""
     balance: Literal["on", "off"] = "on"
-    """Even out seen and unseen classes by the errors of leave-one-class-out predictions."""
+    """Correct the bias to seen classes by the errors of leave-one-class-out predictions."""
     episodes: Literal["auto", "off", "weights"] = "auto"
     """Learn weights of the descriptions by episodes; auto: where validation prefers them."""
     classifier: Literal["density", "softmax"] = "density"

@@ -29,29 +29,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DKGZSLSettings:
-    """DKGZSL as published: the adversarially trained generator. What is open comes from the data set's
-    publication.
+    """A generator, trained against a critic and guided by a knowledge transfer network; then a softmax. A data set
+    without published settings has settings of this package.
 
     Raises:
         ConfigError: a value is out of its range.
     """
 
     epochs: int | None = None
-    """Passes over the training images, an unguided and a guided one each."""
+    """Passes over the training images, each unguided and then guided (default: as published for the data set)."""
     batch_size: int | None = None
-    """Images a step."""
+    """Images per step (default: as published for the data set)."""
     hidden_size: int | None = None
-    """Width of the hidden layers (published: 4096)."""
+    """Width of the hidden layers (default: as published, 4096)."""
     learning_rate: float | None = None
-    """Adam's learning rate of generator, critic and knowledge transfer network."""
+    """Adam's learning rate of generator, critic and knowledge transfer network (default: as published for the data
+    set)."""
     fusion_learning_rate: float | None = None
-    """Adam's learning rate of the meta-fusion units."""
+    """Adam's learning rate of the meta-fusion units (default: as published for the data set)."""
     gamma: float | None = None
-    """Weight of the adversarial objective."""
+    """Weight of the adversarial objective (default: as published for the data set)."""
     penalty_weight: float = 10.0
     """Initial weight of the gradient penalty; it adapts from there."""
     critic_steps: int = 5
-    """Critic steps a generator step."""
+    """Critic steps per generator step."""
     knowledge_weight: float = 0.1
     """Weight of the knowledge transfer network's reconstruction loss."""
     fusion_weight: float = 0.1
@@ -105,7 +106,7 @@ class TrainingPreset(Checked):
 
 
 class AdversarialPreset(Checked):
-    """The adversarial training; names as in `AdversarialConfig`."""
+    """The adversarial training; names as in `DKGZSLSettings`."""
 
     hidden_size: Annotated[int, Field(ge=2)]
     learning_rate: Positive
@@ -114,7 +115,7 @@ class AdversarialPreset(Checked):
 
 
 class ClassifierPreset(Checked):
-    """The softmax classifier; names as in `ClassifierConfig`."""
+    """The softmax classifier; names as in `SoftmaxConfig`."""
 
     per_class: Count
     learning_rate: Positive
@@ -174,7 +175,7 @@ def filled(settings: DKGZSLSettings, preset: Preset, *, capped: bool = False) ->
     Args:
         settings: as they were given.
         preset: of the data set.
-        capped: a training within minutes, which ends long before the published form has learned anything: its
+        capped: a training within minutes, which ends long before DKGZSL has learned anything: its
             networks are narrower, its products in bfloat16, its classifier shorter. Such figures are not the
             publication's.
     """

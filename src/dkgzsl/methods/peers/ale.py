@@ -37,7 +37,7 @@ MARGIN: Final = 1.0
 
 @dataclass(frozen=True)
 class ALESettings:
-    """ALE: a bilinear map from features to descriptions, trained by ranking.
+    """A bilinear map from features to descriptions, trained by ranking.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -48,7 +48,7 @@ class ALESettings:
     rates: tuple[float, ...] = (10.0, 30.0)
     """Learning rates to try, relative to the mean square length of the features."""
     batch_size: int = 32
-    """Images a step."""
+    """Images per step."""
     scalings: tuple[str, ...] = SCALINGS
     """Scales of the features to try: none, min-max, unit, square-root, standard."""
 

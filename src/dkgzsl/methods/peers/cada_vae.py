@@ -76,7 +76,7 @@ DISTRIBUTION_ALIGNMENT = WarmUp(6, 22, 0.54)
 
 @dataclass(frozen=True)
 class CADAVAESettings:
-    """CADA-VAE: two VAEs, of features and of descriptions, with one latent space; then a softmax on latents.
+    """Two VAEs, of features and of descriptions, with one latent space; then a softmax on latents.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -86,7 +86,7 @@ class CADAVAESettings:
     """Most passes over the training images; the epoch is chosen on validation classes."""
     widths: Widths = field(default_factory=Widths)
     batch_size: int = 50
-    """Images a step."""
+    """Images per step."""
     learning_rate: float = 1.5e-4
     """Adam's learning rate."""
     per_class: int = 400
@@ -98,7 +98,7 @@ class CADAVAESettings:
     softmax_epochs: int = 23
     """Most passes of the last softmax; the epoch is chosen on validation classes."""
     softmax_batch: int = 32
-    """Latents a step of the last softmax."""
+    """Latents per step of the last softmax."""
     precision: Precision = "float32"
     """Precision of the matrix products."""
 

@@ -43,7 +43,7 @@ _FIRST = 0  # place of the first weights' stream; epochs count from 1
 
 @dataclass(frozen=True)
 class ClassNormSettings:
-    """Class-Norm: a network with class normalization from descriptions to prototypes.
+    """A network with class normalization predicts a vector of each class, compared by cosine.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -60,7 +60,7 @@ class ClassNormSettings:
     drop_after: int = 25
     """Epochs after which the learning rate falls to a tenth, again and again."""
     batch_size: int = 256
-    """Images a step."""
+    """Images per step."""
     scalings: tuple[str, ...] = SCALINGS
     """Scales of the features to try: none, min-max, square-root."""
     factors: tuple[float, ...] = (1.0, 0.95)

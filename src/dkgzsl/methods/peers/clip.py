@@ -26,7 +26,7 @@ from dkgzsl.methods.shared.scaling import Scaling
 
 @dataclass(frozen=True)
 class CLIPSettings:
-    """CLIP: the nearest text. Nothing is learned, and nothing is set."""
+    """The class of the nearest text. Nothing is learned."""
 
 
 @dataclass(frozen=True)

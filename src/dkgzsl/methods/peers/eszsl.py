@@ -24,7 +24,7 @@ from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, check_names, fittin
 
 @dataclass(frozen=True)
 class ESZSLSettings:
-    """ESZSL: a bilinear map from features to attributes in closed form. Every pair of penalties is tried on every
+    """A bilinear map from features to attributes in closed form. Every pair of penalties is tried with every
     scale.
 
     Raises:

@@ -39,7 +39,7 @@ _CAPPED = {"hidden_size": 1024, "learning_rate": 2e-4, "precision": "bfloat16"}
 
 @dataclass(frozen=True)
 class FCLSWGANSettings:
-    """f-CLSWGAN: a conditional WGAN-GP whose features a softmax must classify; then a softmax.
+    """A conditional WGAN-GP whose features a softmax must classify; then a softmax.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -50,13 +50,13 @@ class FCLSWGANSettings:
     hidden_size: int | None = None
     """Width of every hidden layer (default: 4096, as published; within a benchmark's minutes 1024)."""
     batch_size: int = 64
-    """Images a step."""
+    """Images per step."""
     learning_rate: float | None = None
     """Adam's learning rate (default: 1e-4, as published; within a benchmark's minutes 2e-4)."""
     beta: float = 0.01
     """Weight of the classification loss."""
     critic_steps: int = 5
-    """Critic steps a generator step."""
+    """Critic steps per generator step."""
     penalty_weight: float = 10.0
     """Weight of the gradient penalty."""
     per_class: int = 300
@@ -66,7 +66,7 @@ class FCLSWGANSettings:
     softmax_epochs: int = 25
     """Most passes of the last softmax; the epoch is chosen on validation classes."""
     softmax_batch: int = 300
-    """Features a step of the last softmax."""
+    """Features per step of the last softmax."""
     precision: Precision | None = None
     """Precision of the matrix products (default: float32; within a benchmark's minutes bfloat16, three times as
     fast)."""

@@ -37,7 +37,7 @@ _CAPPED = {"hidden_size": 1024, "learning_rate": 5e-4, "precision": "bfloat16"} 
 
 @dataclass(frozen=True)
 class FVAEGANSettings:
-    """f-VAEGAN-D2, inductive: a WGAN-GP whose generator is the decoder of a VAE; then a softmax.
+    """A WGAN-GP whose generator is the decoder of a VAE; then a softmax (inductive).
 
     Raises:
         ConfigError: a value is out of its range.
@@ -48,13 +48,13 @@ class FVAEGANSettings:
     hidden_size: int | None = None
     """Width of every hidden layer (default: 4096, as published; within a benchmark's minutes 1024)."""
     batch_size: int = 64
-    """Images a step."""
+    """Images per step."""
     learning_rate: float | None = None
     """Adam's learning rate (default: 1e-4, as published; within a benchmark's minutes 5e-4)."""
     gamma: float = 10.0
     """Weight of the generator's adversarial loss, next to the VAE's."""
     critic_steps: int = 5
-    """Critic steps a generator step."""
+    """Critic steps per generator step."""
     penalty_weight: float = 10.0
     """Weight of the gradient penalty."""
     per_class: int = 300
@@ -64,7 +64,7 @@ class FVAEGANSettings:
     softmax_epochs: int = 25
     """Most passes of the last softmax; the epoch is chosen on validation classes."""
     softmax_batch: int = 300
-    """Features a step of the last softmax."""
+    """Features per step of the last softmax."""
     precision: Precision | None = None
     """Precision of the matrix products (default: float32; within a benchmark's minutes bfloat16, three times as
     fast)."""

@@ -32,7 +32,7 @@ from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, check_names, fittin
 
 @dataclass(frozen=True)
 class GFZSLSettings:
-    """GFZSL: normal densities whose parameters kernel regressions predict. What is listed is tried in two rounds.
+    """Normal densities whose parameters kernel regressions predict. The lists are tried in two rounds.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -45,7 +45,7 @@ class GFZSLSettings:
     floors: tuple[float, ...] = (0.1, 1.0)
     """Shares of the mean variance within classes to add to every variance; the first round."""
     further_floors: tuple[float, ...] = (0.01, 0.3, 3.0)
-    """Those of the second round."""
+    """Shares to add in the second round."""
     scalings: tuple[str, ...] = SCALINGS
     """Scales of the features to try: none, min-max, unit, square-root, standard."""
 

@@ -34,7 +34,7 @@ SEEN: Final = ("own", "predicted")
 
 @dataclass(frozen=True)
 class RidgeSettings:
-    """Ridge regression from class descriptions to prototypes. Every combination is tried, with both distances.
+    """Ridge regression from class descriptions to class means. Every combination is tried, with both distances.
 
     Raises:
         ConfigError: a value is out of its range.

@@ -40,7 +40,7 @@ _SMALL = 1e-6  # eigenvalues of S S^T below this share of the largest are roundi
 
 @dataclass(frozen=True)
 class SAESettings:
-    """SAE, the semantic autoencoder. Every combination is tried, in both directions.
+    """A linear semantic autoencoder. Every combination is tried, in both directions.
 
     Raises:
         ConfigError: a value is out of its range.
