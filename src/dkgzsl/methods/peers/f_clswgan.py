@@ -83,7 +83,7 @@ class FCLSWGANSettings:
         )
         check_ranges(
             self,
-            "f_clswgan.",
+            "f-clswgan.",
             at_least={**dict.fromkeys(counts, 1), "beta": 0},
             above_zero=("learning_rate", "penalty_weight", "softmax_rate"),
         )

@@ -81,7 +81,7 @@ class FVAEGANSettings:
         )
         check_ranges(
             self,
-            "f_vaegan_d2.",
+            "f-vaegan-d2.",
             at_least=dict.fromkeys(counts, 1),
             above_zero=("learning_rate", "gamma", "penalty_weight", "softmax_rate"),
         )
