@@ -1,1 +1,1 @@
-"""Methods side by side: grids of cells, published figures beside measured ones, searches on one's own data."""
+"""Comparisons of methods: grids of cells, published and measured figures; and searches on one's own data."""

@@ -1,4 +1,4 @@
-"""Settings by method: one section of YAML and of the command line a method, beside what all methods share."""
+"""Settings by method: one section of YAML and of the command line a method, and what all methods share."""
 
 from __future__ import annotations
 
