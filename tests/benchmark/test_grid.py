@@ -122,6 +122,13 @@ def test_methods_of_every_kind_write_cells_with_their_format(tmp_path, monkeypat
     assert json.loads(added.read_text())["cell"]["settings"]["classifier"] == "softmax"
 
 
+def test_cells_of_another_format_have_another_name(monkeypatch) -> None:
+    one = cell("eszsl", 0)
+    today = one.slug
+    monkeypatch.setattr("dkgzsl.benchmark.cells.FORMAT", FORMAT + 1)
+    assert one.slug != today
+
+
 def test_cells_of_format_one_are_not_read(tmp_path) -> None:
     shutil.copytree(OLD / "cells", tmp_path / "b" / "cells")
     before = {path.name: path.read_bytes() for path in (tmp_path / "b" / "cells").iterdir()}
