@@ -140,14 +140,8 @@ def test_its_run_is_evaluated_reported_and_compared(outside) -> None:
     (outside.folder / "run" / "report.html").unlink()
     outside.out("report run")
     assert "<title>numbers, nearest-mean" in (outside.folder / "run" / "report.html").read_text()
-<<<<<<< HEAD
     few = "--eszsl.scalings unit --device cpu --baseline none --report off"
     outside.out(f"train numbers --method eszsl {few} --out peer")
-=======
-    outside.out(
-        "train numbers --method eszsl --eszsl.scalings unit --device cpu --baseline none --report off --out peer"
-    )
->>>>>>> t3
     compared = outside.out("compare run peer")
     assert "run: numbers, method nearest-mean" in compared
     assert "peer: numbers, method eszsl" in compared
