@@ -159,6 +159,7 @@ def test_settings_of_format_one_are_read_as_they_were_or_refused(tmp_path, capsy
         ("methods: [dkgzsl, paper, f-vaegan]\nseeds: 1\n", ["closed-form", "dkgzsl", "f-vaegan-d2"]),
         ("methods: paper\nseeds: 1\n", ["dkgzsl"]),
         ("methods: [dkgzsl, eszsl]\nseeds: 1\nformat: 2\n", ["dkgzsl", "eszsl"]),
+        ("methods: [closed-form, dkgzsl]\nseeds: 1\n", ["closed-form", "dkgzsl"]),
     ):
         file.write_text(text)
         assert main(words) == 0
