@@ -89,7 +89,7 @@ def test_each_example_is_short() -> None:
         "my_package/colour_grid.py",
         "pyproject.toml",
     ]
-    assert all(lines_of_code(text) < 50 for _, text in blocks())
+    assert all(lines_of_code(text) < 60 for _, text in blocks())
 
 
 class Outside:
@@ -140,9 +140,8 @@ def test_its_run_is_evaluated_reported_and_compared(outside) -> None:
     (outside.folder / "run" / "report.html").unlink()
     outside.out("report run")
     assert "<title>numbers, nearest-mean" in (outside.folder / "run" / "report.html").read_text()
-    outside.out(
-        "train numbers --method eszsl --eszsl.scalings unit --device cpu --baseline none --report off --out peer"
-    )
+    few = "--eszsl.scalings unit --device cpu --baseline none --report off"
+    outside.out(f"train numbers --method eszsl {few} --out peer")
     compared = outside.out("compare run peer")
     assert "run: numbers, method nearest-mean" in compared
     assert "peer: numbers, method eszsl" in compared
@@ -204,7 +203,8 @@ def test_a_method_from_outside_is_the_estimators_too() -> None:
     model = ZeroShotClassifier(method="nearest-mean", settings={"ridge": 0.1}, random_state=0)
     model.fit(task.features.numpy(), task.labels.numpy(), semantics=described)
     assert model.setting_["ridge"] == 0.1
-    assert (model.predict(held_out.features.numpy()) == held_out.labels).mean() > 0.3  # by chance 1/16
+    right = model.predict(held_out.features.numpy()) == held_out.labels
+    assert right[held_out.labels >= 12].mean() > 0.7  # unseen classes; by chance 1/16
     with pytest.raises(ConfigError, match="rigde"):
         ZeroShotClassifier(method="nearest-mean", settings={"rigde": 0.1}).fit(
             task.features.numpy(), task.labels.numpy(), semantics=described

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Names are imported when first used, so that `import dkgzsl` and `dkgzsl --help` stay quick.
 _PUBLIC = {

@@ -17,6 +17,8 @@ FORMAT: Final = 2
 """Of what is saved now: configurations, results, models, benchmark cells, estimators."""
 
 _METHODS: Final = {"dkgzsl": "closed-form", "paper": "dkgzsl", "f-vaegan": "f-vaegan-d2"}
+_ONLY_NEW: Final = {"closed-form", "f-vaegan-d2"}
+"""Methods that have these names in format 2 alone: a file that names one is no file of format 1."""
 _KINDS: Final = {**_METHODS, "dkgzsl-softmax": "closed-form-softmax"}
 _OLD_KEYS: Final = ("variant", "classifier", "beside", "knowledge", "adversarial", "softmax")
 _OLD_BLOCK, _BLOCK = "beside", "extra"
@@ -68,6 +70,8 @@ def check_format(content: Mapping[str, Any], *, where: str) -> int:
 def is_old_config(content: Any) -> bool:
     """Whether a configuration, read from YAML, has the names of format 1."""
     if not isinstance(content, dict) or "format" in content:
+        return False
+    if _listed(content) & _ONLY_NEW or content.keys() & {name.replace("-", "_") for name in _ONLY_NEW}:
         return False
     old = content.keys() & {*_OLD_KEYS} or content.get("protocol") == "paper" or _listed(content) & _METHODS.keys()
     return bool(old)
@@ -129,7 +133,7 @@ def _upgraded_benchmark(content: Mapping[str, Any], where: str) -> dict[str, Any
         raise ConfigError(
             "the method 'dkgzsl' is the closed form in a file of dkgzsl 0.1 (format 1), and not in one of today",
             where=where,
-            fix="write closed-form, or add the line 'format: 2' if the published method is meant",
+            fix="write closed-form, or add the line 'format: 2' if you mean the published method",
         )
     if listed:
         given = content["methods"]

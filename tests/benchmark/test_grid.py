@@ -122,6 +122,13 @@ def test_methods_of_every_kind_write_cells_with_their_format(tmp_path, monkeypat
     assert json.loads(added.read_text())["cell"]["settings"]["classifier"] == "softmax"
 
 
+def test_cells_of_another_format_have_another_name(monkeypatch) -> None:
+    one = cell("eszsl", 0)
+    today = one.slug
+    monkeypatch.setattr("dkgzsl.benchmark.cells.FORMAT", FORMAT + 1)
+    assert one.slug != today
+
+
 def test_cells_of_format_one_are_not_read(tmp_path) -> None:
     shutil.copytree(OLD / "cells", tmp_path / "b" / "cells")
     before = {path.name: path.read_bytes() for path in (tmp_path / "b" / "cells").iterdir()}
@@ -152,6 +159,7 @@ def test_settings_of_format_one_are_read_as_they_were_or_refused(tmp_path, capsy
         ("methods: [dkgzsl, paper, f-vaegan]\nseeds: 1\n", ["closed-form", "dkgzsl", "f-vaegan-d2"]),
         ("methods: paper\nseeds: 1\n", ["dkgzsl"]),
         ("methods: [dkgzsl, eszsl]\nseeds: 1\nformat: 2\n", ["dkgzsl", "eszsl"]),
+        ("methods: [closed-form, dkgzsl]\nseeds: 1\n", ["closed-form", "dkgzsl"]),
     ):
         file.write_text(text)
         assert main(words) == 0

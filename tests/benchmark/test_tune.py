@@ -168,21 +168,21 @@ def test_a_peer_is_tuned_and_its_best_settings_are_trained(capsys, data, tmp_pat
     assert validation_of_run(run)["ausuc"] == pytest.approx(found["best"]["validation"]["ausuc"], abs=1e-9)
 
 
-def test_representations_are_searched_where_several_are_named(tmp_path) -> None:
-    tried_on = ("pooled", "pooled+maximum")
-    config = TuneConfig(
-        name="numbers",
-        features="regions",
-        representation=tried_on,
-        method="ridge",
-        trials=6,
-        out=str(tmp_path / "s"),
-    )
-    found = tune(config)
-    assert found.trials[0].values["representation"] == "pooled"
-    assert {one.values["representation"] for one in found.trials} == set(tried_on)
-    best = read_train_config(tmp_path / "s" / "best.yaml")
-    assert best.representation == (found.best.values["representation"],)
+def test_representations_are_searched_where_several_are_named(capsys, tmp_path) -> None:
+    out = tmp_path / "s"
+    words = ["tune", "numbers", "--features", "regions", "--method", "ridge", "--trials", "6", "--out", str(out)]
+    assert main([*words, "--representation", "pooled", "pooled+maximum"]) == 0
+    rows = list(csv.DictReader((out / "trials.csv").read_text().splitlines()))
+    tried_on = [row["representation"] for row in rows]
+    assert tried_on[0] == "pooled"
+    assert set(tried_on) == {"pooled", "pooled+maximum"}
+    best = max(rows, key=lambda row: float(row["score"]))
+    settings = read_train_config(out / "best.yaml")
+    assert settings.representation == (best["representation"],)
+    assert settings.settings.scalings == (best["ridge.scalings"],)
+    printed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert printed["ridge.powers"] == best["ridge.powers"]
+    assert printed["trial"].startswith(f"{best['trial']} of 6: {float(best['score']):.4f}")
 
 
 def test_a_method_without_settings_names_those_that_can_be_tuned(capsys, data, tmp_path) -> None:

@@ -183,12 +183,12 @@ def test_yaml_lies_under_the_flags(capsys, data, tmp_path) -> None:
     result = train(capsys, data, "--config", str(file), "--seeds", "1", "--out", str(out))
     assert result["seeds"] == [0]
     config = yaml.safe_load((out / "config.yaml").read_text())
-    assert config["closed-form"]["ridge"] == [0.1]
-    assert config["closed-form"]["components"] == [20]  # one value may stand where several are taken
+    assert config["closed_form"]["ridge"] == [0.1]
+    assert config["closed_form"]["components"] == [20]  # one value may stand where several are taken
     assert config["representation"] == ["pooled"]
     assert config["baseline"] == "none"
-    assert config["closed-form"]["episodes"] == "off"
-    assert config["closed-form"]["unit_length"] == "on"
+    assert config["closed_form"]["episodes"] == "off"
+    assert config["closed_form"]["unit_length"] == "on"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import tyro
 
 from dkgzsl.benchmark.grid import cells_of
 from dkgzsl.cli.main import main
+from dkgzsl.cli.parse import parse
 from dkgzsl.config import BenchmarkConfig, from_mapping
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.held_out import final_task
@@ -26,6 +27,7 @@ from dkgzsl.methods.registry import (
     method_info,
     method_names,
     working_methods,
+    write_model,
 )
 from dkgzsl.methods.search import start_of, with_values
 from worlds import world
@@ -214,3 +216,24 @@ def test_an_outside_module_that_fails_in_any_way_is_one_message(
     error = capsys.readouterr().err
     assert error.startswith("error: method 'broken' from outside the package cannot be imported: '(' was never")
     assert len(error.splitlines()) == 2
+
+
+def test_a_model_that_nobody_could_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no method has models of the kind 'mine'"):
+        write_model(tmp_path / "model.safetensors", SavedModel("mine", {}, {}))
+    assert list(tmp_path.iterdir()) == []
+
+
+@dataclass(frozen=True)
+class Section:
+    width: int
+
+
+@dataclass(frozen=True)
+class Config:
+    my_method: Section
+
+
+def test_a_setting_without_a_default_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"these are needed: --my-method\.width\n"):
+        parse(Config, [], verb="train")

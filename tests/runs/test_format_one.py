@@ -115,8 +115,8 @@ def test_old_yaml_is_read_in_the_new_names(data, tmp_path, capsys) -> None:
     assert (result["method"], result["protocol"]) == ("closed-form", "oracle")
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert config["format"] == 2
-    assert config["closed-form"]["ridge"] == [0.01, 0.1]
-    assert config["closed-form"]["classifier"] == "density"
+    assert config["closed_form"]["ridge"] == [0.01, 0.1]
+    assert config["closed_form"]["classifier"] == "density"
 
 
 @pytest.mark.parametrize(

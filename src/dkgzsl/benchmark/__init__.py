@@ -1,1 +1,1 @@
-"""Comparison of methods: grids of cells, published and measured figures, searches on one's own data."""
+"""Comparisons of methods: grids of cells, published and measured figures; and searches on one's own data."""

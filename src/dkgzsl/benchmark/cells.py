@@ -107,7 +107,7 @@ def _method_of(cell: Cell, device: str) -> Method:
 
 
 def write_cell(folder: Path, cell: Cell, record: Mapping[str, Any]) -> None:
-    """Keep a record: first its draws, the record last, so that a record on disk is whole.
+    """Keep a record and its draws: the record last, so that a record on disk is whole.
 
     Raises:
         RunError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Published settings run again, and their figures next to the published ones."""
+"""Published settings run again, and their figures compared with the published ones."""
 
 from __future__ import annotations
 

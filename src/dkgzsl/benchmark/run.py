@@ -127,7 +127,7 @@ def begin(folder: Path, config: BenchmarkConfig) -> None:
         for name, value in asdict(config).items()
         if name not in ("out", "config", "json", "dry_run", "settings")
     }
-    content |= {name: asdict(one) for name, one in (config.settings or {}).items()}
+    content |= {method_info(name).section: asdict(one) for name, one in (config.settings or {}).items()}
     write(folder, "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 

@@ -1,4 +1,4 @@
-"""`dkgzsl benchmark`: compare methods over data sets, semantics and seeds."""
+"""`dkgzsl benchmark`: methods compared over data sets, semantics and seeds."""
 
 from __future__ import annotations
 

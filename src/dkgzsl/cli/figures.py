@@ -44,7 +44,7 @@ def console(*, width: int = 120) -> Console:
 
 
 def print_figures(result: Mapping[str, Any], details: Mapping[str, Any]) -> None:
-    """The run's figures next to chance and the baseline, with what they depend on."""
+    """The run's figures, those of chance and of the baseline, and what they depend on."""
     seeds = result["seeds"]
     several = len(seeds) > 1
     table = Table(box=None, pad_edge=False, padding=(0, 2))

@@ -128,8 +128,8 @@ def _in_words(box: str) -> str:
     if found := _NOT_OF_TYPE.search(text):
         return f"{found.group(1)} cannot be {(found.group(2) or found.group(3))!r}"
     if text.startswith("Required options"):
-        listed = re.sub(r"(--[\w-]+) [A-Z]+", r"\1", text.partition(":")[2])
-        missing = re.findall(r"(?:^|(?<=\s))(?:--[\w-]+|[A-Z][A-Z_]{2,}[A-Z.\[\] ]*[A-Z.\]])(?=\s)", listed)
+        listed = re.sub(r"(--[\w.-]+) [A-Z]+", r"\1", text.partition(":")[2])
+        missing = re.findall(r"(?:^|(?<=\s))(?:--[\w.-]+|[A-Z][A-Z_]{2,}[A-Z.\[\] ]*[A-Z.\]])(?=\s)", listed)
         return f"these are needed: {', '.join(dict.fromkeys(missing))}"
     for title in ("Value error", "Invalid choice", "Missing argument", "Parsing error", "Unrecognized options"):
         text = text.removeprefix(title).strip()

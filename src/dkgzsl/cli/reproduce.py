@@ -1,4 +1,4 @@
-"""`dkgzsl reproduce`: published settings under both protocols, next to the published figures."""
+"""`dkgzsl reproduce`: published settings under both protocols, compared with the published figures."""
 
 from __future__ import annotations
 

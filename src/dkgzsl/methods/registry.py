@@ -175,8 +175,13 @@ def write_model(path: Path, saved: SavedModel) -> None:
     """Write atomically: the file is there whole, or not at all.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: it cannot be written, or no method has models of its kind, so that nobody could read it again.
     """
+    if saved.kind not in BUILT_IN and saved.kind not in model_kinds():
+        raise RunError(
+            f"no method has models of the kind {saved.kind!r}, so that nobody could read this one again",
+            fix="let save give a kind that the method's MethodInfo.models has",
+        )
     tensors = {name: tensor.cpu() for name, tensor in saved.tensors.items()}
     write_checkpoint(path, tensors, {"format": FORMAT, "kind": saved.kind, "values": dict(saved.values)})
 

@@ -91,7 +91,7 @@ class Plan:
         settings = content.pop("settings")
         for name in ("config", "dataset", "resume", "overwrite", "json", "dry_run", "out", "report", *SCHEDULE):
             del content[name]
-        return {"format": FORMAT, **_plain(content), self.info.name: _plain(settings)}
+        return {"format": FORMAT, **_plain(content), self.info.section: _plain(settings)}
 
 
 def make_plan(config: TrainConfig) -> Plan:

@@ -32,7 +32,7 @@ class Widths:
     """Length of a latent."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, "cada_vae.widths.", at_least={one.name: 1 for one in fields(self)})
+        check_ranges(self, "cada-vae.widths.", at_least={one.name: 1 for one in fields(self)})
 
 
 class Autoencoder(nn.Module):

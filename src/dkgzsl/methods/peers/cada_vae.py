@@ -106,7 +106,7 @@ class CADAVAESettings:
         counts = ("epochs", "batch_size", "per_class", "seen_per_class", "softmax_epochs", "softmax_batch")
         check_ranges(
             self,
-            "cada_vae.",
+            "cada-vae.",
             at_least=dict.fromkeys(counts, 1),
             above_zero=("learning_rate", "softmax_rate"),
         )

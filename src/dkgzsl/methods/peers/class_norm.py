@@ -70,11 +70,11 @@ class ClassNormSettings:
         counts = {"epochs": 1, "hidden_size": 1, "drop_after": 1, "batch_size": 1}
         check_ranges(
             self,
-            "class_norm.",
+            "class-norm.",
             at_least={**counts, "weight_decay": 0},
             above_zero=("learning_rate", "factors"),
         )
-        check_names(self.scalings, SCALINGS, "class_norm.scalings")
+        check_names(self.scalings, SCALINGS, "class-norm.scalings")
 
 
 class ClassNormalization(nn.Module):

@@ -83,7 +83,7 @@ class FCLSWGANSettings:
         )
         check_ranges(
             self,
-            "f_clswgan.",
+            "f-clswgan.",
             at_least={**dict.fromkeys(counts, 1), "beta": 0},
             above_zero=("learning_rate", "penalty_weight", "softmax_rate"),
         )
@@ -181,11 +181,10 @@ def published(settings: FCLSWGANSettings, dataset: str | None, capped: bool) -> 
 
 def search(settings: FCLSWGANSettings, images: int) -> Space:
     """What `tune` tries."""
-    del images
-    start = _whole(settings, capped=False)
+    del settings, images
     return {
-        "learning_rate": Range(1e-5, 1e-2, start=start.learning_rate, log=True),
-        "hidden_size": Range(128, 4096, start=start.hidden_size, log=True, whole=True),
+        "learning_rate": Range(1e-5, 1e-2, log=True),
+        "hidden_size": Range(128, 4096, log=True, whole=True),
         "beta": Range(1e-3, 1.0, log=True),
         "softmax_rate": Range(1e-4, 1e-2, log=True),
     }

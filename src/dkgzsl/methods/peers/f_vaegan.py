@@ -81,7 +81,7 @@ class FVAEGANSettings:
         )
         check_ranges(
             self,
-            "f_vaegan_d2.",
+            "f-vaegan-d2.",
             at_least=dict.fromkeys(counts, 1),
             above_zero=("learning_rate", "gamma", "penalty_weight", "softmax_rate"),
         )
@@ -166,11 +166,10 @@ def published(settings: FVAEGANSettings, dataset: str | None, capped: bool) -> P
 
 def search(settings: FVAEGANSettings, images: int) -> Space:
     """What `tune` tries."""
-    del images
-    start = _whole(settings, capped=False)
+    del settings, images
     return {
-        "learning_rate": Range(1e-5, 1e-2, start=start.learning_rate, log=True),
-        "hidden_size": Range(128, 4096, start=start.hidden_size, log=True, whole=True),
+        "learning_rate": Range(1e-5, 1e-2, log=True),
+        "hidden_size": Range(128, 4096, log=True, whole=True),
         "gamma": Range(0.1, 1000.0, log=True),
         "softmax_rate": Range(1e-4, 1e-2, log=True),
     }

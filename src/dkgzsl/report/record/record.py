@@ -38,17 +38,10 @@ CONFUSIONS: Final = 8
 _SAMPLE: Final = 3000
 
 _FORMAT_1: Final = "dkgzsl report 1"
-# Names in files of format 1, longest first; a name ends with a dot where it is the beginning of tensors' names.
-_NAMES_IN_FORMAT_1: Final = {
-    "map.made_labels": "feature_map.synthesized_labels",
-    "map.made": "feature_map.synthesized",
-    "map.": "feature_map.",
-    "answers.": "predictions.",
-    "acquaintance.": "class_neighbours.",
-    "acquaintance": "class_neighbours",
-    "attended.": "attention_maps.",
-    "attended": "attention_maps",
-}
+# Names in files of format 1. The part that is not listed holds the class neighbours.
+_PARTS_OF_FORMAT_1: Final = {"answers": "predictions", "map": "feature_map", "attended": "attention_maps"}
+_TENSORS_OF_FORMAT_1: Final = {"made": "synthesized", "made_labels": "synthesized_labels"}
+_VALUES: Final = ("format", "class_names", "constant", "facts", "pictures")
 
 
 @dataclass(frozen=True)
@@ -139,10 +132,9 @@ def _renamed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a file of format 1 under the names of today."""
 
     def today(name: str) -> str:
-        for old, new in _NAMES_IN_FORMAT_1.items():
-            if name == old or (old.endswith(".") and name.startswith(old)):
-                return new + name.removeprefix(old)
-        return name
+        part, dot, tensor = name.partition(".")
+        part = part if part in _VALUES else _PARTS_OF_FORMAT_1.get(part, "class_neighbours")
+        return part + dot + _TENSORS_OF_FORMAT_1.get(tensor, tensor)
 
     return {today(name): value for name, value in content.items()}
 
