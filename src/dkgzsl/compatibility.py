@@ -31,6 +31,30 @@ def name_of_method(old: str) -> str:
     return {"paper": "dkgzsl", "f-vaegan": "f-vaegan-d2"}.get(old, old)
 
 
+_FLAGS: Final = {
+    "--variant": "--method (closed-form where it was dkgzsl, dkgzsl where it was paper)",
+    "--classifier": "--closed-form.classifier",
+    "--beside": "--extra-features",
+}
+_SECTIONS: Final = {
+    "--knowledge.": ("--closed-form.",),
+    "--adversarial.": ("--dkgzsl.",),
+    "--softmax.": ("--closed-form.softmax.", "--dkgzsl.softmax."),
+}
+
+
+def flag_of_today(flag: str) -> str | None:
+    """What to write instead of a flag of dkgzsl 0.1, as advice; None where it is none of them."""
+    section, _, name = flag.rpartition(".")
+    if section in ("--knowledge", "--closed-form") and name in _GONE and name != "episodes":
+        return "the closed form has this option no more: leave it out (docs/lab-notes.md says what it did)"
+    if flag in _FLAGS:
+        return f"it is called {_FLAGS[flag]} now"
+    names = next((new for old, new in _SECTIONS.items() if flag.startswith(old)), ())
+    today = [f"{new}{flag.partition('.')[2]}" for new in names]
+    return f"it is called {' or '.join(today)} now" if today else None
+
+
 def model_kind(values: Mapping[str, Any], *, where: str) -> str:
     """The kind of model that a model file's values name.
 

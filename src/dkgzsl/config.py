@@ -30,7 +30,9 @@ def read_yaml(path: Path) -> Any:
     try:
         content = _load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration: {error.strerror}", where=str(path)) from error
+        raise ConfigError(
+            f"cannot read the configuration: {error.strerror}", where=str(path), fix="check the path of --config"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not a YAML file: {error}", where=str(path)) from error
     return {} if content is None else content

@@ -42,8 +42,12 @@ class RunError(DkgzslError):
     """A run folder cannot be written, read or resumed."""
 
 
+_MOST_NAMES = 40
+"""Names that a message lists: a screen holds no more."""
+
+
 def nearest(name: str, known: Iterable[str], *, of: str = "known") -> str:
-    """A hint for a name that is not known: the nearest known name, if there is one, and all known names.
+    """A hint for a name that is not known: the nearest known name, if there is one, and the known names.
 
     Args:
         name: the name that was given.
@@ -51,8 +55,9 @@ def nearest(name: str, known: Iterable[str], *, of: str = "known") -> str:
         of: what they are names of, in the plural, for the message.
     """
     names = sorted(known)
+    shown = ", ".join(names if len(names) <= _MOST_NAMES else [*names[:_MOST_NAMES], f"... ({len(names)} in all)"])
     close = get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
     if close:
         match = next(n for n in names if n.lower() == close[0])
-        return f"did you mean {match!r}? ({of}: {', '.join(names)})"
-    return f"{of}: {', '.join(names) or 'none'}"
+        return f"did you mean {match!r}? ({of}: {shown})"
+    return f"{of}: {shown or 'none'}"

@@ -45,3 +45,56 @@ def test_help_imports_nothing_heavy(words) -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("flag", "today"),
+    [
+        ("--variant", "--method (closed-form where it was dkgzsl"),
+        ("--classifier", "--closed-form.classifier"),
+        ("--beside", "--extra-features"),
+        ("--knowledge.seen_blend", "--closed-form.seen-blend"),
+        ("--adversarial.hidden-size", "--dkgzsl.hidden-size"),
+        ("--softmax.per-class", "--closed-form.softmax.per-class or --dkgzsl.softmax.per-class"),
+        ("--knowledge.fusion", "leave it out"),
+        ("--closed-form.uncertainty", "leave it out"),
+    ],
+)
+def test_a_flag_of_the_old_version_names_the_one_of_today(capsys, flag, today) -> None:
+    assert main(["train", "numbers", flag, "1"]) == 2
+    error = capsys.readouterr().err
+    assert f"dkgzsl train has no option {flag}" in error
+    assert today in error
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train"], "no data set is named"),
+        (["train", "numbers", "--method"], "--method needs a value"),
+        (["train", "numbers", "--protocol", "paper"], "--protocol cannot be 'paper' (choices: validated, oracle)"),
+        (["train", "numbers", "--closed-form.ridge", "abc"], "--closed-form.ridge cannot be 'abc'"),
+        (["train", "numbers", "more"], "unexpected: more"),
+        (["train", "numbers", "--backbone", "resnet101"], "no features of the backbone 'resnet101'"),
+        (["synthesize", "--out", "a.npz"], "these are needed: RUN\n"),
+        (["extract"], "these are needed: PROBLEM, --backbone, --out\n"),
+        (["evaluate", "no/such/run"], "there is no such folder"),
+        (["attention", "run"], "dkgzsl predict RUN IMAGE --overlay FOLDER"),
+    ],
+)
+def test_a_mistake_is_named_in_plain_words(capsys, words, expected) -> None:
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert "Traceback" not in error
+
+
+def test_help_shows_a_default_once_and_what_the_method_is(capsys) -> None:
+    assert main(["train", "--method", "dkgzsl", "--help-all"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "A generator, trained against a critic" in shown
+    assert "--first-seed N The first of the consecutive seeds (default: the published one, or 0)." in shown
+    assert main(["benchmark", "--help"]) == 0
+    assert "--jobs N Processes that run at once; they share the processor's cores. (default: 1)" in " ".join(
+        capsys.readouterr().out.split()
+    )

@@ -90,7 +90,8 @@ def _dispatch(words: list[str]) -> int:
         raise DkgzslError(
             f"unknown verb {' '.join(words[:2])!r}", fix=nearest(" ".join(words[:2]), members, of="verbs")
         )
-    raise DkgzslError(f"unknown verb {group!r}", fix=nearest(group, VERBS, of="verbs"))
+    fix = "dkgzsl predict RUN IMAGE --overlay FOLDER draws it" if group == "attention" else None
+    raise DkgzslError(f"unknown verb {group!r}", fix=fix or nearest(group, VERBS, of="verbs"))
 
 
 def _run(verb: str, words: list[str]) -> int:

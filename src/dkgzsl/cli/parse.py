@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from io import StringIO
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import tyro
 
+from dkgzsl.compatibility import flag_of_today
 from dkgzsl.config import from_mapping
 from dkgzsl.errors import ConfigError
 
@@ -93,9 +95,15 @@ def check_flags(config: type[Any], words: Sequence[str], verb: str) -> None:
     for word in words:
         flag = word.partition("=")[0]
         if flag.startswith("--") and flag.replace("_", "-") not in known:
-            close = get_close_matches(flag, known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"dkgzsl help {verb} lists the options"
-            raise ConfigError(f"dkgzsl {verb} has no option {flag}", fix=hint)
+            raise ConfigError(f"dkgzsl {verb} has no option {flag}", fix=_flag_instead(flag, known, verb))
+
+
+def _flag_instead(flag: str, known: Iterable[str], verb: str) -> str:
+    old = flag_of_today(flag.replace("_", "-"))
+    if old is not None:
+        return old
+    close = get_close_matches(flag, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else f"dkgzsl help {verb} lists the options"
 
 
 def flags_of(config: type[Any], prefix: str = "--") -> Iterator[str]:
@@ -117,7 +125,11 @@ def _hints(config: type[Any]) -> list[Any]:
 
 
 _FRAME = str.maketrans("", "", "╭╮╰╯─│")
-_NOT_OF_TYPE = re.compile(r"Error parsing (--[\w.-]+): (?:no type matching .* from \['(.*?)'\]|.*: '(.*?)')")
+_NOT_OF_TYPE = re.compile(
+    r"Error parsing (--[\w.-]+): (?:(?:no type matching .* from|.* for arguments:) \['(.*?)'\]|.*: '(.*?)')"
+)
+_NO_CHOICE = re.compile(r"invalid choice '(.*?)' for argument '(.*?)'. Expected one of \((.*?)\)")
+_NO_VALUE = re.compile(r"Missing value for argument '(.*?)'")
 
 
 def _in_words(box: str) -> str:
@@ -127,13 +139,27 @@ def _in_words(box: str) -> str:
     text = text.split("Argument helptext:")[0].split("For full helptext")[0].split("Got errors:")[0].strip()
     if found := _NOT_OF_TYPE.search(text):
         return f"{found.group(1)} cannot be {(found.group(2) or found.group(3))!r}"
+    if found := _NO_CHOICE.search(text):
+        choices = found.group(3).replace("'", "").strip(", ")
+        return f"{found.group(2)} cannot be {found.group(1)!r} (choices: {choices})"
+    if found := _NO_VALUE.search(text):
+        return f"{found.group(1)} needs a value"
+    if text.startswith("Unrecognized options"):
+        return f"unexpected: {text.rpartition(': ')[2]}"
     if text.startswith("Required options"):
-        listed = re.sub(r"(--[\w.-]+) [A-Z]+", r"\1", text.partition(":")[2])
-        missing = re.findall(r"(?:^|(?<=\s))(?:--[\w.-]+|[A-Z][A-Z_]{2,}[A-Z.\[\] ]*[A-Z.\]])(?=\s)", listed)
-        return f"these are needed: {', '.join(dict.fromkeys(missing))}"
-    for title in ("Value error", "Invalid choice", "Missing argument", "Parsing error", "Unrecognized options"):
+        return f"these are needed: {', '.join(_missing(box))}"
+    for title in ("Value error", "Invalid choice", "Missing argument", "Parsing error"):
         text = text.removeprefix(title).strip()
     return text or "the words do not fit the options"
+
+
+def _missing(box: str) -> list[str]:
+    """What the parser misses: each name begins a line, and its help is indented below it."""
+    lines = [line.translate(_FRAME).rstrip() for line in box.splitlines()]
+    start = next(k for k, line in enumerate(lines) if "Missing from" in line) + 1
+    listed = list(takewhile(lambda line: line.strip("- "), lines[start:]))
+    indent = min(len(line) - len(line.lstrip()) for line in listed)
+    return list(dict.fromkeys(line.split()[0] for line in listed if not line[indent:].startswith(" ")))
 
 
 def _asked(words: Sequence[str], content: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
@@ -165,7 +191,7 @@ def _check_sections(words: Sequence[str], method: str) -> None:
 
 def value_of(flag: str, words: Sequence[str]) -> str | None:
     """The value of a flag among words, written apart or with an equals sign; None where it is not there."""
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip_longest(words, words[1:]):
         if word == flag:
             return following
         if word.startswith(f"{flag}="):

@@ -273,4 +273,6 @@ def _short(sentence: str, source: str) -> str:
     """A sentence by `nearest`, cut where it lists hundreds of names."""
     if len(sentence) <= 300:
         return sentence
-    return sentence.partition(" (")[0] if sentence.startswith("did you mean") else f"see the names in {source}"
+    if sentence.startswith("did you mean"):
+        return sentence.partition(" (")[0]
+    return f"{sentence[:250].rpartition(', ')[0]}, ... (the columns of {source})"

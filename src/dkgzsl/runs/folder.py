@@ -160,7 +160,8 @@ class RunFolder:
             RunError: there is none.
         """
         if not (path / "config.yaml").is_file():
-            raise RunError("this is no run folder (it has no config.yaml)", where=str(path))
+            what = "this is no run folder (it has no config.yaml)" if path.exists() else "there is no such folder"
+            raise RunError(what, where=str(path), fix="name the run folder that dkgzsl train has printed")
         return cls(path)
 
     def file(self, name: str) -> Path:

@@ -121,9 +121,13 @@ class NumbersReader:
         """Draw the images and compute their features.
 
         Raises:
-            DataError: the features are neither `pooled` nor `regions`; or see `numbers`.
+            DataError: the features are neither `pooled` nor `regions`, or of another backbone; or see `numbers`.
         """
         del path
+        if wanted.backbone not in (None, NAME):
+            raise DataError(
+                f"numbers has no features of the backbone {wanted.backbone!r}", fix="leave --backbone out"
+            )
         if wanted.features not in (None, "pooled", "regions"):
             raise DataError(
                 f"numbers has no features {str(wanted.features)!r}", fix="its features: pooled, regions"
