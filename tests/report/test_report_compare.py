@@ -28,7 +28,7 @@ def test_the_terminal_shows_figures_and_differences(default_run, seeds_run, caps
     result = json.loads((seeds_run / "result.json").read_text())
     h = result["metrics"]["h"]
     assert f"{100 * h['mean']:.1f} ± {100 * h['std']:.1f}" in said
-    assert "seeds less default" in said
+    assert "seeds minus default" in said
     assert "H calibrated" in said
 
 

@@ -100,8 +100,13 @@ class RecognitionRecord:
         try:
             return cls.from_json(json.loads((folder / FILE).read_text(encoding="utf-8")))
         except FileNotFoundError as error:
+            what = (
+                f"there is nothing here to predict with: no {FILE}"
+                if folder.is_dir()
+                else "there is no such folder"
+            )
             raise RunError(
-                f"there is nothing here to predict with: no {FILE}",
+                what,
                 where=str(folder),
                 fix="name the folder of a finished run; if it is one, an older dkgzsl made it: train again",
             ) from error
