@@ -93,7 +93,7 @@ def check_format(content: Mapping[str, Any], *, where: str) -> int:
 
 def is_old_config(content: Any) -> bool:
     """Whether a configuration, read from YAML, has the names of format 1."""
-    if not isinstance(content, dict) or "format" in content:
+    if not isinstance(content, dict) or "format" in content or "method" in content:  # format 1 knew no `method`
         return False
     if _listed(content) & _ONLY_NEW or content.keys() & {name.replace("-", "_") for name in _ONLY_NEW}:
         return False

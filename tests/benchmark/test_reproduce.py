@@ -69,7 +69,7 @@ def test_the_published_method_is_trained_with_its_preset_and_continued(monkeypat
         assert result["metrics"] == measured[protocol]
         settings = yaml.safe_load((run / "config.yaml").read_text())["dkgzsl"]
         assert settings["epochs"] == 1
-        assert settings["hidden_size"] == preset_of("CUB").adversarial.hidden_size
+        assert settings["hidden_size"] == preset_of("CUB").generator.hidden_size
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/model.safetensors")}
     assert reproduce(config, log=lambda _: None).lines == found.lines
     assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -16,7 +16,7 @@ from dkgzsl.methods.registry import BUILT_IN, method_info, unable
 from dkgzsl.methods.sections import read_train_config
 
 PAGE = (Path(__file__).parents[2] / "docs" / "methods" / "README.md").read_text(encoding="utf-8")
-BY_CLASS = {protocol.__name__: name for name, protocol in CAPABILITIES.items()}
+BY_CLASS = {one.protocol.__name__: name for name, one in CAPABILITIES.items()}
 
 
 def tables() -> list[list[list[str]]]:

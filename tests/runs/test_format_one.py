@@ -127,6 +127,8 @@ def test_old_yaml_is_read_in_the_new_names(data, tmp_path, capsys) -> None:
         ("knowledge: {episodes: residual}\n", "episodes"),
         ("knowledge: {rigde: [1]}\n", "did you mean 'ridge'"),
         ("format: 3\nmethod: eszsl\n", "later dkgzsl"),
+        ("method: dkgzsl\nsoftmax: {epochs: 3}\n", "unknown setting softmax"),  # format 1 knew no `method`
+        ("method: eszsl\nclassifier: softmax\n", "unknown setting classifier"),
     ],
 )
 def test_yaml_that_cannot_be_read_as_it_was_is_refused(content, expected, data, tmp_path, capsys) -> None:

@@ -50,7 +50,7 @@ def few_seen(number: int, images: int = 18) -> Problem:
     ("problem", "expected"),
     [
         (few_seen(1), "no validation"),
-        (few_seen(2), "needs two"),
+        (few_seen(2), "needs 2"),
         (few_seen(12, images=1), "held-out images of seen"),
     ],
     ids=["one class", "two classes", "one image a class"],

@@ -15,7 +15,7 @@ import torch
 
 from dkgzsl.benchmark.cells import Cell, read_cell, run_cell, write_cell
 from dkgzsl.config import BenchmarkConfig, RefinementConfig
-from dkgzsl.data.load import load_dataset
+from dkgzsl.data.load import is_name, load_dataset
 from dkgzsl.errors import ConfigError, DkgzslError, nearest
 from dkgzsl.methods.registry import check_name, method_info, working_methods
 from dkgzsl.representation.representation import learns, representations
@@ -84,7 +84,7 @@ def _named(word: str) -> tuple[str, str | None]:
         name, features = word, ""
     else:
         name, _, features = word.rpartition("@") if "@" in word else (word, "", "")
-    if Path(name).exists() and ("/" in name or Path(name).is_dir()) and name not in ("numbers",):
+    if Path(name).exists() and ("/" in name or Path(name).is_dir()) and not is_name(name):
         name = str(Path(name).resolve())
     if features and Path(features).exists():
         features = str(Path(features).resolve())

@@ -12,9 +12,9 @@ import numpy as np
 from dkgzsl.benchmark.cells import DRAWN, Cell
 from dkgzsl.display import DASH, FIGURE_NAMES, mean_percent
 from dkgzsl.evaluation.metrics import Figures
+from dkgzsl.methods.registry import DEFAULT
 from dkgzsl.runs.summary import over_seeds
 
-OURS = "closed-form"
 """The method that all others are compared with."""
 _INTERVAL = (0.025, 0.975)
 
@@ -44,10 +44,10 @@ def rows_of(cells: Sequence[Cell], records: Sequence[Record]) -> tuple[list[Row]
             for name in dict.fromkeys(cell.method for cell, _ in here)
         }
         made = [_row(list(found.values())) for found in by_method.values()]
-        peers = [row for row in made if row["method"] != OURS]
+        peers = [row for row in made if row["method"] != DEFAULT]
         best = max(peers, key=_rank)["method"] if peers else None
         for row in made:
-            other = best if row["method"] == OURS else OURS
+            other = best if row["method"] == DEFAULT else DEFAULT
             row["compared_with"] = other if other in by_method else None
             row["lead"] = None
             if other in by_method:

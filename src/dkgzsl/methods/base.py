@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -169,25 +169,32 @@ class Exportable(Protocol):
         ...
 
 
-CAPABILITIES: Final[Mapping[str, type]] = {
-    "generator": Generator,
-    "extendable": Extendable,
-    "few-shot": FewShot,
-    "exportable": Exportable,
+class Capability(NamedTuple):
+    """What a model can do besides scoring.
+
+    Attributes:
+        protocol: what the model has to fit.
+        function: the one function of the protocol.
+        lacking: what an error says of a model without it.
+    """
+
+    protocol: type
+    function: str
+    lacking: str
+
+
+CAPABILITIES: Final[Mapping[str, Capability]] = {
+    "generator": Capability(Generator, "synthesize", "synthesizes no features"),
+    "extendable": Capability(Extendable, "with_classes", "cannot add classes"),
+    "few-shot": Capability(FewShot, "with_photos", "cannot learn a new class from photos"),
+    "exportable": Capability(Exportable, "scores_module", "cannot be exported"),
 }
 """Capabilities by name."""
-
-_METHOD_OF: Final = {
-    "generator": "synthesize",
-    "extendable": "with_classes",
-    "few-shot": "with_photos",
-    "exportable": "scores_module",
-}
 
 
 def capabilities_of(model: type | Model) -> tuple[str, ...]:
     """Names of the capabilities that a model, or a class of models, has."""
-    return tuple(name for name, method in _METHOD_OF.items() if callable(getattr(model, method, None)))
+    return tuple(name for name, one in CAPABILITIES.items() if callable(getattr(model, one.function, None)))
 
 
 @runtime_checkable
@@ -285,6 +292,9 @@ class MethodInfo:
             several.
         keeps_features: (chosen setting) -> what the model file holds of single training images, as the model
             card says it; None: nothing.
+        representation: the one representation of region features that it is published with; None: it takes those
+            of the default, of which validation chooses.
+        fewest_seen: the fewest seen classes that it can learn from.
     """
 
     name: str
@@ -298,6 +308,8 @@ class MethodInfo:
     published: Callable[[Any, str | None, bool], Published] | None = None
     search: Callable[[Any, int], Space] | None = None
     keeps_features: Callable[[Setting], str | None] | None = None
+    representation: str | None = None
+    fewest_seen: int = 1
 
     @property
     def section(self) -> str:

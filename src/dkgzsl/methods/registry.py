@@ -137,16 +137,10 @@ def methods_with(capability: str) -> tuple[str, ...]:
     Args:
         capability: one of `CAPABILITIES`.
     """
-    assert capability in _WHAT_FOR, "a capability has a name"
+    from dkgzsl.methods.base import CAPABILITIES
+
+    assert capability in CAPABILITIES, "a capability has a name"
     return tuple(name for name in BUILT_IN if capability in method_info(name).capabilities)
-
-
-_WHAT_FOR: Final = {
-    "generator": "synthesizes no features",
-    "extendable": "cannot add classes",
-    "few-shot": "cannot learn a new class from photos",
-    "exportable": "cannot be exported",
-}
 
 
 def unable(model: Model, capability: str, *, where: str | None = None) -> RunError:
@@ -157,18 +151,13 @@ def unable(model: Model, capability: str, *, where: str | None = None) -> RunErr
         capability: one of `CAPABILITIES`.
         where: the run, for the message.
     """
+    from dkgzsl.methods.base import CAPABILITIES
+
     return RunError(
-        f"this model ({model.save().kind}) {_WHAT_FOR[capability]}",
+        f"this model ({model.save().kind}) {CAPABILITIES[capability].lacking}",
         where=where,
         fix=f"train with --method {', '.join(methods_with(capability))}",
     )
-
-
-def able(model: Model, capability: str) -> bool:
-    """Whether a model has a capability."""
-    from dkgzsl.methods.base import capabilities_of
-
-    return capability in capabilities_of(model)
 
 
 def write_model(path: Path, saved: SavedModel) -> None:

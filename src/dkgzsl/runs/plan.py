@@ -18,7 +18,7 @@ from dkgzsl.device import device_of, resolved
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.methods.base import Method, MethodInfo, OnEpoch, Published, Setup
 from dkgzsl.methods.dkgzsl.settings import preset_of
-from dkgzsl.methods.registry import DEFAULT, PUBLISHED, method_info
+from dkgzsl.methods.registry import DEFAULT, PUBLISHED, method_info, method_names
 from dkgzsl.methods.sections import SCHEDULE, selected_method, with_schedule
 from dkgzsl.representation.attributes import has_attributes
 from dkgzsl.representation.representation import Representation, learns, representations
@@ -201,7 +201,8 @@ def _dataset(config: TrainConfig) -> str:
 
 
 def _representation(config: TrainConfig, problem: Problem) -> tuple[str, ...]:
-    """Pooled features stay as they are; of regions, the published method refines, and the others try both."""
+    """Pooled features stay as they are; of regions, a method takes what it is published with, or tries several."""
+    published = method_info(config.method or DEFAULT).representation
     if config.representation is not None:
         chosen = config.representation
         learned = [name for name in chosen if set(name.split("+")) - {"pooled", "extra"}]
@@ -210,17 +211,17 @@ def _representation(config: TrainConfig, problem: Problem) -> tuple[str, ...]:
                 f"{problem.name} has pooled features: there are no regions for the representation {learned[0]!r}",
                 fix="use region features (dkgzsl extract), or --representation pooled",
             )
-        if config.method == PUBLISHED and len(chosen) > 1:
+        if published is not None and len(chosen) > 1:
             raise ConfigError(
-                f"--method {PUBLISHED} takes one representation", fix="name one with --representation"
+                f"--method {config.method} takes one representation", fix="name one with --representation"
             )
         if not config.extra_features and any("extra" in name.split("+") for name in chosen):
             raise ConfigError("there are no extra features", fix="name them with --extra-features")
         representations(chosen, config.refinement, seed=0, device="cpu")  # raises where a name is unknown
         return chosen
     attributes = has_attributes(problem)
-    if config.method == PUBLISHED:
-        return ("refined",) if problem.has_regions and attributes else ("pooled",)
+    if published is not None:
+        return (published,) if problem.has_regions and attributes else ("pooled",)
     chosen = DEFAULT_REPRESENTATIONS if problem.has_regions and attributes else ("pooled",)
     return (*chosen, *(f"{name}+extra" for name in chosen)) if config.extra_features else chosen
 
@@ -245,15 +246,15 @@ def check_held_out(problem: Problem, protocol: Protocol, *, seed: int) -> None:
 
 
 def _check_classes(problem: Problem, method: str, protocol: Protocol, *, seed: int) -> None:
-    if method != DEFAULT:
-        return
+    fewest = method_info(method).fewest_seen
     learned_from = len(problem.seen_classes)
     if protocol == "validated" and learned_from > 1 and len(problem.parts.test_unseen):
         learned_from = len(validation_cut(problem, seed).seen_classes)
-    if learned_from < 2:
+    if learned_from < fewest:
+        others = [name for name in method_names() if method_info(name).fewest_seen <= learned_from]
         raise DataError(
-            f"{problem.name} leaves {learned_from} seen class to learn from: the closed form needs two",
-            fix=f"add seen classes, or use --method {PUBLISHED}",
+            f"{problem.name} leaves {learned_from} seen class to learn from: --method {method} needs {fewest}",
+            fix=f"add seen classes, or use --method {', '.join(others)}",
         )
 
 

@@ -110,30 +110,21 @@ def _run_all(
                 seeds.append(done or _run_seed(plan, folder, position, seed, reporter))
             baseline = folder.read_seed("baseline") or _run_baseline(plan, folder, reporter)
             default = folder.read_seed("default") or _run_default(plan, folder, reporter)
-    except KeyboardInterrupt:
-        reporter.log(f"to continue the run: the same command with --out {folder.path} --resume")
-        _say_where_replaced(folder, reporter)
-        raise
-    except (ConfigError, DataError, LinAlgError) as error:
-        if not plan.config.resume and not seeds:
-            folder.discard()
-        _say_where_replaced(folder, reporter)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            reporter.log(f"to continue the run: the same command with --out {folder.path} --resume")
+        elif isinstance(error, ConfigError | DataError | LinAlgError) and not plan.config.resume and not seeds:
+            folder.discard()  # nothing was fitted: the settings or the data are wrong
+        if folder.replaced is not None:  # after `discard`, which puts the older run back
+            reporter.log(f"the run that this one was to replace lies in {folder.replaced}")
         if isinstance(error, LinAlgError):
             raise DataError(
                 f"no solution for these features and settings: {str(error).splitlines()[0]}",
                 where=plan.problem.name,
-                fix="look at the features' range (dkgzsl data check), or leave extreme settings out",
+                fix="check the features' range (dkgzsl data check), or leave extreme settings out",
             ) from error
         raise
-    except Exception:
-        _say_where_replaced(folder, reporter)
-        raise
     return seeds, baseline, default
-
-
-def _say_where_replaced(folder: RunFolder, reporter: Reporter) -> None:
-    if folder.replaced is not None:
-        reporter.log(f"the run that this one was to replace lies in {folder.replaced}")
 
 
 def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: Reporter) -> dict[str, Any]:
@@ -200,7 +191,7 @@ def _keep_record(
             record = full_record(problem, scored, constant, model=outcome.model, fitted=outcome.fitted, seed=seed)
         record.write(folder.record_file(position))
     except Exception as error:  # whatever it is, the run is worth more than its page
-        _say_failed(reporter, folder, error)
+        _log_failed(reporter, folder, error)
 
 
 def _write_page(plan: Plan, folder: RunFolder, reporter: Reporter) -> None:
@@ -211,10 +202,10 @@ def _write_page(plan: Plan, folder: RunFolder, reporter: Reporter) -> None:
     try:
         write_report(folder.path, images=plan.config.report == "on")
     except Exception as error:  # likewise
-        _say_failed(reporter, folder, error)
+        _log_failed(reporter, folder, error)
 
 
-def _say_failed(reporter: Reporter, folder: RunFolder, error: Exception) -> None:
+def _log_failed(reporter: Reporter, folder: RunFolder, error: Exception) -> None:
     what = str(error).splitlines()[0] if str(error) else type(error).__name__
     reporter.log(f"the report is not complete ({what}); the run itself is. Again: dkgzsl report {folder.path}")
 
@@ -264,7 +255,7 @@ def _run_comparison(
         try:
             predictions_record(problem, outcome.scored, outcome.constant).write(folder.record_file(name))
         except Exception as error:
-            _say_failed(reporter, folder, error)
+            _log_failed(reporter, folder, error)
     record = {"method": method.name, **_record(outcome)}
     folder.write_seed(name, record)
     return record

@@ -18,7 +18,7 @@ def test_published_data_sets_are_there_with_both_backbones() -> None:
         assert preset.dataset == name
         assert set(preset.published) == {"resnet101", "vit-b/16"}
         assert preset.notes
-        assert preset.adversarial.hidden_size == 4096
+        assert preset.generator.hidden_size == 4096
 
 
 @pytest.mark.parametrize("name", ["AWA2", "CUB", "SUN"])

@@ -384,4 +384,5 @@ INFO = MethodInfo(
     models={"closed-form": ClosedFormModel, "closed-form-softmax": SoftmaxModel},
     search=search,
     keeps_features=keeps_features,
+    fewest_seen=2,
 )

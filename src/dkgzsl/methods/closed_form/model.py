@@ -62,7 +62,7 @@ class ClosedFormModel:
         semantics: description of every class, unprepared.
         descriptions: how descriptions are prepared.
         weights: of the descriptions, where episodes learned them.
-        regression: the solved knowledge.
+        regression: the solved kernel regression.
         setting: the chosen constants.
         balance: added to the log densities of the described classes among all; 0 adds nothing.
         photos: what a few photos say of some of the described classes, if there are any.
@@ -104,7 +104,7 @@ class ClosedFormModel:
         return self.densities.variance
 
     def prototypes(self, semantics: Float[Tensor, "classes semantic"]) -> Float[Tensor, "classes dim"]:
-        """Prototypes that the knowledge predicts for unprepared descriptions."""
+        """Prototypes that the regression predicts for unprepared descriptions."""
         return self.regression(self._prepared(semantics))
 
     def _prepared(self, semantics: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ class ClosedFormModel:
     def with_classes(
         self, semantics: Float[Tensor, "classes semantic"], unseen: Int[Tensor, " unseen"]
     ) -> ClosedFormModel:
-        """The same knowledge over other described classes; nothing is fitted again.
+        """The same regression over other described classes; nothing is fitted again.
 
         Photos of classes that stay described are kept.
         """
@@ -219,7 +219,7 @@ class ClosedFormModel:
 
     @torch.no_grad()
     def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> ClosedFormModel:
-        """The same knowledge, a described class's prototype moved by a few photos (see `few_shot`).
+        """The same model, a described class's prototype moved by a few photos (see `few_shot`).
 
         Args:
             number: of the described class; photos that it had before are replaced.

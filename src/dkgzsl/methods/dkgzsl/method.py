@@ -270,4 +270,5 @@ INFO = MethodInfo(
     published=published,
     search=search,
     keeps_features=lambda _: KEEPS_FEATURES,
+    representation="refined",
 )

@@ -105,8 +105,8 @@ class TrainingPreset(Checked):
     seed: Annotated[int, Field(ge=0)]
 
 
-class AdversarialPreset(Checked):
-    """The adversarial training; names as in `DKGZSLSettings`."""
+class GeneratorPreset(Checked):
+    """The training of generator and critic; names as in `DKGZSLSettings`."""
 
     hidden_size: Annotated[int, Field(ge=2)]
     learning_rate: Positive
@@ -128,7 +128,7 @@ class Preset(Checked):
         dataset: its name; `default` for every data set without a file of its own.
         semantics: which class descriptions; None: the data set's own default.
         training: length and seed.
-        adversarial: the adversarial training.
+        generator: the training of generator and critic.
         softmax: the classifier.
         refinement_steps: steps of SOVR's training, where region features are refined.
         published: published figures by backbone; empty where the settings are ours.
@@ -138,7 +138,7 @@ class Preset(Checked):
     dataset: str
     semantics: str | None
     training: TrainingPreset
-    adversarial: AdversarialPreset
+    generator: GeneratorPreset
     softmax: ClassifierPreset
     refinement_steps: Count
     published: dict[str, PublishedFigures]
@@ -185,10 +185,10 @@ def filled(settings: DKGZSLSettings, preset: Preset, *, capped: bool = False) ->
         settings,
         epochs=epochs,
         batch_size=_or(settings.batch_size, preset.training.batch_size),
-        hidden_size=_or(settings.hidden_size, _CAPPED_HIDDEN if capped else preset.adversarial.hidden_size),
-        learning_rate=_or(settings.learning_rate, preset.adversarial.learning_rate),
-        fusion_learning_rate=_or(settings.fusion_learning_rate, preset.adversarial.fusion_learning_rate),
-        gamma=_or(settings.gamma, preset.adversarial.gamma),
+        hidden_size=_or(settings.hidden_size, _CAPPED_HIDDEN if capped else preset.generator.hidden_size),
+        learning_rate=_or(settings.learning_rate, preset.generator.learning_rate),
+        fusion_learning_rate=_or(settings.fusion_learning_rate, preset.generator.fusion_learning_rate),
+        gamma=_or(settings.gamma, preset.generator.gamma),
         evaluate_every=_or(settings.evaluate_every, ceil(epochs / EVALUATIONS)),
         precision=_or(settings.precision, "bfloat16" if capped else "float32"),
         softmax=replace(

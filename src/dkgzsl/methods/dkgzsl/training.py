@@ -30,7 +30,7 @@ from dkgzsl.methods.shared.critic import critic_gradients
 from dkgzsl.methods.shared.softmax import BETAS
 from dkgzsl.methods.shared.training import Batches, draw_batches, seeded
 
-_WEIGHTS, _EPOCH = 0, 1  # places of random streams; methods/paper_classifiers.py has further ones
+_WEIGHTS, _EPOCH = 0, 1  # places of random streams; `method.py` has further ones
 
 
 @dataclass(frozen=True)

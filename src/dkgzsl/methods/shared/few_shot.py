@@ -8,7 +8,7 @@ is normal about the class's mean, and so is the posterior, with the mean
 Without photos it is what the description predicts, with many their mean. Derived here: no zero-shot method is
 known to us that uses its own error covariance so.
 
-**Of the closed form**, in full covariances (`posterior_means`). The knowledge predicts m_c with error covariance
+**Of the closed form**, in full covariances (`posterior_means`). The regression predicts m_c with error covariance
 v_c E (`KernelRidge`); the photos scatter by 2 W / n, W the covariance within classes as training images have it:
 
     gain = v_c E (v_c E + 2 W / n)^-1
