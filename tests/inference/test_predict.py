@@ -143,7 +143,7 @@ def test_folders_and_what_cannot_be_read(capsys, made, tmp_path) -> None:
     assert [json.loads(line) for line in out.read_text().splitlines()] == lines
     out.write_text("as it was")
     only = [str(folder / "a.png"), *weights, "--out", str(out)]
-    assert "none of the 1 images" in refused(capsys, "predict", str(made.run), *only)
+    assert "no image could be read" in refused(capsys, "predict", str(made.run), *only)
     assert out.read_text() == "as it was"
     assert not list(tmp_path.glob(".*"))
 

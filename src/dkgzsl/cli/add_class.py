@@ -110,7 +110,8 @@ def run(config: Config) -> None:
                 file=sys.stderr,
             )
         like = ", ".join(f"{other} {share:.2f}" for other, share in near[name])
-        few = f", with {len(photos[name])} photos" if name in photos else ""
+        count = len(photos.get(name, ()))
+        few = f", with {count} {'photo' if count == 1 else 'photos'}" if count else ""
         print(f"added      {name}{few}; described most like {like}")
     print(f"version    {version} of {config.run}: {len(after.known_names)} classes, {seconds:.3f} s of work")
     print(f"next       dkgzsl predict {config.run} IMAGE...   (before it: --version {parent})")

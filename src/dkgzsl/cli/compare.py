@@ -72,7 +72,7 @@ def _print(compared: Sequence[Compared]) -> None:
     out.print(figures)
     for one in compared[1:]:
         out.print()
-        about = f"{printable(one.name)} less {printable(compared[0].name)}"
+        about = f"{printable(one.name)} minus {printable(compared[0].name)}"
         if one.reason is not None:
             out.print(f"{about}: not compared, {one.reason}", markup=False, soft_wrap=True)
             continue

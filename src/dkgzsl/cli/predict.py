@@ -129,7 +129,7 @@ def _of_photos(config: Config, recognizer: Recognizer) -> Found:
             read += 1
             yield content, words
     if not read:
-        raise DataError(f"none of the {len(paths)} images could be read", fix="see the reasons above")
+        raise DataError("no image could be read", fix="see the reasons above")
 
 
 def _of_features(config: Config, recognizer: Recognizer) -> Found:

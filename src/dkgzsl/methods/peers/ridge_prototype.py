@@ -264,7 +264,7 @@ class _Fitting:
 
 INFO = MethodInfo(
     name="ridge",
-    title="Ridge to prototypes",
+    title="Ridge to class means",
     paper="after Changpinyo, Chao and Sha, Predicting visual exemplars of unseen classes for zero-shot learning, "
     "ICCV 2017",
     settings=RidgeSettings,
