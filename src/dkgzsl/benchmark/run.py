@@ -17,6 +17,7 @@ from dkgzsl.config import BenchmarkConfig, read_yaml
 from dkgzsl.display import FIGURE_NAMES, counted, data_frame, html_card, html_table, mean_percent
 from dkgzsl.errors import RunError
 from dkgzsl.files import write_whole
+from dkgzsl.methods.registry import method_info
 
 
 @dataclass(frozen=True)
