@@ -151,7 +151,7 @@ def reproduce(config: ReproduceConfig, *, log: Log = print) -> Reproduced:
 
     Args:
         config: the settings; a dry run only says what is published, and what would not be run.
-        log: told of each run.
+        log: called with a line before each run.
 
     Raises:
         ConfigError: nothing published has that name, or the method has no epochs or no minutes to set.
