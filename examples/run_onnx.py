@@ -12,8 +12,10 @@ def pixels_of(path: str, how: dict) -> np.ndarray:
     """An upright RGB photo, its short side resized, its middle cut out."""
     image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     (high, wide), filters = how["image_size"], Image.Resampling
-    if how["crop_mode"] not in ("center", "squash"):  # numbers are no photos: their digits are cut out one by one
-        sys.exit(f"this script prepares photos, and the model needs images prepared by {how['crop_mode']!r}")
+    if how["crop_mode"] not in ("center", "squash"):
+        if image.size == (wide, high):
+            return np.asarray(image)
+        sys.exit(f"{path}: this script cannot cut photos for this model; give pictures of {wide} x {high} pixels")
     sides = [int(side / how["crop_share"]) for side in (wide, high)]  # the crop keeps a part
     if how["crop_mode"] == "center":
         sides = [int(max(sides) * side / min(image.size)) for side in image.size]

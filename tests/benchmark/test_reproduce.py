@@ -1,6 +1,7 @@
 """Published figures beside measured ones."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ from dkgzsl.cli.main import main
 from dkgzsl.config import ReproduceConfig
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.methods.dkgzsl.settings import preset_of
-from worlds import world
+from worlds import world, world_folder
 
 
 def test_all_twelve_cells_of_the_methods_table_and_its_u_and_s() -> None:
@@ -83,10 +84,82 @@ def test_a_peer_is_run_as_the_registry_has_it(monkeypatch, tmp_path, capsys) -> 
     assert {row["method"] for row in rows} == {"eszsl"}
     for row in rows:
         for protocol in ("validated", "oracle"):
-            table = json.loads((tmp_path / f"CUB-att-{protocol}" / "table.json").read_text())
+            table = json.loads((tmp_path / f"CUB-resnet101-att-{protocol}" / "table.json").read_text())
             assert [one["method"] for one in table["rows"]] == ["eszsl"]
             assert row["measured"][protocol] == table["rows"][0]["metrics"]
             assert table["rows"][0]["protocol"] == protocol
+
+
+def test_a_peer_has_its_published_constants_the_asked_epochs_and_the_lines_features(monkeypatch, tmp_path) -> None:
+    asked = []
+
+    def stopped(config):
+        asked.append(config)
+        raise DataError("seen enough")
+
+    monkeypatch.setattr(module, "benchmark", stopped)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for name, method in (("CUB", "class-norm"), ("SUN", "class-norm"), ("CUB", "f-clswgan")):
+        config = ReproduceConfig(name, method=method, epochs=2, out=str(tmp_path))
+        with pytest.raises(DataError, match="seen enough"):
+            reproduce(config, log=lambda _: None)
+    cub, sun, other = asked
+    assert [one.settings["class-norm"].factors for one in (cub, sun)] == [(1.0,), (0.95,)]
+    assert cub.settings["class-norm"].epochs == 2
+    assert (other.settings["f-clswgan"].hidden_size, other.settings["f-clswgan"].learning_rate) == (4096, 1e-4)
+    assert cub.datasets == ("CUB@res101",)
+    assert cub.device == "cuda", "as the help says: CUDA where there is one"
+    with pytest.raises(DataError):
+        reproduce(ReproduceConfig("CUB", method="ale", device="cpu", out=str(tmp_path)), log=lambda _: None)
+    assert asked[-1].device == "cpu"
+
+
+def test_a_few_epochs_of_a_peer_are_few(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setattr("dkgzsl.benchmark.grid.load_dataset", lambda *_, **__: world())
+    words = ["reproduce", "CUB", "--method", "class-norm", "--epochs", "1", "--out", str(tmp_path)]
+    assert main([*words, "--device", "cpu"]) == 0
+    assert "here, validated, epochs: 1" in capsys.readouterr().out
+    cells = [json.loads(file.read_text()) for file in tmp_path.glob("*/cells/*.json")]
+    assert len(cells) == 2
+    assert all(cell["cell"]["settings"]["epochs"] == 1 for cell in cells)
+    assert {cell["setting"]["epochs"] for cell in cells} == {1}
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_epochs_and_minutes_are_refused_where_they_mean_nothing(capsys, more) -> None:
+    for method, flags in (
+        ("eszsl", ["--epochs", "3"]),
+        ("sae", ["--minutes", "1"]),
+        ("dkgzsl", ["--minutes", "1"]),
+    ):
+        assert main(["reproduce", "CUB", "--method", method, *flags, *more]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert f"{flags[0]} has no meaning for" in said.err
+
+
+def test_lines_on_the_standard_split_or_of_features_that_are_not_here_are_not_run(monkeypatch, tmp_path) -> None:
+    ran = []
+
+    def peer(config, line, protocol, folder):
+        ran.append((line.backbone, line.split))
+        return {key: {"mean": 0.5, "std": 0.0} for key in ("t1", "u", "s", "h")}
+
+    monkeypatch.setattr(module, "_peer", peer)
+    found = reproduce(ReproduceConfig("CUB", method="sae", out=str(tmp_path)), log=lambda _: None)
+    assert set(ran) == {("resnet101", "proposed")}
+    reasons = {line.backbone: why for line, _, why in found.lines}
+    assert reasons["resnet101"] is None
+    assert "standard split" in reasons["googlenet"]
+
+
+def test_a_line_of_another_backbone_does_not_get_the_default_features(tmp_path) -> None:
+    world_folder(tmp_path / "CUB")
+    [line], _ = published_of("CUB", method="eszsl")
+    config = ReproduceConfig("CUB", data_root=str(tmp_path), device="cpu")
+    with pytest.raises(DataError, match="googlenet"):
+        module._peer(config, replace(line, backbone="googlenet"), "validated", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_method_is_named_by_flag_or_by_place(capsys) -> None:

@@ -1,6 +1,7 @@
 """The main job from the command line: what it prints, leaves behind, refuses and continues."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -169,8 +170,16 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys, data, tmp_path) ->
         assert main(["train", data, *options, "--dry-run", "--out", str(out)]) == 0
         printed = capsys.readouterr().out
         assert "nothing was written" in printed
-        assert "time" in printed
+        assert re.search(r"^time +about \d", printed, re.MULTILINE)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("method", ["f-clswgan", "eszsl"])
+def test_a_dry_run_does_not_guess_the_time_of_a_peer(capsys, data, method) -> None:
+    assert main(["train", data, "--method", method, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^time +not known for this method$", printed, re.MULTILINE)
+    assert re.search(r"^memory +about \d", printed, re.MULTILINE)
 
 
 def test_yaml_lies_under_the_flags(capsys, data, tmp_path) -> None:

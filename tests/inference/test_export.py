@@ -70,7 +70,7 @@ def test_the_script_without_the_package_says_what_the_package_says(made, file, t
     probabilities = [one.ranked[0].probability for one in theirs]
     np.testing.assert_allclose([one["probability"] for one in ours], probabilities, atol=1e-4)
     assert len({one["class"] for one in ours}) > 1
-    assert SCRIPT.read_text().count("\n") <= 33
+    assert SCRIPT.read_text().count("\n") <= 36
 
 
 def test_what_the_file_says_of_itself(made, file) -> None:
@@ -126,6 +126,31 @@ def test_numbers_from_pictures_and_from_features(capsys, options, tmp_path) -> N
         ours, _ = run_onnx(file, value)
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
         np.testing.assert_array_equal(ours.argmax(1), theirs.argmax(1))
+
+
+def test_the_script_takes_pictures_of_numbers_as_they_are_and_says_what_it_cannot_cut(capsys, tmp_path) -> None:
+    from PIL import Image
+
+    run, file = str(tmp_path / "run"), str(tmp_path / "numbers.onnx")
+    words = [*FEW, "--representation", "pooled", "--baseline", "none", "--out", run, "--device", "cpu"]
+    assert main(["train", "numbers", *words]) == 0
+    capsys.readouterr()
+    exported(capsys, run, "--out", file)
+    problem = load_dataset("numbers")
+    chosen = problem.parts.test_unseen[::200]
+    pictures = [str(tmp_path / f"{number}.png") for number in chosen]
+    for path, pixels in zip(pictures, problem.pictures[chosen], strict=True):
+        Image.fromarray(pixels).save(path)
+    script = [sys.executable, str(SCRIPT), file]
+    said = subprocess.run([*script, *pictures], capture_output=True, text=True, check=True).stdout
+    theirs = Recognizer.from_run(Path(run)).probabilities(np.asarray(problem.features)[chosen]).max(1)
+    np.testing.assert_allclose([json.loads(line)["probability"] for line in said.splitlines()], theirs, atol=1e-4)
+
+    Image.new("RGB", (40, 30), "white").save(tmp_path / "large.png")
+    refused = subprocess.run([*script, str(tmp_path / "large.png")], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert "give pictures of 16 x 8 pixels" in refused.stderr
 
 
 def test_a_class_that_was_added(capsys, made, tmp_path) -> None:

@@ -1,11 +1,14 @@
 """A recognizer in use: equal to what its run says, open to classes, itself again from its folder."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from dkgzsl.cli.main import main
 from dkgzsl.config import TrainConfig
 from dkgzsl.data.load import load_dataset
 from dkgzsl.data.problem import Parts, Problem
@@ -263,3 +266,23 @@ def test_every_version_stays_and_is_evaluated(run) -> None:
     assert fewer["metrics"]["t1"] != trained["metrics"]["t1"] or fewer["metrics"]["u"] != trained["metrics"]["u"]
     with pytest.raises(RunError, match="its versions: 0, 1, 2"):
         Recognizer.from_run(run.folder, 7)
+
+
+def test_a_version_is_compared_with_guessing_among_its_own_classes(run, tmp_path, capsys) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    result = json.loads((folder / "result.json").read_text())
+    result["baseline"] = {"method": "eszsl", "figures": {"t1": 0.5}}
+    (folder / "result.json").write_text(json.dumps(result))
+    shutil.rmtree(folder / "versions", ignore_errors=True)
+    first = Recognizer.from_run(folder)
+    fewer = first.without_class(first.class_names[14]).without_class(first.class_names[0])
+    assert save_version(folder, fewer, parent=0, change={"action": "x"}) == 1
+    as_trained, later = (evaluate(folder, version=number).details for number in (0, 1))
+    assert as_trained["chance"] == {"t1": 1 / 4, "u": 1 / 16, "s": 1 / 16}
+    assert as_trained["baseline"]["method"] == "eszsl"
+    assert later["chance"] == {"t1": 1 / 3, "u": 1 / 14, "s": 1 / 14}
+    assert not later.get("baseline")
+    for number, shown in (("0", True), ("1", False)):
+        assert main(["evaluate", str(folder), "--version", number]) == 0
+        assert ("eszsl" in capsys.readouterr().out) is shown

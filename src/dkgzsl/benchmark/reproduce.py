@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, get_args
 
 from dkgzsl.benchmark.published import peer_names, peer_preset
 from dkgzsl.benchmark.run import benchmark
 from dkgzsl.config import BenchmarkConfig, Protocol, ReproduceConfig, TrainConfig
+from dkgzsl.data.catalog import features_of
+from dkgzsl.device import device_of
 from dkgzsl.errors import ConfigError, DataError, nearest
 from dkgzsl.methods.dkgzsl.settings import Preset, preset_names, preset_of
-from dkgzsl.methods.registry import PUBLISHED
+from dkgzsl.methods.registry import PUBLISHED, method_info
+from dkgzsl.methods.sections import with_schedule
 from dkgzsl.runs.training import train
 
 PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
 _FIGURES: Final = ("t1", "u", "s", "h")
+_OTHER_SPLIT: Final = "the figures are on the standard split; runs here are on the proposed one"
 Log = Callable[[str], None]
 
 
@@ -33,6 +37,7 @@ class Published:
         chosen_on: images that settings were chosen on, as far as is known.
         source: where it is printed.
         checked: whether the figures were compared with the print.
+        split: `proposed` or `standard`.
     """
 
     method: str
@@ -43,6 +48,7 @@ class Published:
     chosen_on: str
     source: str
     checked: bool
+    split: str = "proposed"
 
 
 @dataclass(frozen=True)
@@ -71,10 +77,16 @@ def published_of(
     Raises:
         ConfigError: nothing published has that name, or the table has no such backbone.
     """
-    if name is not None and name in (*peer_names(), PUBLISHED) and method is None:
-        name, method = None, name
-    lines, notes = _published_by(method or PUBLISHED, name)
+    method, name = _asked(method, name)
+    lines, notes = _published_by(method, name)
     return _with_backbone(lines, backbone), notes
+
+
+def _asked(method: str | None, name: str | None) -> tuple[str, str | None]:
+    """The method and the data set, where the method may stand in the data set's place."""
+    if name is not None and name in (*peer_names(), PUBLISHED) and method is None:
+        return name, None
+    return method or PUBLISHED, name
 
 
 def _published_by(method: str, name: str | None) -> tuple[list[Published], tuple[str, ...]]:
@@ -97,6 +109,7 @@ def _published_by(method: str, name: str | None) -> tuple[list[Published], tuple
             one.chosen_on,
             one.source,
             one.checked,
+            one.split,
         )
         for one in peer.results
         if name is None or one.dataset.casefold() == name.casefold()
@@ -136,19 +149,24 @@ def _own_table(preset: Preset) -> list[Published]:
 def reproduce(config: ReproduceConfig, *, log: Log = print) -> Reproduced:
     """Run every published line whose data is here, under both protocols; runs that are done are kept.
 
+    Args:
+        config: the settings; a dry run only says what is published, and what would not be run.
+        log: called with a line before each run.
+
     Raises:
-        ConfigError: nothing published has that name.
+        ConfigError: nothing published has that name, or the method has no epochs or no minutes to set.
         DataError: no line's data is here; the message is that of the first.
         RunError: a folder that cannot be written or continued.
     """
     published, notes = published_of(config.name, method=config.method, backbone=config.backbone)
+    _check_schedule(config)
     folder = Path(config.out or f"runs/reproduce-{config.name or config.method or PUBLISHED}")
     lines: list[tuple[Published, dict[str, Mapping[str, Any]], str | None]] = []
     first: DataError | None = None
     for line in published:
         measured: dict[str, Mapping[str, Any]] = {}
-        reason = None
-        for protocol in PROTOCOLS:
+        reason = None if line.split == "proposed" else _OTHER_SPLIT
+        for protocol in PROTOCOLS if reason is None and not config.dry_run else ():
             log(f"{line.method} on {line.dataset}, {line.backbone}, {line.semantics}: protocol {protocol}")
             try:
                 run = _own if line.method == PUBLISHED else _peer
@@ -160,6 +178,13 @@ def reproduce(config: ReproduceConfig, *, log: Log = print) -> Reproduced:
     if first is not None and not any(measured for _, measured, _ in lines):
         raise first
     return Reproduced(lines, notes)
+
+
+def _check_schedule(config: ReproduceConfig) -> None:
+    method, _ = _asked(config.method, config.name)
+    with_schedule(method, None, {"epochs": config.epochs})  # raises where the method has none
+    if config.minutes is not None and (method == PUBLISHED or not method_info(method).iterative):
+        raise ConfigError(f"--minutes has no meaning for {method}", fix="leave --minutes out")
 
 
 def _own(config: ReproduceConfig, line: Published, protocol: Protocol, folder: Path) -> Mapping[str, Any]:
@@ -184,20 +209,32 @@ def _own(config: ReproduceConfig, line: Published, protocol: Protocol, folder: P
 
 
 def _peer(config: ReproduceConfig, line: Published, protocol: Protocol, folder: Path) -> Mapping[str, Any]:
+    """By a benchmark, which can cap the minutes, on features of the name that the backbone's have."""
+    backbone = line.backbone.replace("/", "")
     found = benchmark(
         BenchmarkConfig(
-            datasets=(line.dataset,),
+            datasets=(f"{line.dataset}@{features_of(line.backbone)}",),
             methods=(line.method,),
             semantics=(line.semantics,),
             data_root=config.data_root,
             protocol=protocol,
             seeds=1,
             minutes=config.minutes,
-            device=config.device or "cpu",
-            out=str(folder / f"{line.dataset}-{line.semantics}-{protocol}"),
+            device=str(device_of(config.device)),
+            out=str(folder / f"{line.dataset}-{backbone}-{line.semantics}-{protocol}"),
+            settings={line.method: _settings(line, config.epochs)},
         )
     )
     if not found.rows:
         raise DataError(found.failed[0]["error"], where=line.dataset)
     metrics: Mapping[str, Any] = found.rows[0]["metrics"]
     return metrics
+
+
+def _settings(line: Published, epochs: int | None) -> Any:
+    """A peer's settings with the constants that were published for the data set."""
+    peer, settings = peer_preset(line.method), method_info(line.method).settings
+    constants = {**peer.settings, **peer.by_dataset.get(line.dataset, {})}
+    known = {one.name for one in fields(settings)}
+    made = settings(**{name: value for name, value in constants.items() if name in known})
+    return with_schedule(line.method, made, {"epochs": epochs})

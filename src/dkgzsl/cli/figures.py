@@ -113,7 +113,9 @@ def print_plan(plan: Plan) -> None:
     ]
     if plan.epochs is not None:
         rows.append(("epochs", str(plan.epochs)))
-    rows += [("memory", f"about {expected.gigabytes:.1f} GB"), ("time", f"about {_duration(expected.seconds)}")]
+    seconds = expected.seconds
+    time = "not known for this method" if seconds is None else f"about {_duration(seconds)}"
+    rows += [("memory", f"about {expected.gigabytes:.1f} GB"), ("time", time)]
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
     for name, value in rows:
         table.add_row(name, value)

@@ -18,15 +18,11 @@ def run(config: Config) -> None:
 
     from rich.table import Table
 
-    from dkgzsl.benchmark.reproduce import PROTOCOLS, Reproduced, published_of, reproduce
+    from dkgzsl.benchmark.reproduce import PROTOCOLS, reproduce
     from dkgzsl.cli.figures import console
     from dkgzsl.runs.progress import Reporter
 
-    if config.dry_run:
-        lines, notes = published_of(config.name, method=config.method, backbone=config.backbone)
-        found = Reproduced([(line, {}, None) for line in lines], notes)
-    else:
-        found = reproduce(config, log=Reporter().log)
+    found = reproduce(config, log=Reporter().log)
     if config.json:
         rows = [{**asdict(line), "measured": measured, "reason": why} for line, measured, why in found.lines]
         print(json.dumps({"rows": rows, "notes": list(found.notes)}))
@@ -42,6 +38,7 @@ def run(config: Config) -> None:
             if protocol in measured:
                 values = (measured[protocol].get(key) for key in _HEADS)
                 shown = f"  here, {protocol}" + (" (chosen on test)" if protocol == "oracle" else "")
+                shown += "" if config.epochs is None else f", epochs: {config.epochs}"
                 table.add_row(shown, *(percent(value and value["mean"]) for value in values))
         if why:
             table.add_row(f"  not run: {why}")

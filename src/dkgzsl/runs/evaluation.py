@@ -23,7 +23,7 @@ from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.folder import RunFolder, version_folder, version_of
 from dkgzsl.runs.model_record import RecognitionRecord
 from dkgzsl.runs.plan import Plan, make_plan
-from dkgzsl.runs.summary import Trained, backbone_of, result_object
+from dkgzsl.runs.summary import Trained, backbone_of, chance, result_object
 from dkgzsl.runs.training import stopwatch
 
 
@@ -73,7 +73,8 @@ def evaluate(
     """Score a finished run's models again.
 
     A later version, with classes added or taken away, is made from the first seed's model; its result says
-    `version`, and images of classes that it does not know are left out.
+    `version`, and images of classes that it does not know are left out. Its chance is that of its own classes, and
+    the baseline, which was scored over the run's, is left out.
 
     Args:
         path: the run folder.
@@ -112,11 +113,20 @@ def evaluate(
         figures=figures,
         seconds=clock(),
     )
-    return Trained(
-        path,
-        {**result, "version": number} if number else result,
-        {"seeds_detail": seeds, **{key: before.get(key) for key in ("baseline", "default", "chance")}},
-    )
+    if number:
+        return Trained(
+            path, {**result, "version": number}, {"seeds_detail": seeds, "chance": _chance_of(path, number)}
+        )
+    others = {key: before.get(key) for key in ("baseline", "default", "chance")}
+    return Trained(path, result, {"seeds_detail": seeds, **others})
+
+
+def _chance_of(path: Path, number: int) -> dict[str, float]:
+    """Per-class accuracy of guessing among the classes that a version knows."""
+    folder = version_folder(path, number)
+    model, removed = load_model(read_model(folder / "model.safetensors")), RecognitionRecord.read(folder).removed
+    unseen, seen = (np.setdiff1d(numbers.numpy(), removed).size for numbers in (model.unseen, model.seen))
+    return chance(unseen=unseen, classes=unseen + seen)
 
 
 def _scored_again(

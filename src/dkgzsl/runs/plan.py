@@ -284,20 +284,21 @@ class Estimate:
     """Expected cost of a whole run, within a factor of two or so.
 
     Attributes:
-        seconds: wall-clock time.
+        seconds: wall-clock time; None: not known for this method.
         gigabytes: of memory.
     """
 
-    seconds: float
+    seconds: float | None
     gigabytes: float
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Count the large matrix products, and time one on this machine. Other methods count as the closed form."""
+    """Count the large matrix products, and time one on this machine; of a peer, only the memory is known."""
     config, problem, settings = plan.config, plan.problem, plan.config.settings
     images, visual = len(problem.parts.trainval), problem.features.shape[-1]
     semantic, classes = problem.semantics.shape[1], len(problem.class_names)
     held = len(problem.parts.test_seen) + len(problem.parts.test_unseen)
+    work: float | None = None
     if plan.method == PUBLISHED:
         hidden = settings.hidden_size
         # a critic step: critic and generator forward, critic's gradients; multiply-adds an image
@@ -307,11 +308,13 @@ def estimate(plan: Plan) -> Estimate:
         synthesized = settings.softmax.per_class * len(problem.unseen_classes)
         each = 25 * 2 * visual * classes * (3 * (images + synthesized) + held)
         work = epochs + evaluations * each
-    else:
-        components = min(max(getattr(settings, "components", (512,))), visual)
+    elif plan.method == DEFAULT:
+        components = min(max(settings.components), visual)
         work = 2 * visual * (visual * images + 6 * visual * components + components * (images + held))
     per_seed = _PASSES if config.protocol == "validated" else 1
-    seconds = len(plan.seeds) * per_seed * (work / (_EFFICIENCY * _speed(plan.device)) + 3)
+    seconds = None
+    if work is not None:
+        seconds = len(plan.seeds) * per_seed * (work / (_EFFICIENCY * _speed(plan.device)) + 3)
     memory = 4 * (2.5 * problem.features.shape[0] * visual + 3 * visual * visual) / 1e9
     return Estimate(seconds, memory + 0.6)
 

@@ -37,6 +37,12 @@ def over_seeds(figures: Sequence[Figures]) -> dict[str, dict[str, float] | None]
     return table
 
 
+def chance(*, unseen: int, classes: int) -> dict[str, float]:
+    """Per-class accuracy of guessing: among unseen classes, and among all; no figure where there is no class."""
+    among = {"t1": unseen, "u": classes, "s": classes}
+    return {name: 1 / number for name, number in among.items() if number}
+
+
 def result_object(
     *,
     run: str,

@@ -27,7 +27,7 @@ from dkgzsl.runs.model_card import model_card
 from dkgzsl.runs.model_record import FILE, RecognitionRecord
 from dkgzsl.runs.plan import Plan, make_plan
 from dkgzsl.runs.progress import Reporter
-from dkgzsl.runs.summary import Trained, backbone_of, result_object
+from dkgzsl.runs.summary import Trained, backbone_of, chance, result_object
 
 LOGGED_STEPS = 10
 """Steps of refinement between two lines of the log."""
@@ -69,7 +69,8 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
         figures=[Figures(**one["figures"]) for one in seeds],
         seconds=clock(),
     )
-    details = {"seeds_detail": seeds, "baseline": baseline, "default": default, "chance": _chance(plan)}
+    guessing = chance(unseen=len(plan.problem.unseen_classes), classes=len(plan.problem.class_names))
+    details = {"seeds_detail": seeds, "baseline": baseline, "default": default, "chance": guessing}
     folder.write_json("result.json", {"format": FORMAT, **result, **details})
     folder.write_text("card.md", model_card(result, details, folder.read_json("environment.json")))
     folder.log("result", **result)
@@ -285,12 +286,6 @@ def _reliability(outcome: Outcome) -> dict[str, Any]:
         "calibration": found.record(),
         "reliability": None if reliability is None else asdict(reliability),
     }
-
-
-def _chance(plan: Plan) -> dict[str, float]:
-    """Per-class accuracy of guessing: among unseen classes, and among all."""
-    unseen = len(plan.problem.unseen_classes)
-    return {"t1": 1 / unseen, "u": 1 / len(plan.problem.class_names), "s": 1 / len(plan.problem.class_names)}
 
 
 def _per_class(plan: Plan, outcome: Outcome) -> tuple[list[str], list[list[Any]]]:
