@@ -260,7 +260,7 @@ class TrainConfig(DataConfig):
     """Print the plan, with sizes and times, and stop."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     settings: Hidden = field(default=None, metadata=HIDDEN)
-    """Settings of the method, of its settings class (default: the class's defaults)."""
+    """Settings of the method: a mapping, or its settings class (default: the class's defaults)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "", at_least={"batch_size": 1, "epochs": 1, "seeds": 1, "first_seed": 0})
@@ -338,7 +338,7 @@ class BenchmarkConfig:
     """Print the cells, and stop."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     settings: Hidden = field(default=None, metadata=HIDDEN)
-    """{method: its settings}, of the methods that shall not run with their defaults."""
+    """{method: its settings}, of the methods that shall not run with their defaults, as TrainConfig takes them."""
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -382,7 +382,7 @@ class TuneConfig(DataConfig):
     """Print one JSON object on standard output."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     settings: Hidden = field(default=None, metadata=HIDDEN)
-    """Settings of the method, of its settings class; those that are searched are replaced."""
+    """Settings of the method: a mapping, or its settings class; those that are searched are replaced."""
 
     def __post_init__(self) -> None:
         check_ranges(

@@ -21,7 +21,7 @@ _NAMES = {
 }
 _VERBS = {
     "extendable": "dkgzsl add-class run --help           # a new class from its description",
-    "exportable": "dkgzsl export run --out model.onnx    # one file from pixels to probabilities, for ONNX Runtime",
+    "exportable": "dkgzsl export run --out model.onnx    # one file from pixels to probabilities, for ONNX",
 }
 _ONNX = (
     "",
