@@ -233,7 +233,7 @@ class TrainConfig(DataConfig):
     protocol: Protocol = "validated"
     """validated: choices on validation classes, test scored once; oracle: choices on the test set."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file with any of these settings; flags override it."""
+    """YAML file with any of these settings, and sections of any methods; flags override it."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None
@@ -331,7 +331,7 @@ class BenchmarkConfig:
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of the cells and the table (default: a fresh one under runs/)."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file with any of these settings; flags override it."""
+    """YAML file with any of these settings, and sections of any methods; flags override it."""
     json: bool = False
     """Print one JSON object on standard output."""
     dry_run: bool = False
@@ -377,7 +377,7 @@ class TuneConfig(DataConfig):
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of the search (required); the same command continues a search that is there."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file with any of these settings; flags override it."""
+    """YAML file with any of these settings, and sections of any methods; flags override it."""
     json: bool = False
     """Print one JSON object on standard output."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)

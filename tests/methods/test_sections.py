@@ -6,6 +6,8 @@ import pytest
 from dkgzsl import TrainConfig, train
 from dkgzsl.benchmark.grid import cells_of
 from dkgzsl.benchmark.run import begin
+from dkgzsl.cli.main import main
+from dkgzsl.cli.parse import parse
 from dkgzsl.config import BenchmarkConfig, read_yaml
 from dkgzsl.errors import ConfigError
 from dkgzsl.methods.peers.eszsl import ESZSLSettings
@@ -58,3 +60,45 @@ def test_settings_of_a_benchmark_are_by_method() -> None:
         cells_of(BenchmarkConfig(methods=("eszsl",), settings=ESZSLSettings()))
     with pytest.raises(ConfigError, match="did you mean 'eszsl'"):
         cells_of(BenchmarkConfig(methods=("eszsl",), settings={"eszs": {}}))
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        (["train", "numbers", "--method", "eszsl"], "add --method gfzsl, or leave the flags out"),
+        (["tune", "numbers", "--method", "eszsl", "--out", "x"], "add --method gfzsl, or leave the flags out"),
+        (["benchmark", "--methods", "eszsl", "sae"], "add gfzsl to --methods, or leave the flags out"),
+    ],
+)
+def test_a_flag_of_a_method_that_does_not_run_is_refused(words, fix, capsys) -> None:
+    assert main([*words, "--gfzsl.powers", "-1"]) == 2
+    error = capsys.readouterr().err
+    assert "the flags --gfzsl. ... set the method gfzsl, and this runs eszsl" in error
+    assert fix in error
+
+
+def test_a_benchmark_of_all_takes_a_flag_of_any() -> None:
+    for words in ([], ["--methods", "eszsl", "gfzsl"]):
+        config = parse(BenchmarkConfig, [*words, "--gfzsl.powers", "-1"], verb="benchmark")
+        assert config.settings == {"gfzsl": GFZSLSettings(powers=(-1,))}
+
+
+def test_a_file_may_have_sections_of_methods_that_do_not_run(tmp_path) -> None:
+    file = tmp_path / "several.yaml"
+    file.write_text("gfzsl: {powers: [-1]}\neszsl: {powers: [0]}\n")
+    words = ["--config", str(file)]
+    assert parse(TrainConfig, ["numbers", "--method", "eszsl", *words], verb="train").settings == ESZSLSettings(
+        (0,)
+    )
+    found = parse(BenchmarkConfig, ["--methods", "eszsl", "sae", *words], verb="benchmark")
+    assert found.settings == {"eszsl": ESZSLSettings((0,))}
+    file.write_text("gfzsl: {power: [-1]}\nmethods: [eszsl]\n")
+    with pytest.raises(ConfigError, match=r"unknown setting gfzsl\.power"):
+        parse(BenchmarkConfig, words, verb="benchmark")
+
+
+def test_the_methods_of_a_file_count_for_flags(tmp_path) -> None:
+    file = tmp_path / "methods.yaml"
+    file.write_text("methods: [eszsl]\n")
+    with pytest.raises(ConfigError, match="this runs eszsl"):
+        parse(BenchmarkConfig, ["--config", str(file), "--gfzsl.powers", "-1"], verb="benchmark")

@@ -17,7 +17,7 @@ from dkgzsl.benchmark.cells import Cell, read_cell, run_cell, write_cell
 from dkgzsl.config import BenchmarkConfig, RefinementConfig
 from dkgzsl.data.load import load_dataset
 from dkgzsl.errors import ConfigError, DkgzslError, nearest
-from dkgzsl.methods.registry import check_name, method_info, working_methods
+from dkgzsl.methods.registry import check_name, method_info, methods_by_default
 from dkgzsl.methods.sections import settings_by_method
 from dkgzsl.representation.representation import learns, representations
 
@@ -37,7 +37,7 @@ def cells_of(config: BenchmarkConfig) -> list[Cell]:
         check_name(method)
     representations(config.representations, config.refinement, seed=0)  # raises where one is unknown
     settings = settings_by_method(config.settings)
-    methods = config.methods or tuple(name for name in working_methods() if not method_info(name).on_request)
+    methods = config.methods or methods_by_default()
     cells = []
     used: set[str] = set()
     for dataset, features in map(_named, config.datasets):
