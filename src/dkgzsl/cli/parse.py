@@ -48,7 +48,7 @@ def parse(config: type[C], words: Sequence[str], *, verb: str) -> C:
 
     file = value_of("--config", words)
     content = {} if file is None else read_settings_file(Path(file))
-    if _takes_one(config):
+    if takes_one(config):
         method = selected_method(*_asked(words, content))
         _check_sections(words, [method], fix="add --method {}")
         methods = [method, *sections_in(content)]
@@ -57,7 +57,7 @@ def parse(config: type[C], words: Sequence[str], *, verb: str) -> C:
     extended = with_sections(config, methods)
     default = tyro.MISSING_NONPROP if file is None else from_mapping(extended, content, where=file)
     parsed: Any = _parsed(extended, words, verb, default=default)
-    if _takes_one(config):
+    if takes_one(config):
         return without_sections(config, parsed, section_of(parsed, method))
     running = parsed.methods or methods_by_default()
     _check_sections(words, running, fix="add {} to --methods")
@@ -70,7 +70,8 @@ def has_sections(config: type[Any]) -> bool:
     return "settings" in {one.name for one in fields(config)}
 
 
-def _takes_one(config: type[Any]) -> bool:
+def takes_one(config: type[Any]) -> bool:
+    """Whether a configuration runs one method, rather than several."""
     return "method" in {one.name for one in fields(config)}
 
 
