@@ -2,7 +2,7 @@
 
 A field left at None is filled from the published settings of the data set, or else from the value that its
 docstring names; `config.yaml` in a run folder holds the filled form. A method's own settings lie in the method's
-module.
+module. In a docstring, help prints the names of the registry's methods for `{methods}`.
 """
 
 from __future__ import annotations
@@ -228,8 +228,7 @@ class TrainConfig(DataConfig):
     """Train on a data set, score its test images, and write a run folder."""
 
     method: str | None = None
-    """closed-form (default), dkgzsl (published; --epochs and --batch-size select it), eszsl, sae, ridge, gfzsl,
-    ale, class-norm, f-clswgan, f-vaegan-d2, cada-vae, clip, or a method of another package."""
+    """One of {methods} (default: closed-form, or dkgzsl, as published, where --epochs or --batch-size is set)."""
     protocol: Protocol = "validated"
     """validated: choices on validation classes, test scored once; oracle: choices on the test set."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
@@ -360,8 +359,7 @@ class TuneConfig(DataConfig):
     """
 
     method: str | None = None
-    """closed-form (default), dkgzsl (published; --epochs and --batch-size select it), eszsl, sae, ridge, gfzsl,
-    ale, class-norm, f-clswgan, f-vaegan-d2, cada-vae, clip, or a method of another package."""
+    """One of {methods} (default: closed-form, or dkgzsl, as published, where --epochs or --batch-size is set)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None

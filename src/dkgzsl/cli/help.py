@@ -15,10 +15,13 @@ from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from dkgzsl.cli.parse import has_sections, takes_one, value_of
+from dkgzsl.methods.registry import method_names
 
 HELP_FLAGS = ("-h", "--help")
 HELP_ALL = "--help-all"
 _WIDTH, _COLUMN = 100, 26
+_METHODS = "{methods}"
+"""Stands in a docstring for the names of all methods."""
 
 
 def asks_for_help(words: Sequence[str]) -> bool:
@@ -93,7 +96,8 @@ def _footer(config: type[Any], everything: bool, examples: Sequence[str]) -> Ite
 
 
 def _options(config: type[Any], prefix: str, shown: set[str] | None) -> list[str]:
-    docs, lines = _docs_of(config), []
+    docs = {name: text.replace(_METHODS, ", ".join(method_names())) for name, text in _docs_of(config).items()}
+    lines: list[str] = []
     for one in fields(config):
         if one.metadata.get("hidden") or (shown is not None and one.name not in shown):
             continue
