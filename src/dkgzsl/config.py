@@ -2,7 +2,7 @@
 
 A field left at None is filled from the published settings of the data set, or else from the value that its
 docstring names; `config.yaml` in a run folder holds the filled form. A method's own settings lie in the method's
-module.
+module. In a docstring, help prints the names of the registry's methods for `{methods}`.
 """
 
 from __future__ import annotations
@@ -228,12 +228,11 @@ class TrainConfig(DataConfig):
     """Train on a data set, score its test images, and write a run folder."""
 
     method: str | None = None
-    """closed-form (default), dkgzsl (published; --epochs and --batch-size select it), eszsl, sae, ridge, gfzsl,
-    ale, class-norm, f-clswgan, f-vaegan-d2, cada-vae, clip, or a method of another package."""
+    """One of {methods} (default: closed-form, or dkgzsl, as published, where --epochs or --batch-size is set)."""
     protocol: Protocol = "validated"
     """validated: choices on validation classes, test scored once; oracle: choices on the test set."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file with any of these settings; flags override it."""
+    """YAML file with any of these settings, and sections of any methods; flags override it."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None
@@ -260,7 +259,7 @@ class TrainConfig(DataConfig):
     """Print the plan, with sizes and times, and stop."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     settings: Hidden = field(default=None, metadata=HIDDEN)
-    """Settings of the method, of its settings class (default: the class's defaults)."""
+    """Settings of the method: a mapping, or its settings class (default: the class's defaults)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "", at_least={"batch_size": 1, "epochs": 1, "seeds": 1, "first_seed": 0})
@@ -331,14 +330,14 @@ class BenchmarkConfig:
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of the cells and the table (default: a fresh one under runs/)."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file with any of these settings; flags override it."""
+    """YAML file with any of these settings, and sections of any methods; flags override it."""
     json: bool = False
     """Print one JSON object on standard output."""
     dry_run: bool = False
     """Print the cells, and stop."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     settings: Hidden = field(default=None, metadata=HIDDEN)
-    """{method: its settings}, of the methods that shall not run with their defaults."""
+    """{method: its settings}, of the methods that shall not run with their defaults, as TrainConfig takes them."""
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -360,8 +359,7 @@ class TuneConfig(DataConfig):
     """
 
     method: str | None = None
-    """closed-form (default), dkgzsl (published; --epochs and --batch-size select it), eszsl, sae, ridge, gfzsl,
-    ale, class-norm, f-clswgan, f-vaegan-d2, cada-vae, clip, or a method of another package."""
+    """One of {methods} (default: closed-form, or dkgzsl, as published, where --epochs or --batch-size is set)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int | None = None
@@ -377,12 +375,12 @@ class TuneConfig(DataConfig):
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of the search (required); the same command continues a search that is there."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file with any of these settings; flags override it."""
+    """YAML file with any of these settings, and sections of any methods; flags override it."""
     json: bool = False
     """Print one JSON object on standard output."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     settings: Hidden = field(default=None, metadata=HIDDEN)
-    """Settings of the method, of its settings class; those that are searched are replaced."""
+    """Settings of the method: a mapping, or its settings class; those that are searched are replaced."""
 
     def __post_init__(self) -> None:
         check_ranges(

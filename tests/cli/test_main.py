@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from dkgzsl.cli.main import VERBS, main
+from dkgzsl.methods.registry import BUILT_IN
 
 
 def test_every_verb_has_help(capsys) -> None:
@@ -98,3 +99,25 @@ def test_help_shows_a_default_once_and_what_the_method_is(capsys) -> None:
     assert "--jobs N Processes that run at once; they share the processor's cores. (default: 1)" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+@pytest.mark.parametrize(
+    ("verb", "naming"), [("train", "--method"), ("tune", "--method"), ("benchmark", "--methods")]
+)
+def test_help_shows_the_settings_of_methods_wherever_they_are_taken(capsys, verb, naming) -> None:
+    assert main([verb, "--help"]) == 0
+    short = capsys.readouterr().out
+    assert (
+        "--NAME.SETTING VALUE    a setting of a method (--eszsl.powers -1); in YAML, a method has a section"
+        in short
+    )
+    assert f"Settings of {naming}" not in short
+    assert main([verb, "--help-all"]) == 0
+    whole = capsys.readouterr().out
+    for name in BUILT_IN:
+        assert f"Settings of {naming} {name} (" in whole
+    assert "--gfzsl.powers" in whole
+    assert main([verb, "--method", "gfzsl", "--help"]) == 0
+    one = capsys.readouterr().out
+    assert "--gfzsl.powers" in one
+    assert "--sae.powers" not in one

@@ -11,13 +11,13 @@ import pytest
 from dkgzsl import ZeroShotClassifier
 from dkgzsl.config import SoftmaxConfig
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.estimator.plan import settings_from
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.closed_form.settings import ClosedFormSettings
 from dkgzsl.methods.dkgzsl.settings import DKGZSLSettings
 from dkgzsl.methods.peers.eszsl import ESZSLSettings
 from dkgzsl.methods.peers.f_vaegan import FVAEGANSettings
 from dkgzsl.methods.registry import methods_with
+from dkgzsl.methods.sections import settings_from
 from worlds import CHANNELS, CLASSES, SEEN, arrays
 
 FORMS: dict[str, dict[str, Any]] = {

@@ -21,6 +21,8 @@ from dkgzsl.methods.base import Method, MethodInfo, SavedModel, Setup, Task
 from dkgzsl.methods.peers.eszsl import ESZSL, ESZSLModel, ESZSLSettings
 from dkgzsl.methods.registry import (
     BUILT_IN,
+    DEFAULT,
+    PUBLISHED,
     check_name,
     load_model,
     make_method,
@@ -195,6 +197,15 @@ def test_only_what_works_is_in_a_benchmark_of_everything_and_in_the_whole_help(
     shown = capsys.readouterr().out
     assert "Settings of --method guess (Somebody, A guess, 2026)" in shown
     assert "broken" not in shown
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("verb", ["train", "tune"])
+def test_help_lists_the_methods_of_the_registry(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"--method NAME One of {', '.join(method_names())} (default: {DEFAULT}, or {PUBLISHED}, " in shown
+    assert "{methods}" not in shown
 
 
 @pytest.mark.usefixtures("outside")

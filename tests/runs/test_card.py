@@ -2,12 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from dkgzsl.cli import push
 from dkgzsl.cli.main import VERBS, main
+from dkgzsl.methods.base import SavedModel
+from dkgzsl.methods.registry import BUILT_IN, method_info
+from dkgzsl.runs import model_card as cards
 from dkgzsl.runs.model_card import model_card
 from worlds import world_folder
 
@@ -99,3 +104,41 @@ def test_the_commands_of_the_card_exist_and_its_python_compiles(run) -> None:
     assert set(verbs) <= set(VERBS)
     for block in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
         compile(block, "card", "exec")
+
+
+class Plain:
+    """A model that scores and does nothing else."""
+
+    def save(self) -> SavedModel:
+        raise NotImplementedError
+
+
+def card_of(run: Path, method: str) -> str:
+    result = {**json.loads((run / "result.json").read_text()), "method": method}
+    return model_card(result, result, json.loads((run / "environment.json").read_text()))
+
+
+def test_the_card_promises_what_the_method_can_do(run, monkeypatch) -> None:
+    promises = ("Classes can be added", "dkgzsl add-class", "dkgzsl export", "onnxruntime")
+    assert all(one in card_of(run, "eszsl") for one in promises)
+    plain = replace(method_info("eszsl"), models={"plain": Plain})
+    monkeypatch.setattr(cards, "method_info", lambda _: plain)
+    assert not [one for one in promises if one in card_of(run, "eszsl")]
+
+
+def test_nothing_is_promised_of_a_method_that_is_not_installed(run) -> None:
+    card = card_of(run, "gone")
+    assert "dkgzsl predict run photo.jpg" in card
+    assert "add-class" not in card
+    assert "export" not in card
+
+
+@pytest.mark.parametrize("method", BUILT_IN)
+def test_readme_and_push_name_the_methods_that_keep_features(method) -> None:
+    keeps = method_info(method).keeps_features
+    kept = bool(keeps and keeps({"feature_kernel_width": 1.0}))
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
+    (said,) = re.findall(r"A run of (.+?); the card says so", readme)
+    assert (f"`{method}`" in said) == kept
+    words = re.split(r"[ ,]+", " ".join((push.Config.__doc__ or "").partition("the card says so.")[2].split()))
+    assert (method in words) == kept

@@ -17,7 +17,8 @@ from dkgzsl.benchmark.cells import Cell, read_cell, run_cell, write_cell
 from dkgzsl.config import BenchmarkConfig, RefinementConfig
 from dkgzsl.data.load import is_name, load_dataset
 from dkgzsl.errors import ConfigError, DkgzslError, nearest
-from dkgzsl.methods.registry import check_name, method_info, working_methods
+from dkgzsl.methods.registry import check_name, method_info, methods_by_default
+from dkgzsl.methods.sections import settings_by_method
 from dkgzsl.representation.representation import learns, representations
 
 Done = Callable[[Cell, dict[str, Any]], None]
@@ -28,13 +29,15 @@ def cells_of(config: BenchmarkConfig) -> list[Cell]:
     """The cells, in the order in which they are done: those that share a data set and seed follow each other.
 
     Raises:
-        ConfigError: an unknown method or representation, or semantics that no data set has.
+        ConfigError: an unknown method or representation, settings that do not fit, or semantics that no data set
+            has.
         DataError: a data set that is missing or unfit.
     """
     for method in config.methods or ():
         check_name(method)
     representations(config.representations, config.refinement, seed=0)  # raises where one is unknown
-    methods = config.methods or tuple(name for name in working_methods() if not method_info(name).on_request)
+    settings = settings_by_method(config.settings)
+    methods = config.methods or methods_by_default()
     cells = []
     used: set[str] = set()
     for dataset, features in map(_named, config.datasets):
@@ -66,7 +69,7 @@ def cells_of(config: BenchmarkConfig) -> list[Cell]:
                                 protocol=config.protocol,
                                 minutes=config.minutes if iterative else None,
                                 refinement=config.refinement if learns(representation) else RefinementConfig(),
-                                settings=(config.settings or {}).get(method),
+                                settings=settings.get(method),
                             )
                         )
     unused = [name for name in config.semantics or () if name not in used]

@@ -18,6 +18,7 @@ from dkgzsl.display import FIGURE_NAMES, counted, data_frame, html_card, html_ta
 from dkgzsl.errors import RunError
 from dkgzsl.files import write_whole
 from dkgzsl.methods.registry import method_info
+from dkgzsl.methods.sections import settings_by_method
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def begin(folder: Path, config: BenchmarkConfig) -> None:
         for name, value in asdict(config).items()
         if name not in ("out", "config", "json", "dry_run", "settings")
     }
-    content |= {method_info(name).section: asdict(one) for name, one in (config.settings or {}).items()}
+    settings = settings_by_method(config.settings)
+    content |= {method_info(name).section: asdict(one) for name, one in settings.items()}
     write(folder, "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 

@@ -14,11 +14,14 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from dkgzsl.cli.parse import has_sections, value_of
+from dkgzsl.cli.parse import has_sections, takes_one, value_of
+from dkgzsl.methods.registry import method_names
 
 HELP_FLAGS = ("-h", "--help")
 HELP_ALL = "--help-all"
 _WIDTH, _COLUMN = 100, 26
+_METHODS = "{methods}"
+"""Stands in a docstring for the names of all methods."""
 
 
 def asks_for_help(words: Sequence[str]) -> bool:
@@ -50,19 +53,19 @@ def help_of(
     lines += _entry("-h, --help", "show this help")
     if has_sections(config):
         lines += _sections(config, everything, method)
-    lines += _footer(config, shown, examples)
+    lines += _footer(config, everything, examples)
     return "\n".join(lines)
 
 
 def _sections(config: type[Any], everything: bool, method: str | None) -> Iterator[str]:
-    if "method" not in {one.name for one in fields(config)} or not (everything or method):
+    if not (everything or method):
         return
-    from dkgzsl.methods.registry import method_info, working_methods  # which imports torch
+    from dkgzsl.methods.registry import method_info, working_methods  # method_info imports torch
 
     for name in working_methods() if everything else ([method] if method else []):
         info = method_info(name)
         yield ""
-        yield from textwrap.wrap(f"Settings of --method {name} ({info.paper}):", _width())
+        yield from textwrap.wrap(f"Settings of {_naming(config)} {name} ({info.paper}):", _width())
         yield from _section_about(info.settings)
         yield from _options(info.settings, f"{name}.", None) or ["  This method has no settings."]
 
@@ -73,18 +76,28 @@ def _section_about(settings: type[Any]) -> list[str]:
     return [] if text.startswith(f"{settings.__name__}(") else _paragraph(text)
 
 
-def _footer(config: type[Any], shown: set[str] | None, examples: Sequence[str]) -> Iterator[str]:
-    if has_sections(config) and shown is not None:
+def _naming(config: type[Any]) -> str:
+    """The option that names what runs: one method, or several."""
+    return "--method" if takes_one(config) else "--methods"
+
+
+def _footer(config: type[Any], everything: bool, examples: Sequence[str]) -> Iterator[str]:
+    if has_sections(config) and not everything:
         yield ""
-        yield f"  {HELP_ALL:<{_COLUMN - 3}} show every option and the settings of every method"
-        yield f"  {'--method NAME --help':<{_COLUMN - 3}} show the settings of one method, too"
+        yield from _entry(
+            "--NAME.SETTING VALUE",
+            "a setting of a method (--eszsl.powers -1); in YAML, a method has a section",
+        )
+        yield from _entry(HELP_ALL, "show every option and the settings of every method")
+        yield from _entry("--method NAME --help", "show the settings of one method, too")
     if examples:
         yield ""
         yield from ("Examples:", *(f"  {one}" for one in examples))
 
 
 def _options(config: type[Any], prefix: str, shown: set[str] | None) -> list[str]:
-    docs, lines = _docs_of(config), []
+    docs = {name: text.replace(_METHODS, ", ".join(method_names())) for name, text in _docs_of(config).items()}
+    lines: list[str] = []
     for one in fields(config):
         if one.metadata.get("hidden") or (shown is not None and one.name not in shown):
             continue

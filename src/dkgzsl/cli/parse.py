@@ -26,14 +26,17 @@ _SCHEDULE_FLAGS = ("--epochs", "--batch-size", "--batch_size")
 def parse(config: type[C], words: Sequence[str], *, verb: str) -> C:
     """Parse command-line words into `config`; a `--config FILE` (YAML) lies under every flag.
 
-    Where `config` has a field `settings`, the methods that words or file name have a section each.
+    Where `config` has a field `settings`, the methods that words or file name have a section each. The sections of
+    a file may be of any methods, so that one file serves several commands; those of methods that do not run are
+    checked and left.
 
     Raises:
-        ConfigError: the YAML file is missing, malformed, or has a key or value that does not fit; or a setting
-            belongs to another method than the one that runs; or the words do not fit, the nearest option named.
+        ConfigError: the YAML file is missing, malformed, or has a key or value that does not fit; or a flag is
+            of a method that does not run; or the words do not fit, the nearest option named.
     """
     if not has_sections(config):
         return _parsed(config, words, verb)
+    from dkgzsl.methods.registry import methods_by_default
     from dkgzsl.methods.sections import (
         read_settings_file,
         section_of,
@@ -45,18 +48,21 @@ def parse(config: type[C], words: Sequence[str], *, verb: str) -> C:
 
     file = value_of("--config", words)
     content = {} if file is None else read_settings_file(Path(file))
-    if _takes_one(config):
+    if takes_one(config):
         method = selected_method(*_asked(words, content))
-        _check_sections(words, method)
+        _check_sections(words, [method], fix="add --method {}")
         methods = [method, *sections_in(content)]
     else:
         methods = [*_sections_named(words), *sections_in(content)]
     extended = with_sections(config, methods)
     default = tyro.MISSING_NONPROP if file is None else from_mapping(extended, content, where=file)
-    parsed = _parsed(extended, words, verb, default=default)
-    if _takes_one(config):
+    parsed: Any = _parsed(extended, words, verb, default=default)
+    if takes_one(config):
         return without_sections(config, parsed, section_of(parsed, method))
-    return without_sections(config, parsed, {name: section_of(parsed, name) for name in methods} or None)
+    running = parsed.methods or methods_by_default()
+    _check_sections(words, running, fix="add {} to --methods")
+    settings = {name: section_of(parsed, name) for name in methods if name in running}
+    return without_sections(config, parsed, settings or None)
 
 
 def has_sections(config: type[Any]) -> bool:
@@ -64,7 +70,8 @@ def has_sections(config: type[Any]) -> bool:
     return "settings" in {one.name for one in fields(config)}
 
 
-def _takes_one(config: type[Any]) -> bool:
+def takes_one(config: type[Any]) -> bool:
+    """Whether a configuration runs one method, rather than several."""
     return "method" in {one.name for one in fields(config)}
 
 
@@ -180,12 +187,13 @@ def _sections_named(words: Sequence[str]) -> list[str]:
     return [name for name in method_names() if name in flags]
 
 
-def _check_sections(words: Sequence[str], method: str) -> None:
+def _check_sections(words: Sequence[str], running: Sequence[str], *, fix: str) -> None:
+    """That no flag sets a method that does not run: it would do nothing, and nobody would know."""
     for name in _sections_named(words):
-        if name != method:
+        if name not in running:
             raise ConfigError(
-                f"the flags --{name}. ... set the method {name}, and this runs {method}",
-                fix=f"add --method {name}, or leave the flags out",
+                f"the flags --{name}. ... set the method {name}, and this runs {', '.join(running)}",
+                fix=f"{fix.format(name)}, or leave the flags out",
             )
 
 

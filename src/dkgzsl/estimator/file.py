@@ -14,9 +14,8 @@ from dkgzsl.compatibility import upgraded_estimator
 from dkgzsl.config import RefinementConfig, from_mapping
 from dkgzsl.errors import RunError
 from dkgzsl.estimator.input import Form
-from dkgzsl.estimator.plan import json_value, settings_from
 from dkgzsl.evaluation.metrics import Figures
-from dkgzsl.methods.sections import read_train_config
+from dkgzsl.methods.sections import json_value, read_train_config, settings_from
 from dkgzsl.runs.folder import RunFolder
 from dkgzsl.runs.model_record import RecognitionRecord
 

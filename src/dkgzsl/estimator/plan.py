@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass, replace
-from pathlib import PurePath
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
-from dkgzsl.config import RefinementConfig, TrainConfig, from_mapping
+from dkgzsl.config import RefinementConfig, TrainConfig
 from dkgzsl.data.arrays import problem_from_arrays
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError
 from dkgzsl.estimator.descriptions import Descriptions, joined_classes
 from dkgzsl.estimator.input import Images, positions_of, seen_classes
 from dkgzsl.methods.closed_form.settings import ClosedFormSettings
-from dkgzsl.methods.registry import DEFAULT, method_info
+from dkgzsl.methods.registry import DEFAULT
 from dkgzsl.methods.sections import with_schedule
 from dkgzsl.runs.model_record import UNDESCRIBED
 from dkgzsl.runs.plan import Plan, plan_of
@@ -85,7 +84,7 @@ def plan_for(params: Mapping[str, Any], problem: Problem, *, seed: int, describe
         ConfigError: a value is unknown or out of range, or two clash.
     """
     method = params["method"]
-    settings = with_schedule(method, settings_from(method, params["settings"]), params)
+    settings = with_schedule(method, params["settings"], params)
     if not described:
         settings = _without_descriptions(method, settings)
     given = params["representation"]
@@ -100,46 +99,6 @@ def plan_for(params: Mapping[str, Any], problem: Problem, *, seed: int, describe
         baseline="none",
     )
     return plan_of(config, problem)
-
-
-def settings_from(method: str, given: Any) -> Any:
-    """Settings of a method, as an instance of its settings class.
-
-    Args:
-        method: by name.
-        given: an instance, a mapping {name: value}, or None for the defaults. In a mapping one value may stand
-            where several are tried, and arrays may stand for lists.
-
-    Raises:
-        ConfigError: the method or a setting is unknown, or a value does not fit. Whether an instance is of the
-            right class is checked by `with_schedule`.
-    """
-    info = method_info(method)
-    if given is None:
-        return info.settings()
-    if is_dataclass(given) and not isinstance(given, type):
-        return given
-    if not isinstance(given, Mapping):
-        raise ConfigError(
-            f"settings cannot be a {type(given).__name__}",
-            fix=f"give {{name: value}}, or a {info.settings.__name__}",
-        )
-    return from_mapping(info.settings, json_value(given), where=f"settings of {method}")
-
-
-def json_value(value: Any) -> Any:
-    """A parameter in JSON's own types; what JSON does not know stays as it is."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, list | tuple):
-        return [json_value(one) for one in value]
-    if isinstance(value, Mapping):
-        return {name: json_value(one) for name, one in value.items()}
-    return value
 
 
 def _without_descriptions(method: str, settings: object) -> ClosedFormSettings:

@@ -56,6 +56,11 @@ def working_methods() -> tuple[str, ...]:
     return (*BUILT_IN, *filter(_is_working, _outside()))
 
 
+def methods_by_default() -> tuple[str, ...]:
+    """The methods of a benchmark that names none: those that fit every kind of description."""
+    return tuple(name for name in working_methods() if not method_info(name).on_request)
+
+
 def _is_working(name: str) -> bool:
     try:
         method_info(name)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field, fields, make_dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, field, fields, is_dataclass, make_dataclass, replace
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
+
+import numpy as np
 
 from dkgzsl.compatibility import check_format, is_old_config, upgraded_config
 from dkgzsl.config import TrainConfig, from_mapping, read_yaml
@@ -103,25 +105,79 @@ def read_train_config(path: Path) -> TrainConfig:
     return without_sections(TrainConfig, parsed, section_of(parsed, method))
 
 
+def settings_from(method: str, given: Any) -> Any:
+    """Settings of a method, as an instance of its settings class.
+
+    Args:
+        method: by name.
+        given: an instance, a mapping {name: value}, or None for the defaults. In a mapping one value may stand
+            where several are tried, and arrays may stand for lists.
+
+    Raises:
+        ConfigError: the method or a setting is unknown, a value does not fit, or an instance is of another class.
+    """
+    info = method_info(method)
+    if given is None:
+        return info.settings()
+    if isinstance(given, info.settings):
+        return given
+    if is_dataclass(given) and not isinstance(given, type):
+        raise ConfigError(
+            f"settings of the class {type(given).__name__} are not those of the method {method}",
+            fix=f"give a {info.settings.__name__}, or leave settings out",
+        )
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"settings cannot be a {type(given).__name__}",
+            fix=f"give {{name: value}}, or a {info.settings.__name__}",
+        )
+    return from_mapping(info.settings, json_value(given), where=f"settings of {method}")
+
+
+def settings_by_method(given: Any) -> dict[str, Any]:
+    """Settings of several methods, each as an instance of its settings class.
+
+    Args:
+        given: {method: its settings}, each as `settings_from` takes them; None, or None for a method: not set.
+
+    Raises:
+        ConfigError: a method or a setting is unknown, or a value does not fit.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError(
+            f"settings of several methods cannot be a {type(given).__name__}", fix="give {method: its settings}"
+        )
+    return {name: settings_from(name, one) for name, one in (given or {}).items() if one is not None}
+
+
+def json_value(value: Any) -> Any:
+    """A parameter in JSON's own types; what JSON does not know stays as it is."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [json_value(one) for one in value]
+    if isinstance(value, Mapping):
+        return {name: json_value(one) for name, one in value.items()}
+    return value
+
+
 def with_schedule(method: str, settings: Any, schedule: Mapping[str, Any]) -> Any:
     """The method's settings with the `epochs` and `batch_size` that were given at the top level.
 
     Args:
         method: by name.
-        settings: of its settings class; None: its defaults.
+        settings: of its settings class, or a mapping as `settings_from` takes it; None: its defaults.
         schedule: `epochs` and `batch_size`, None where they are not set.
 
     Raises:
-        ConfigError: the method does not train by epochs, or the settings are of another class.
+        ConfigError: the method does not train by epochs, or the settings do not fit.
     """
-    info = method_info(method)
-    chosen = info.settings() if settings is None else settings
-    if not isinstance(chosen, info.settings):
-        raise ConfigError(
-            f"settings of the class {type(chosen).__name__} are not those of the method {method}",
-            fix=f"give a {info.settings.__name__}, or leave settings out",
-        )
-    known = {one.name for one in fields(info.settings)}
+    chosen = settings_from(method, settings)
+    known = {one.name for one in fields(chosen)}
     given = {name: schedule[name] for name in SCHEDULE if schedule.get(name) is not None}
     for name in given:
         if name not in known:

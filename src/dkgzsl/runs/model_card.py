@@ -19,6 +19,20 @@ _NAMES = {
     "u_calibrated": "U, calibrated",
     "s_calibrated": "S, calibrated",
 }
+_VERBS = {
+    "extendable": "dkgzsl add-class run --help           # a new class from its description",
+    "exportable": "dkgzsl export run --out model.onnx    # one file from pixels to probabilities, for ONNX",
+}
+_ONNX = (
+    "",
+    "```python",
+    "import onnxruntime",
+    "",
+    'session = onnxruntime.InferenceSession("model.onnx")  # classes and preprocessing are in its metadata',
+    'outputs = ["probabilities", "in_distribution"]',
+    'probabilities, score = session.run(outputs, {"pixels": pixels})  # uint8, resized',
+    "```",
+)
 _TASK = "zero-shot-image-classification"
 _TAGS = ("zero-shot-learning", "generalized-zero-shot-learning", "generative", "image-classification")
 
@@ -60,11 +74,12 @@ def model_card(
     front = yaml.safe_dump(
         _front_matter(result, details, environment, license_id), sort_keys=False, allow_unicode=True
     )
+    able = _capabilities(result["method"])
     parts = [
-        _introduction(result, details),
+        _introduction(result, details, extendable="extendable" in able),
         _figures(result, details, environment),
         _intended_use(result, _kept(result, details)),
-        _how_to_use(),
+        _how_to_use(able),
         _made_with(result, environment),
     ]
     body = "\n".join(line for part in parts for line in (*part, ""))
@@ -116,14 +131,23 @@ def _front_matter(
     }
 
 
-def _introduction(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
+def _capabilities(method: str) -> tuple[str, ...]:
+    """What the method's models can do; nothing is promised of a method that is not installed here."""
+    try:
+        return method_info(method).capabilities
+    except ConfigError:
+        return ()
+
+
+def _introduction(result: Mapping[str, Any], details: Mapping[str, Any], *, extendable: bool) -> list[str]:
     unseen, classes = (round(1 / details["chance"][key]) for key in ("t1", "u"))
     calibrated = details["seeds_detail"][0].get("calibration") is not None
+    added = " Classes can be added from a description." if extendable else ""
     return [
         f"# {result['dataset']}, method `{result['method']}`",
         "",
         f"A zero-shot classifier of {classes} classes: {classes - unseen} had training images, {unseen} are known",
-        f"by their description (`{result['semantics']}`) alone. Classes can be added from a description.",
+        f"by their description (`{result['semantics']}`) alone.{added}",
         "Probabilities are calibrated on validation images, and an image may be none of the classes."
         if calibrated
         else "Probabilities are not calibrated: there were no validation images to do it by.",
@@ -189,7 +213,8 @@ def _intended_use(result: Mapping[str, Any], kept: str | None) -> list[str]:
     ]
 
 
-def _how_to_use() -> list[str]:
+def _how_to_use(able: Sequence[str]) -> list[str]:
+    verbs = [line for capability, line in _VERBS.items() if capability in able]
     return [
         "## How to use",
         "",
@@ -197,8 +222,7 @@ def _how_to_use() -> list[str]:
         'pip install "dkgzsl[images,hub]"',
         "dkgzsl pull OWNER/NAME --out run      # this model, or a folder it was pushed to",
         "dkgzsl predict run photo.jpg          # --weights FILE where the backbone's weights are a file",
-        "dkgzsl add-class run --help           # a new class from its description",
-        "dkgzsl export run --out model.onnx    # one file from pixels to probabilities, for ONNX Runtime",
+        *verbs,
         "```",
         "",
         "```python",
@@ -208,14 +232,7 @@ def _how_to_use() -> list[str]:
         'recognizer = Recognizer.from_run(Path("run"))',
         "predictions = recognizer.predict(features)  # features of the backbone named above, unscaled",
         "```",
-        "",
-        "```python",
-        "import onnxruntime",
-        "",
-        'session = onnxruntime.InferenceSession("model.onnx")  # classes and preprocessing are in its metadata',
-        'outputs = ["probabilities", "in_distribution"]',
-        'probabilities, score = session.run(outputs, {"pixels": pixels})  # uint8, resized',
-        "```",
+        *(_ONNX if "exportable" in able else ()),
     ]
 
 
