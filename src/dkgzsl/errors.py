@@ -1,7 +1,8 @@
 """Errors that users see."""
 
+import re
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 
 class DkgzslError(Exception):
@@ -61,3 +62,29 @@ def nearest(name: str, known: Iterable[str], *, of: str = "known") -> str:
         match = next(n for n in names if n.lower() == close[0])
         return f"did you mean {match!r}? ({of}: {shown})"
     return f"{of}: {shown or 'none'}"
+
+
+def nearest_few(name: str, known: Iterable[str], *, of: str, at_most: int = 5) -> str:
+    """A hint as `nearest` gives it, where the known names are too many to list: the few most like the name.
+
+    A name of several words, such as `left_loop_whole`, is as near as the nearest of its words.
+
+    Args:
+        name: the name that was given.
+        known: the names that exist.
+        of: what they are names of, in the plural, for the message.
+        at_most: so many names are listed whole.
+    """
+    names = sorted(known)
+    if len(names) <= at_most:
+        return nearest(name, names, of=of)
+    near = sorted(names, key=lambda one: -_likeness(name.lower(), one.lower()))[:at_most]
+    close = get_close_matches(name.lower(), [one.lower() for one in near], n=1, cutoff=0.5)
+    match = next((one for one in near if one.lower() in close), None)
+    listed = f"the nearest of {len(names)} {of}: {', '.join(near)}"
+    return listed if match is None else f"did you mean {match!r}? ({listed})"
+
+
+def _likeness(name: str, other: str) -> float:
+    words = [other, *re.split(r"[\W_]+", other)]
+    return max(SequenceMatcher(None, name, word).ratio() for word in words)

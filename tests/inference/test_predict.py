@@ -245,6 +245,20 @@ def test_many_classes_from_a_table_and_photos(capsys, made, tmp_path) -> None:
     assert share > next(one.probability for one in before.ranked if one.name == "teal")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ("loops=1", "the nearest of 76 attributes: left_loop_"),
+        ("Left_loop_hole=1", "did you mean 'left_loop_whole'? (the nearest of 76 attributes: left_loop_whole, "),
+    ],
+)
+def test_a_wrong_attribute_among_many_names_the_nearest(capsys, on_numbers, wrong, expected) -> None:
+    message = refused(capsys, "add-class", on_numbers, "--name", "x", "--set", wrong)
+    assert expected in message
+    assert len(message.partition("attributes: ")[2].split(", ")) == 5
+    assert "columns of" not in message
+
+
 def test_mistakes_in_add_class_leave_no_version(capsys, made, on_numbers, tmp_path) -> None:
     run = str(made.run)
     versions = set(made.run.glob("versions/*"))

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from dkgzsl.data.formats.tables import is_semantic_table, read_named_columns, read_semantic_table
 from dkgzsl.data.names import clean_name, spoken_attribute
 from dkgzsl.data.text_semantics import encode, read_descriptions
-from dkgzsl.errors import ConfigError, DataError, nearest
+from dkgzsl.errors import ConfigError, DataError, nearest_few
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Extendable
 from dkgzsl.methods.registry import unable
@@ -84,9 +84,8 @@ class Describer:
         vector = self.usual.copy()
         for name, value in values.items():
             if name not in place:
-                fix = nearest(name, columns, of="attributes")
                 raise DataError(
-                    f"there is no attribute {name!r}", where=where, fix=_short(fix, self.semantics.name)
+                    f"there is no attribute {name!r}", where=where, fix=nearest_few(name, columns, of="attributes")
                 )
             vector[place[name]] = self._checked(name, value, where)
         return Described(vector, len(columns) - len({place[name] for name in values}))
@@ -149,7 +148,7 @@ class Describer:
                 raise DataError(
                     f"the table has no row {name!r}",
                     where=str(path),
-                    fix=_short(nearest(name, rows, of="rows"), "rows"),
+                    fix=nearest_few(name, rows, of="rows"),
                 )
             return rows[name]
         values: dict[str, float] = {}
@@ -267,12 +266,3 @@ def _npy(path: Path) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the vector: {error}", where=str(path)) from error
     return vector.reshape(-1) if vector.ndim == 2 and len(vector) == 1 else vector
-
-
-def _short(sentence: str, source: str) -> str:
-    """A sentence by `nearest`, cut where it lists hundreds of names."""
-    if len(sentence) <= 300:
-        return sentence
-    if sentence.startswith("did you mean"):
-        return sentence.partition(" (")[0]
-    return f"{sentence[:250].rpartition(', ')[0]}, ... (the columns of {source})"
