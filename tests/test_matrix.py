@@ -162,6 +162,7 @@ def benchmark(run: Run, capsys, tmp_path: Path) -> None:
 
 
 def tune(run: Run, capsys, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="the extra `tune` is not installed")
     few = {name: value for name, value in BUDGETS[run.method].items() if not isinstance(value, list)}
     settings = tmp_path / "settings.yaml"
     settings.write_text(yaml.safe_dump({"representation": ["pooled"], run.method: few}))

@@ -25,9 +25,9 @@ from dkgzsl import ZeroShotClassifier, load_dataset
 from dkgzsl.config import TrainConfig
 from dkgzsl.data.formats.tables import SemanticTable
 from dkgzsl.errors import ConfigError, InputError, RunError
-from dkgzsl.estimator.plan import settings_from
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.closed_form.settings import ClosedFormSettings
+from dkgzsl.methods.sections import settings_from
 from worlds import CHANNELS, SEEN, arrays, world_folder
 
 OPTIONS = {

@@ -16,7 +16,7 @@ from dkgzsl.data.formats.tables import SemanticTable
 from dkgzsl.data.numbers.dataset import numbers_regions
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError, DataError, InputError
-from dkgzsl.estimator.plan import settings_from
+from dkgzsl.methods.sections import settings_from
 from worlds import ATTRIBUTES, QUICK, SEEN, SMALL, arrays
 
 OPTIONS = {

@@ -345,5 +345,5 @@ def test_an_unfinished_run_is_not_pushed(capsys, made, tmp_path) -> None:
     assert main(["push", str(unfinished), str(tmp_path / "x")]) == 2
     assert "it is not finished" in capsys.readouterr().err
     assert main(["push", str(tmp_path / "none"), str(tmp_path / "x")]) == 2
-    assert "no run folder" in capsys.readouterr().err
+    assert "no such folder" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
