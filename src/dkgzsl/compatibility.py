@@ -32,9 +32,9 @@ def name_of_method(old: str) -> str:
 
 
 _FLAGS: Final = {
-    "--variant": "--method (closed-form where it was dkgzsl, dkgzsl where it was paper)",
-    "--classifier": "--closed-form.classifier",
-    "--beside": "--extra-features",
+    "variant": "--method (closed-form where it was dkgzsl, dkgzsl where it was paper)",
+    "classifier": "--closed-form.classifier",
+    "beside": "--extra-features",
 }
 _SECTIONS: Final = {
     "--knowledge.": ("--closed-form.",),
@@ -48,9 +48,9 @@ def flag_of_today(flag: str) -> str | None:
     section, _, name = flag.rpartition(".")
     if section in ("--knowledge", "--closed-form") and name in _GONE and name != "episodes":
         return "the closed form has this option no more: leave it out (docs/lab-notes.md says what it did)"
-    if flag in _FLAGS:
-        return f"it is called {_FLAGS[flag]} now"
-    names = next((new for old, new in _SECTIONS.items() if flag.startswith(old)), ())
+    if (old := flag.removeprefix("--")) in _FLAGS:
+        return f"it is called {_FLAGS[old]} now"
+    names = next((new for prefix, new in _SECTIONS.items() if flag.startswith(prefix)), ())
     today = [f"{new}{flag.partition('.')[2]}" for new in names]
     return f"it is called {' or '.join(today)} now" if today else None
 
