@@ -11,11 +11,12 @@ has a capability when it has its methods; nobody asks for a class by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -228,6 +229,41 @@ class Method(Protocol):
 
     def fit(self, task: Task, setting: Setting) -> Model:
         """Fit the task with a setting that `explore` has shown."""
+        ...
+
+
+@runtime_checkable
+class CutSelector(Protocol):
+    """Scores settings on several validation cuts, each another division of the seen classes and their images."""
+
+    def __call__(
+        self, setting: Setting, models: Iterator[Model], *, candidate: bool = True
+    ) -> Float[np.ndarray, " cuts"]:
+        """Score of a setting's model on each cut, higher is better.
+
+        Args:
+            setting: what the models were fitted with.
+            models: one for each cut's task, in order; they are asked for one by one. Where the first shows that the
+                setting will not lead, the others are not asked for, and their scores are minus infinity.
+            candidate: whether this setting may be chosen.
+        """
+        ...
+
+    def is_better(self, scores: Float[np.ndarray, " cuts"], lead: Float[np.ndarray, " cuts"]) -> bool:
+        """Whether a setting with these scores takes the lead from one with those."""
+        ...
+
+
+@runtime_checkable
+class CutMethod(Protocol):
+    """A method that chooses its settings on several cuts at once."""
+
+    def explore_cuts(self, tasks: Sequence[Task], selector: CutSelector) -> None:
+        """Show the selector every setting worth trying, its models fitted on every task.
+
+        The setting shown first is the starting point. The selector remembers the one that leads; the protocol
+        takes it.
+        """
         ...
 
 

@@ -1,8 +1,8 @@
 """The closed form: class densities whose unseen prototypes are solved for, constants chosen on held-out classes.
 
-Whitening, prototypes and balance are solved (`whitening`, `kernel_ridge`, `balance`). What is learned on top
-(episodes) is offered to the selector after the best constants are known, and stays only where the selector prefers
-it.
+Whitening, prototypes, gate, experts and balance are solved (`whitening`, `kernel_ridge`, `experts`). The constants
+start where they serve most problems, and are left, one after the other, where the selector finds others better.
+What is learned on top (episodes) comes last, and stays only where the selector prefers it.
 
 Source: GFZSL (Verma and Rai, ECML 2017, arXiv 1707.08040), see also Bayesian ZSL (Badirli et al. 2020, arXiv
 1907.09624). Deviations: one full covariance shared by all classes; features of unit length after whitening;
@@ -12,23 +12,35 @@ kernels between descriptions and between images; the balance and the episodes ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from dkgzsl.errors import ConfigError
-from dkgzsl.methods.base import Method, MethodInfo, Selector, Setting, Setup, Task
-from dkgzsl.methods.closed_form.balance import seen_unseen_balance
+from dkgzsl.methods.base import CutSelector, Method, MethodInfo, Model, Selector, Setting, Setup, Task
 from dkgzsl.methods.closed_form.episodes import DescriptionWeights, EpisodePlan, learn_by_episodes
+from dkgzsl.methods.closed_form.experts import (
+    LEFT_OUT,
+    Experts,
+    Placed,
+    SeenExpert,
+    axis_variances,
+    seen_unseen_balance,
+)
 from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace
 from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidge
 from dkgzsl.methods.closed_form.model import ClosedFormModel
-from dkgzsl.methods.closed_form.settings import ClosedFormSettings
+from dkgzsl.methods.closed_form.settings import (
+    FEW_DIMENSIONS,
+    KERNEL_CHANNELS,
+    ClosedFormSettings,
+    search,
+    start_of,
+)
 from dkgzsl.methods.closed_form.softmax import ClosedFormSoftmax, SoftmaxModel
 from dkgzsl.methods.closed_form.whitening import (
     MeansSpace,
@@ -38,12 +50,7 @@ from dkgzsl.methods.closed_form.whitening import (
     WithinClassSpectrum,
     seen_statistics,
 )
-from dkgzsl.methods.search import Choice, Range, Space
 
-FEW_DIMENSIONS = 64
-"""Up to so many channels validation chooses whether features are scaled to unit length. With hundreds of
-dimensions unit length is the better choice; with a handful a class may lie in the middle of the others, and has no
-direction."""
 _SPACES_KEPT = 8  # a search over continuous constants asks for a new one each time
 
 
@@ -70,45 +77,64 @@ class ClosedForm:
         self.plan = plan or EpisodePlan()
 
     def explore(self, task: Task, selector: Selector) -> None:
-        """Constants first, then each option on top of the best so far, for every way of scaling lengths.
+        """As `explore_cuts` does, on one task: a setting leads where its score is higher."""
+        self.explore_cuts([task], _OneCut(selector))
+
+    def explore_cuts(self, tasks: Sequence[Task], selector: CutSelector) -> None:
+        """From fixed constants on, one group of constants after the other, for every way of scaling lengths.
 
         An option that is set, not left to validation, is in every model that may be chosen.
         """
-        for unit_length in self._lengths(task):
-            best = _Best(selector, self._fitting(task, unit_length), self._demanded())
-            self._explore(best, unit_length)
+        for unit_length in self._lengths(tasks[0]):
+            fittings = [self._fitting(task, unit_length) for task in tasks]
+            self._explore(_Best(selector, fittings, self._demanded()), unit_length)
 
     def _explore(self, best: _Best, unit_length: bool) -> None:
-        settings, fitting = self.settings, best.fitting
-        plain = {
-            "unit_length": unit_length,
-            "feature_kernel_width": settings.feature_kernel_width[0],
-            "seen_blend": 0.0,
-            "balance": settings.balance == "on",
-            "episodes": "off",
-        }
-        for setting in self._constants(fitting):
-            best.offer({**setting, "description_root": fitting.root_for(setting), **plain})
-        for changes in self._blends():
+        settings, first = self.settings, best.fittings[0]
+        best.offer(start_of(settings, unit_length=unit_length, sizes=first.sizes(settings.feature_kernel_width[0])))
+        self._explore_regression(best)
+        for changes in self._one_by_one(first):
             best.offer({**best.setting, **changes})
+        self._explore_regression(best, widths=(best.setting["kernel_width"],))
         self._explore_kernels(best)
         if settings.episodes != "off":
             best.offer({**best.setting, "episodes": "weights"})
 
+    def _explore_regression(self, best: _Best, widths: Sequence[float] | None = None) -> None:
+        """Offer every kernel between descriptions with every ridge."""
+        for width, ridge in product(widths or self.settings.kernel_width, self.settings.ridge):
+            best.offer({**best.setting, "kernel_width": width, "ridge": ridge})
+
+    def _one_by_one(self, fitting: _Fitting) -> Iterator[dict[str, Any]]:
+        """Changes of one constant, or of one option that is left to validation."""
+        settings = self.settings
+        for name in ("shrinkage", "seen_blend"):
+            yield from ({name: value} for value in getattr(settings, name))
+        yield from ({"components": size} for size in fitting.sizes(settings.feature_kernel_width[0]))
+        if settings.seen_expert == "auto":
+            yield from ({"seen_expert": value} for value in (False, True))
+        if settings.gate == "auto":
+            yield {"gate": False, "offset": 0.0}
+            yield {"offset": 0.0}
+            yield {"gate": True, "offset": settings.offset}
+        if settings.described_power:
+            yield from ({"described_power": power} for power in (0.0, settings.described_power))
+
     def _explore_kernels(self, best: _Best) -> None:
         """Offer the space of each kernel between images; where one leads, ask again what is solved in it."""
-        settings, fitting = self.settings, best.fitting
-        for width in settings.feature_kernel_width[1:]:
-            sizes = fitting.sizes(width)
+        settings, first = self.settings, best.fittings[0]
+        for width in self._feature_kernels(first)[1:]:
+            sizes = first.sizes(width)
             for components, shrinkage, blend in product(sizes, settings.shrinkage, settings.seen_blend):
                 changes = {"components": components, "shrinkage": shrinkage, "seen_blend": blend}
                 best.offer({**best.setting, "feature_kernel_width": width, **changes})
-            if best.setting["feature_kernel_width"] != width:
-                continue
-            found = best.setting
-            for kernel_width, ridge in product(settings.kernel_width, settings.ridge):
-                setting = {**found, "kernel_width": kernel_width, "ridge": ridge}
-                best.offer({**setting, "description_root": fitting.root_for(setting)})
+            if best.setting["feature_kernel_width"] == width:
+                self._explore_regression(best)
+
+    def _feature_kernels(self, fitting: _Fitting) -> tuple[float, ...]:
+        """Kernels between images, of which features of many channels have the first alone."""
+        widths = self.settings.feature_kernel_width
+        return widths if fitting.features.shape[1] <= KERNEL_CHANNELS else widths[:1]
 
     def _lengths(self, task: Task) -> tuple[bool, ...]:
         if self.settings.unit_length != "auto":
@@ -116,25 +142,7 @@ class ClosedForm:
         return (True, False) if task.features.shape[1] <= FEW_DIMENSIONS else (True,)
 
     def _demanded(self) -> dict[str, Any]:
-        demanded: dict[str, Any] = {}
-        if 0.0 not in self.settings.seen_blend:
-            demanded["seen_blend"] = self.settings.seen_blend
-        if self.settings.episodes == "weights":
-            demanded["episodes"] = ("weights",)
-        return demanded
-
-    def _constants(self, fitting: _Fitting) -> Iterator[dict[str, Any]]:
-        settings = self.settings
-        sizes = fitting.sizes(settings.feature_kernel_width[0])
-        names = ("components", "shrinkage", "kernel_width", "ridge")
-        for values in product(sizes, settings.shrinkage, settings.kernel_width, settings.ridge):
-            yield dict(zip(names, values, strict=True))
-
-    def _blends(self) -> Iterator[dict[str, Any]]:
-        for blend in self.settings.seen_blend:
-            if blend:  # a predicted prototype of a seen class depends on the ridge, its own mean does not
-                for ridge in self.settings.ridge:
-                    yield {"seen_blend": blend, "ridge": ridge}
+        return {"episodes": ("weights",)} if self.settings.episodes == "weights" else {}
 
     def fit(self, task: Task, setting: Setting) -> ClosedFormModel:
         """Solve the task with given constants; what is learned by episodes is learned again on all classes."""
@@ -156,26 +164,50 @@ class ClosedForm:
         return made
 
 
+class _OneCut:
+    """A selector of one task as one of several cuts."""
+
+    def __init__(self, selector: Selector) -> None:
+        self.selector = selector
+
+    def __call__(
+        self, setting: Setting, models: Iterator[Model], *, candidate: bool = True
+    ) -> Float[np.ndarray, " cuts"]:
+        return np.array([self.selector(setting, next(models), candidate=candidate)])
+
+    def is_better(self, scores: Float[np.ndarray, " cuts"], lead: Float[np.ndarray, " cuts"]) -> bool:
+        return bool(scores[0] > lead[0])
+
+
 class _Best:
-    """Offers models to the selector and remembers the best setting.
+    """Offers settings to the selector and remembers the leading one.
 
     Args:
-        selector: scores them.
-        fitting: fits them.
+        selector: scores their models.
+        fittings: fit them, one for each cut.
         demanded: values that a setting must have to be chosen, by name. The first setting that has one more of
             them takes the lead, whatever its score.
     """
 
-    def __init__(self, selector: Selector, fitting: _Fitting, demanded: Mapping[str, Sequence[Any]]) -> None:
-        self.selector, self.fitting, self.demanded = selector, fitting, demanded
+    def __init__(
+        self, selector: CutSelector, fittings: Sequence[_Fitting], demanded: Mapping[str, Sequence[Any]]
+    ) -> None:
+        self.selector, self.fittings, self.demanded = selector, fittings, demanded
         self.setting: dict[str, Any] = {}
-        self._rank = (-1, float("-inf"))
+        self._met, self._scores = -1, np.empty(0)
+        self._offered: list[dict[str, Any]] = []
 
     def offer(self, setting: dict[str, Any]) -> None:
+        """Offer a setting; the root of the descriptions is taken where it predicts better, on the first cut."""
+        setting = {**setting, "description_root": self.fittings[0].root_for(setting)}
+        if setting in self._offered:
+            return
+        self._offered.append(setting)
         met = sum(setting[name] in values for name, values in self.demanded.items())
-        score = self.selector(setting, self.fitting.model(setting), candidate=met == len(self.demanded))
-        if (met, score) > self._rank:
-            self.setting, self._rank = setting, (met, score)
+        models = (fitting.model(setting) for fitting in self.fittings)
+        scores = self.selector(setting, models, candidate=met == len(self.demanded))
+        if met > self._met or (met == self._met and self.selector.is_better(scores, self._scores)):
+            self.setting, self._met, self._scores = setting, met, scores
 
 
 class _Fitting:
@@ -199,6 +231,7 @@ class _Fitting:
         if settings.square_root == "on" and not positive:
             raise ConfigError("negative features have no square root", fix="leave closed_form.square_root out")
         self.square_root, self.components = positive, settings.components
+        self.seen_shrinkage = settings.seen_shrinkage
         self._principal: dict[float, PrincipalSpace] = {}
         self._spectra: dict[tuple[float, int], WithinClassSpectrum] = {}
         self._spaces: dict[tuple[float, int, float], tuple[MeansSpace, SeenStatistics]] = {}
@@ -218,6 +251,10 @@ class _Fitting:
         weights = self._weights(setting, space, statistics, prepared)
         described = prepared if weights is None else weights(prepared)
         regression = KernelRidge.fit(described.detach(), statistics.means, width=width, ridge=ridge)
+        # What episodes learned has seen every class, so that its errors would flatter it: the plain regression tells.
+        plain = regression if weights is None else KernelRidge.fit(prepared, statistics.means, width=width, ridge=ridge)
+        placed = Placed.of(plain, statistics.means)
+        experts = self._experts(setting, placed, statistics, prepared)
         return ClosedFormModel(
             space=space,
             statistics=statistics,
@@ -228,7 +265,33 @@ class _Fitting:
             weights=weights,
             regression=regression,
             setting=setting,
-            balance=self._balance(setting, statistics, prepared) if setting.get("balance") else 0.0,
+            balance=_balance(setting, placed, experts, statistics.variance) if setting.get("balance") else 0.0,
+            experts=experts,
+        )
+
+    def _experts(
+        self, setting: Mapping[str, Any], placed: Placed, statistics: SeenStatistics, prepared: Tensor
+    ) -> Experts | None:
+        """Gate and experts that the setting asks for; None where it asks for none."""
+        gate, power = setting.get("gate", False), setting.get("described_power", 0.0)
+        offset, expert = setting.get("offset", 0.0), setting.get("seen_expert", False)
+        if not (gate or power or offset or expert):
+            return None
+        reliance = placed.reliance
+        own = torch.lerp(placed.means, placed.fitted, setting["seen_blend"])
+        seen = None
+        if expert:
+            space, finer = self._space({**setting, "shrinkage": min(setting["shrinkage"], self.seen_shrinkage)})
+            finer_means = KernelRidge.fit(
+                prepared, finer.means, width=setting["kernel_width"], ridge=setting["ridge"]
+            )(prepared)
+            seen = SeenExpert(space, torch.lerp(finer.means, finer_means, setting["seen_blend"]), finer.variance)
+        predicted = torch.lerp(placed.fitted, placed.left_out, LEFT_OUT)
+        return Experts(
+            gate=torch.lerp(own, predicted, reliance) if gate else own,
+            seen=seen,
+            omega=axis_variances(statistics, power * reliance) if power else None,
+            offset=offset * reliance * placed.error / 2,
         )
 
     def root_for(self, setting: Mapping[str, Any]) -> bool:
@@ -248,13 +311,6 @@ class _Fitting:
 
         gain = errors(False) - errors(True)
         return bool(gain.mean() > gain.std(correction=0) / len(gain) ** 0.5)
-
-    def _balance(self, setting: Mapping[str, Any], statistics: SeenStatistics, prepared: Tensor) -> float:
-        """By the plain regression: what episodes learned has seen every class, so its errors would flatter it."""
-        means = statistics.means
-        plain = KernelRidge.fit(prepared, means, width=setting["kernel_width"], ridge=setting["ridge"])
-        placed = torch.lerp(means, plain(prepared), setting["seen_blend"])
-        return seen_unseen_balance(means, placed, means - plain.leave_one_out_errors(), statistics.variance)
 
     def _space(self, setting: Mapping[str, Any]) -> tuple[MeansSpace, SeenStatistics]:
         kernel_width, shrinkage = setting.get("feature_kernel_width", 0.0), setting["shrinkage"]
@@ -307,65 +363,19 @@ class _Fitting:
         return weights
 
 
-# Components are halved from step to step: what was computed for a step serves every trial on it.
-_COMPONENTS = (32, 64, 128, 256, 512, 1024, 2048)
-
-
-def search(settings: ClosedFormSettings, images: int) -> Space:
-    """What `tune` tries: continuous ranges where the exploration has a grid.
-
-    Args:
-        settings: of the search.
-        images: training images; with a kernel between images there may be more components than channels.
-    """
-    del settings
-    within = tuple(step for step in _COMPONENTS if step <= images)
-    return {
-        "components": Choice(within or (images,), start=512),
-        "shrinkage": Range(0.05, 0.95, start=0.6),
-        "kernel_width": Range(0.0, 8.0, start=2.0),
-        "feature_kernel_width": Choice((0.0, 0.5, 1.0, 2.0, 4.0), start=0.0),
-        "ridge": Range(1e-3, 1.0, start=0.03, log=True),
-        "seen_blend": Range(0.0, 1.0, start=0.5),
-        "episodes": Choice(("off", "weights"), start="weights"),
-    }
+def _balance(setting: Mapping[str, Any], placed: Placed, experts: Experts | None, variance: float) -> float:
+    """The balance, less what the offsets add to a described class on average."""
+    if experts is None:
+        gate, offset = torch.lerp(placed.means, placed.fitted, setting["seen_blend"]), 0.0
+    else:
+        gate, offset = experts.gate, experts.offset * float(placed.open.mean()) / variance
+    return seen_unseen_balance(placed.means, gate, placed.left_out, variance) - offset
 
 
 def make(settings: ClosedFormSettings, setup: Setup) -> Method:
     """The closed form with the classifier that the settings name."""
     densities = ClosedForm(settings, setup)
     return densities if settings.classifier == "density" else ClosedFormSoftmax(densities, settings.softmax)
-
-
-def middle_of(settings: ClosedFormSettings, *, dimensions: int) -> ClosedFormSettings:
-    """Settings with one value each, the offered one that is nearest to the middle: where nothing can be chosen.
-
-    Args:
-        settings: with several values, and options left to validation.
-        dimensions: of the features.
-    """
-    nearest: dict[str, Any] = {
-        name: (min(getattr(settings, name), key=partial(_distance, middle)),) for name, middle in MIDDLE.items()
-    }
-    unit = "on" if dimensions > FEW_DIMENSIONS else "off"
-    options: dict[str, Any] = {"episodes": "off", "unit_length": unit}
-    settled = {name: to for name, to in options.items() if getattr(settings, name) == "auto"}
-    return replace(settings, **nearest, **settled)
-
-
-def _distance(one: int | float, other: int | float) -> float:
-    return float(abs(one - other))
-
-
-MIDDLE = {
-    "components": 512,
-    "shrinkage": 0.6,
-    "kernel_width": 0.0,
-    "feature_kernel_width": 0.0,
-    "ridge": 0.1,
-    "seen_blend": 0.0,
-}
-"""What serves where nothing can be chosen."""
 
 
 def keeps_features(setting: Setting) -> str | None:

@@ -66,12 +66,25 @@ def principal_axes(
     values: Float[Tensor, "images dim"], mean: Float[Tensor, " dim"], components: int
 ) -> Float[Tensor, "dim components"]:
     """Orthonormal directions of the largest variance about `mean`, at most as many as dimensions or rows allow."""
+    if len(values) < values.shape[1]:
+        return _axes_of_few(values - mean, components)
     # Two passes over rows in blocks keep the peak at one block instead of a centred copy of everything.
     scatter = values.new_zeros(values.shape[1], values.shape[1])
     for block in torch.split(values, 4096):
         centred = block - mean
         scatter.addmm_(centred.T, centred)
     return _leading_eigenvectors(scatter, min(components, *values.shape))
+
+
+def _axes_of_few(centred: Float[Tensor, "images dim"], components: int) -> Float[Tensor, "dim components"]:
+    """The same of fewer rows than dimensions, by the products between rows; axes without variance are left out."""
+    gram = centred @ centred.T
+    vectors = _leading_eigenvectors(gram, min(components, len(gram)))
+    axes = centred.T @ vectors
+    lengths = axes.norm(dim=0)
+    kept = lengths > float(lengths.max()) * _NEGLIGIBLE
+    axes = axes[:, kept] / lengths[kept]
+    return _signed(axes)
 
 
 def _leading_eigenvectors(matrix: Float[Tensor, "dim dim"], number: int) -> Float[Tensor, "dim components"]:
@@ -91,10 +104,15 @@ def _leading_eigenvectors(matrix: Float[Tensor, "dim dim"], number: int) -> Floa
             basis = torch.linalg.qr(matrix @ basis).Q
         ritz = torch.linalg.eigh(basis.T @ matrix @ basis).eigenvectors[:, -number:].flip(1)
         vectors = basis @ ritz
+    return _signed(vectors)
+
+
+def _signed(vectors: Float[Tensor, "dim number"]) -> Float[Tensor, "dim number"]:
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
     return torch.where(largest < 0, -vectors, vectors)
 
 
+_NEGLIGIBLE = 1e-4  # lengths below this share of the largest are rounding in float32
 _SUBSPACE_ITERATIONS = 5
 
 
@@ -131,13 +149,9 @@ class WhitenedSpace:
         self, principal: PrincipalSpace, whitener: Float[Tensor, "components components"], unit_length: bool
     ) -> None:
         self.principal, self.whitener, self.unit_length = principal, whitener, unit_length
-        self._last = InputCache()
 
     def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images components"]:
         """Whitened coordinates of unscaled features."""
-        return self._last(features, self._whiten)
-
-    def _whiten(self, features: Tensor) -> Tensor:
         used = len(self.whitener)
         whitened = self.principal(features)[:, :used] @ self.whitener
         return torch.nn.functional.normalize(whitened, dim=1) if self.unit_length else whitened
