@@ -15,7 +15,7 @@ from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.calibration import Calibration, calibrate
 from dkgzsl.evaluation.held_out import POOLED, final_task, validation_task
 from dkgzsl.evaluation.metrics import Figures, Scored
-from dkgzsl.evaluation.selection import Evaluation, TestSelector, ValidationSelector, Watch
+from dkgzsl.evaluation.selection import RAW_SHARE, Evaluation, TestSelector, ValidationSelector, Watch
 from dkgzsl.methods.base import Method, Model
 from dkgzsl.representation.representation import Fitted, Representation
 
@@ -62,6 +62,7 @@ def run_protocol(
     representations: Sequence[Representation] = (POOLED,),
     watch: Watch | None = None,
     memory: Path | None = None,
+    raw_share: float = RAW_SHARE,
 ) -> Outcome:
     """Run a method under a protocol.
 
@@ -73,12 +74,17 @@ def run_protocol(
         representations: those to choose from; the best is chosen together with the setting.
         watch: called after each evaluation.
         memory: folder where evaluations are written, so that an interrupted run can be resumed; None: nowhere.
+        raw_share: weight of raw H next to AUSUC in the choice under `validated`; 0: AUSUC alone decides.
 
     Raises:
         ConfigError: no model could be scored, because the held-out images lack seen or unseen classes.
     """
-    protocol = {"validated": validated, "oracle": oracle}[name]
-    return protocol(method, problem, seed=seed, representations=representations, watch=watch, memory=memory)
+    ways = representations
+    if name == "oracle":
+        return oracle(method, problem, seed=seed, representations=ways, watch=watch, memory=memory)
+    return validated(
+        method, problem, seed=seed, representations=ways, watch=watch, memory=memory, raw_share=raw_share
+    )
 
 
 def validated(
@@ -90,10 +96,11 @@ def validated(
     watch: Watch | None = None,
     memory: Path | None = None,
     calibrated: bool = True,
+    raw_share: float = RAW_SHARE,
 ) -> Outcome:
     """Choose on validation classes, fit again on all training images, score the test images once.
 
-    Setting and representation are chosen by AUSUC, which needs no constant, plus `RAW_SHARE` of raw H. The
+    Setting and representation are chosen by AUSUC, which needs no constant, plus `raw_share` times raw H. The
     constant is the one with the best H for the chosen setting; 0 where `calibrated` is False. The other arguments
     are those of `run_protocol`.
     """
@@ -101,7 +108,7 @@ def validated(
     evaluations = 0
     for representation in representations:
         task, held_out = validation_task(problem, seed, representation)
-        selector = ValidationSelector(held_out, watch, memory, representation.name)
+        selector = ValidationSelector(held_out, watch, memory, representation.name, raw_share=raw_share)
         method.explore(task, selector)
         evaluations += selector.evaluations
         if selector.best is not None and (chosen is None or selector.best_score > chosen[0]):

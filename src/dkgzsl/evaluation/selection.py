@@ -49,7 +49,7 @@ class Evaluation:
 
 
 class ValidationSelector:
-    """Scores models on validation images and keeps the best by AUSUC plus `RAW_SHARE` of raw H.
+    """Scores models on validation images and keeps the best by AUSUC plus a share of raw H.
 
     With a folder, evaluations are written to a file as they come, and a resumed run begins with those of the
     file; an evaluation that a resumed method repeats counts once.
@@ -59,11 +59,20 @@ class ValidationSelector:
         watch: called after each evaluation that is new.
         memory: folder of the evaluations; None: they are not written.
         representation: name of the representation, and of its folder in `memory`.
+        raw_share: weight of raw H next to AUSUC, 0 or more; 0: AUSUC alone decides.
     """
 
-    def __init__(self, held_out: HeldOut, watch: Watch | None, memory: Path | None, representation: str) -> None:
+    def __init__(
+        self,
+        held_out: HeldOut,
+        watch: Watch | None,
+        memory: Path | None,
+        representation: str,
+        *,
+        raw_share: float = RAW_SHARE,
+    ) -> None:
         self.held_out, self.watch = held_out, watch
-        self.representation = representation
+        self.representation, self.raw_share = representation, raw_share
         self.folder = None if memory is None else memory / representation
         self.best: Evaluation | None = None
         self.best_scored: Scored | None = None
@@ -95,7 +104,7 @@ class ValidationSelector:
             candidate: whether it may be chosen.
 
         Returns:
-            Its score: AUSUC plus `RAW_SHARE` of raw H; minus infinity where they are undefined.
+            Its score: AUSUC plus `raw_share` times raw H; minus infinity where they are undefined.
         """
         scored = self.held_out.score(model)
         constant = scored.curve().best_constant()
@@ -122,7 +131,7 @@ class ValidationSelector:
     def _score(self, figures: Figures) -> float:
         if figures.ausuc is None or figures.h is None:
             return float("-inf")
-        return figures.ausuc + RAW_SHARE * figures.h
+        return figures.ausuc + self.raw_share * figures.h
 
     def _write_best(self, model: Model, scored: Scored) -> None:
         """Keep the scores of the best model, which calibration needs; the model itself is fitted again."""
