@@ -5,8 +5,8 @@ that has settings to choose offers fitted models to a *selector*, which holds th
 sees them. Whether the selector scores validation images or, under the protocol `oracle`, test images, is the
 protocol's decision.
 
-What a model can do besides scoring is a *capability*: `Generator`, `Extendable`, `FewShot`, `Exportable`. A model
-has a capability when it has its methods; nobody asks for a class by name.
+What a model can do besides scoring is a *capability*: `Generator`, `Extendable`, `FewShot`, `Exportable`,
+`Adaptable`. A model has a capability when it has its methods; nobody asks for a class by name.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from dkgzsl.methods.adaptation import Adaptation
 
 if TYPE_CHECKING:
     from dkgzsl.methods.search import Space
@@ -170,6 +172,27 @@ class Exportable(Protocol):
         ...
 
 
+@runtime_checkable
+class Adaptable(Protocol):
+    """Capability: unlabelled photos move the described classes to where they lie."""
+
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """What the model was adapted to; None: it was not."""
+        ...
+
+    def adapted(self, features: Float[Tensor, "images visual"]) -> Model:
+        """The same model after a pool of photos without labels, of any classes; a further pool adds to it.
+
+        Args:
+            features: of the photos, unscaled.
+
+        Raises:
+            DataError: there is no photo, or no described class.
+        """
+        ...
+
+
 class Capability(NamedTuple):
     """What a model can do besides scoring.
 
@@ -189,6 +212,7 @@ CAPABILITIES: Final[Mapping[str, Capability]] = {
     "extendable": Capability(Extendable, "with_classes", "cannot add classes"),
     "few-shot": Capability(FewShot, "with_photos", "cannot learn a new class from photos"),
     "exportable": Capability(Exportable, "scores_module", "cannot be exported"),
+    "adaptable": Capability(Adaptable, "adapted", "cannot adapt to unlabelled photos"),
 }
 """Capabilities by name."""
 

@@ -8,6 +8,9 @@ it mostly is, and the components of the features themselves generalise better to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -126,3 +129,20 @@ def _median_squared_distance(landmarks: Float[Tensor, "landmarks visual"]) -> fl
     squared = (own[:, None] + own - 2 * products).clamp(min=0)
     median = float(squared[~torch.eye(len(rows), dtype=torch.bool, device=rows.device)].median())
     return max(median, float(own.mean()) * 1e-6, torch.finfo(rows.dtype).tiny)
+
+
+def load_principal_space(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> PrincipalSpace:
+    """The space that a model file's tensors and values were made from."""
+    mean, basis, square_root = tensors["principal.mean"], tensors["principal.basis"], values["square_root"]
+    width = values.get("feature_kernel", 0.0)  # files from before there was a kernel between images have none
+    if not width:
+        return PrincipalSpace(mean, basis, square_root)
+    return KernelPrincipalSpace(
+        mean,
+        basis,
+        square_root,
+        landmarks=tensors["principal.landmarks"],
+        width=width,
+        back=tensors["principal.back"],
+        centre=tensors["principal.centre"],
+    )

@@ -11,13 +11,22 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dkgzsl.cache import InputCache
+from dkgzsl.methods.adaptation import Adaptation
 from dkgzsl.methods.base import SavedModel, columns_of
+from dkgzsl.methods.closed_form.adaptation import (
+    ClassPrior,
+    PoolMeans,
+    adapt_to_pool,
+    as_adaptation,
+    prior_of,
+    whole_space,
+)
 from dkgzsl.methods.closed_form.episodes import DescriptionWeights
 from dkgzsl.methods.closed_form.experts import Experts, led_by, linear_scores
 from dkgzsl.methods.closed_form.export import DensityScores
-from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace
+from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace, load_principal_space
 from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidge
-from dkgzsl.methods.closed_form.whitening import MeansSpace, PrincipalSpace, SeenStatistics, WhitenedSpace
+from dkgzsl.methods.closed_form.whitening import MeansSpace, SeenStatistics, WhitenedSpace
 from dkgzsl.methods.shared.few_shot import PhotoMeans, posterior_means, posterior_shares
 
 
@@ -65,9 +74,12 @@ class ClosedFormModel:
         weights: of the descriptions, where episodes learned them.
         regression: the solved kernel regression.
         setting: the chosen constants.
-        balance: added to the log densities of the described classes among all; 0 adds nothing.
+        solved_balance: of seen and described classes; 0: there is none.
+        balance: added to the log densities of the described classes among all: the solved balance, times the mean
+            share of what a pool has left open.
         experts: gate and experts; None: every class is scored by its density alone.
         photos: what a few photos say of some of the described classes, if there are any.
+        pool: what the model was adapted to, if it was.
         classes: number K of all class numbers.
     """
 
@@ -86,14 +98,16 @@ class ClosedFormModel:
         balance: float = 0.0,
         experts: Experts | None = None,
         photos: PhotoMeans | None = None,
+        pool: PoolMeans | None = None,
     ) -> None:
         self.space, self.statistics = space, statistics
         self.seen, self.unseen = seen, unseen
         self.semantics, self.descriptions = semantics, descriptions
         self.weights, self.regression = weights, regression
-        self.setting, self.balance, self.experts, self.photos = dict(setting), balance, experts, photos
-        self.classes = len(semantics)
+        self.setting, self.experts, self.photos, self.pool = dict(setting), experts, photos, pool
+        self.classes, self.solved_balance = len(semantics), balance
         self.densities = self._densities()
+        self.balance = balance if pool is None or not len(unseen) else balance * float(self.open.mean())
         self._last = InputCache()
 
     @property
@@ -127,6 +141,8 @@ class ClosedFormModel:
         described = self.prototypes(self.semantics[self.unseen])
         # What is not known of a described class, as a share of what its description leaves open.
         self.open = described.new_ones(len(described))
+        if self.pool is not None:
+            described, self.open = self._prior().posterior(self.pool.means, self.pool.counts)
         if self.photos is not None:
             described = self._with_photos(described, self.photos)
         return ClassDensities(torch.cat([means, described]), self.statistics.variance)
@@ -135,10 +151,11 @@ class ClosedFormModel:
         """Prototypes of the unseen classes after the photos."""
         rows = (self.unseen[None] == photos.classes[:, None]).int().argmax(1)
         unknown = self.regression.predictive_variance(self._prepared(self.semantics[photos.classes]))
+        unknown = unknown * self.open[rows]
         error = self.regression.error_covariance()
         means, within = prototypes.clone(), self.statistics.within
         means[rows] = posterior_means(prototypes[rows], unknown, error, photos, within)
-        self.open[rows] = posterior_shares(unknown, error, photos, within)
+        self.open[rows] *= posterior_shares(unknown, error, photos, within)
         return means
 
     @torch.no_grad()
@@ -240,11 +257,12 @@ class ClosedFormModel:
     ) -> ClosedFormModel:
         """The same regression over other described classes; nothing is fitted again.
 
-        Photos of classes that stay described are kept.
+        Photos of classes that stay described are kept, and so is what a pool said of them.
         """
         unseen = unseen.to(self.unseen)
         photos = self.photos.of(unseen) if self.photos else None
-        changed = {"semantics": semantics.to(self.semantics), "unseen": unseen, "photos": photos}
+        pool = self.pool.of(unseen) if self.pool else None
+        changed = {"semantics": semantics.to(self.semantics), "unseen": unseen, "photos": photos, "pool": pool}
         return ClosedFormModel(**{**self._parts(), **changed})
 
     @torch.no_grad()
@@ -263,7 +281,33 @@ class ClosedFormModel:
 
     def _parts(self) -> dict[str, Any]:
         names = "space statistics seen unseen semantics descriptions weights regression setting"
-        return {name: getattr(self, name) for name in (*names.split(), "balance", "experts", "photos")}
+        parts = {name: getattr(self, name) for name in (*names.split(), "experts", "photos", "pool")}
+        return {**parts, "balance": self.solved_balance}
+
+    def _prior(self) -> ClassPrior:
+        described = self._prepared(self.semantics[self.unseen])
+        return prior_of(self.regression, described, self.statistics)
+
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """What the model was adapted to; None: it was not."""
+        return None if self.pool is None else as_adaptation(self.pool, self._prior())
+
+    @torch.no_grad()
+    def adapted(self, features: Float[Tensor, "images visual"]) -> ClosedFormModel:
+        """The same model, its described classes moved to what photos without labels show (see `adaptation`).
+
+        The model goes over to the whole whitened space: photos show what the seen classes do not differ in, too.
+
+        Raises:
+            DataError: there is no photo, or no described class.
+        """
+        whole = self
+        if self.pool is None:
+            parts = whole_space(self.space, self.statistics, self.regression, self.experts, self.photos)
+            whole = ClosedFormModel(**{**self._parts(), **parts})
+        pool = adapt_to_pool(whole.space(features), whole._prior(), whole.unseen, whole.pool)
+        return ClosedFormModel(**{**whole._parts(), "pool": pool})
 
     def save(self) -> SavedModel:
         """Everything, so that classes can be added and features synthesized later."""
@@ -296,6 +340,8 @@ class ClosedFormModel:
             tensors |= self.experts.tensors()
         if self.photos is not None:
             tensors |= self.photos.tensors()
+        if self.pool is not None:
+            tensors |= self.pool.tensors()
         if self.weights is not None:
             tensors["description_map.log_weight"] = self.weights.log_weight
         values = {
@@ -308,7 +354,7 @@ class ClosedFormModel:
             "length": self.statistics.length,
             "width": self.regression.width,
             "noise": self.regression.noise,
-            "balance": self.balance,
+            "balance": self.solved_balance,
             "experts": None if self.experts is None else self.experts.values(),
         }
         return SavedModel("closed-form", tensors, values)
@@ -317,7 +363,7 @@ class ClosedFormModel:
     def load(cls, saved: SavedModel) -> ClosedFormModel:
         """The model that `saved` was made from."""
         tensors, values = saved.tensors, saved.values
-        whitened = WhitenedSpace(_principal_space(tensors, values), tensors["whitener"], values["unit_length"])
+        whitened = WhitenedSpace(load_principal_space(tensors, values), tensors["whitener"], values["unit_length"])
         setting = values["setting"]
         weights = None
         if setting["episodes"] == "weights":
@@ -350,20 +396,5 @@ class ClosedFormModel:
             balance=values.get("balance", 0.0),
             experts=Experts.load(tensors, values.get("experts"), whitened),
             photos=PhotoMeans.load(tensors),
+            pool=PoolMeans.load(tensors),
         )
-
-
-def _principal_space(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> PrincipalSpace:
-    mean, basis, square_root = tensors["principal.mean"], tensors["principal.basis"], values["square_root"]
-    width = values.get("feature_kernel", 0.0)  # files from before there was a kernel between images have none
-    if not width:
-        return PrincipalSpace(mean, basis, square_root)
-    return KernelPrincipalSpace(
-        mean,
-        basis,
-        square_root,
-        landmarks=tensors["principal.landmarks"],
-        width=width,
-        back=tensors["principal.back"],
-        centre=tensors["principal.centre"],
-    )

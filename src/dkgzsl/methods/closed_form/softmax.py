@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dkgzsl.config import SoftmaxConfig
+from dkgzsl.methods.adaptation import Adaptation
 from dkgzsl.methods.base import Model, SavedModel, Selector, Setting, Task
 from dkgzsl.methods.closed_form.export import WhitenedFeatures
 from dkgzsl.methods.closed_form.model import ClosedFormModel
@@ -173,6 +174,15 @@ class SoftmaxModel:
         """The same densities, a described class moved by features of photos, its rows trained again."""
         densities = self.densities.with_photos(number, features)
         return self._over(densities, learned=self.unseen[self.unseen != number])
+
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """What the densities were adapted to; None: they were not."""
+        return self.densities.adaptation
+
+    def adapted(self, features: Float[Tensor, "images visual"]) -> SoftmaxModel:
+        """The same densities, adapted to photos without labels; rows of the described classes are trained again."""
+        return self._over(self.densities.adapted(features), learned=self.unseen[:0])
 
     def _over(self, densities: ClosedFormModel, *, learned: Int[Tensor, " learned"]) -> SoftmaxModel:
         """With other densities; the rows of the seen classes and of `learned` ones stay as they are."""
