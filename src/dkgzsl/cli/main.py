@@ -27,6 +27,7 @@ VERBS = {
     "synthesize": ("visual features of any class from its description, as arrays", "dkgzsl.cli.synthesize"),
     "predict": ("what photos show, with probabilities and the attributes that support it", "dkgzsl.cli.predict"),
     "add-class": ("add a class by its description, as a new version of a run", "dkgzsl.cli.add_class"),
+    "adapt": ("move described classes to what unlabelled photos show, as a new version", "dkgzsl.cli.adapt"),
     "remove-class": ("remove a class, as a new version of a run", "dkgzsl.cli.remove_class"),
     "app": ("a local page to try images, look up classes and describe new ones", "dkgzsl.cli.app"),
     "export": ("one ONNX file from pixels to calibrated probabilities", "dkgzsl.cli.export"),

@@ -1,4 +1,4 @@
-"""What adaptation to unlabelled photos is worth: one half of held-out images is the pool, the other half is scored.
+"""What adaptation to unlabelled photos is worth: half of the held-out images is the pool, the other half is scored.
 
 The figures are *transductive*: the model has seen images of the classes that it is scored on, without labels. They
 are never ranked or compared with inductive ones. Which images are a pool is drawn without a look at labels.
@@ -123,8 +123,8 @@ def mean_worth(worths: list[AdaptationWorth | None]) -> dict[str, Any] | None:
     """The worth over several cuts as JSON values: mean AUSUC before and after, its gain, refused pools.
 
     Returns:
-        `ausuc_before`, `ausuc_after`, `gain` (fractions of 1), `gain_error` (standard error over the cuts; None with
-        one cut), `cuts`, `pools`, `refused`; None where no cut could tell.
+        `ausuc_before`, `ausuc_after`, `gain` (fractions of 1), `gain_error` (standard error over the cuts; None
+        with one cut), `cuts`, `pools`, `refused`; None where no cut could tell.
     """
     known = [one for one in worths if one is not None and one.gain is not None]
     if not known:

@@ -57,6 +57,9 @@ class RecognitionRecord:
         images: the features' record (backbone, weights, preprocessing), as a feature store has it; empty where
             nothing is known of how an image becomes features.
         dataset: what the run was trained on.
+        adaptation: what adaptation to unlabelled photos was worth on validation classes
+            (`evaluation.adaptation.mean_worth`); None: it was not measured.
+        pools: sha256 of each pool of photos that the model was adapted to.
     """
 
     class_names: tuple[str, ...]
@@ -66,9 +69,13 @@ class RecognitionRecord:
     features: tuple[int, ...] = ()
     images: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = ""
+    adaptation: Mapping[str, Any] | None = None
+    pools: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, problem: Problem, calibration: Calibration | None) -> RecognitionRecord:
+    def of(
+        cls, problem: Problem, calibration: Calibration | None, adaptation: Mapping[str, Any] | None = None
+    ) -> RecognitionRecord:
         """What a run on a problem records."""
         table, name = np.asarray(problem.semantics), problem.semantics_name
         origin = problem.provenance.get("computed_semantics", {}).get(name, {})
@@ -88,6 +95,7 @@ class RecognitionRecord:
             features=tuple(problem.features.shape[1:]),
             images=problem.provenance.get("store") or {},
             dataset=problem.name,
+            adaptation=adaptation,
         )
 
     @classmethod
@@ -131,6 +139,8 @@ class RecognitionRecord:
             features=tuple(content["features"]),
             images=_since_numbers_have_a_backbone(content["images"]),
             dataset=content["dataset"],
+            adaptation=content.get("adaptation"),  # records of earlier versions have neither
+            pools=tuple(content.get("pools", ())),
         )
 
 

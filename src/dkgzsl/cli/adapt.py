@@ -1,0 +1,192 @@
+"""`dkgzsl adapt`: described classes move to what unlabelled photos show, as a new version of a run."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from dkgzsl.errors import DkgzslError
+
+if TYPE_CHECKING:
+    from dkgzsl.data.problem import Features
+    from dkgzsl.inference.adaptation import Adapted, Pool
+    from dkgzsl.inference.recognizer import Recognizer
+
+
+@dataclass(frozen=True)
+class Config:
+    """Adapt a run to photos without labels: its described classes move to where the photos lie.
+
+    The photos may show described classes, seen ones, or both; nobody says which. The run gets a new version, which
+    predict and evaluate use from then on; older versions stay. Training images in the pool are left out.
+
+    Where the pool shows no described class, or where adaptation was worth nothing on validation classes, the run
+    stays as it is: the reason is printed, and the exit code is 0. --force adapts all the same.
+    """
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    photos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTOS_OR_STORE...")]
+    """Photos, folders of photos (searched at any depth), one feature store, or one .npy file [photos, ...]."""
+    force: bool = False
+    """Adapt even where it does not seem to pay."""
+    version: int | None = None
+    """Version of the run to start from (default: the newest)."""
+    data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Where the data sets lie now, to find training images in the pool (default: where they lay)."""
+    weights: Path | None = None
+    """The backbone's weights, where the run's features were extracted with --weights; for photos."""
+    device: str | None = None
+    """Where the backbone runs: cpu, cuda, ... (default: CUDA where there is one)."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def run(config: Config) -> None:
+    """Read the pool, adapt, save a version, print it."""
+    from dkgzsl.inference.adaptation import adapt, checked_pool
+    from dkgzsl.inference.recognizer import Recognizer, save_version
+    from dkgzsl.methods.base import Adaptable
+    from dkgzsl.methods.registry import unable
+    from dkgzsl.runs.folder import version_of
+
+    folder = Path(config.run)
+    parent = version_of(folder, config.version)
+    before = Recognizer.from_run(folder, parent)
+    if not isinstance(before.model, Adaptable):
+        raise unable(before.model, "adaptable", where=config.run)
+    features, where = _features(config, before), " ".join(map(str, config.photos))
+    pool = checked_pool(before, features, trained_on=_trained_on(config), where=where)
+    started = perf_counter()
+    found = adapt(before, pool, force=config.force)
+    seconds = perf_counter() - started
+    version = parent
+    if found.refusal is None:
+        change = {
+            "action": "adapt",
+            "photos": len(pool.vectors),
+            "pool_sha256": pool.sha256,
+            "trained_on": pool.trained_on,
+            "repeated": pool.repeated,
+            "forced": config.force,
+        }
+        version = save_version(folder, found.recognizer, parent=parent, change=change)
+    content = _content(config, before, pool, found, version, seconds)
+    if config.json:
+        print(json_format.dumps(content, ensure_ascii=False))
+    else:
+        _print(config, content, parent)
+    if found.refusal is not None:
+        print(f"not adapted: {found.refusal}\n  next:  --force adapts all the same", file=sys.stderr)
+
+
+def _features(config: Config, recognizer: Recognizer) -> Features:
+    """Features of the pool, from photos or from a file of features."""
+    import numpy as np
+
+    from dkgzsl.errors import DataError
+    from dkgzsl.features.store import is_store
+    from dkgzsl.inference.adaptation import read_pool
+    from dkgzsl.inference.photos import list_photos, photo_reader
+
+    files = [path for path in config.photos if path.suffix == ".npy" or is_store(path)]
+    if files:
+        if len(config.photos) > 1:
+            raise DataError(
+                "a pool is photos, or one file of features",
+                where=str(files[0]),
+                fix="name the file of features alone",
+            )
+        return read_pool(files[0])
+    paths = list_photos(config.photos)
+    reader = photo_reader(recognizer.record, weights=config.weights, device=config.device)
+    read = []
+    for photos in reader.read(paths):
+        for path, why in photos.unreadable:
+            print(f"skipped: {path}: {why}", file=sys.stderr)
+        read.append(photos.features)
+    return np.concatenate(read)
+
+
+def _trained_on(config: Config) -> set[bytes]:
+    """Training images of the run, where its data is at hand; a note says where it is not."""
+    from dataclasses import replace
+
+    from dkgzsl.inference.adaptation import training_digests
+    from dkgzsl.methods.sections import read_train_config
+    from dkgzsl.runs.plan import make_plan
+
+    file = Path(config.run) / "config.yaml"
+    try:
+        if not file.is_file():  # a saved estimator does not say where its images lie
+            raise DkgzslError("the folder does not say what data it was trained on")
+        trained = read_train_config(file)
+        plan = make_plan(replace(trained, data_root=config.data_root or trained.data_root))
+        return training_digests(plan.problem_for(plan.seeds[0]))
+    except DkgzslError as error:
+        print(f"note: training images among the photos are not looked for: {error.what}", file=sys.stderr)
+        return set()
+
+
+def _content(
+    config: Config, before: Recognizer, pool: Pool, found: Adapted, version: int, seconds: float
+) -> dict[str, Any]:
+    from dkgzsl.inference.adaptation import FOUND_NONE
+
+    names, shown = before.class_names, found.adaptation
+    rows = sorted(
+        zip(shown.classes, shown.taken, shown.moved, shown.evident, strict=True), key=lambda row: (-row[1], row[0])
+    )
+    return {
+        "run": config.run,
+        "adapted": found.refusal is None,
+        "reason": found.refusal,
+        "version": version,
+        "photos": len(pool.vectors),
+        "left_out": {"trained_on": pool.trained_on, "repeated": pool.repeated},
+        "pool_sha256": pool.sha256,
+        "evident_share": round(shown.evident_share, 4),
+        "classes": [
+            {"class": names[number], "photos": round(taken, 2), "moved": round(moved, 4), "evident": evident}
+            for number, taken, moved, evident in rows
+        ],
+        "found_none": [names[number] for number, taken, _, _ in rows if taken < FOUND_NONE],
+        "uncertain": [[names[one], names[other]] for one, other in shown.uncertain],
+        "worth": None if before.record.adaptation is None else dict(before.record.adaptation),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _print(config: Config, content: Mapping[str, Any], parent: int) -> None:
+    left = content["left_out"]
+    out = [f"{left['trained_on']} training images"] if left["trained_on"] else []
+    out += [f"{left['repeated']} that are there twice"] if left["repeated"] else []
+    without = f", without {' and '.join(out)}" if out else ""
+    print(f"pool       {content['photos']} photos{without} (sha256 {content['pool_sha256'][:12]})")
+    width = max(len(row["class"]) for row in content["classes"])
+    for row in content["classes"]:
+        mark = "" if row["evident"] else "   not evident"
+        print(f"  {row['class']:<{width}}  {row['photos']:7.1f} photos, moved {row['moved']:.2f}{mark}")
+    if content["found_none"]:
+        print(f"none       no photo found for {', '.join(content['found_none'])}")
+    if content["uncertain"]:
+        pairs = ", ".join(f"{one} / {other}" for one, other in content["uncertain"])
+        print(f"uncertain  which photos are whose: {pairs}; look at some of them")
+    worth = content["worth"]
+    if worth is None:
+        print("worth      not measured on validation classes")
+    else:
+        change = f"AUSUC {100 * worth['ausuc_before']:.1f} before, {100 * worth['ausuc_after']:.1f} after"
+        print(f"worth      on validation classes, transductive, half of the held-out images as the pool: {change}")
+    if content["adapted"]:
+        print(f"version    {content['version']} of {config.run}: {content['seconds']:.2f} s of work")
+        print(f"next       dkgzsl predict {config.run} IMAGE...   (before it: --version {parent})")
+    else:
+        print(f"version    {content['version']} of {config.run} stays as it is")
