@@ -152,8 +152,8 @@ def test_an_interrupted_exploration_goes_on_bit_for_bit(
     whole, options = explored(make(epochs=6), single), len(make().options)
     first, second, rest = Recorder(single), Recorder(single), Interrupted()
     with pytest.raises(KeyboardInterrupt):
-        make(epochs=6, checkpoints=tmp_path, on_epoch=Interrupted(stop_after)).explore(task, first)
-    make(epochs=6, checkpoints=tmp_path, on_epoch=rest).explore(task, second)
+        make(epochs=6, checkpoints=tmp_path, on_epoch=Interrupted(stop_after)).explore(single, first)
+    make(epochs=6, checkpoints=tmp_path, on_epoch=rest).explore(single, second)
     assert rest.epochs == [*range(stop_after, 7), *list(range(1, 7)) * (options - 1)]
     shown = first.shown + second.shown
     assert [setting for setting, _ in shown] == [setting for setting, _ in whole.shown]
@@ -172,8 +172,8 @@ def test_an_option_that_is_done_is_not_trained_again(single: Task, tmp_path: Pat
         Interrupted(),
     )
     with pytest.raises(KeyboardInterrupt):
-        make(epochs=3, checkpoints=tmp_path, on_epoch=Interrupted(4)).explore(task, first)
-    make(epochs=3, checkpoints=tmp_path, on_epoch=rest).explore(task, second)
+        make(epochs=3, checkpoints=tmp_path, on_epoch=Interrupted(4)).explore(single, first)
+    make(epochs=3, checkpoints=tmp_path, on_epoch=rest).explore(single, second)
     assert len(rest.epochs) == 3 * (len(make().options) - 1)
     for (setting, ours), (_, theirs) in zip(first.shown + second.shown, whole.shown, strict=True):
         assert torch.equal(ours, theirs), setting
@@ -219,7 +219,7 @@ def test_minutes_of_an_earlier_stretch_count(
 
     def explore(epochs: Slow) -> Slow:
         method = METHODS["f-clswgan"](epochs=50, minutes=1.6, checkpoints=tmp_path, on_epoch=epochs)
-        method.explore(task, Recorder(single))
+        method.explore(single, Recorder(single))
         return epochs
 
     with pytest.raises(KeyboardInterrupt):
