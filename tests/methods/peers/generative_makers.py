@@ -20,7 +20,7 @@ TINY: dict[str, Any] = {
     "softmax_epochs": 3,
     "precision": "float32",
 }
-_OF_SETUP = ("seed", "minutes", "on_epoch", "checkpoints")
+_OF_SETUP = ("seed", "minutes", "clock", "on_epoch", "checkpoints")
 
 
 def _setup(options: dict[str, Any]) -> Setup:

@@ -1,5 +1,6 @@
 """Peers that train for epochs: evaluations, the cap on the minutes, exact repetition, checkpoints."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.methods.base import Model, Setting, Task
-from dkgzsl.methods.peers import epochwise
 from dkgzsl.methods.peers.epochwise import EpochwiseMethod
 from dkgzsl.methods.shared import training as parts
 from dkgzsl.methods.shared.training import is_evaluation_epoch
@@ -87,9 +87,21 @@ def test_the_clock_ends_exploration_after_the_epoch_in_progress(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = iter(range(0, 10_000, 20))  # 20 seconds an epoch
-    monkeypatch.setattr(epochwise.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
     selector = explored(METHODS["f-clswgan"](epochs=50, minutes=1.6), task)
     assert selector.epochs == [2, 3, 4, 5]
+
+
+def test_other_work_on_the_machine_does_not_use_up_processor_time(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 seconds an epoch on the wall, 10 of the processor."""
+    wall, processor = iter(range(0, 10_000, 20)), iter(range(0, 10_000, 10))
+    monkeypatch.setattr(time, "monotonic", lambda: next(wall))
+    monkeypatch.setattr(time, "process_time", lambda: next(processor))
+    for clock, last in (("processor", 10), ("wall", 5)):
+        method = METHODS["f-clswgan"](epochs=50, minutes=1.6, clock=clock)
+        assert explored(method, task).epochs[-1] == last
 
 
 def test_every_epoch_is_reported(task: Task) -> None:
@@ -210,7 +222,7 @@ def test_minutes_of_an_earlier_stretch_count(
 ) -> None:
     """Three epochs of 20 seconds before the interruption leave two of the 96 seconds."""
     now = [0.0]
-    monkeypatch.setattr(epochwise.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     class Slow(Interrupted):
         def __call__(self, epoch: int, figures: Mapping[str, float]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TypeVar
@@ -19,7 +18,7 @@ from dkgzsl.methods.dkgzsl.training import AdversarialSettings, AdversarialTrain
 from dkgzsl.methods.search import Range, Space
 from dkgzsl.methods.shared.scaling import MinMax, description_scale
 from dkgzsl.methods.shared.softmax import KEEPS_FEATURES
-from dkgzsl.methods.shared.training import Checkpoint, Stopwatch, fingerprint, is_evaluation_epoch
+from dkgzsl.methods.shared.training import Checkpoint, Stopwatch, clock_of, fingerprint, is_evaluation_epoch
 
 T = TypeVar("T")
 
@@ -76,7 +75,7 @@ class DKGZSL:
         training = self._training(prepared)
         limit = math.inf if self.minutes is None else 60 * self.minutes
         evaluations = {e for e in range(1, self.epochs + 1) if self._is_evaluation_epoch(e)}
-        kept = _Kept(self._checkpoint(prepared, "explore", self.epochs, evaluations))
+        kept = _Kept(self._checkpoint(prepared, "explore", self.epochs, evaluations), self.setup)
         for epoch in self._train(training, self.epochs, evaluations, kept):
             out_of_time = kept.seconds >= limit
             if epoch in evaluations or out_of_time:
@@ -91,7 +90,7 @@ class DKGZSL:
         epochs, classifier_epochs = int(setting["epochs"]), int(setting["classifier_epochs"])
         prepared = _Prepared.of(task, self.device)
         training = self._training(prepared)
-        kept = _Kept(self._checkpoint(prepared, "fit", epochs, {epochs}))
+        kept = _Kept(self._checkpoint(prepared, "fit", epochs, {epochs}), self.setup)
         for _ in self._train(training, epochs, {epochs}, kept):
             pass
         *_, model = self._models(prepared, training, classifier_epochs)
@@ -218,8 +217,8 @@ class _Prepared:
 class _Kept:
     """A training's checkpoint, and the seconds that it has taken."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint, self._watch = checkpoint, Stopwatch(time.monotonic)
+    def __init__(self, checkpoint: Checkpoint, setup: Setup) -> None:
+        self.checkpoint, self._watch = checkpoint, Stopwatch(clock_of(setup))
 
     @property
     def seconds(self) -> float:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.methods.base import Model, Selector, Setting, Setup, Task
-from dkgzsl.methods.shared.training import Checkpoint, Stopwatch, fingerprint, is_evaluation_epoch
+from dkgzsl.methods.shared.training import Checkpoint, Stopwatch, clock_of, fingerprint, is_evaluation_epoch
 
 T = TypeVar("T")
 
@@ -109,9 +108,9 @@ class EpochwiseMethod(ABC):
         """Show the selector models of the epochs 2, 3, 4, 6, 8 ... from `first_evaluation` on, and of the end."""
         options = self.options_for(task)
         limit = math.inf if self.minutes is None else 60 * self.minutes / len(options)
-        kept = _Kept(self._checkpoint("explore", task, options))
+        clock, kept = clock_of(self.setup), _Kept(self._checkpoint("explore", task, options))
         for number in range(kept.option, len(options)):
-            watch, option = Stopwatch(time.monotonic, kept.seconds), options[number]
+            watch, option = Stopwatch(clock, kept.seconds), options[number]
             training = self.begin(task, option)
             for epoch in range(kept.restore(training) + 1, self.epochs + 1):
                 self._train(training, epoch)

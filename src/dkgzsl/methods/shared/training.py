@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from dkgzsl.errors import RunError
 from dkgzsl.files import read_checkpoint, write_checkpoint
-from dkgzsl.methods.base import Task
+from dkgzsl.methods.base import Setup, Task
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
@@ -103,6 +103,12 @@ class Stopwatch:
     def seconds(self) -> float:
         """In all so far."""
         return self.before + self._clock() - self._start
+
+
+def clock_of(setup: Setup) -> Callable[[], float]:
+    """The clock, in seconds, that the minutes of a setup are counted by."""
+    on_processor = setup.clock == "processor" and torch.device(setup.device).type == "cpu"
+    return time.process_time if on_processor else time.monotonic
 
 
 class Checkpoint:
