@@ -116,9 +116,11 @@ class DKGZSL:
             "seed": self.seed,
             "epochs": epochs,
             "evaluations": sorted(evaluations),
-            "task": fingerprint(prepared.task),
         }
-        return Checkpoint(self.checkpoints, name, key)
+        if self.checkpoints is None:
+            return Checkpoint(None, name, key)
+        task = fingerprint(prepared.task)  # a file of its own for each: one exploration may have several tasks
+        return Checkpoint(self.checkpoints, f"{name}-{task[:16]}", {**key, "task": task})
 
     def _train(
         self, training: AdversarialTraining, epochs: int, evaluations: set[int], kept: _Kept
