@@ -324,8 +324,7 @@ class BenchmarkConfig:
     """Time limit of one exploration of a method that trains by epochs; validation classes choose its epoch. None
     (null in YAML): no limit."""
     clock: Literal["processor", "wall"] = "processor"
-    """What minutes count: processor time of all threads together, which other work does not use up, or wall time
-    (as always on a GPU)."""
+    """What minutes count: processor time of all threads together, or wall time, as always on a GPU."""
     epochs: int | None = None
     """Epochs of methods that train by epochs (default: each one's own); with --minutes None the only limit."""
     jobs: int = 1
