@@ -209,6 +209,12 @@ class TestSelector(ValidationSelector):
         self.best_model = model, self.held_out.score(model)
 
 
+def evaluated(memory: Path) -> list[Setting]:
+    """Settings of all evaluations that selectors have written to a folder, also before an interruption."""
+    files = sorted(memory.rglob(_EVALUATIONS))
+    return [json.loads(line)["setting"] for file in files for line in file.read_text("utf-8").splitlines()]
+
+
 def _key(setting: Setting) -> str:
     return json.dumps(dict(setting), sort_keys=True)
 

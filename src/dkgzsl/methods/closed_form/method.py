@@ -395,4 +395,5 @@ INFO = MethodInfo(
     search=search,
     keeps_features=keeps_features,
     fewest_seen=2,
+    balance=lambda setting: bool(setting.get("balance")) and setting.get("classifier") != "softmax",
 )
