@@ -320,6 +320,8 @@ class BenchmarkConfig:
     """Seeds of methods that are trained by epochs (default: as many as all others)."""
     first_seed: int = 0
     """The first of the consecutive seeds."""
+    adapt: Literal["half", "same"] | None = None
+    """Transductive rows, too: adapted to half of the test images, the other half scored; or to the scored ones."""
     minutes: float | None = 1.0
     """Time limit of one exploration of a method that trains by epochs; validation classes choose its epoch. None
     (null in YAML): no limit."""

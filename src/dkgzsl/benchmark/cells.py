@@ -13,10 +13,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from dkgzsl.benchmark.transductive import transductive_record
 from dkgzsl.compatibility import FORMAT
 from dkgzsl.config import Protocol, RefinementConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
+from dkgzsl.evaluation.adaptation import Pool
 from dkgzsl.evaluation.bootstrap import resampled
 from dkgzsl.evaluation.protocols import run_protocol
 from dkgzsl.evaluation.selection import evaluated
@@ -54,6 +56,7 @@ class Cell:
         refinement: SOVR's training, where the representation needs it.
         settings: of the method; None: its defaults, or what was published for the data set.
         clock: what the minutes count; None where there are none.
+        adapt: which test images the model adapts to for a transductive row beside its own; None: there is none.
     """
 
     dataset: str
@@ -67,6 +70,7 @@ class Cell:
     refinement: RefinementConfig
     settings: Any = None
     clock: Clock | None = None
+    adapt: Pool | None = None
 
     @property
     def column(self) -> tuple[str, str | None, str, str]:
@@ -79,6 +83,8 @@ class Cell:
         words = [Path(self.dataset).name, self.semantics, self.representation, self.method, f"seed{self.seed}"]
         plain = "-".join(re.sub(r"[^A-Za-z0-9+]+", "_", word) for word in words)
         content = {"format": FORMAT, "chosen_by": CHOSEN_BY[self.protocol], **asdict(self)}
+        if self.adapt is None:  # so that cells from before there was adaptation are still found
+            del content["adapt"]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return f"{plain}-{digest[:10]}"
 
@@ -111,6 +117,7 @@ def run_cell(
     if kept is not None:
         shown = evaluated(kept)
     seconds = perf_counter() - start
+    adapted = None if cell.adapt is None else transductive_record(outcome, problem, cell.adapt, seed=cell.seed)
     drawn = resampled(outcome.scored, outcome.constant)
     return {
         "format": FORMAT,
@@ -129,6 +136,7 @@ def run_cell(
         "evaluations": outcome.evaluations,
         "split_sha256": split_hash(problem),
         "seconds": round(seconds, 2),
+        "transductive": adapted,
         "draws": {name: drawn[name] for name in DRAWN if name in drawn},
     }
 

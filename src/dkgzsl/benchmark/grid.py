@@ -72,6 +72,7 @@ def cells_of(config: BenchmarkConfig) -> list[Cell]:
                                 minutes=config.minutes if iterative else None,
                                 clock=config.clock if iterative and config.minutes is not None else None,
                                 refinement=config.refinement if learns(representation) else RefinementConfig(),
+                                adapt=config.adapt if "adaptable" in method_info(method).capabilities else None,
                                 settings=_scheduled(method, settings.get(method), config.epochs),
                             )
                         )

@@ -62,8 +62,8 @@ class Benchmarked:
         """A `pandas.DataFrame` with a row for each of `rows`.
 
         Returns:
-            What was run (`method`, `title`, `dataset`, `features`, `backbone`, `semantics`, `representation`,
-            `protocol`, `minutes`, `clock`, `seeds`), what to read it by (`balance`, and of methods that train by
+            What was run (`method`, `adapted` (None but for transductive rows), `title`, `dataset`, `features`,
+            `backbone`, `semantics`, `representation`, `protocol`, `minutes`, `clock`, `seeds`), what to read it by (`balance`, and of methods that train by
             epochs `epoch`, `epochs_trained` and `schedule`; see `dkgzsl.benchmark.cells.epochs_of`), mean and
             sample standard deviation of each figure over the seeds
             (`t1_mean`, `t1_std`, ...: fractions of 1, NaN where undefined), and `seconds` of one seed.
@@ -79,8 +79,8 @@ class Benchmarked:
 
 
 _COLUMNS = (
-    "method", "title", "dataset", "features", "backbone", "semantics", "representation", "protocol", "minutes",
-    "clock", "seeds", "balance", "epoch", "epochs_trained", "schedule",
+    "method", "adapted", "title", "dataset", "features", "backbone", "semantics", "representation", "protocol",
+    "minutes", "clock", "seeds", "balance", "epoch", "epochs_trained", "schedule",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from dkgzsl.benchmark.cells import DRAWN, Cell
+from dkgzsl.benchmark.transductive import POOLS, transductive_row
 from dkgzsl.display import DASH, FIGURE_NAMES, mean_percent
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.methods.registry import DEFAULT
@@ -30,7 +31,8 @@ def rows_of(cells: Sequence[Cell], records: Sequence[Record]) -> tuple[list[Row]
     A column is a data set with its features, semantics and representation. Within it, our default is compared
     with the best other method, and every other method with ours: `compared_with` names it, and `lead` is the
     difference of h, h_calibrated and ausuc, averaged over the seeds that both have, with the interval that holds
-    95 % of the draws of classes (the same draws for both methods).
+    95 % of the draws of classes (the same draws for both methods). Transductive rows (`adapted` is not None) come
+    after the inductive ones of their column; nothing is compared with them.
 
     Args:
         cells: the benchmark's cells.
@@ -54,7 +56,9 @@ def rows_of(cells: Sequence[Cell], records: Sequence[Record]) -> tuple[list[Row]
             row["lead"] = None
             if other in by_method:
                 row["lead"] = _lead(by_method[row["method"]], by_method[other])
-        rows += sorted(made, key=_rank, reverse=True)
+        made.sort(key=_rank, reverse=True)
+        beside = (transductive_row(row, [one for _, one in by_method[row["method"]].values()]) for row in made)
+        rows += [*made, *(row for row in beside if row is not None)]
     return rows, failed
 
 
@@ -62,6 +66,7 @@ def _row(found: Sequence[tuple[Cell, Record]]) -> Row:
     cell, record = found[0]
     return {
         "method": cell.method,
+        "adapted": None,
         "title": record["title"],
         "paper": record["paper"],
         "dataset": record["name"],
@@ -140,7 +145,7 @@ def as_markdown(rows: Sequence[Row], failed: Sequence[Row]) -> str:
 
 def _columns(rows: Sequence[Row]) -> Iterator[tuple[tuple[Any, ...], list[Row]]]:
     def column(row: Row) -> tuple[Any, ...]:
-        return row["dataset"], row["features"], row["semantics"], row["representation"]
+        return row["dataset"], row["features"], row["semantics"], row["representation"], row["adapted"]
 
     for key in dict.fromkeys(map(column, rows)):
         yield key, [row for row in rows if column(row) == key]
@@ -149,9 +154,10 @@ def _columns(rows: Sequence[Row]) -> Iterator[tuple[tuple[Any, ...], list[Row]]]
 def column_title(row: Row) -> str:
     """What all methods of a column share, in one line."""
     backbone = row["backbone"] or "an unknown backbone"
+    kind = "" if row["adapted"] is None else f"; transductive: {POOLS[row['adapted']]}"
     return (
         f"{row['dataset']}, features of {backbone} ({row['representation']}), semantics {row['semantics']}, "
-        f"protocol {row['protocol']}"
+        f"protocol {row['protocol']}{kind}"
     )
 
 
@@ -194,6 +200,12 @@ def notes_of(rows: Sequence[Row]) -> list[str]:
     trained = [row for row in rows if row["epoch"] is not None]
     notes = [_UNBALANCED] if any(row["balance"] == "none" for row in rows) else []
     notes += [_EPOCHS] if trained else []
+    notes += [
+        f"{row['title']}: {row['refused']} of {row['pools']} pools showed no described class; there the model "
+        "stayed as it was."
+        for row in rows
+        if row["adapted"] is not None and row["refused"]
+    ]
     notes += [said for clock, said in _CLOCKS.items() if any(row["clock"] == clock for row in rows)]
     notes += [
         f"**{row['title']}: the budget ended after epoch {_span(row['epochs_trained'])}, before the method's own "
@@ -209,7 +221,17 @@ def as_csv(rows: Sequence[Row]) -> str:
     text = StringIO(newline="")
     writer = csv.writer(text)
     plain = (
-        *("method", "dataset", "features", "backbone", "semantics", "representation", "protocol", "minutes"),
+        *(
+            "method",
+            "adapted",
+            "dataset",
+            "features",
+            "backbone",
+            "semantics",
+            "representation",
+            "protocol",
+            "minutes",
+        ),
         *("clock", "balance", "epoch", "epochs_trained", "schedule"),
     )
     spread = [f"{name}_{kind}" for name in FIGURE_NAMES for kind in ("mean", "std")]

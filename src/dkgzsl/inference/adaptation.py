@@ -65,6 +65,8 @@ def read_pool(path: Path) -> Features:
     Raises:
         DataError: the file cannot be read, holds something else, or holds no photo.
     """
+    if path.suffix == ".npy" and path.is_file() and _is_empty(path):
+        raise DataError("the pool is empty: it holds no photo", where=str(path), fix="give features of photos")
     rows: Features = read_features(path)
     if is_store(path):
         readable = np.array([entry.why is None for entry in open_store(path).entries], dtype=bool)
@@ -72,6 +74,13 @@ def read_pool(path: Path) -> Features:
             raise DataError("the pool is empty: no photo of the store could be read", where=str(path))
         rows = rows if readable.all() else np.asarray(rows[np.flatnonzero(readable)])
     return rows
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return not np.load(path, mmap_mode="r", allow_pickle=False).size
+    except (OSError, ValueError):
+        return False  # `read_features` says what is wrong with it
 
 
 def checked_pool(
@@ -190,7 +199,7 @@ def _check_features(recognizer: Recognizer, features: Features, where: str | Non
     broken = np.flatnonzero(~np.concatenate(finite))
     if len(broken):
         raise DataError(
-            f"{len(broken)} photos of the pool have NaN or infinity in their features, the first in row {broken[0]}",
+            f"{len(broken)} photos of the pool have NaN or infinity in them, the first in row {broken[0]}",
             where=where,
             fix="leave these photos out, or extract them again",
         )

@@ -16,12 +16,12 @@ class Adaptation:
     """What unlabelled photos have changed in a model.
 
     Attributes:
-        photos: number of photos, of all pools together.
+        photos: number of photos of the last pool.
         classes: numbers of the described classes.
-        taken: how many of the photos each class took; photos are shared, so that these are no whole numbers.
+        taken: how many of these photos each class took; photos are shared, so that the numbers are not whole.
         moved: how far the prototype of each moved, in distances of an image from its class's mean.
-        evident: which classes took photos that are more like each other than like any seen class.
-        evident_share: photos that evident classes took, as a share of the last pool, 0 to 1.
+        evident: which classes took photos of it that are more like each other than like any seen class.
+        evident_share: photos that evident classes took, as a share of the pool, 0 to 1.
         uncertain: pairs of classes whose photos could as well be each other's, the most uncertain first.
     """
 

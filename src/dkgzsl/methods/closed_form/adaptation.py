@@ -63,15 +63,17 @@ class PoolMeans:
     Attributes:
         classes: numbers of the described classes.
         means: x_c, mean of the photos that each class took, whitened, from the mean of the seen classes.
-        counts: N_c, the photos that each took, in shares.
-        evident: which classes' photos are more like each other than like any seen class.
-        photos: of all pools together.
+        counts: N_c, the photos that each took of all pools, in shares.
+        latest: the same of the last pool.
+        evident: which classes' photos of the last pool are more like each other than like any seen class.
+        photos: of the last pool.
         share: photos taken by evident classes, as a share of the last pool.
     """
 
     classes: Int[Tensor, " unseen"]
     means: Float[Tensor, "unseen dim"]
     counts: Float[Tensor, " unseen"]
+    latest: Float[Tensor, " unseen"]
     evident: Bool[Tensor, " unseen"]
     photos: int
     share: float
@@ -79,15 +81,15 @@ class PoolMeans:
     def of(self, classes: Int[Tensor, " some"]) -> PoolMeans:
         """For some classes in their order; a class that no pool was asked about has taken nothing."""
         known = self.classes[None] == classes[:, None]
-        has, rows = known.any(1), known.int().argmax(1)
-        if not len(self.classes):
-            has, rows = has.new_zeros(len(classes)), rows.new_zeros(0)
-        means = self.means.new_zeros(len(classes), self.means.shape[1])
-        counts = self.counts.new_zeros(len(classes))
-        evident = self.evident.new_zeros(len(classes))
-        rows = rows[has] if len(rows) else rows
-        means[has], counts[has], evident[has] = self.means[rows], self.counts[rows], self.evident[rows]
-        return PoolMeans(classes, means, counts, evident, self.photos, self.share)
+        has, rows = known.any(1), known.int().argmax(1) if len(self.classes) else classes.new_zeros(len(classes))
+
+        def kept(values: Tensor) -> Tensor:
+            chosen = values.new_zeros(len(classes), *values.shape[1:])
+            chosen[has] = values[rows[has]]
+            return chosen
+
+        parts = [kept(getattr(self, name)) for name in _PARTS[1:]]
+        return PoolMeans(classes, *parts, photos=self.photos, share=self.share)
 
     def tensors(self) -> dict[str, Tensor]:
         """Tensors by name, of which `load` makes them again."""
@@ -100,11 +102,11 @@ class PoolMeans:
         if "pool.means" not in tensors:
             return None
         photos, share = tensors["pool.size"].tolist()
-        classes, means, counts, evident = (tensors[f"pool.{name}"] for name in _PARTS)
-        return cls(classes, means, counts, evident, int(photos), share)
+        parts = [tensors[f"pool.{name}"] for name in _PARTS]
+        return cls(*parts, photos=int(photos), share=share)
 
 
-_PARTS: Final = ("classes", "means", "counts", "evident")
+_PARTS: Final = ("classes", "means", "counts", "latest", "evident")
 
 
 @dataclass(frozen=True)
@@ -262,19 +264,19 @@ def adapt_to_pool(
         what = "there is no photo" if len(classes) else "no class is described, so that there is nothing to adapt"
         raise DataError(what, fix="give photos that show described classes")
     nothing = points.new_zeros(len(classes))
-    earlier = PoolMeans(classes, points.new_zeros(len(classes), points.shape[1]), nothing, nothing > 0, 0, 0.0)
-    earlier = earlier if before is None else before.of(classes)
-    prototypes, left = prior.posterior(earlier.means, earlier.counts)
-    shares, means, counts = nothing, earlier.means, earlier.counts
+    earlier_counts, earlier_means = nothing, points.new_zeros(len(classes), points.shape[1])
+    if before is not None:
+        earlier_counts, earlier_means = before.of(classes).counts, before.of(classes).means
+    means, counts, shares = earlier_means, earlier_counts, nothing
     for _ in range(ITERATIONS):
-        shares = prior.shares(points, prototypes, float(left.mean()))
-        counts = earlier.counts + shares.sum(0)
-        sums = earlier.counts[:, None] * earlier.means + shares.mT @ points
-        means = sums / counts.clamp(min=_NOTHING)[:, None]
         prototypes, left = prior.posterior(means, counts)
-    evident = evident_classes(points, shares, prior)
-    share = float(shares.sum(0)[evident].sum() / len(points))
-    return PoolMeans(classes, means, counts, evident | earlier.evident, earlier.photos + len(points), share)
+        shares = prior.shares(points, prototypes, float(left.mean()))
+        counts = earlier_counts + shares.sum(0)
+        sums = earlier_counts[:, None] * earlier_means + shares.mT @ points
+        means = sums / counts.clamp(min=_NOTHING)[:, None]
+    latest, evident = shares.sum(0), evident_classes(points, shares, prior)
+    share = float(latest[evident].sum() / len(points))
+    return PoolMeans(classes, means, counts, latest, evident, len(points), share)
 
 
 def evident_classes(
@@ -341,7 +343,7 @@ def as_adaptation(pool: PoolMeans, prior: ClassPrior) -> Adaptation:
     return Adaptation(
         photos=pool.photos,
         classes=tuple(pool.classes.tolist()),
-        taken=tuple(pool.counts.tolist()),
+        taken=tuple(pool.latest.tolist()),
         moved=tuple(((moved - prior.predicted).norm(dim=1) / unit).tolist()),
         evident=tuple(pool.evident.tolist()),
         evident_share=pool.share,
