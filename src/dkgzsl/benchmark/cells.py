@@ -56,7 +56,7 @@ class Cell:
         refinement: SOVR's training, where the representation needs it.
         settings: of the method; None: its defaults, or what was published for the data set.
         clock: what the minutes count; None where there are none.
-        adapt: which test images the model adapts to for a transductive row beside its own; None: there is none.
+        adapt: which test images the model adapts to for a transductive row after its own; None: there is none.
     """
 
     dataset: str

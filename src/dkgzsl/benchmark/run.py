@@ -63,7 +63,8 @@ class Benchmarked:
 
         Returns:
             What was run (`method`, `adapted` (None but for transductive rows), `title`, `dataset`, `features`,
-            `backbone`, `semantics`, `representation`, `protocol`, `minutes`, `clock`, `seeds`), what to read it by (`balance`, and of methods that train by
+            `backbone`, `semantics`, `representation`, `protocol`, `minutes`, `clock`, `seeds`), what to read it by
+            (`balance`, and of methods that train by
             epochs `epoch`, `epochs_trained` and `schedule`; see `dkgzsl.benchmark.cells.epochs_of`), mean and
             sample standard deviation of each figure over the seeds
             (`t1_mean`, `t1_std`, ...: fractions of 1, NaN where undefined), and `seconds` of one seed.

@@ -57,8 +57,10 @@ def rows_of(cells: Sequence[Cell], records: Sequence[Record]) -> tuple[list[Row]
             if other in by_method:
                 row["lead"] = _lead(by_method[row["method"]], by_method[other])
         made.sort(key=_rank, reverse=True)
-        beside = (transductive_row(row, [one for _, one in by_method[row["method"]].values()]) for row in made)
-        rows += [*made, *(row for row in beside if row is not None)]
+        transductive = (
+            transductive_row(row, [one for _, one in by_method[row["method"]].values()]) for row in made
+        )
+        rows += [*made, *(row for row in transductive if row is not None)]
     return rows, failed
 
 

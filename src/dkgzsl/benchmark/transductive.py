@@ -1,4 +1,4 @@
-"""Rows of models that were adapted to unlabelled photos: beside the inductive rows, never among them."""
+"""Rows of models that were adapted to unlabelled photos: after the inductive rows, never among them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def transductive_record(outcome: Outcome, problem: Problem, pool: Pool, *, seed:
         outcome: of the protocol; its constant is used.
         problem: the data.
         pool: which test images the model adapts to.
-        seed: draws the halves, without a look at labels.
+        seed: draws the halves; labels decide nothing.
     """
     if not isinstance(outcome.model, Adaptable):
         return None
@@ -47,7 +47,7 @@ def transductive_record(outcome: Outcome, problem: Problem, pool: Pool, *, seed:
 
 
 def transductive_row(row: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The transductive row beside an inductive one; None where no cell of it was adapted.
+    """The transductive row of an inductive one; None where no cell of it was adapted.
 
     It is compared with no other row: `lead` and `compared_with` are None.
 

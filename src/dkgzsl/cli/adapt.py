@@ -178,7 +178,7 @@ def _print(config: Config, content: Mapping[str, Any], parent: int) -> None:
         print(f"none       no photo found for {', '.join(content['found_none'])}")
     if content["uncertain"]:
         pairs = ", ".join(f"{one} / {other}" for one, other in content["uncertain"])
-        print(f"uncertain  which photos are whose: {pairs}; look at some of them")
+        print(f"uncertain  which photos are whose: {pairs}; check some of them")
     worth = content["worth"]
     if worth is None:
         print("worth      not measured on validation classes")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar, no_type_check
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -16,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dkgzsl.config import RefinementConfig
 from dkgzsl.errors import InputError
+from dkgzsl.estimator.changes import adapted, synthesized
 from dkgzsl.estimator.descriptions import (
     Descriptions,
     Semantics,
@@ -28,10 +28,9 @@ from dkgzsl.estimator.file import FILE, EstimatorState
 from dkgzsl.estimator.fitting import fit_described, fit_seen, recognizer_of, unsolved
 from dkgzsl.estimator.input import BLOCK, block_of, feature_blocks, form_of, training_images
 from dkgzsl.estimator.plan import plan_for, training_problem
+from dkgzsl.inference.adaptation import digests
 from dkgzsl.inference.photos import photo_reader
 from dkgzsl.inference.recognizer import Recognizer
-from dkgzsl.methods.base import Generator
-from dkgzsl.methods.registry import unable
 
 F = TypeVar("F", bound=Callable[..., Any])
 # scikit-learn wants a constructor that only stores its arguments: `fit` checks them.
@@ -162,6 +161,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             sample = block_of(images.features, np.arange(min(BLOCK, len(labels))), recognizer)
             if not np.isfinite(recognizer.scores(sample)).all():
                 raise unsolved("some scores are not finite")
+            self._trained_on = digests(images.features)
         self.__dict__.pop("_reader", None)
         self.recognizer_ = recognizer
         self.classes_, self.described_, self.form_ = classes, known is not None, images.form
@@ -296,21 +296,27 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             RunError: the method synthesizes no features.
         """
         check_is_fitted(self)
-        labels = [check_known(name, self.classes_) for name in names]
-        if number < 1:
-            raise InputError(f"number must be at least 1, not {number}")
-        model = self.recognizer_.model
-        if not self.described_:
-            raise InputError(
-                "no class is described here, so no features can be synthesized", fix="give semantics to fit"
-            )
-        if not isinstance(model, Generator):
-            raise unable(model, "generator")
-        positions = [self.classes_.tolist().index(label) for label in labels]
-        numbers = [self._columns()[position] for position in positions]
-        stream = torch.Generator().manual_seed(self.random_state_)
-        drawn = model.synthesize(model.semantics[numbers], number, stream)
-        return drawn.flatten(0, 1).numpy(), np.repeat(self.classes_[positions], number)
+        return synthesized(self, names, number)
+
+    def adapt(self, X: Any, *, force: bool = False) -> ZeroShotClassifier:
+        """A new estimator whose described classes have moved to what images without labels show.
+
+        The images may show described classes, seen ones, or both. Where they show no described class, or where
+        adaptation was worth nothing on validation classes, the new estimator predicts as this one does, and a
+        UserWarning says why. Images that `fit` had, and repeated ones, are left out.
+
+        Args:
+            X: images in the form that `fit` took.
+            force: adapt even where it does not seem to pay.
+
+        Raises:
+            InputError: X cannot be used, classes were not described to `fit`, or the estimator was adapted to X.
+            RunError: the method cannot adapt.
+        """
+        check_is_fitted(self)
+        features = np.concatenate([block[:number] for block, number in self._blocks(X)])
+        changed: ZeroShotClassifier = adapted(self, features, force=force)
+        return changed
 
     def save(self, folder: str | Path) -> None:
         """Write the fitted estimator into a new folder, as safetensors and JSON: nothing in it can run code.

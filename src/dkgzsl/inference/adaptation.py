@@ -126,7 +126,7 @@ def checked_pool(
 
 
 def digests(features: Features) -> set[bytes]:
-    """What tells images apart: a hash of each one's features, of region tokens that of the global one."""
+    """By what images are known again: a hash of each one's features, of region tokens that of the global one."""
     return {digest for block in _blocks(features) for digest in _digests(block)}
 
 

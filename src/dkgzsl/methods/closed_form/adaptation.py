@@ -22,7 +22,7 @@ prototypes can exchange the names of two classes here.
 
 Two questions are asked of the result. *Does the pool hold anything described?* (`evident_classes`): photos of a
 new class are more like each other than like any seen class; photos of seen classes that a described one took are
-not. *Which names might as well be exchanged?* (`uncertain_pairs`): the likelihood of both answers is compared.
+not. *Which names might as well be exchanged?* (`uncertain_pairs`): the likelihoods of both are compared.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class PoolMeans:
             chosen[has] = values[rows[has]]
             return chosen
 
-        parts = [kept(getattr(self, name)) for name in _PARTS[1:]]
-        return PoolMeans(classes, *parts, photos=self.photos, share=self.share)
+        parts: dict[str, Any] = {name: kept(getattr(self, name)) for name in _PARTS[1:]}
+        return replace(self, classes=classes, **parts)
 
     def tensors(self) -> dict[str, Tensor]:
         """Tensors by name, of which `load` makes them again."""
@@ -102,8 +102,8 @@ class PoolMeans:
         if "pool.means" not in tensors:
             return None
         photos, share = tensors["pool.size"].tolist()
-        parts = [tensors[f"pool.{name}"] for name in _PARTS]
-        return cls(*parts, photos=int(photos), share=share)
+        parts: dict[str, Any] = {name: tensors[f"pool.{name}"] for name in _PARTS}
+        return cls(**parts, photos=int(photos), share=share)
 
 
 _PARTS: Final = ("classes", "means", "counts", "latest", "evident")

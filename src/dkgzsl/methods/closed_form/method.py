@@ -91,7 +91,9 @@ class ClosedForm:
 
     def _explore(self, best: _Best, unit_length: bool) -> None:
         settings, first = self.settings, best.fittings[0]
-        best.offer(start_of(settings, unit_length=unit_length, sizes=first.sizes(settings.feature_kernel_width[0])))
+        best.offer(
+            start_of(settings, unit_length=unit_length, sizes=first.sizes(settings.feature_kernel_width[0]))
+        )
         self._explore_regression(best)
         for changes in self._one_by_one(first):
             best.offer({**best.setting, **changes})
@@ -252,7 +254,11 @@ class _Fitting:
         described = prepared if weights is None else weights(prepared)
         regression = KernelRidge.fit(described.detach(), statistics.means, width=width, ridge=ridge)
         # What episodes learned has seen every class, so that its errors would flatter it: the plain regression tells.
-        plain = regression if weights is None else KernelRidge.fit(prepared, statistics.means, width=width, ridge=ridge)
+        plain = (
+            regression
+            if weights is None
+            else KernelRidge.fit(prepared, statistics.means, width=width, ridge=ridge)
+        )
         placed = Placed.of(plain, statistics.means)
         experts = self._experts(setting, placed, statistics, prepared)
         return ClosedFormModel(
