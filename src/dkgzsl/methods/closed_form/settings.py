@@ -93,7 +93,9 @@ def start_of(settings: ClosedFormSettings, *, unit_length: bool, sizes: Sequence
         unit_length: whether features are scaled to unit length.
         sizes: numbers of components that can be tried.
     """
-    start: dict[str, Any] = {name: min(getattr(settings, name), key=partial(_distance, at)) for name, at in START.items()}
+    start: dict[str, Any] = {
+        name: min(getattr(settings, name), key=partial(_distance, at)) for name, at in START.items()
+    }
     return {
         **start,
         "components": min(sizes, key=partial(_distance, start["components"])),
