@@ -112,7 +112,7 @@ def hold_out_seen(
         labels: class of each image.
         classes: the classes to draw from.
         fraction: share to hold out, between 0 and 1.
-        seed: the draw.
+        seed: the draw; several numbers name a stream of their own.
         among: positions of the images to draw from (default: all).
 
     Raises:

@@ -88,7 +88,7 @@ def fit_seen(plan: Plan) -> Outcome:
         raise unsolved("nothing finite came of any setting")
     task, held_out = final_task(problem, best.way)
     model = _solved(partial(best.method.fit, task, best.selector.setting))
-    calibration = calibrate(best.selector.scored, 0.0)
+    calibration = calibrate([best.selector.scored], 0.0)
     return _outcome(held_out, model, best.selector.setting, best.way, calibration)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ settings of nearly equal AUSUC the better balanced one is chosen.
 Watch = Callable[[Setting, Figures, str], None]
 """Called after each evaluation with the setting, its figures, and the name of the representation."""
 
-_EVALUATIONS = "evaluations.jsonl"
+EVALUATIONS: Final = "evaluations.jsonl"
 _BEST = "best.safetensors"
 _SCORES = "scores.safetensors"
 
@@ -150,17 +150,7 @@ class ValidationSelector:
         self.best_scored = Scored(scores, scores, held_out.labels, held_out.is_unseen)
 
     def _read_evaluations(self) -> list[dict[str, Any]]:
-        file = None if self.folder is None else self.folder / _EVALUATIONS
-        if file is None or not file.is_file():
-            return []
-        text = file.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        try:
-            if whole != text:  # the last line was broken off; the next one must not be glued to it
-                write_whole(file, whole)
-            return [json.loads(line) for line in whole.splitlines()]
-        except (OSError, ValueError) as error:
-            raise _unusable(file, error) from error
+        return [] if self.folder is None else read_evaluations(self.folder / EVALUATIONS)
 
     def _write_evaluation(self, evaluation: Evaluation, candidate: bool) -> None:
         if self.folder is None:
@@ -171,12 +161,7 @@ class ValidationSelector:
             "constant": evaluation.constant,
             "candidate": candidate,
         }
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / _EVALUATIONS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise _unusable(self.folder / _EVALUATIONS, error) from error
+        append_evaluation(self.folder / EVALUATIONS, line)
 
 
 class TestSelector(ValidationSelector):
@@ -211,8 +196,40 @@ class TestSelector(ValidationSelector):
 
 def evaluated(memory: Path) -> list[Setting]:
     """Settings of all evaluations that selectors have written to a folder, also before an interruption."""
-    files = sorted(memory.rglob(_EVALUATIONS))
+    files = sorted(memory.rglob(EVALUATIONS))
     return [json.loads(line)["setting"] for file in files for line in file.read_text("utf-8").splitlines()]
+
+
+def read_evaluations(file: Path) -> list[dict[str, Any]]:
+    """The lines of a file of evaluations; none where there is no file.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    if not file.is_file():
+        return []
+    text = file.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    try:
+        if whole != text:  # the last line was broken off; the next one must not be glued to it
+            write_whole(file, whole)
+        return [json.loads(line) for line in whole.splitlines()]
+    except (OSError, ValueError) as error:
+        raise _unusable(file, error) from error
+
+
+def append_evaluation(file: Path, line: Mapping[str, Any]) -> None:
+    """Write one more line.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise _unusable(file, error) from error
 
 
 def _key(setting: Setting) -> str:

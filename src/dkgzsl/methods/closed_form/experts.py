@@ -37,7 +37,7 @@ LEFT_OUT: Final = 0.25
 """g: how far the gate moves a fitted prototype of a seen class to what all other classes predict of it."""
 SMOOTHING: Final = 10.0
 """Deviation of the Gaussian that smooths the variances of axes, in axes."""
-USABLE: Final = (0.9, 1.0)
+USABLE: Final = (0.9, 1.1)
 """The gate is used in full where |r|^2 / |M|^2 is at most the first, and not at all from the second on."""
 
 

@@ -75,6 +75,7 @@ class ClosedForm:
         self.settings, self.setup = settings or ClosedFormSettings(), setup or Setup()
         self.seed, self.device = self.setup.seed, torch.device(self.setup.device)
         self.plan = plan or EpisodePlan()
+        self._own: dict[Any, Any] = {}  # of the tasks explored last
 
     def explore(self, task: Task, selector: Selector) -> None:
         """As `explore_cuts` does, on one task: a setting leads where its score is higher."""
@@ -85,6 +86,7 @@ class ClosedForm:
 
         An option that is set, not left to validation, is in every model that may be chosen.
         """
+        self._own.clear()
         for unit_length in self._lengths(tasks[0]):
             fittings = [self._fitting(task, unit_length) for task in tasks]
             self._explore(_Best(selector, fittings, self._demanded()), unit_length)
@@ -148,6 +150,8 @@ class ClosedForm:
 
     def fit(self, task: Task, setting: Setting) -> ClosedFormModel:
         """Solve the task with given constants; what is learned by episodes is learned again on all classes."""
+        if all(kept.task is not task for kept in self._own.values()):
+            self._own.clear()  # another task: what the last ones hold is not needed any more
         return self.fitter(task, unit_length=setting["unit_length"])(setting)
 
     def fitter(self, task: Task, *, unit_length: bool) -> Callable[[Setting], ClosedFormModel]:
@@ -155,14 +159,21 @@ class ClosedForm:
         return self._fitting(task, unit_length).model
 
     def _fitting(self, task: Task, unit_length: bool) -> _Fitting:
-        settings, shared = self.settings, self.setup.shared
-        key = (id(task), settings.components, settings.square_root, settings.description_root, unit_length)
-        kept = None if shared is None else shared.get(key)
+        """What was computed for a task before, or a new start."""
+        settings, shared = self.settings, self._own if self.setup.shared is None else self.setup.shared
+        key = (
+            id(task),
+            settings.components,
+            settings.square_root,
+            settings.description_root,
+            settings.seen_shrinkage,
+            unit_length,
+        )
+        kept = shared.get(key)
         if isinstance(kept, _Fitting) and kept.task is task:
             return kept
         made = _Fitting(task, settings, self.seed, self.device, self.plan, unit_length)
-        if shared is not None:
-            shared[key] = made
+        shared[key] = made
         return made
 
 
@@ -200,8 +211,8 @@ class _Best:
         self._offered: list[dict[str, Any]] = []
 
     def offer(self, setting: dict[str, Any]) -> None:
-        """Offer a setting; the root of the descriptions is taken where it predicts better, on the first cut."""
-        setting = {**setting, "description_root": self.fittings[0].root_for(setting)}
+        """Offer a setting."""
+        setting = {**setting, "description_root": takes_root(self.fittings, setting)}
         if setting in self._offered:
             return
         self._offered.append(setting)
@@ -248,7 +259,7 @@ class _Fitting:
     def model(self, setting: Mapping[str, Any]) -> ClosedFormModel:
         space, statistics = self._space(setting)
         width, ridge = setting["kernel_width"], setting["ridge"]
-        root = setting["description_root"] if "description_root" in setting else self.root_for(setting)
+        root = setting["description_root"] if "description_root" in setting else takes_root([self], setting)
         descriptions, prepared = self.described[root]
         weights = self._weights(setting, space, statistics, prepared)
         described = prepared if weights is None else weights(prepared)
@@ -300,14 +311,10 @@ class _Fitting:
             offset=offset * reliance * placed.error / 2,
         )
 
-    def root_for(self, setting: Mapping[str, Any]) -> bool:
-        """Whether descriptions take a root: where that predicts seen classes better, each from all the others.
-
-        Better by more than the standard error of the difference of squared errors: few classes say nothing, and
-        then descriptions stay as they are.
+    def root_gain(self, setting: Mapping[str, Any]) -> tuple[float, float]:
+        """How much smaller the squared leave-one-class-out errors are with a root of the descriptions than without:
+        mean over the seen classes, and its standard error.
         """
-        if len(self.roots) == 1:
-            return self.roots[0]
         means = self._space(setting)[1].means
 
         def errors(root: bool) -> Float[Tensor, " seen"]:
@@ -316,7 +323,7 @@ class _Fitting:
             return solved.leave_one_out_errors().square().sum(1)
 
         gain = errors(False) - errors(True)
-        return bool(gain.mean() > gain.std(correction=0) / len(gain) ** 0.5)
+        return float(gain.mean()), float(gain.std(correction=0)) / len(gain) ** 0.5
 
     def _space(self, setting: Mapping[str, Any]) -> tuple[MeansSpace, SeenStatistics]:
         kernel_width, shrinkage = setting.get("feature_kernel_width", 0.0), setting["shrinkage"]
@@ -367,6 +374,18 @@ class _Fitting:
             seed=self.seed,
         )
         return weights
+
+
+def takes_root(fittings: Sequence[_Fitting], setting: Mapping[str, Any]) -> bool:
+    """Whether descriptions take a root: where that predicts seen classes better, each from all the others.
+
+    Better by more than the standard error of the difference, both means over the cuts: few classes say nothing, and
+    then descriptions stay as they are.
+    """
+    if len(fittings[0].roots) == 1:
+        return fittings[0].roots[0]
+    gain, error = np.mean([fitting.root_gain(setting) for fitting in fittings], axis=0)
+    return bool(gain > error)
 
 
 def _balance(setting: Mapping[str, Any], placed: Placed, experts: Experts | None, variance: float) -> float:

@@ -78,13 +78,14 @@ def principal_axes(
 
 def _axes_of_few(centred: Float[Tensor, "images dim"], components: int) -> Float[Tensor, "dim components"]:
     """The same of fewer rows than dimensions, by the products between rows; axes without variance are left out."""
-    gram = centred @ centred.T
-    vectors = _leading_eigenvectors(gram, min(components, len(gram)))
-    axes = centred.T @ vectors
+    few = len(centred) <= _EXACT
+    # Products square the lengths of the axes: the shortest would drown in the rounding of float32.
+    rows = centred.double() if few else centred
+    vectors = _leading_eigenvectors(rows @ rows.T, min(components, len(rows)))
+    axes = rows.T @ vectors
     lengths = axes.norm(dim=0)
-    kept = lengths > float(lengths.max()) * _NEGLIGIBLE
-    axes = axes[:, kept] / lengths[kept]
-    return _signed(axes)
+    kept = lengths > float(lengths.max()) * (_NEGLIGIBLE if few else _ROUNDED)
+    return _signed((axes[:, kept] / lengths[kept]).to(centred.dtype))
 
 
 def _leading_eigenvectors(matrix: Float[Tensor, "dim dim"], number: int) -> Float[Tensor, "dim components"]:
@@ -112,8 +113,12 @@ def _signed(vectors: Float[Tensor, "dim number"]) -> Float[Tensor, "dim number"]
     return torch.where(largest < 0, -vectors, vectors)
 
 
-_NEGLIGIBLE = 1e-4  # lengths below this share of the largest are rounding in float32
-_SUBSPACE_ITERATIONS = 5
+_EXACT = 2048  # up to so many rows, products are taken in float64
+_NEGLIGIBLE, _ROUNDED = (
+    1e-6,
+    1e-3,
+)  # axes shorter than this share of the longest are rounding, in float64 and float32
+_SUBSPACE_ITERATIONS = 3
 
 
 @dataclass(frozen=True)
