@@ -134,7 +134,7 @@ def recognizer_of(problem: Problem, outcome: Outcome) -> Recognizer:
     return Recognizer(
         model=load_model(replace(saved, tensors=tensors)),
         visual=outcome.fitted.visual if isinstance(outcome.fitted, FittedBlocks) else None,
-        record=RecognitionRecord.of(problem, outcome.calibration),
+        record=RecognitionRecord.of(problem, outcome.calibration, outcome.adaptation),
     )
 
 

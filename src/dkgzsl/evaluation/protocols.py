@@ -16,6 +16,7 @@ import numpy as np
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.splits import number_of_cuts
 from dkgzsl.errors import ConfigError
+from dkgzsl.evaluation.adaptation import adaptation_worth, mean_worth
 from dkgzsl.evaluation.calibration import Calibration, calibrate
 from dkgzsl.evaluation.cuts import Constant, CutsSelector, constant_of, mean_figures
 from dkgzsl.evaluation.held_out import POOLED, final_task, validation_task
@@ -43,6 +44,7 @@ class Outcome:
         validation_spread: their deviations from cut to cut; None where there was one cut, or none.
         cuts: number of validation cuts that the setting was chosen on; 0 under `oracle`.
         constant_spread: deviation of the cuts' own best constants; None where there was one cut, or none.
+        adaptation: what adaptation to unlabelled photos was worth on the cuts (`mean_worth`); None: not measured.
         evaluations: number of models that were scored: on validation images, under `oracle` on the test images.
         representation: name of the chosen representation.
         fitted: that representation, fitted for the final model.
@@ -62,6 +64,7 @@ class Outcome:
     validation_spread: Figures | None = None
     cuts: int = 0
     constant_spread: float | None = None
+    adaptation: Mapping[str, Any] | None = None
 
 
 class _Choice(NamedTuple):
@@ -73,6 +76,7 @@ class _Choice(NamedTuple):
         scored: held-out images of each cut, scored by the chosen setting's model.
         constant: of calibration.
         evaluations: number of settings that were evaluated, of all representations.
+        adaptation: what adaptation to unlabelled photos was worth on the cuts; None: not measured.
     """
 
     setting: Setting
@@ -80,6 +84,7 @@ class _Choice(NamedTuple):
     scored: Sequence[Scored]
     constant: Constant
     evaluations: int
+    adaptation: Mapping[str, Any] | None = None
 
 
 def run_protocol(
@@ -157,6 +162,7 @@ def validated(
         validation_spread=spread,
         cuts=len(choice.scored),
         constant_spread=choice.constant.spread,
+        adaptation=choice.adaptation,
     )
 
 
@@ -217,10 +223,12 @@ def _choose_on_cuts(
         if selector.setting is None or (shared and not selector.is_better(selector.lead[:shared], lead[:shared])):
             continue
         setting, lead = selector.setting, selector.lead
-        scored = [held.score(method.fit(task, setting)) for task, held in parts]
+        models = [(method.fit(task, setting), held) for task, held in parts]
+        scored = [held.score(model) for model, held in models]
+        worth = mean_worth([adaptation_worth(held, model, seed=seed) for model, held in models])
         constant = constant_of(scored, spread=spread)
         spread = constant.spread
-        chosen = _Choice(setting, representation, scored, constant, 0)
+        chosen = _Choice(setting, representation, scored, constant, 0, worth)
     return None if chosen is None else chosen._replace(evaluations=evaluations)
 
 

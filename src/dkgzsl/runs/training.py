@@ -169,7 +169,9 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
         if evidence is not None:
             evidence.write(folder.file("evidence.safetensors"))
         folder.write_csv("per_class.csv", *_per_class(plan, outcome))
-        folder.write_json(FILE, RecognitionRecord.of(plan.problem, outcome.calibration).to_json())
+        folder.write_json(
+            FILE, RecognitionRecord.of(plan.problem, outcome.calibration, outcome.adaptation).to_json()
+        )
     record = {"seed": seed, **_record(outcome)}
     folder.write_seed(seed, record)
     if checkpoints.parent.exists():
@@ -274,6 +276,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "validation_spread": None if outcome.validation_spread is None else asdict(outcome.validation_spread),
         "cuts": outcome.cuts,
         "constant_spread": outcome.constant_spread,
+        "adaptation": None if outcome.adaptation is None else dict(outcome.adaptation),
         "evaluations": outcome.evaluations,
         "test_evaluations": outcome.evaluations if outcome.protocol == "oracle" else 1,
     }
