@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from dkgzsl import load_dataset
+from dkgzsl.benchmark.transductive import transductive_record
 from dkgzsl.data.problem import Parts, Problem
 from dkgzsl.evaluation.protocols import validated
 from dkgzsl.methods.base import Setup
@@ -84,9 +85,7 @@ def measured(problem, settings, seed, adapt):
         "seconds": round(time.perf_counter() - start, 2),
     }
     if adapt:
-        from dkgzsl.evaluation.adaptation import adapted_figures
-
-        record["adapted"] = adapted_figures(outcome, problem, seed=seed)
+        record["adapted"] = transductive_record(outcome, problem, "half", seed=seed)
     return record
 
 

@@ -227,8 +227,14 @@ def export(run: Run, place: Path) -> list[str]:
     return ["export", str(run.folder), "--features-only", "--out", str(place / "model.onnx")]
 
 
+def adapt(run: Run, place: Path) -> list[str]:
+    np.save(place / "pool.npy", np.asarray(run.problem.features[run.problem.parts.test_unseen[:200]]))
+    return ["adapt", str(run.folder), str(place / "pool.npy")]
+
+
 CAPABLE: Mapping[str, Callable[[Run, Path], list[str]]] = {
     "generator": synthesize, "extendable": add_class, "few-shot": add_photos, "exportable": export,
+    "adaptable": adapt,
 }  # fmt: skip
 """By capability, the command that needs it."""
 
@@ -244,7 +250,7 @@ def test_every_capability_has_a_verb() -> None:
 def test_every_verb_that_takes_a_method_or_a_run_is_in_the_matrix() -> None:
     others = {
         "doctor", "extract", "app", "remove-class",  # no method matters to them
-        "train", "pull", "synthesize", "add-class", "export",  # made above, or by capability
+        "train", "pull", "synthesize", "add-class", "export", "adapt",  # made above, or by capability
     }  # fmt: skip
     assert {verb for verb in ALL_VERBS if not verb.startswith("data ")} - others == set(VERBS) - {"estimator"}
 

@@ -20,6 +20,7 @@ from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.methods import registry
 from dkgzsl.methods.base import (
     CAPABILITIES,
+    Adaptable,
     Exportable,
     Extendable,
     FewShot,
@@ -220,11 +221,58 @@ def assert_exported(model: Model, features: Tensor) -> None:
     torch.testing.assert_close(module(features[:3]), exported[:3], rtol=1e-4, atol=1e-4)
 
 
+def adaptable_contract(case: Case) -> None:
+    """A pool moves the described classes; what it said goes with the model wherever that goes."""
+    assert isinstance(case.model, Adaptable)
+    assert case.model.adaptation is None
+    adapted = case.model.adapted(case.held)
+    assert isinstance(adapted, Adaptable)
+    found = adapted.adaptation
+    assert found is not None
+    assert (found.photos, found.classes) == (len(case.held), tuple(case.task.unseen.tolist()))
+    assert 0.5 * int((case.labels >= 12).sum()) < sum(found.taken) < len(case.held)
+    assert min(found.moved) > 0
+    own = case.labels >= 12
+    both = [model.conventional_scores(case.held)[own].argmax(1) for model in (case.model, adapted)]
+    before, after = (float((given == case.labels[own]).double().mean()) for given in both)
+    assert after >= before - 0.02
+    torch.testing.assert_close(case.model.adapted(case.held).scores(case.held), adapted.scores(case.held))
+    loaded = registry.load_model(adapted.save())
+    torch.testing.assert_close(loaded.scores(case.held), adapted.scores(case.held))
+    assert loaded.adaptation == found
+    assert_exported(adapted, case.held)
+    with pytest.raises(DataError, match="no photo"):
+        case.model.adapted(case.held[:0])
+    again = adapted.adapted(case.held.flip(0)[:40])
+    assert again.adaptation.photos == 40
+    assert again.scores(case.held).isfinite().any(1).all()
+    if isinstance(adapted, Extendable):
+        fewer = case.model.with_classes(case.task.semantics, case.task.unseen[:3]).adapted(case.held)
+        grown = fewer.with_classes(case.task.semantics, case.task.unseen)
+        assert grown.scores(case.held)[:, case.task.unseen].isfinite().all()
+        assert grown.adaptation.taken[:3] == pytest.approx(fewer.adaptation.taken)
+        assert grown.adaptation.taken[3] == 0
+        assert grown.adaptation.moved[3] > 0, "its neighbours have moved"
+        back = grown.with_classes(case.task.semantics, case.task.unseen[:3])
+        if case.kind not in ROWS_TRAINED:
+            assert_same_scores(back.scores(case.held), fewer.scores(case.held))
+    if isinstance(adapted, FewShot):
+        number = int(case.task.unseen[0])
+        with_photos = adapted.with_photos(number, case.held[case.labels == number][:5])
+        assert registry.load_model(with_photos.save()).adaptation == found
+    if isinstance(adapted, Generator):
+        made = adapted.synthesize(case.task.semantics[:2], 3, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(
+            made, case.model.synthesize(case.task.semantics[:2], 3, torch.Generator().manual_seed(0)), rtol=1, atol=1
+        )
+
+
 CONTRACTS: dict[str, Callable[[Case], None]] = {
     "generator": generator_contract,
     "extendable": extendable_contract,
     "few-shot": few_shot_contract,
     "exportable": exportable_contract,
+    "adaptable": adaptable_contract,
 }
 """By capability."""
 

@@ -1,4 +1,4 @@
-"""What adaptation to unlabelled photos is worth: half of the held-out images is the pool, the other half is scored.
+"""What adaptation to unlabelled photos is worth: half of the held-out images is the pool, the other is scored.
 
 The figures are *transductive*: the model has seen images of the classes that it is scored on, without labels. They
 are never ranked or compared with inductive ones. The halves are drawn without labels.

@@ -185,10 +185,7 @@ class Adaptable(Protocol):
         """The same model after a pool of photos without labels, of any classes; a further pool adds to it.
 
         Args:
-            features: of the photos, unscaled.
-
-        Raises:
-            DataError: there is no photo, or no described class.
+            features: of the photos, unscaled; at least one.
         """
         ...
 
@@ -273,7 +270,7 @@ class CutSelector(Protocol):
         """
         ...
 
-    def is_better(self, scores: Float[np.ndarray, " cuts"], lead: Float[np.ndarray, " cuts"]) -> bool:
+    def is_better(self, scores: Float[np.ndarray, " cuts"], lead: Float[np.ndarray, " lead"]) -> bool:
         """Whether a setting with these scores takes the lead from one with those."""
         ...
 

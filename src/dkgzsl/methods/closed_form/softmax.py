@@ -201,6 +201,17 @@ class SoftmaxModel:
             before: LinearClassifier, features: Tensor, labels: Tensor, classes: Tensor
         ) -> LinearClassifier:
             kept = torch.isin(before.classes, torch.cat([densities.seen, learned]))
+            if not bool(kept.any()):  # no row to begin with: all are trained, as they were at first
+                *_, last = train_softmax(
+                    features,
+                    labels,
+                    classes,
+                    epochs=recipe.epochs,
+                    batch_size=recipe.per_class,
+                    learning_rate=recipe.learning_rate,
+                    generator=order,
+                )
+                return last
             stays = LinearClassifier(before.weight[kept], before.bias[kept], before.classes[kept])
             return with_rows(stays, features, labels, classes, like=learned, recipe=recipe, generator=order)
 
