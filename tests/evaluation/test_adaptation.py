@@ -28,7 +28,11 @@ class Spy:
 
     @property
     def adaptation(self) -> Adaptation | None:
-        return None if self.pool is None else Adaptation(len(self.pool), (1,), (1.0,), (1.0,), (True,), self.share, ())
+        return (
+            None
+            if self.pool is None
+            else Adaptation(len(self.pool), (1,), (1.0,), (1.0,), (True,), self.share, ())
+        )
 
     def adapted(self, features):
         return Spy(features, self.share)

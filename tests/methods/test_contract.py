@@ -263,7 +263,10 @@ def adaptable_contract(case: Case) -> None:
     if isinstance(adapted, Generator):
         made = adapted.synthesize(case.task.semantics[:2], 3, torch.Generator().manual_seed(0))
         torch.testing.assert_close(
-            made, case.model.synthesize(case.task.semantics[:2], 3, torch.Generator().manual_seed(0)), rtol=1, atol=1
+            made,
+            case.model.synthesize(case.task.semantics[:2], 3, torch.Generator().manual_seed(0)),
+            rtol=1,
+            atol=1,
         )
 
 

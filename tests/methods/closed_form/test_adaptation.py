@@ -44,7 +44,9 @@ def case():
     truth = truth - truth[:SEEN].mean(0)
     counts = torch.randint(5, 30, (SEEN,), generator=generator)
     variance = 0.09
-    statistics = SeenStatistics(truth[:SEEN], counts, variance, 1.0, variance * torch.eye(DIM, dtype=torch.float64))
+    statistics = SeenStatistics(
+        truth[:SEEN], counts, variance, 1.0, variance * torch.eye(DIM, dtype=torch.float64)
+    )
     photos = torch.cat([truth[k] + variance**0.5 * normal(8, DIM) for k in range(3, SEEN + 3)])
     return descriptions, statistics, photos
 
@@ -80,7 +82,9 @@ def test_without_noise_of_the_seen_means_the_prediction_is_the_processs_own_mean
     rows = as_features((gram + noise * torch.eye(len(gram))).numpy())
     process = GaussianProcessRegressor(DotProduct(0.0, "fixed"), alpha=1e-12, optimizer=None)
     process.fit(rows[:SEEN], statistics.means.numpy())
-    np.testing.assert_allclose(process.predict(rows[SEEN:]), prior_for(case).predicted.numpy(), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        process.predict(rows[SEEN:]), prior_for(case).predicted.numpy(), rtol=1e-6, atol=1e-8
+    )
     covariance = prior_covariance(gram, SEEN, noise, torch.zeros(SEEN))
     _, theirs = process.predict(rows[SEEN:], return_cov=True)
     np.testing.assert_allclose(covariance.numpy(), theirs[..., 0] if theirs.ndim == 3 else theirs, rtol=1e-6)
@@ -108,7 +112,9 @@ def test_a_class_without_photos_moves_with_its_neighbours_alone(case) -> None:
     wild[0] = prior.predicted[0] + 1
     found, left = prior.posterior(wild, counts)
     shares = (prior.covariance[:, 0] / prior.covariance[0, 0])[:, None]
-    torch.testing.assert_close(found - prior.predicted, shares * (found[0] - prior.predicted[0]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        found - prior.predicted, shares * (found[0] - prior.predicted[0]), rtol=1e-4, atol=1e-5
+    )
     assert left[0] < 0.5
     assert (left[1:] > left[0]).all()
 
@@ -260,7 +266,9 @@ def test_what_is_kept_of_a_pool_follows_its_classes(case) -> None:
     pool = adapt_to_pool(case[2], prior, torch.arange(SEEN, SEEN + UNSEEN))
     other = pool.of(torch.tensor([SEEN + 2, 40, SEEN]))
     assert other.classes.tolist() == [SEEN + 2, 40, SEEN]
-    torch.testing.assert_close(other.counts, torch.stack([pool.counts[2], pool.counts.new_tensor(0), pool.counts[0]]))
+    torch.testing.assert_close(
+        other.counts, torch.stack([pool.counts[2], pool.counts.new_tensor(0), pool.counts[0]])
+    )
     torch.testing.assert_close(other.means[2], pool.means[0])
     assert other.of(torch.arange(0)).of(torch.tensor([SEEN])).counts.tolist() == [0.0]
     again = PoolMeans.load(pool.tensors())
