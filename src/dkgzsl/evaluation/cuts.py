@@ -90,7 +90,7 @@ class CutsSelector:
             self.setting, self.lead = dict(setting), scores
         return scores
 
-    def is_better(self, scores: Scores, lead: Scores) -> bool:
+    def is_better(self, scores: Scores, lead: Float[np.ndarray, " lead"]) -> bool:
         """Whether the mean gain is above `MARGIN` standard errors; with one cut, above 0. Any score beats none."""
         if not np.isfinite(scores).all():
             return False

@@ -249,7 +249,7 @@ class CutSelector(Protocol):
         """
         ...
 
-    def is_better(self, scores: Float[np.ndarray, " cuts"], lead: Float[np.ndarray, " cuts"]) -> bool:
+    def is_better(self, scores: Float[np.ndarray, " cuts"], lead: Float[np.ndarray, " lead"]) -> bool:
         """Whether a setting with these scores takes the lead from one with those."""
         ...
 

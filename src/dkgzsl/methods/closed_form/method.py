@@ -188,7 +188,7 @@ class _OneCut:
     ) -> Float[np.ndarray, " cuts"]:
         return np.array([self.selector(setting, next(models), candidate=candidate)])
 
-    def is_better(self, scores: Float[np.ndarray, " cuts"], lead: Float[np.ndarray, " cuts"]) -> bool:
+    def is_better(self, scores: Float[np.ndarray, " cuts"], lead: Float[np.ndarray, " lead"]) -> bool:
         return bool(scores[0] > lead[0])
 
 
