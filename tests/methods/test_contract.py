@@ -234,7 +234,8 @@ CONTRACTS: dict[str, Callable[[Case], None]] = {
 
 
 GATED = {"closed-form"}
-"""Kinds whose described classes are moved together, image by image, so that the best of them is the gate's best."""
+"""Kinds whose described classes are moved together, image by image, so that the best of them is the gate's
+best."""
 
 
 def capabilities_of_kind(kind: str) -> tuple[str, ...]:

@@ -226,6 +226,12 @@ def append_evaluation(file: Path, line: Mapping[str, Any]) -> None:
         raise _unusable(file, error) from error
 
 
+def evaluated(memory: Path) -> list[Setting]:
+    """Settings of all evaluations that selectors have written to a folder, also before an interruption."""
+    files = sorted(memory.rglob(EVALUATIONS))
+    return [json.loads(line)["setting"] for file in files for line in file.read_text("utf-8").splitlines()]
+
+
 def _key(setting: Setting) -> str:
     return json.dumps(dict(setting), sort_keys=True)
 

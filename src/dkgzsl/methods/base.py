@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -243,7 +243,8 @@ class CutSelector(Protocol):
 
         Args:
             setting: what the models were fitted with.
-            models: one for each cut's task, in order; they are asked for one by one. Where the first shows that the
+            models: one for each cut's task, in order; they are asked for one by one. Where the first shows that
+            the
                 setting will not lead, the others are not asked for, and their scores are minus infinity.
             candidate: whether this setting may be chosen.
         """
@@ -271,6 +272,10 @@ OnEpoch = Callable[[int, Mapping[str, float]], None]
 """Called with the number of epochs done and the last epoch's figures."""
 
 
+Clock = Literal["processor", "wall"]
+"""What a budget of minutes counts."""
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a method is made with, besides its settings.
@@ -278,7 +283,9 @@ class Setup:
     Attributes:
         seed: decides all that is drawn, 0 or more.
         device: where to compute.
-        minutes: wall-clock cap of one exploration; None: none. Closed forms need none.
+        minutes: cap of one exploration; None: none. Closed forms need none.
+        clock: what the minutes count: `wall`, or `processor`: processor time of all threads together, which other
+            work on the machine does not use up. On another device than the CPU, `processor` counts as `wall` does.
         checkpoints: folder to keep a training's state in, and to continue from; None keeps none.
         on_epoch: called after every epoch, where there are epochs.
         shared: results that several methods made for one task may share, by key; None shares nothing.
@@ -287,6 +294,7 @@ class Setup:
     seed: int = 0
     device: str = "cpu"
     minutes: float | None = None
+    clock: Clock = "wall"
     checkpoints: Path | None = None
     on_epoch: OnEpoch | None = None
     shared: dict[Any, Any] | None = None
@@ -331,6 +339,8 @@ class MethodInfo:
         representation: the one representation of region features that it is published with; None: it takes those
             of the default, of which validation chooses.
         fewest_seen: the fewest seen classes that it can learn from.
+        balance: (chosen setting) -> whether the method itself balances seen and unseen classes; None: it does not,
+            and raw U, S and H show how its training happens to lean.
     """
 
     name: str
@@ -346,6 +356,7 @@ class MethodInfo:
     keeps_features: Callable[[Setting], str | None] | None = None
     representation: str | None = None
     fewest_seen: int = 1
+    balance: Callable[[Setting], bool] | None = None
 
     @property
     def section(self) -> str:
