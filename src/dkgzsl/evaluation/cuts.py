@@ -158,7 +158,8 @@ def constant_of(scored: Sequence[Scored], *, spread: float | None = None) -> Con
 
 def _best_for_all(curves: Sequence[SeenUnseenCurve]) -> float:
     """The constant with the highest mean H: 0 where it reaches that, else the middle of the widest such
-    interval.""" changes = np.unique(np.concatenate([curve.constants for curve in curves]))
+    interval."""
+    changes = np.unique(np.concatenate([curve.constants for curve in curves]))
     if not len(changes):
         return 0.0
     middles = np.concatenate([[changes[0] - 1], (changes[1:] + changes[:-1]) / 2, [changes[-1] + 1]])
