@@ -1,11 +1,13 @@
-"""The default on small problems: few seen classes, few photos a class, beside the plain closed form at fixed settings.
+"""The default on small problems: few seen classes, few photos a class, beside the plain closed form at fixed
+settings.
 
     python experiments/small_problems.py CUB@vgg_fc7:sent CUB100@res50:att --data-root DATA --out FILE.jsonl
 
 Problems are drawn from the *training* classes of each data set: its unseen classes and test images are not used. A
 draw has some seen classes with as many training photos each, up to 20 further photos of each for test, and all
-photos of some other classes, which are known by their descriptions. A line of FILE for each problem; a run that was
-broken off goes on. `--adapt` adds the adaptation to one half of the test photos, scored on the other, both ways.
+photos of some other classes, which are known by their descriptions. A line of FILE for each problem; a run that
+was broken off goes on. `--adapt` adds the adaptation to one half of the test photos, scored on the other, both
+ways.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Choice over several validation cuts: a start that serves most problems, left only for what is clearly better.
 
 With few classes one cut says little: the best of many settings on it is the luckiest one. So a setting takes the
-lead only where its mean gain over the cuts is above one and a half standard errors of that gain, and the calibration
-constant is shrunk by how far it varies from cut to cut.
+lead only where its mean gain over the cuts is above one and a half standard errors of that gain, and the
+calibration constant is shrunk by how far it varies from cut to cut.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from dkgzsl.methods.base import Model, Setting
 MARGIN: Final = 1.5
 """A setting takes the lead where its mean gain over the cuts is above so many standard errors."""
 SHARED: Final = 0.5
-"""Squared error of a mean gain over J cuts: (1 / J + SHARED) times the variance. The cuts share images and classes;
-one half is the ratio of held-out to other classes (Nadeau and Bengio, Machine Learning 2003)."""
+"""Squared error of a mean gain over J cuts: (1 / J + SHARED) times the variance. The cuts share images and
+classes; one half is the ratio of held-out to other classes (Nadeau and Bengio, Machine Learning 2003)."""
 BEHIND: Final = 0.01
 """A setting that is so far behind on the first cut is not fitted on the others."""
 
@@ -157,7 +157,8 @@ def constant_of(scored: Sequence[Scored], *, spread: float | None = None) -> Con
 
 
 def _best_for_all(curves: Sequence[SeenUnseenCurve]) -> float:
-    """The constant with the highest mean H: 0 where it reaches that, else the middle of the widest such interval."""
+    """The constant with the highest mean H: 0 where it reaches that, else the middle of the widest such
+    interval."""
     changes = np.unique(np.concatenate([curve.constants for curve in curves]))
     if not len(changes):
         return 0.0

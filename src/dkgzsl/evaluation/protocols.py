@@ -1,7 +1,7 @@
 """Two protocols: `validated` chooses on validation images and scores test images once, `oracle` chooses on test.
 
-Both are short, since a method does not know which images its selector scores. A method that explores several cuts at
-once (`CutMethod`) gets them under `validated`.
+Both are short, since a method does not know which images its selector scores. A method that explores several
+cuts at once (`CutMethod`) gets them under `validated`.
 """
 
 from __future__ import annotations

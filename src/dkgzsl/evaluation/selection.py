@@ -194,12 +194,6 @@ class TestSelector(ValidationSelector):
         self.best_model = model, self.held_out.score(model)
 
 
-def evaluated(memory: Path) -> list[Setting]:
-    """Settings of all evaluations that selectors have written to a folder, also before an interruption."""
-    files = sorted(memory.rglob(EVALUATIONS))
-    return [json.loads(line)["setting"] for file in files for line in file.read_text("utf-8").splitlines()]
-
-
 def read_evaluations(file: Path) -> list[dict[str, Any]]:
     """The lines of a file of evaluations; none where there is no file.
 
@@ -230,6 +224,12 @@ def append_evaluation(file: Path, line: Mapping[str, Any]) -> None:
             opened.write(json.dumps(line) + "\n")
     except OSError as error:
         raise _unusable(file, error) from error
+
+
+def evaluated(memory: Path) -> list[Setting]:
+    """Settings of all evaluations that selectors have written to a folder, also before an interruption."""
+    files = sorted(memory.rglob(EVALUATIONS))
+    return [json.loads(line)["setting"] for file in files for line in file.read_text("utf-8").splitlines()]
 
 
 def _key(setting: Setting) -> str:

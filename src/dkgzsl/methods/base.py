@@ -264,7 +264,8 @@ class CutSelector(Protocol):
 
         Args:
             setting: what the models were fitted with.
-            models: one for each cut's task, in order; they are asked for one by one. Where the first shows that the
+            models: one for each cut's task, in order; they are asked for one by one. Where the first shows that
+            the
                 setting will not lead, the others are not asked for, and their scores are minus infinity.
             candidate: whether this setting may be chosen.
         """

@@ -5,19 +5,21 @@ seen class where descriptions predict it, part of the way to what all *other* cl
 seen classes it is, the means of their images decide, in a space that is whitened further; which of the described
 classes, a density whose axes are the wider the less the seen classes vary there as on average.
 
-The score of a class is that of the gate's best class on its side, less what its expert's best class is ahead of it:
+The score of a class is that of the gate's best class on its side, less what its expert's best class is ahead of
+it:
 
     seen:       max_i g_i(z) / s2 + (e_i(z') - max_i e_i(z')) / s2'
     described:  max_c g_c(z) / s2 + (f_c(z) - max_c f_c(z)) / s2 + balance
 
-g_i = z S_i - |S_i|^2 / 2, S = (1 - g) F + g L: F the fitted prototypes of seen classes, L their leave-one-class-out
-predictions; g_c = z P_c - |P_c|^2 / 2 + o_c; e_i = z' m_i - |m_i|^2 / 2, in the space of the seen classes;
-f_c = sum_j (y_j P_cj - P_cj^2 / 2) / omega_j + o_c, omega_j = u_j^q, u_j the variance within classes along axis j of
-the seen means, smoothed, its mean 1. The offset o_c = t eps v_c / 2 says that an uncertain prototype is farther from
-its own images; v_c is its predictive variance, eps the error of one unit of it.
+g_i = z S_i - |S_i|^2 / 2, S = (1 - g) F + g L: F the fitted prototypes of seen classes, L their
+leave-one-class-out predictions; g_c = z P_c - |P_c|^2 / 2 + o_c; e_i = z' m_i - |m_i|^2 / 2, in the space of the
+seen classes; f_c = sum_j (y_j P_cj - P_cj^2 / 2) / omega_j + o_c, omega_j = u_j^q, u_j the variance within
+classes along axis j of the seen means, smoothed, its mean 1. The offset o_c = t eps v_c / 2 says that an
+uncertain prototype is farther from its own images; v_c is its predictive variance, eps the error of one unit of
+it.
 
-All of this is ours. With few classes a prediction errs by more than class means differ, and a gate between predictions
-is worth nothing: `reliance` says how much of it is used, by the share |r|^2 / |M|^2 of the errors.
+All of this is ours. With few classes a prediction errs by more than class means differ, and a gate between
+predictions is worth nothing: `reliance` says how much of it is used, by the share |r|^2 / |M|^2 of the errors.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ class _OneCut:
     ) -> Float[np.ndarray, " cuts"]:
         return np.array([self.selector(setting, next(models), candidate=candidate)])
 
-    def is_better(self, scores: Float[np.ndarray, " cuts"], lead: Float[np.ndarray, " cuts"]) -> bool:
+    def is_better(self, scores: Float[np.ndarray, " cuts"], lead: Float[np.ndarray, " lead"]) -> bool:
         return bool(scores[0] > lead[0])
 
 
@@ -264,7 +264,8 @@ class _Fitting:
         weights = self._weights(setting, space, statistics, prepared)
         described = prepared if weights is None else weights(prepared)
         regression = KernelRidge.fit(described.detach(), statistics.means, width=width, ridge=ridge)
-        # What episodes learned has seen every class, so that its errors would flatter it: the plain regression tells.
+        # What episodes learned has seen every class, so that its errors would flatter it: the plain regression
+        # tells.
         plain = (
             regression
             if weights is None
@@ -312,8 +313,8 @@ class _Fitting:
         )
 
     def root_gain(self, setting: Mapping[str, Any]) -> tuple[float, float]:
-        """How much smaller the squared leave-one-class-out errors are with a root of the descriptions than without:
-        mean over the seen classes, and its standard error.
+        """How much smaller the squared leave-one-class-out errors are with a root of the descriptions than
+        without: mean over the seen classes, and its standard error.
         """
         means = self._space(setting)[1].means
 
@@ -379,8 +380,8 @@ class _Fitting:
 def takes_root(fittings: Sequence[_Fitting], setting: Mapping[str, Any]) -> bool:
     """Whether descriptions take a root: where that predicts seen classes better, each from all the others.
 
-    Better by more than the standard error of the difference, both means over the cuts: few classes say nothing, and
-    then descriptions stay as they are.
+    Better by more than the standard error of the difference, both means over the cuts: few classes say nothing,
+    and then descriptions stay as they are.
     """
     if len(fittings[0].roots) == 1:
         return fittings[0].roots[0]

@@ -15,8 +15,8 @@ FEW_DIMENSIONS: Final = 64
 dimensions unit length is the better choice; with a handful a class may lie in the middle of the others, and has no
 direction."""
 KERNEL_CHANNELS: Final = 256
-"""Up to so many channels a kernel between images is tried. It pays where classes are not linear in the features, as
-in pixels or hand-made ones; in the hundreds of channels of a deep network it never did."""
+"""Up to so many channels a kernel between images is tried. It pays where classes are not linear in the features,
+as in pixels or hand-made ones; in the hundreds of channels of a deep network it never did."""
 START: Final = {
     "components": 1024,
     "shrinkage": 0.6,
@@ -57,7 +57,8 @@ class ClosedFormSettings:
     unit_length: Switch = "auto"
     """Scale whitened features to unit length; auto: on, and up to 64 channels where validation prefers it."""
     gate: Switch = "auto"
-    """Decide between seen and described classes by predicted means of both, as far as predictions can be trusted."""
+    """Decide between seen and described classes by predicted means of both, as far as predictions can be
+    trusted."""
     offset: float = 0.2
     """How much the gate adds to the score of a class whose mean is predicted with little certainty, at least 0."""
     seen_expert: Switch = "auto"

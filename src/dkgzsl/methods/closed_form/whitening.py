@@ -96,7 +96,7 @@ def _leading_eigenvectors(matrix: Float[Tensor, "dim dim"], number: int) -> Floa
     """
     size = len(matrix)
     block = min(size, number + number // 8 + 16)
-    if 2 * block > size:
+    if 2 * block > size or size <= _SMALL:
         vectors = torch.linalg.eigh(matrix).eigenvectors[:, -number:].flip(1)
     else:
         start = torch.Generator().manual_seed(0)
@@ -118,6 +118,7 @@ _NEGLIGIBLE, _ROUNDED = (
     1e-6,
     1e-3,
 )  # axes shorter than this share of the longest are rounding, in float64 and float32
+_SMALL = 1024  # a full decomposition up to here: it is exact, and quick
 _SUBSPACE_ITERATIONS = 3
 
 
