@@ -181,7 +181,7 @@ class SoftmaxModel:
         return self.densities.adaptation
 
     def adapted(self, features: Float[Tensor, "images visual"]) -> SoftmaxModel:
-        """The same densities, adapted to photos without labels; rows of the described classes are trained again."""
+        """The same densities, adapted to photos without labels; described classes train their rows again."""
         return self._over(self.densities.adapted(features), learned=self.unseen[:0])
 
     def _over(self, densities: ClosedFormModel, *, learned: Int[Tensor, " learned"]) -> SoftmaxModel:
