@@ -71,6 +71,7 @@ class Fitting:
             self.described[root] = descriptions, descriptions(described)
 
     def model(self, setting: Mapping[str, Any]) -> ClosedFormModel:
+        """The model of one setting."""
         space, statistics = self._space(setting)
         width, ridge = setting["kernel_width"], setting["ridge"]
         root = setting["description_root"] if "description_root" in setting else takes_root([self], setting)
