@@ -17,22 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
 
-from dkgzsl.errors import ConfigError
 from dkgzsl.methods.base import CutSelector, Method, MethodInfo, Model, Selector, Setting, Setup, Task
-from dkgzsl.methods.closed_form.episodes import DescriptionWeights, EpisodePlan, learn_by_episodes
-from dkgzsl.methods.closed_form.experts import (
-    LEFT_OUT,
-    Experts,
-    Placed,
-    SeenExpert,
-    axis_variances,
-    seen_unseen_balance,
-)
-from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace
-from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidge
+from dkgzsl.methods.closed_form.episodes import EpisodePlan
+from dkgzsl.methods.closed_form.fitting import Fitting, takes_root
 from dkgzsl.methods.closed_form.model import ClosedFormModel
 from dkgzsl.methods.closed_form.settings import (
     FEW_DIMENSIONS,
@@ -42,16 +31,6 @@ from dkgzsl.methods.closed_form.settings import (
     start_of,
 )
 from dkgzsl.methods.closed_form.softmax import ClosedFormSoftmax, SoftmaxModel
-from dkgzsl.methods.closed_form.whitening import (
-    MeansSpace,
-    PrincipalSpace,
-    SeenStatistics,
-    WhitenedSpace,
-    WithinClassSpectrum,
-    seen_statistics,
-)
-
-_SPACES_KEPT = 8  # a search over continuous constants asks for a new one each time
 
 
 class ClosedForm:
@@ -109,7 +88,7 @@ class ClosedForm:
         for width, ridge in product(widths or self.settings.kernel_width, self.settings.ridge):
             best.offer({**best.setting, "kernel_width": width, "ridge": ridge})
 
-    def _one_by_one(self, fitting: _Fitting) -> Iterator[dict[str, Any]]:
+    def _one_by_one(self, fitting: Fitting) -> Iterator[dict[str, Any]]:
         """Changes of one constant, or of one option that is left to validation."""
         settings = self.settings
         for name in ("shrinkage", "seen_blend"):
@@ -135,7 +114,7 @@ class ClosedForm:
             if best.setting["feature_kernel_width"] == width:
                 self._explore_regression(best)
 
-    def _feature_kernels(self, fitting: _Fitting) -> tuple[float, ...]:
+    def _feature_kernels(self, fitting: Fitting) -> tuple[float, ...]:
         """Kernels between images, of which features of many channels have the first alone."""
         widths = self.settings.feature_kernel_width
         return widths if fitting.features.shape[1] <= KERNEL_CHANNELS else widths[:1]
@@ -158,7 +137,7 @@ class ClosedForm:
         """Fits one task under setting after setting, keeping what they share."""
         return self._fitting(task, unit_length).model
 
-    def _fitting(self, task: Task, unit_length: bool) -> _Fitting:
+    def _fitting(self, task: Task, unit_length: bool) -> Fitting:
         """What was computed for a task before, or a new start."""
         settings, shared = self.settings, self._own if self.setup.shared is None else self.setup.shared
         key = (
@@ -170,9 +149,9 @@ class ClosedForm:
             unit_length,
         )
         kept = shared.get(key)
-        if isinstance(kept, _Fitting) and kept.task is task:
+        if isinstance(kept, Fitting) and kept.task is task:
             return kept
-        made = _Fitting(task, settings, self.seed, self.device, self.plan, unit_length)
+        made = Fitting(task, settings, self.seed, self.device, self.plan, unit_length)
         shared[key] = made
         return made
 
@@ -203,7 +182,7 @@ class _Best:
     """
 
     def __init__(
-        self, selector: CutSelector, fittings: Sequence[_Fitting], demanded: Mapping[str, Sequence[Any]]
+        self, selector: CutSelector, fittings: Sequence[Fitting], demanded: Mapping[str, Sequence[Any]]
     ) -> None:
         self.selector, self.fittings, self.demanded = selector, fittings, demanded
         self.setting: dict[str, Any] = {}
@@ -221,181 +200,6 @@ class _Best:
         scores = self.selector(setting, models, candidate=met == len(self.demanded))
         if met > self._met or (met == self._met and self.selector.is_better(scores, self._scores)):
             self.setting, self._met, self._scores = setting, met, scores
-
-
-class _Fitting:
-    """Fits one task under many settings, keeping what they share: components, spectra, spaces."""
-
-    def __init__(
-        self,
-        task: Task,
-        settings: ClosedFormSettings,
-        seed: int,
-        device: torch.device,
-        plan: EpisodePlan,
-        unit_length: bool,
-    ) -> None:
-        self.task, self.seed, self.device, self.plan, self.unit_length = task, seed, device, plan, unit_length
-        self.features = task.features.to(device)
-        self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
-        self.semantics = task.semantics.to(device)
-        self.positions: Int[Tensor, " images"] = torch.searchsorted(self.seen, task.labels.to(device))
-        positive = settings.square_root != "off" and bool((self.features >= 0).all())
-        if settings.square_root == "on" and not positive:
-            raise ConfigError("negative features have no square root", fix="leave closed_form.square_root out")
-        self.square_root, self.components = positive, settings.components
-        self.seen_shrinkage = settings.seen_shrinkage
-        self._principal: dict[float, PrincipalSpace] = {}
-        self._spectra: dict[tuple[float, int], WithinClassSpectrum] = {}
-        self._spaces: dict[tuple[float, int, float], tuple[MeansSpace, SeenStatistics]] = {}
-        described = self.semantics[self.seen]
-        open_root = settings.description_root == "auto" and bool((described >= 0).all())
-        self.roots = (True, False) if open_root else (settings.description_root == "on",)
-        self.described: dict[bool, tuple[DescriptionSpace, Float[Tensor, "seen semantic"]]] = {}
-        for root in self.roots:
-            descriptions = DescriptionSpace.fit(described, root=root)
-            self.described[root] = descriptions, descriptions(described)
-
-    def model(self, setting: Mapping[str, Any]) -> ClosedFormModel:
-        space, statistics = self._space(setting)
-        width, ridge = setting["kernel_width"], setting["ridge"]
-        root = setting["description_root"] if "description_root" in setting else takes_root([self], setting)
-        descriptions, prepared = self.described[root]
-        weights = self._weights(setting, space, statistics, prepared)
-        described = prepared if weights is None else weights(prepared)
-        regression = KernelRidge.fit(described.detach(), statistics.means, width=width, ridge=ridge)
-        # What episodes learned has seen every class, so that its errors would flatter it: the plain regression
-        # tells.
-        plain = (
-            regression
-            if weights is None
-            else KernelRidge.fit(prepared, statistics.means, width=width, ridge=ridge)
-        )
-        placed = Placed.of(plain, statistics.means)
-        experts = self._experts(setting, placed, statistics, prepared)
-        return ClosedFormModel(
-            space=space,
-            statistics=statistics,
-            seen=self.seen,
-            unseen=self.unseen,
-            semantics=self.semantics,
-            descriptions=descriptions,
-            weights=weights,
-            regression=regression,
-            setting=setting,
-            balance=_balance(setting, placed, experts, statistics.variance) if setting.get("balance") else 0.0,
-            experts=experts,
-        )
-
-    def _experts(
-        self, setting: Mapping[str, Any], placed: Placed, statistics: SeenStatistics, prepared: Tensor
-    ) -> Experts | None:
-        """Gate and experts that the setting asks for; None where it asks for none."""
-        gate, power = setting.get("gate", False), setting.get("described_power", 0.0)
-        offset, expert = setting.get("offset", 0.0), setting.get("seen_expert", False)
-        if not (gate or power or offset or expert):
-            return None
-        reliance = placed.reliance
-        own = torch.lerp(placed.means, placed.fitted, setting["seen_blend"])
-        seen = None
-        if expert:
-            space, finer = self._space({**setting, "shrinkage": min(setting["shrinkage"], self.seen_shrinkage)})
-            finer_means = KernelRidge.fit(
-                prepared, finer.means, width=setting["kernel_width"], ridge=setting["ridge"]
-            )(prepared)
-            seen = SeenExpert(space, torch.lerp(finer.means, finer_means, setting["seen_blend"]), finer.variance)
-        predicted = torch.lerp(placed.fitted, placed.left_out, LEFT_OUT)
-        return Experts(
-            gate=torch.lerp(own, predicted, reliance) if gate else own,
-            seen=seen,
-            omega=axis_variances(statistics, power * reliance) if power else None,
-            offset=offset * reliance * placed.error / 2,
-        )
-
-    def root_gain(self, setting: Mapping[str, Any]) -> tuple[float, float]:
-        """How much smaller the squared leave-one-class-out errors are with a root of the descriptions than
-        without: mean over the seen classes, and its standard error.
-        """
-        means = self._space(setting)[1].means
-
-        def errors(root: bool) -> Float[Tensor, " seen"]:
-            described = self.described[root][1]
-            solved = KernelRidge.fit(described, means, width=setting["kernel_width"], ridge=setting["ridge"])
-            return solved.leave_one_out_errors().square().sum(1)
-
-        gain = errors(False) - errors(True)
-        return float(gain.mean()), float(gain.std(correction=0)) / len(gain) ** 0.5
-
-    def _space(self, setting: Mapping[str, Any]) -> tuple[MeansSpace, SeenStatistics]:
-        kernel_width, shrinkage = setting.get("feature_kernel_width", 0.0), setting["shrinkage"]
-        principal = self._principal_space(kernel_width)
-        components = min(setting["components"], principal.components)
-        key = (kernel_width, components, shrinkage)
-        if key not in self._spaces:
-            if key[:2] not in self._spectra:
-                coordinates = principal(self.features)[:, :components]
-                self._spectra[key[:2]] = WithinClassSpectrum.fit(coordinates, self.positions, len(self.seen))
-            whitener = self._spectra[key[:2]].whitener(shrinkage)
-            whitened = WhitenedSpace(principal, whitener, self.unit_length)
-            if len(self._spaces) >= _SPACES_KEPT:
-                del self._spaces[next(iter(self._spaces))]
-            self._spaces[key] = seen_statistics(whitened, self.features, self.positions, len(self.seen))
-        return self._spaces[key]
-
-    def sizes(self, kernel_width: float) -> tuple[int, ...]:
-        """Numbers of components to try in a space: what is cut at the size of the space needs no second trial."""
-        most = self._principal_space(kernel_width).components
-        return tuple(dict.fromkeys(min(components, most) for components in self.components))
-
-    def _principal_space(self, kernel_width: float) -> PrincipalSpace:
-        if kernel_width not in self._principal:
-            most, root = max(self.components), self.square_root
-            self._principal[kernel_width] = (
-                KernelPrincipalSpace.of_training(self.features, most, square_root=root, width=kernel_width)
-                if kernel_width
-                else PrincipalSpace.fit(self.features, most, square_root=root)
-            )
-        return self._principal[kernel_width]
-
-    def _weights(
-        self, setting: Mapping[str, Any], space: MeansSpace, statistics: SeenStatistics, prepared: Tensor
-    ) -> DescriptionWeights | None:
-        if setting["episodes"] == "off":
-            return None
-        weights = DescriptionWeights(prepared.shape[1]).to(self.device)
-        learn_by_episodes(
-            weights,
-            points=space(self.features),
-            positions=self.positions,
-            descriptions=prepared,
-            variance=statistics.variance,
-            width=setting["kernel_width"],
-            ridge=setting["ridge"],
-            plan=self.plan,
-            seed=self.seed,
-        )
-        return weights
-
-
-def takes_root(fittings: Sequence[_Fitting], setting: Mapping[str, Any]) -> bool:
-    """Whether descriptions take a root: where that predicts seen classes better, each from all the others.
-
-    Better by more than the standard error of the difference, both means over the cuts: few classes say nothing,
-    and then descriptions stay as they are.
-    """
-    if len(fittings[0].roots) == 1:
-        return fittings[0].roots[0]
-    gain, error = np.mean([fitting.root_gain(setting) for fitting in fittings], axis=0)
-    return bool(gain > error)
-
-
-def _balance(setting: Mapping[str, Any], placed: Placed, experts: Experts | None, variance: float) -> float:
-    """The balance, less what the offsets add to a described class on average."""
-    if experts is None:
-        gate, offset = torch.lerp(placed.means, placed.fitted, setting["seen_blend"]), 0.0
-    else:
-        gate, offset = experts.gate, experts.offset * float(placed.open.mean()) / variance
-    return seen_unseen_balance(placed.means, gate, placed.left_out, variance) - offset
 
 
 def make(settings: ClosedFormSettings, setup: Setup) -> Method:
