@@ -57,7 +57,7 @@ SHARED = {"methods.base", "methods.adaptation", "methods.registry", "methods.sea
 """Modules that serve every method: read once, not counted for each."""
 ENTRIES: Mapping[str, tuple[tuple[str, ...], int]] = {
     "dkgzsl": (("methods.dkgzsl.method",), 9),
-    "closed-form": (("methods.closed_form.method", "methods.closed_form.softmax"), 14),
+    "closed-form": (("methods.closed_form.method", "methods.closed_form.softmax"), 15),
     "SOVR": (("representation.representation",), 10),
     "f-clswgan": (("methods.peers.f_clswgan",), 12),
 }
