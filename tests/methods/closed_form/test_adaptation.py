@@ -11,6 +11,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import DotProduct
 
 from dkgzsl.errors import DataError
+from dkgzsl.methods.closed_form import adaptation
 from dkgzsl.methods.closed_form.adaptation import (
     ALIKE,
     ITERATIONS,
@@ -198,6 +199,33 @@ def test_new_classes_are_evident_and_stray_photos_of_seen_classes_are_not(case) 
     few = shares.clone()
     few[2:10] = 0
     assert not evident_classes(torch.cat([new, old]), few, prior)[0], "two photos show nothing"
+
+
+def test_what_makes_a_class_evident_is_that_of_a_plain_loop(case, monkeypatch) -> None:
+    prior = prior_for(case)
+    photos = blobs(prior, torch.cat([prior.predicted + 0.3, prior.seen[:2]]), 6)
+    shares = prior.shares(photos, prior.predicted, 1.0)
+    spread, closer = DIM * prior.variance, []
+    for column in shares.T:
+        total = 0.0
+        for row, photo in enumerate(photos):
+            others = [k for k in range(len(photos)) if k != row]
+            mean = sum(column[k] * photos[k] for k in others) / sum(column[k] for k in others)
+            own = float((photo - mean).square().sum()) - spread / float(sum(column[k] for k in others))
+            to_seen = min(
+                float((photo - m).square().sum()) - spread / int(n)
+                for m, n in zip(prior.seen, prior.counts, strict=True)
+            )
+            total += float(column[row]) * (to_seen - own)
+        closer.append(total / float(column.sum()))
+    apart = [
+        min(float((one - other).square().sum()) for j, other in enumerate(prior.seen) if i != j)
+        for i, one in enumerate(prior.seen)
+    ]
+    for value in closer:
+        for factor, expected in ((0.999, True), (1.001, False)):
+            monkeypatch.setattr(adaptation, "APART", factor * value / float(torch.tensor(apart).median()))
+            assert bool(evident_classes(photos, shares, prior)[closer.index(value)]) == expected
 
 
 def test_a_pool_of_seen_classes_alone_does_not_hold_described_ones(case) -> None:
