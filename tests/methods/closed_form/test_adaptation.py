@@ -218,8 +218,13 @@ def test_what_makes_a_class_evident_is_that_of_a_plain_loop(case, monkeypatch) -
             )
             total += float(column[row]) * (to_seen - own)
         closer.append(total / float(column.sum()))
+    noise = [spread / int(n) for n in prior.counts]
     apart = [
-        min(float((one - other).square().sum()) for j, other in enumerate(prior.seen) if i != j)
+        min(
+            float((one - other).square().sum()) - noise[i] - noise[j]
+            for j, other in enumerate(prior.seen)
+            if i != j
+        )
         for i, one in enumerate(prior.seen)
     ]
     for value in closer:

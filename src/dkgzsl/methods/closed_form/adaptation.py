@@ -285,7 +285,7 @@ def evident_classes(
     """Which described classes took photos that are more like each other than like any seen class.
 
     The squared distance of a photo to the mean of the class's other photos is compared with that to the nearest
-    seen mean; both are freed of what the noise of these means adds, dim s2 / N.
+    seen mean. All squared distances are freed of what the noise of the means adds, dim s2 / N for each.
 
     Args:
         points: the photos.
@@ -299,8 +299,10 @@ def evident_classes(
     means = shares.mT @ points / counts.clamp(min=_NOTHING)[:, None]
     own = torch.cdist(points, means).square() * (counts / others).square() - spread / others
     closer = (shares * (to_seen[:, None] - own)).sum(0) / counts.clamp(min=_NOTHING)
-    between = torch.cdist(prior.seen, prior.seen).square().fill_diagonal_(torch.inf).amin(1).median()
-    return (counts >= FEWEST) & (closer >= APART * between)
+    each = spread / prior.counts
+    between = torch.cdist(prior.seen, prior.seen).square() - each[:, None] - each
+    apart = between.fill_diagonal_(torch.inf).amin(1).median().clamp(min=0)
+    return (counts >= FEWEST) & (closer >= APART * apart)
 
 
 def uncertain_pairs(pool: PoolMeans, prior: ClassPrior) -> list[tuple[int, int]]:
