@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from dkgzsl.evaluation.adaptation import AdaptationWorth, adaptation_worth, adapted_scores, mean_worth
+from dkgzsl.evaluation.adaptation import (
+    AdaptationWorth,
+    adaptation_worth,
+    adapted_scores,
+    is_worthless,
+    mean_worth,
+)
 from dkgzsl.evaluation.held_out import final_task, validation_task
 from dkgzsl.methods.adaptation import Adaptation
 from dkgzsl.methods.closed_form.method import ClosedForm
@@ -93,6 +99,18 @@ def test_a_pool_without_described_classes_leaves_the_scores_as_they_were() -> No
     found = adapted_scores(held, Spy(share=0.0), "half", seed=0)
     np.testing.assert_array_equal(found.scored.scores, held.score(Spy()).scores)
     assert found.refused == found.pools == 2
+
+
+def test_where_adaptation_is_worth_nothing_no_pool_changes_anything() -> None:
+    held = held_out()
+    found = adapted_scores(held, Spy(), "half", seed=0, refuse=True)
+    np.testing.assert_array_equal(found.scored.scores, held.score(Spy()).scores)
+    assert found.refused == 2
+    worth = {"gain": 0.0, "refused": 1, "pools": 2}
+    assert is_worthless(worth)
+    assert not is_worthless({**worth, "gain": 0.01})
+    assert not is_worthless({**worth, "refused": 2}), "validation could not tell"
+    assert not is_worthless(None)
 
 
 def test_the_worth_of_the_closed_form_is_that_of_adapting_by_hand() -> None:

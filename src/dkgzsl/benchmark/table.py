@@ -203,8 +203,7 @@ def notes_of(rows: Sequence[Row]) -> list[str]:
     notes = [_UNBALANCED] if any(row["balance"] == "none" for row in rows) else []
     notes += [_EPOCHS] if trained else []
     notes += [
-        f"{row['title']}: {row['refused']} of {row['pools']} pools showed no described class; there the model "
-        "stayed as it was."
+        f"{row['title']}: {row['refused']} of {row['pools']} pools were refused; there the model stayed as it was."
         for row in rows
         if row["adapted"] is not None and row["refused"]
     ]

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from dkgzsl.data.problem import Problem
-from dkgzsl.evaluation.adaptation import Pool, adapted_scores
+from dkgzsl.evaluation.adaptation import Pool, adapted_scores, is_worthless
 from dkgzsl.evaluation.held_out import test_images
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import Outcome
@@ -27,6 +27,9 @@ POOLS: Final[Mapping[Pool, str]] = {
 def transductive_record(outcome: Outcome, problem: Problem, pool: Pool, *, seed: int) -> dict[str, Any] | None:
     """Figures of the adapted model on the test images, JSON values; None where the model cannot adapt.
 
+    A refused pool leaves the model as it was: one that holds nothing described, or any, where adaptation was
+    worth nothing on validation classes.
+
     Args:
         outcome: of the protocol; its constant is used.
         problem: the data.
@@ -36,7 +39,8 @@ def transductive_record(outcome: Outcome, problem: Problem, pool: Pool, *, seed:
     if not isinstance(outcome.model, Adaptable):
         return None
     start = perf_counter()
-    found = adapted_scores(test_images(problem, outcome.fitted), outcome.model, pool, seed=seed)
+    held_out, refuse = test_images(problem, outcome.fitted), is_worthless(outcome.adaptation)
+    found = adapted_scores(held_out, outcome.model, pool, seed=seed, refuse=refuse)
     return {
         "adapted": pool,
         "figures": asdict(found.scored.figures(outcome.constant)),

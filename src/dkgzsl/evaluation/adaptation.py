@@ -6,6 +6,7 @@ are never ranked or compared with inductive ones. The halves are drawn without l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,7 +61,9 @@ class AdaptedScores:
     pools: int
 
 
-def adapted_scores(held_out: HeldOut, model: Model, pool: Pool, *, seed: int = 0) -> AdaptedScores:
+def adapted_scores(
+    held_out: HeldOut, model: Model, pool: Pool, *, seed: int = 0, refuse: bool = False
+) -> AdaptedScores:
     """Score held-out images after adapting to (a part of) them.
 
     A pool that holds nothing described leaves the model as it was.
@@ -70,6 +73,7 @@ def adapted_scores(held_out: HeldOut, model: Model, pool: Pool, *, seed: int = 0
         model: that can adapt.
         pool: which images it adapts to.
         seed: draws the halves.
+        refuse: refuse every pool, because adaptation is worth nothing.
     """
     assert isinstance(model, Adaptable), "the caller has checked it"
     features, number = held_out.features, len(held_out.labels)
@@ -81,7 +85,7 @@ def adapted_scores(held_out: HeldOut, model: Model, pool: Pool, *, seed: int = 0
     before = held_out.score(model)
     scores, conventional = before.scores.copy(), before.conventional.copy()
     for seen, scored in [halves, halves[::-1]] if pool == "half" else [halves]:
-        found = model.adapted(_rows(features, seen)) if seen.any() else model
+        found = model.adapted(_rows(features, seen)) if seen.any() and not refuse else model
         if not holds_described(found):
             refused += 1
             continue
@@ -117,6 +121,11 @@ def adaptation_worth(held_out: HeldOut, model: Model, *, seed: int = 0) -> Adapt
     found = adapted_scores(held_out, model, "half", seed=seed)
     before, after = held_out.score(model).figures(), found.scored.figures()
     return AdaptationWorth(before, after, found.refused, found.pools)
+
+
+def is_worthless(worth: Mapping[str, Any] | None) -> bool:
+    """Whether adaptation was measured on validation classes (`mean_worth`) and gained nothing."""
+    return worth is not None and worth["gain"] <= 0 and worth["refused"] < worth["pools"]
 
 
 def mean_worth(worths: list[AdaptationWorth | None]) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dkgzsl.data.problem import Features, Problem
 from dkgzsl.errors import DataError
+from dkgzsl.evaluation.adaptation import is_worthless
 from dkgzsl.features.store import is_store, open_store
 from dkgzsl.inference.photos import read_features
 from dkgzsl.inference.recognizer import Recognizer
@@ -177,7 +178,7 @@ def _refusal(found: Adaptation, worth: Mapping[str, Any] | None) -> str | None:
             "the pool shows no described class clearly: photos that are more like each other than like a seen "
             f"class are {found.evident_share:.0%} of it, and {HOLDS_DESCRIBED:.0%} are needed"
         )
-    if worth is not None and worth["gain"] <= 0 and worth["refused"] < worth["pools"]:
+    if worth is not None and is_worthless(worth):
         return (
             "on validation classes adaptation was worth nothing: AUSUC "
             f"{worth['ausuc_before']:.3f} before, {worth['ausuc_after']:.3f} after"
