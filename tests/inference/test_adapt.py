@@ -74,7 +74,12 @@ def test_a_new_version_has_moved_and_says_what_each_class_took(run, problem, tmp
     assert (history["action"], history["pool_sha256"], history["parent"]) == ("adapt", found["pool_sha256"], 0)
     capsys.readouterr()
     assert main(["evaluate", run, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["version"] == 1
+    evaluated = json.loads(capsys.readouterr().out)
+    assert (evaluated["version"], evaluated["adapted_to_pools"]) == (1, 1)
+    assert main(["evaluate", run]) == 0
+    assert "transductive" in capsys.readouterr().out
+    assert main(["evaluate", run, "--version", "0"]) == 0
+    assert "transductive" not in capsys.readouterr().out
 
 
 def test_saved_model_recognizer_and_python_score_alike_and_the_old_version_stays(

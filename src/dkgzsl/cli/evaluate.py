@@ -22,7 +22,7 @@ class Config:
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     version: int | None = None
-    """Version of the run's classes: 0 as trained, higher ones by add-class and remove-class (default: newest)."""
+    """Version of the run's classes: 0 as trained, higher ones by add-class, adapt, ... (default: newest)."""
     json: bool = False
     """Print one JSON object on standard output."""
 

@@ -25,7 +25,7 @@ class Config:
     opset: int = 18
     """Version of ONNX's operators, 17 to 20."""
     version: int | None = None
-    """Version of the run's classes (default: the newest that add-class and remove-class made)."""
+    """Version of the run's classes (default: the newest that add-class, adapt or remove-class made)."""
     json: bool = False
     """Print one JSON object on standard output."""
 

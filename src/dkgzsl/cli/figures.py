@@ -87,6 +87,10 @@ def _provenance(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[s
         spread = details["seeds_detail"][0]["spread_over_classes"]
         parts = [f"{FIGURE_NAMES[key]} {percent(spread[key])}" for key in FIGURE_NAMES if key in spread]
         lines.append(f"spread over classes (bootstrap): {', '.join(parts)}")
+    if result.get("adapted_to_pools"):
+        lines.append(
+            "adapted to photos without labels: where these were test images, the figures are transductive"
+        )
     lines.append(f"run folder: {result['run']}")
     return lines
 

@@ -38,7 +38,7 @@ class Config:
     attributes: int = 4
     """Attributes to name as evidence, at most; 0 names none."""
     version: int | None = None
-    """Version of the run's classes: 0 as trained, higher ones by add-class and remove-class (default: newest)."""
+    """Version of the run's classes: 0 as trained, higher ones by add-class, adapt, ... (default: newest)."""
     weights: Path | None = None
     """The backbone's weights, where the run's features were extracted with --weights."""
     device: str | None = None

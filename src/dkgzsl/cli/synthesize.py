@@ -27,7 +27,7 @@ class Config:
     seed: int = 0
     """Seed of the noise; a class's features depend on it alone, not on the other classes."""
     version: int | None = None
-    """Version of the run's classes: 0 as trained, higher ones by add-class and remove-class (default: newest)."""
+    """Version of the run's classes: 0 as trained, higher ones by add-class, adapt, ... (default: newest)."""
     overwrite: bool = False
     """Replace what is in --out."""
     json: bool = False

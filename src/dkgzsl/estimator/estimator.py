@@ -335,8 +335,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             folder: what `save` or `dkgzsl train` wrote.
-            version: 0 is the model as it was saved or trained; `dkgzsl add-class` and `remove-class` made the
-                higher ones. None is the newest.
+            version: 0 is the model as it was saved or trained; `dkgzsl add-class`, `adapt` and others made
+                the higher ones. None is the newest.
 
         Returns:
             The fitted estimator; its `settings` are an instance of the method's settings class.

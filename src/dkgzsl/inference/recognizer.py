@@ -110,8 +110,8 @@ class Recognizer:
 
         Args:
             folder: the run.
-            version: 0 is the model as trained, higher ones are what `add-class` and `remove-class` made (default:
-                the newest).
+            version: 0 is the model as trained, higher ones are what `add-class`, `adapt` and `remove-class` made
+                (default: the newest).
 
         Raises:
             RunError: the folder holds no finished run, or no such version.

@@ -74,7 +74,8 @@ def evaluate(
 
     A later version, with classes added or taken away, is made from the first seed's model; its result says
     `version`, and images of classes that it does not know are left out. Its chance is that of its own classes, and
-    the baseline, which was scored over the run's, is left out.
+    the baseline, which was scored over the run's, is left out. A version that was adapted to photos without labels
+    says to how many pools (`adapted_to_pools`): where they were test images, its figures are transductive.
 
     Args:
         path: the run folder.
@@ -114,9 +115,9 @@ def evaluate(
         seconds=clock(),
     )
     if number:
-        return Trained(
-            path, {**result, "version": number}, {"seeds_detail": seeds, "chance": _chance_of(path, number)}
-        )
+        pools = len(RecognitionRecord.read(version_folder(path, number)).pools)
+        later = {"version": number, **({"adapted_to_pools": pools} if pools else {})}
+        return Trained(path, {**result, **later}, {"seeds_detail": seeds, "chance": _chance_of(path, number)})
     others = {key: before.get(key) for key in ("baseline", "default", "chance")}
     return Trained(path, result, {"seeds_detail": seeds, **others})
 

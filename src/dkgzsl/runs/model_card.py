@@ -21,6 +21,7 @@ _NAMES = {
 }
 _VERBS = {
     "extendable": "dkgzsl add-class run --help           # a new class from its description",
+    "adaptable": "dkgzsl adapt run photos/               # described classes move to photos without labels",
     "exportable": "dkgzsl export run --out model.onnx    # one file from pixels to probabilities, for ONNX",
 }
 _ONNX = (
