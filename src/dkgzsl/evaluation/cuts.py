@@ -22,7 +22,9 @@ from dkgzsl.evaluation.selection import EVALUATIONS, Watch, append_evaluation, r
 from dkgzsl.methods.base import Model, Setting
 
 MARGIN: Final = 1.5
-"""A setting takes the lead where its mean gain over the cuts is above so many standard errors."""
+"""A setting takes the lead where its mean gain over the cuts is above so many standard errors, with many
+classes.""" FEW: Final = 8
+"""With so many seen classes the margin is twice as wide: cuts of few classes are less like the problem itself."""
 SHARED: Final = 0.5
 """Squared error of a mean gain over J cuts: (1 / J + SHARED) times the variance. The cuts share images and
 classes; one half is the ratio of held-out to other classes (Nadeau and Bengio, Machine Learning 2003)."""
@@ -56,7 +58,7 @@ class CutsSelector:
         raw_share: float,
     ) -> None:
         self.held_out, self.watch, self.raw_share = held_out, watch, raw_share
-        self.representation = representation
+        self.representation, self.margin = representation, margin_of(len(np.unique(held_out[0].labels)))
         self.file = None if memory is None else memory / representation / EVALUATIONS
         self.setting: Setting | None = None
         self.lead: Scores = np.empty(0)
@@ -91,7 +93,7 @@ class CutsSelector:
         return scores
 
     def is_better(self, scores: Scores, lead: Float[np.ndarray, " lead"]) -> bool:
-        """Whether the mean gain is above `MARGIN` standard errors; with one cut, above 0. Any score beats none."""
+        """Whether the mean gain is above `margin` standard errors; with one cut, above 0. Any score beats none."""
         if not np.isfinite(scores).all():
             return False
         if not len(lead):
@@ -99,7 +101,7 @@ class CutsSelector:
         gain = scores - lead
         if len(gain) == 1:
             return bool(gain[0] > 0)
-        return bool(gain.mean() > MARGIN * gain.std(ddof=1) * (1 / len(gain) + SHARED) ** 0.5)
+        return bool(gain.mean() > self.margin * gain.std(ddof=1) * (1 / len(gain) + SHARED) ** 0.5)
 
     def _evaluate(self, models: Iterator[Model]) -> tuple[Scores, Figures]:
         scores = np.full(len(self.held_out), -np.inf)
@@ -121,6 +123,15 @@ class CutsSelector:
             return float("-inf")
         raw = float(curve.harmonic[np.searchsorted(curve.constants, 0.0, side="left")])
         return curve.area + self.raw_share * raw
+
+
+def margin_of(seen: int) -> float:
+    """How many standard errors a gain has to exceed: `MARGIN` (1 + `FEW` / seen).
+
+    Args:
+        seen: number of seen classes.
+    """
+    return MARGIN * (1 + FEW / max(1, seen))
 
 
 class Constant(NamedTuple):

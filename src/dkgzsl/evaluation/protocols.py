@@ -42,6 +42,7 @@ class Outcome:
         validation: figures of the chosen setting on validation images, means over the cuts; None under `oracle`.
         validation_spread: their deviations from cut to cut; None where there was one cut, or none.
         cuts: number of validation cuts that the setting was chosen on; 0 under `oracle`.
+        constant_found: the constant with the best mean H over the cuts, before it was shrunk; None under `oracle`.
         constant_spread: deviation of the cuts' own best constants; None where there was one cut, or none.
         evaluations: number of models that were scored: on validation images, under `oracle` on the test images.
         representation: name of the chosen representation.
@@ -61,6 +62,7 @@ class Outcome:
     fitted: Fitted
     validation_spread: Figures | None = None
     cuts: int = 0
+    constant_found: float | None = None
     constant_spread: float | None = None
 
 
@@ -156,6 +158,7 @@ def validated(
         fitted=held_out.fitted,
         validation_spread=spread,
         cuts=len(choice.scored),
+        constant_found=choice.constant.found,
         constant_spread=choice.constant.spread,
     )
 
