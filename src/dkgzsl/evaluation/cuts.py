@@ -23,7 +23,8 @@ from dkgzsl.methods.base import Model, Setting
 
 MARGIN: Final = 1.5
 """A setting takes the lead where its mean gain over the cuts is above so many standard errors, with many
-classes.""" FEW: Final = 8
+classes."""
+FEW: Final = 8
 """With so many seen classes the margin is twice as wide: cuts of few classes are less like the problem itself."""
 SHARED: Final = 0.5
 """Squared error of a mean gain over J cuts: (1 / J + SHARED) times the variance. The cuts share images and
