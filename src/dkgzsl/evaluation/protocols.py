@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from dkgzsl.data.problem import Problem
-from dkgzsl.data.splits import number_of_cuts
+from dkgzsl.data.splits import validation_cuts
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.calibration import Calibration, calibrate
 from dkgzsl.evaluation.cuts import Constant, CutsSelector, constant_of, mean_figures
@@ -206,12 +206,12 @@ def _choose_on_cuts(
     there, and the spread of its constant is that of the best one that learns nothing.
     """
     assert isinstance(method, CutMethod), "chosen by it"
-    number = number_of_cuts(len(problem.seen_classes))
+    every = validation_cuts(problem, seed)
     chosen: _Choice | None = None
     lead, spread, evaluations = np.empty(0), None, 0
     for representation in representations:
-        cuts = 1 if learns(representation.name) else number
-        parts = [validation_task(problem, seed, representation, cut=cut) for cut in range(cuts)]
+        cuts = every[:1] if learns(representation.name) else every
+        parts = [validation_task(problem, seed, representation, cut=cut) for cut in cuts]
         tasks, held_out = [task for task, _ in parts], [held for _, held in parts]
         selector = CutsSelector(held_out, watch, memory, representation.name, raw_share=raw_share)
         method.explore_cuts(tasks, selector)
