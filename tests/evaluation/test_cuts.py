@@ -41,7 +41,7 @@ def test_a_gain_leads_where_it_exceeds_its_margin(gains, leads) -> None:
 
 def test_the_margin_is_in_standard_errors_of_overlapping_cuts() -> None:
     lead, gains = np.zeros(4), np.array([0.01, 0.03, 0.02, 0.04])
-    needed = 1.5 * (1 + 8 / 12) * np.sqrt(np.var(gains, ddof=1) * (1 / 4 + 1 / 2))
+    needed = 1.5 * (1 + 16 / 12) * np.sqrt(np.var(gains, ddof=1) * (1 / 4 + 1 / 2))
     shift = needed - gains.mean()
     assert selector().is_better(gains + shift + 1e-9, lead)
     assert not selector().is_better(gains + shift - 1e-9, lead)
@@ -134,6 +134,7 @@ def test_one_cut_needs_a_spread_from_elsewhere_to_shrink() -> None:
     assert free.value == free.found
     assert free.spread is None
     assert constant_of([one], spread=free.found).value == pytest.approx(free.found / 2)
+    assert constant_of([one], spread=free.found, share=0.5).value == pytest.approx(free.found / 4)
 
 
 def test_figures_of_cuts_are_means_with_their_deviation() -> None:
@@ -152,3 +153,11 @@ def test_the_closed_form_is_validated_on_several_cuts() -> None:
     assert outcome.validation_spread.ausuc > 0
     assert outcome.constant_spread is not None
     assert torch.isfinite(outcome.model.scores(torch.rand(3, 20))).any()
+
+
+def test_a_method_that_balances_by_itself_uses_a_third_of_the_constant() -> None:
+    for balance, share in (("on", 1 / 3), ("off", 1.0)):
+        outcome = validated(ClosedForm(replace(QUICK, balance=balance)), world(), seed=0)
+        found, spread = outcome.constant_found, outcome.constant_spread
+        assert found != 0
+        assert outcome.constant == pytest.approx(share * found**3 / (found**2 + spread**2))

@@ -17,11 +17,12 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.data.splits import validation_cuts
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.calibration import Calibration, calibrate
-from dkgzsl.evaluation.cuts import Constant, CutsSelector, constant_of, mean_figures
+from dkgzsl.evaluation.cuts import KEPT, Constant, CutsSelector, constant_of, mean_figures
 from dkgzsl.evaluation.held_out import POOLED, final_task, validation_task
 from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.evaluation.selection import RAW_SHARE, Evaluation, TestSelector, ValidationSelector, Watch
 from dkgzsl.methods.base import CutMethod, Method, Model, Setting
+from dkgzsl.methods.registry import method_info
 from dkgzsl.representation.representation import Fitted, Representation, learns
 
 ProtocolName = Literal["validated", "oracle"]
@@ -221,10 +222,16 @@ def _choose_on_cuts(
             continue
         setting, lead = selector.setting, selector.lead
         scored = [held.score(method.fit(task, setting)) for task, held in parts]
-        constant = constant_of(scored, spread=spread)
+        constant = constant_of(scored, spread=spread, share=KEPT if _balances(method, setting) else 1.0)
         spread = constant.spread
         chosen = _Choice(setting, representation, scored, constant, 0)
     return None if chosen is None else chosen._replace(evaluations=evaluations)
+
+
+def _balances(method: Method, setting: Setting) -> bool:
+    """Whether the method solves the balance of seen and unseen classes by itself, under a setting."""
+    balance = method_info(method.name).balance
+    return balance is not None and balance(setting)
 
 
 def oracle(
