@@ -1,4 +1,4 @@
-"""The default on small problems: few seen classes, few photos a class, beside the plain closed form at fixed
+"""The default on small problems (few seen classes, few photos a class) and the plain closed form at fixed
 settings.
 
     python experiments/small_problems.py CUB@vgg_fc7:sent CUB100@res50:att --data-root DATA --out FILE.jsonl
@@ -43,6 +43,8 @@ PLAIN = ClosedFormSettings(
 """What the default has to be at least as good as."""
 UNSEEN = {8: 6, 16: 8, 25: 10, 50: 15}
 TESTED = 20
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the constant that the cuts found, whose H is recorded, too."""
 FIGURES = ("t1", "h", "h_calibrated", "ausuc")
 
 
@@ -83,7 +85,9 @@ def measured(problem, settings, seed, adapt):
         "validation": asdict(outcome.validation),
         "setting": dict(outcome.setting),
         "constant": outcome.constant,
+        "found": outcome.constant_found,
         "spread": outcome.constant_spread,
+        "fractions": [outcome.scored.figures(share * outcome.constant_found).h_calibrated for share in SHARES],
         "seconds": round(time.perf_counter() - start, 2),
     }
     if adapt:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from dkgzsl.data.problem import Parts, Problem
-from dkgzsl.data.splits import drawn_by, hold_out_seen, number_of_cuts, validation_cut, with_test_images
+from dkgzsl.data.splits import (
+    drawn_by,
+    hold_out_seen,
+    number_of_cuts,
+    validation_cut,
+    validation_cuts,
+    with_test_images,
+)
 from dkgzsl.errors import DataError
 
 
@@ -118,3 +125,18 @@ def test_a_draw_that_leaves_a_class_no_training_image_is_refused():
                 with_test_images(toy, seed)
         else:
             assert with_test_images(toy, seed).provenance["test_seed"] == seed
+
+
+def test_cuts_that_cannot_be_fitted_are_left_out():
+    labels = np.repeat(np.arange(6), [4, 1, 1, 1, 1, 1])
+    classes = np.arange(6)
+    toy = problem(classes=6)
+    parts = Parts(np.arange(len(labels)), classes[:0], classes[:0], None)
+    lonely = replace(toy, features=np.zeros((len(labels), 3), np.float32), labels=labels, parts=parts)
+    cuts = validation_cuts(lonely, seed=0)
+    assert cuts[0] == 0
+    for cut in range(1, number_of_cuts(6)):
+        divided = validation_cut(lonely, 0, cut)
+        fits = np.bincount(labels[divided.train]).max() > 1 and len(divided.held_seen) > 0
+        assert (cut in cuts) == fits
+    assert len(cuts) < number_of_cuts(6)

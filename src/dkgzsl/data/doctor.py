@@ -77,7 +77,7 @@ def _published_lists(raw: RawData) -> Iterator[Finding]:
         if number:
             yield Finding("warning", "published lists", f"{number} unseen test images are listed in {part}_loc")
     if "val" not in lists:
-        yield Finding("note", "validation", "no validation classes are named: a third of the seen ones is taken")
+        yield Finding("note", "validation", "no validation classes are named: a third of the seen are drawn")
     elif _in_range(raw) and validation_classes(raw) is None:
         yield Finding(
             "warning",

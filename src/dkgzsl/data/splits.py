@@ -95,6 +95,28 @@ def validation_cut(problem: Problem, seed: int, cut: int = 0) -> ValidationCut:
     )
 
 
+def validation_cuts(problem: Problem, seed: int) -> list[int]:
+    """Numbers of the cuts on which settings are chosen: the first, and further ones that can be fitted and scored.
+
+    A further cut is left out where no class keeps two training images (the spread within classes is not known
+    there), or no image of a seen class is held out.
+
+    Args:
+        problem: the data.
+        seed: of what is drawn.
+
+    Raises:
+        DataError: there is no first cut, as `validation_cut` says.
+    """
+    cuts = [0]
+    for cut in range(1, number_of_cuts(len(problem.seen_classes))):
+        divided = validation_cut(problem, seed, cut)
+        most = np.bincount(problem.labels[divided.train]).max(initial=0)
+        if most > 1 and len(divided.held_seen):
+            cuts.append(cut)
+    return cuts
+
+
 def hold_out_seen(
     labels: Integer[np.ndarray, " images"],
     classes: ClassIndices,

@@ -22,7 +22,13 @@ from dkgzsl.evaluation.selection import EVALUATIONS, Watch, append_evaluation, r
 from dkgzsl.methods.base import Model, Setting
 
 MARGIN: Final = 1.5
-"""A setting takes the lead where its mean gain over the cuts is above so many standard errors."""
+"""A setting takes the lead where its mean gain over the cuts is above so many standard errors, with many
+classes."""
+FEW: Final = 16
+"""With so many seen classes the margin is twice as wide: cuts of few classes are less like the problem itself."""
+KEPT: Final = 1 / 3
+"""Share of the constant that is used where the method balances seen and unseen classes by itself. The cuts have
+fewer classes than the problem; what they lack is more than what the problem lacks."""
 SHARED: Final = 0.5
 """Squared error of a mean gain over J cuts: (1 / J + SHARED) times the variance. The cuts share images and
 classes; one half is the ratio of held-out to other classes (Nadeau and Bengio, Machine Learning 2003)."""
@@ -56,7 +62,7 @@ class CutsSelector:
         raw_share: float,
     ) -> None:
         self.held_out, self.watch, self.raw_share = held_out, watch, raw_share
-        self.representation = representation
+        self.representation, self.margin = representation, margin_of(len(np.unique(held_out[0].labels)))
         self.file = None if memory is None else memory / representation / EVALUATIONS
         self.setting: Setting | None = None
         self.lead: Scores = np.empty(0)
@@ -91,7 +97,7 @@ class CutsSelector:
         return scores
 
     def is_better(self, scores: Scores, lead: Float[np.ndarray, " lead"]) -> bool:
-        """Whether the mean gain is above `MARGIN` standard errors; with one cut, above 0. Any score beats none."""
+        """Whether the mean gain is above `margin` standard errors; with one cut, above 0. Any score beats none."""
         if not np.isfinite(scores).all():
             return False
         if not len(lead):
@@ -99,7 +105,7 @@ class CutsSelector:
         gain = scores - lead
         if len(gain) == 1:
             return bool(gain[0] > 0)
-        return bool(gain.mean() > MARGIN * gain.std(ddof=1) * (1 / len(gain) + SHARED) ** 0.5)
+        return bool(gain.mean() > self.margin * gain.std(ddof=1) * (1 / len(gain) + SHARED) ** 0.5)
 
     def _evaluate(self, models: Iterator[Model]) -> tuple[Scores, Figures]:
         scores = np.full(len(self.held_out), -np.inf)
@@ -123,6 +129,15 @@ class CutsSelector:
         return curve.area + self.raw_share * raw
 
 
+def margin_of(seen: int) -> float:
+    """How many standard errors a gain has to exceed: `MARGIN` (1 + `FEW` / seen).
+
+    Args:
+        seen: number of seen classes.
+    """
+    return MARGIN * (1 + FEW / max(1, seen))
+
+
 class Constant(NamedTuple):
     """A calibration constant found on several cuts.
 
@@ -137,23 +152,21 @@ class Constant(NamedTuple):
     spread: float | None
 
 
-def constant_of(scored: Sequence[Scored], *, spread: float | None = None) -> Constant:
-    """The constant with the best mean H over the cuts, c, shrunk by its spread d: c^3 / (c^2 + d^2).
+def constant_of(scored: Sequence[Scored], *, spread: float | None = None, share: float = 1.0) -> Constant:
+    """The constant with the best mean H over the cuts, c, shrunk by its spread d: share c^3 / (c^2 + d^2).
 
     Args:
         scored: held-out images of each cut, scored by a model of the same setting.
-        spread: d, where it is known from elsewhere; with one cut and no spread nothing is shrunk.
+        spread: d, where it is known from elsewhere; with one cut and no spread the share alone shrinks.
+        share: of the constant that is used, above 0 and at most 1; see `KEPT`.
     """
     curves = [one.curve() for one in scored]
     own = [curve.best_constant() for curve in curves]
+    found = own[0]
     if len(curves) > 1:
-        spread = float(np.std(own, ddof=1))
-        found = _best_for_all(curves)
-    else:
-        found = own[0]
-    if found == 0 or spread is None:
-        return Constant(found, found, spread)
-    return Constant(found**3 / (found**2 + spread**2), found, spread)
+        spread, found = float(np.std(own, ddof=1)), _best_for_all(curves)
+    certain = 1.0 if found == 0 or spread is None else found**2 / (found**2 + spread**2)
+    return Constant(share * certain * found, found, spread)
 
 
 def _best_for_all(curves: Sequence[SeenUnseenCurve]) -> float:

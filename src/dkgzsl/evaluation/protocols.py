@@ -14,15 +14,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from dkgzsl.data.problem import Problem
-from dkgzsl.data.splits import number_of_cuts
+from dkgzsl.data.splits import validation_cuts
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.adaptation import adaptation_worth, mean_worth
 from dkgzsl.evaluation.calibration import Calibration, calibrate
-from dkgzsl.evaluation.cuts import Constant, CutsSelector, constant_of, mean_figures
+from dkgzsl.evaluation.cuts import KEPT, Constant, CutsSelector, constant_of, mean_figures
 from dkgzsl.evaluation.held_out import POOLED, final_task, validation_task
 from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.evaluation.selection import RAW_SHARE, Evaluation, TestSelector, ValidationSelector, Watch
 from dkgzsl.methods.base import CutMethod, Method, Model, Setting
+from dkgzsl.methods.registry import method_info
 from dkgzsl.representation.representation import Fitted, Representation, learns
 
 ProtocolName = Literal["validated", "oracle"]
@@ -43,6 +44,7 @@ class Outcome:
         validation: figures of the chosen setting on validation images, means over the cuts; None under `oracle`.
         validation_spread: their deviations from cut to cut; None where there was one cut, or none.
         cuts: number of validation cuts that the setting was chosen on; 0 under `oracle`.
+        constant_found: the constant with the best mean H over the cuts, before it was shrunk; None under `oracle`.
         constant_spread: deviation of the cuts' own best constants; None where there was one cut, or none.
         adaptation: what adaptation to unlabelled photos was worth on the cuts (`mean_worth`); None: not measured.
         evaluations: number of models that were scored: on validation images, under `oracle` on the test images.
@@ -63,6 +65,7 @@ class Outcome:
     fitted: Fitted
     validation_spread: Figures | None = None
     cuts: int = 0
+    constant_found: float | None = None
     constant_spread: float | None = None
     adaptation: Mapping[str, Any] | None = None
 
@@ -161,6 +164,7 @@ def validated(
         fitted=held_out.fitted,
         validation_spread=spread,
         cuts=len(choice.scored),
+        constant_found=choice.constant.found,
         constant_spread=choice.constant.spread,
         adaptation=choice.adaptation,
     )
@@ -209,12 +213,12 @@ def _choose_on_cuts(
     there, and the spread of its constant is that of the best one that learns nothing.
     """
     assert isinstance(method, CutMethod), "chosen by it"
-    number = number_of_cuts(len(problem.seen_classes))
+    every = validation_cuts(problem, seed)
     chosen: _Choice | None = None
     lead, spread, evaluations = np.empty(0), None, 0
     for representation in representations:
-        cuts = 1 if learns(representation.name) else number
-        parts = [validation_task(problem, seed, representation, cut=cut) for cut in range(cuts)]
+        cuts = every[:1] if learns(representation.name) else every
+        parts = [validation_task(problem, seed, representation, cut=cut) for cut in cuts]
         tasks, held_out = [task for task, _ in parts], [held for _, held in parts]
         selector = CutsSelector(held_out, watch, memory, representation.name, raw_share=raw_share)
         method.explore_cuts(tasks, selector)
@@ -226,10 +230,16 @@ def _choose_on_cuts(
         models = [(method.fit(task, setting), held) for task, held in parts]
         scored = [held.score(model) for model, held in models]
         worth = mean_worth([adaptation_worth(held, model, seed=seed) for model, held in models])
-        constant = constant_of(scored, spread=spread)
+        constant = constant_of(scored, spread=spread, share=KEPT if _balances(method, setting) else 1.0)
         spread = constant.spread
         chosen = _Choice(setting, representation, scored, constant, 0, worth)
     return None if chosen is None else chosen._replace(evaluations=evaluations)
+
+
+def _balances(method: Method, setting: Setting) -> bool:
+    """Whether the method solves the balance of seen and unseen classes by itself, under a setting."""
+    balance = method_info(method.name).balance
+    return balance is not None and balance(setting)
 
 
 def oracle(

@@ -18,8 +18,8 @@ classes along axis j of the seen means, smoothed, its mean 1. The offset o_c = t
 uncertain prototype is farther from its own images; v_c is its predictive variance, eps the error of one unit of
 it.
 
-All of this is ours. With few classes a prediction errs by more than class means differ, and a gate between
-predictions is worth nothing: `reliance` says how much of it is used, by the share |r|^2 / |M|^2 of the errors.
+All of this is ours. With few classes a prediction can err by more than class means differ, and what leave-one-out
+errors say of it is worth nothing: where |r|^2 / |M|^2 is above `USABLE`, g and t are 0.
 """
 
 from __future__ import annotations
@@ -35,12 +35,10 @@ from torch import Tensor
 from dkgzsl.methods.closed_form.kernel_ridge import KernelRidge
 from dkgzsl.methods.closed_form.whitening import MeansSpace, SeenStatistics, WhitenedSpace
 
-LEFT_OUT: Final = 0.25
-"""g: how far the gate moves a fitted prototype of a seen class to what all other classes predict of it."""
 SMOOTHING: Final = 10.0
 """Deviation of the Gaussian that smooths the variances of axes, in axes."""
-USABLE: Final = (0.9, 1.1)
-"""The gate is used in full where |r|^2 / |M|^2 is at most the first, and not at all from the second on."""
+USABLE: Final = 1.1
+"""Up to this share |r|^2 / |M|^2, mean over the validation cuts, leave-one-out errors place the gate."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +74,10 @@ class Placed:
         errors, spread = (self.means - self.left_out).square().sum(), self.means.square().sum()
         return float(errors / spread.clamp(min=torch.finfo(spread.dtype).tiny))
 
-    @property
-    def reliance(self) -> float:
-        """How far the gate is used, 0 to 1."""
-        full, none = USABLE
-        return min(1.0, max(0.0, (none - self.share) / (none - full)))
-
 
 @dataclass(frozen=True)
 class SeenExpert:
-    """Tells seen classes apart in a space of its own, where whitening is shrunk less.
+    """Compares seen classes with each other in a space of its own, where whitening is shrunk less.
 
     Attributes:
         space: unscaled features -> coordinates.

@@ -14,7 +14,6 @@ from dkgzsl.errors import ConfigError
 from dkgzsl.methods.base import Task
 from dkgzsl.methods.closed_form.episodes import DescriptionWeights, EpisodePlan, learn_by_episodes
 from dkgzsl.methods.closed_form.experts import (
-    LEFT_OUT,
     Experts,
     Placed,
     SeenExpert,
@@ -80,7 +79,7 @@ class Fitting:
         described = prepared if weights is None else weights(prepared)
         regression = KernelRidge.fit(described.detach(), statistics.means, width=width, ridge=ridge)
         # What episodes learned has seen every class, so that its errors would flatter it: the plain regression
-        # tells.
+        # serves.
         plain = (
             regression
             if weights is None
@@ -110,7 +109,6 @@ class Fitting:
         offset, expert = setting.get("offset", 0.0), setting.get("seen_expert", False)
         if not (gate or power or offset or expert):
             return None
-        reliance = placed.reliance
         own = torch.lerp(placed.means, placed.fitted, setting["seen_blend"])
         seen = None
         if expert:
@@ -119,13 +117,18 @@ class Fitting:
                 prepared, finer.means, width=setting["kernel_width"], ridge=setting["ridge"]
             )(prepared)
             seen = SeenExpert(space, torch.lerp(finer.means, finer_means, setting["seen_blend"]), finer.variance)
-        predicted = torch.lerp(placed.fitted, placed.left_out, LEFT_OUT)
         return Experts(
-            gate=torch.lerp(own, predicted, reliance) if gate else own,
+            gate=torch.lerp(placed.fitted, placed.left_out, setting["left_out"]) if gate else own,
             seen=seen,
-            omega=axis_variances(statistics, power * reliance) if power else None,
-            offset=offset * reliance * placed.error / 2,
+            omega=axis_variances(statistics, power) if power else None,
+            offset=offset * placed.error / 2,
         )
+
+    def share(self, setting: Mapping[str, Any]) -> float:
+        """|r|^2 / |M|^2 under a setting: see `Placed.share`."""
+        means, prepared = self._space(setting)[1].means, self.described[setting["description_root"]][1]
+        width, ridge = setting["kernel_width"], setting["ridge"]
+        return Placed.of(KernelRidge.fit(prepared, means, width=width, ridge=ridge), means).share
 
     def root_gain(self, setting: Mapping[str, Any]) -> tuple[float, float]:
         """How much smaller the squared leave-one-class-out errors are with a root of the descriptions than

@@ -21,11 +21,13 @@ from jaxtyping import Float
 
 from dkgzsl.methods.base import CutSelector, Method, MethodInfo, Model, Selector, Setting, Setup, Task
 from dkgzsl.methods.closed_form.episodes import EpisodePlan
+from dkgzsl.methods.closed_form.experts import USABLE
 from dkgzsl.methods.closed_form.fitting import Fitting, takes_root
 from dkgzsl.methods.closed_form.model import ClosedFormModel
 from dkgzsl.methods.closed_form.settings import (
     FEW_DIMENSIONS,
     KERNEL_CHANNELS,
+    LEFT_OUT,
     ClosedFormSettings,
     search,
     start_of,
@@ -72,9 +74,12 @@ class ClosedForm:
 
     def _explore(self, best: _Best, unit_length: bool) -> None:
         settings, first = self.settings, best.fittings[0]
-        best.offer(
-            start_of(settings, unit_length=unit_length, sizes=first.sizes(settings.feature_kernel_width[0]))
-        )
+        sizes = first.sizes(settings.feature_kernel_width[0])
+        start = start_of(settings, unit_length=unit_length, sizes=sizes)
+        start["description_root"] = takes_root(best.fittings, start)
+        if np.mean([fitting.share(start) for fitting in best.fittings]) > USABLE:
+            start |= {"left_out": 0.0, "offset": 0.0}
+        best.offer(start)
         self._explore_regression(best)
         for changes in self._one_by_one(first):
             best.offer({**best.setting, **changes})
@@ -97,9 +102,9 @@ class ClosedForm:
         if settings.seen_expert == "auto":
             yield from ({"seen_expert": value} for value in (False, True))
         if settings.gate == "auto":
-            yield {"gate": False, "offset": 0.0}
-            yield {"offset": 0.0}
-            yield {"gate": True, "offset": settings.offset}
+            yield {"gate": False, "left_out": 0.0, "offset": 0.0}
+            yield {"gate": True, "left_out": 0.0, "offset": 0.0}
+            yield {"gate": True, "left_out": LEFT_OUT, "offset": settings.offset}
         if settings.described_power:
             yield from ({"described_power": power} for power in (0.0, settings.described_power))
 

@@ -17,6 +17,8 @@ direction."""
 KERNEL_CHANNELS: Final = 256
 """Up to so many channels a kernel between images is tried. It pays where classes are not linear in the features,
 as in pixels or hand-made ones; in the hundreds of channels of a deep network it never did."""
+LEFT_OUT: Final = 0.25
+"""How far the gate moves the fitted mean of a seen class to what all other classes predict of it."""
 START: Final = {
     "components": 1024,
     "shrinkage": 0.6,
@@ -103,6 +105,7 @@ def start_of(settings: ClosedFormSettings, *, unit_length: bool, sizes: Sequence
         "unit_length": unit_length,
         "feature_kernel_width": settings.feature_kernel_width[0],
         "gate": settings.gate != "off",
+        "left_out": LEFT_OUT,
         "offset": settings.offset,
         "seen_expert": settings.seen_expert != "off",
         "described_power": settings.described_power,

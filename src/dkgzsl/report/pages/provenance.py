@@ -65,8 +65,29 @@ def settings(content: RunContent) -> list[tuple[str, str]]:
     rows = [("representation", detail.get("representation") or "not recorded")]
     rows += [(key.replace("_", " "), value_text(value)) for key, value in detail["setting"].items()]
     if detail.get("constant") is not None:
-        rows.append(("calibration constant", f"{detail['constant']:.4g}"))
+        rows.append(("calibration constant", _constant(detail)))
+    if (detail.get("cuts") or 0) > 1:
+        rows.append(("validation", f"{detail['cuts']} divisions of the seen classes; {_validated(detail)}"))
     return [(key, printable(value)) for key, value in rows]
+
+
+def _constant(detail: Mapping[str, Any]) -> str:
+    """The constant and, where it was found on several cuts, how far they agree."""
+    used, found, spread = detail["constant"], detail.get("constant_found"), detail.get("constant_spread")
+    if found is None or spread is None:
+        return f"{used:.4g}"
+    return f"{used:.4g} ({found:.4g} ± {spread:.4g} over the validation divisions, less what varies)"
+
+
+def _validated(detail: Mapping[str, Any]) -> str:
+    """Figures on the cuts with their deviation, in percent."""
+    mean, spread = detail.get("validation") or {}, detail.get("validation_spread") or {}
+    shown = [
+        f"{title} {100 * mean[key]:.1f} ± {100 * spread[key]:.1f} %"
+        for key, title in (("h_calibrated", "H calibrated"), ("ausuc", "AUSUC"))
+        if mean.get(key) is not None and spread.get(key) is not None
+    ]
+    return ", ".join(shown)
 
 
 def file_hashes(content: RunContent) -> list[tuple[str, str]]:
