@@ -192,6 +192,31 @@ def test_without_the_data_a_note_says_that_training_images_are_not_looked_for(
     assert "training images among the photos are not looked for" in capsys.readouterr().err
 
 
+def test_photos_and_a_store_of_them_are_pools_and_unreadable_ones_are_skipped(tmp_path, capsys) -> None:
+    pytest.importorskip("timm", reason="the extra `images` is not installed")
+    from photo_runs import photo_run
+
+    made = photo_run(tmp_path / "made")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, photo in enumerate(made.photos):
+        shutil.copy(photo, folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    words = [str(made.run), str(folder), "--weights", str(made.weights), "--device", "cpu", "--force"]
+    capsys.readouterr()
+    assert main(["adapt", *words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "skipped: " in err
+    assert "broken.png" in err
+    assert json.loads(out)["photos"] == len(made.photos)
+    store = next(path.parent for path in (tmp_path / "made").rglob("store.json"))
+    found = adapted(capsys, str(made.run), str(store), "--version", "0", "--force")
+    assert found["left_out"]["trained_on"] > 0, "the run's own store holds its training images"
+    assert found["photos"] >= len(made.photos)
+    mixed = error_of(capsys, str(made.run), str(store), str(folder))
+    assert "name the file of features alone" in mixed
+
+
 def classifier(**settings) -> tuple[ZeroShotClassifier, np.ndarray, np.ndarray]:
     X, y, attributes = arrays()
     options = {"components": 20, "shrinkage": 0.5, "kernel_width": 0.0, "ridge": 0.1, "unit_length": "off"}
