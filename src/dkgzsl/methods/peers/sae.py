@@ -159,7 +159,7 @@ class _Fitting:
         """All b_i, [visual, rank]."""
         trace = self.regression.scale * len(self.scaling.shift)
         weight = 10.0**power * float(self.values.sum()) / trace
-        return self.regression.solve(self.coordinates, self.values / weight) * ((1 + weight) / weight)
+        return self.regression.solve_each(self.coordinates, self.values / weight) * ((1 + weight) / weight)
 
     def model(self, solution: Tensor, direction: str) -> SAEModel:
         """Cosines, in either direction."""
