@@ -22,6 +22,13 @@ from dkgzsl.methods.peers.export import Projected, ScaledFeatures, centred_score
 from dkgzsl.methods.shared.scaling import Scaling
 
 
+def smaller_gram(features: Float[Tensor, "images visual"]) -> tuple[Float[np.ndarray, "size size"], bool]:
+    """The smaller of X^T X and X X^T, its upper triangle alone, and whether it is X X^T."""
+    array, images_first = np.ascontiguousarray(features.cpu().numpy()), len(features) < features.shape[1]
+    multiply = scipy.linalg.get_blas_funcs("syrk", (array,))
+    return multiply(1.0, array.T, trans=images_first), images_first
+
+
 class FeatureRegression:
     """Solves (X^T X + p I) B = X^T T for penalties p above 0 and targets T.
 
@@ -36,10 +43,7 @@ class FeatureRegression:
 
     def __init__(self, features: Float[Tensor, "images visual"]) -> None:
         self.features = features
-        self.images_first = len(features) < features.shape[1]
-        array = np.ascontiguousarray(features.cpu().numpy())
-        multiply = scipy.linalg.get_blas_funcs("syrk", (array,))
-        self._gram = multiply(1.0, array.T, trans=self.images_first)  # the upper triangle alone
+        self._gram, self.images_first = smaller_gram(features)
         self.scale = float(np.trace(self._gram)) / features.shape[1]
 
     def solve(self, targets: Float[Tensor, "images targets"], penalty: float) -> Float[Tensor, "visual targets"]:
