@@ -47,7 +47,7 @@ def distances(task: Task, held: torch.Tensor, setting: dict, components: int) ->
     width = setting["width"] * np.median(scipy.spatial.distance.pdist(a[seen]))
     exemplars = np.empty((len(a), components))
     for j in range(components):
-        cost = setting["cost"] * deviation.mean()  # on targets that are not divided: the same for all components
+        cost = setting["cost"] * deviation[j]
         machine = NuSVR(kernel="rbf", gamma=0.5 / width**2, C=cost, nu=setting["nu"], tol=1e-9)
         exemplars[:, j] = machine.fit(a[seen], means[:, j]).predict(a)
     if setting["seen"] == "own":

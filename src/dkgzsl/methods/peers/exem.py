@@ -8,9 +8,10 @@ averaged over the seen classes (the paper's 1NN (s)), or to that with the least 
 
 Deviations: neither the distance with s_j instead of its square nor the root of descriptions is in the paper.
 Descriptions have length 1, as in the authors' release. The kernel's width is measured by the median distance of
-the seen descriptions, and the cost by the mean of s_j, so that neither depends on scales; both are absolute in the
-paper. Scale of features and descriptions, width, cost, nu, distance, and whether a seen class is its own mean or
-its exemplar, are chosen by the selector; the paper validates width, cost and nu on folds of the seen classes.
+the seen descriptions, and the cost of component j by s_j, so that neither depends on scales; both are absolute in
+the paper, where the cost is the same for all components. Scale of features and descriptions, width, cost, nu,
+distance, and whether a seen class is its own mean or its exemplar, are chosen by the selector; the paper validates
+width, cost and nu on folds of the seen classes.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ class EXEMSettings:
     """Principal components of the features, at most; 1 or more."""
     widths: tuple[float, ...] = (1.0, 2.0)
     """Widths of the kernel to try, in median distances of the seen descriptions, above 0."""
-    costs: tuple[float, ...] = (1.0, 10.0)
-    """Costs to try, the same for all components, in means of their within-class deviations, above 0."""
+    costs: tuple[float, ...] = (3.0, 10.0)
+    """Costs to try, in within-class deviations of a component, above 0."""
     nus: tuple[float, ...] = (0.5,)
     """Values of nu to try: bounds of the share of classes that are support vectors, above 0, at most 1."""
     scalings: tuple[str, ...] = ("none", "square-root")
@@ -198,11 +199,10 @@ class _Fitting:
         width = setting["width"] * float(median_distance(described[self.seen]))
         predicting = _kernel(described, described[self.seen], width)
         kernel, targets = predicting[self.seen].double().cpu().numpy(), self.means.double().cpu().numpy()
-        costs = setting["cost"] * self.deviation.mean() / self.deviation  # targets are in deviations
         duals, intercepts = np.zeros(targets.T.shape), np.zeros(len(targets.T))
         with config_context(assume_finite=True, skip_parameter_validation=True):
-            for component, one in enumerate(costs.tolist()):
-                machine = NuSVR(kernel="precomputed", C=one, nu=setting["nu"]).fit(kernel, targets[:, component])
+            for component, values in enumerate(targets.T):
+                machine = NuSVR(kernel="precomputed", C=setting["cost"], nu=setting["nu"]).fit(kernel, values)
                 duals[component, machine.support_] = machine.dual_coef_[0]
                 intercepts[component] = machine.intercept_[0]
         solved = torch.from_numpy(duals).to(self.means), torch.from_numpy(intercepts).to(self.means)
