@@ -11,6 +11,7 @@ import scipy.stats
 import torch
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
+from torch.linalg import LinAlgError
 
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.held_out import final_task
@@ -80,6 +81,11 @@ def test_regression_in_single_precision_is_near_that_in_double() -> None:
         exact = features @ double.solve(torch.from_numpy(targets), penalty).numpy()
         near = features @ single.solve(torch.from_numpy(targets).float(), penalty).double().numpy()
         assert np.abs(near - exact).max() < 2e-3 * exact.std()
+
+
+def test_features_whose_products_overflow_are_an_error_and_no_scores() -> None:
+    with pytest.raises(LinAlgError, match="not finite"):
+        FeatureRegression(torch.full((4, 3), 1e30))
 
 
 def test_regression_with_a_penalty_that_rounding_swallows_is_still_finite() -> None:

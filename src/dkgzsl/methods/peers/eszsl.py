@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from dkgzsl.cache import InputCache
 from dkgzsl.config import check_ranges
 from dkgzsl.methods.base import MethodInfo, Selector, Setting, Setup, Task
 from dkgzsl.methods.peers.linear_model import Columns, FeatureRegression, LinearModel, View
@@ -149,7 +150,7 @@ class _Fitting:
         features = task.features.to(device)
         self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
         self.semantics = task.semantics.to(device)
-        self.scaling = Scaling.fit(scaling, features)
+        self.scaling, self.shared = Scaling.fit(scaling, features), InputCache()
         self.regression = FeatureRegression(self.scaling(features))
         labels = (task.labels.to(device)[:, None] == self.seen).to(features)
         self.targets = torch.cat([labels, torch.ones_like(labels[:, :1])], dim=1)
@@ -159,7 +160,7 @@ class _Fitting:
         solved = self.regression.solve(self.targets, 10.0**gamma * self.regression.scale)
         binary, ones = solved[:, :-1], solved[:, -1:]
         projections = {"binary": binary, "signed": 2 * binary - ones}  # Y of +1 and -1 is 2 Y - 1
-        return {name: View(self.scaling, projections[name]) for name in labels}
+        return {name: View(self.scaling, projections[name], shared=self.shared) for name in labels}
 
     def model(self, view: View, weights: Float[Tensor, "seen classes"], lambda_: int) -> ESZSLModel:
         """The view's regression on the seen classes, weighed by the descriptions of every class."""

@@ -13,6 +13,7 @@ import scipy.linalg
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from torch.nn.functional import normalize
 
 from dkgzsl.cache import InputCache
@@ -23,10 +24,17 @@ from dkgzsl.methods.shared.scaling import Scaling
 
 
 def smaller_gram(features: Float[Tensor, "images visual"]) -> tuple[Float[np.ndarray, "size size"], bool]:
-    """The smaller of X^T X and X X^T, its upper triangle alone, and whether it is X X^T."""
+    """The smaller of X^T X and X X^T, its upper triangle alone, and whether it is X X^T.
+
+    Raises:
+        LinAlgError: it is not finite, so that nothing can be solved with it.
+    """
     array, images_first = np.ascontiguousarray(features.cpu().numpy()), len(features) < features.shape[1]
     multiply = scipy.linalg.get_blas_funcs("syrk", (array,))
-    return multiply(1.0, array.T, trans=images_first), images_first
+    gram = multiply(1.0, array.T, trans=images_first)
+    if not np.isfinite(gram.diagonal()).all():
+        raise LinAlgError("the products of the scaled features are not finite")
+    return gram, images_first
 
 
 class FeatureRegression:
@@ -61,9 +69,11 @@ class FeatureRegression:
 
     @cached_property
     def _eigen(self) -> tuple[Float[Tensor, " rank"], Float[Tensor, "size rank"]]:
-        gram = torch.from_numpy(self._gram.T).to(self.features)
-        values, vectors = torch.linalg.eigh(gram, UPLO="L")
-        return values.clamp(min=0.0), vectors  # negative ones are rounding errors
+        values, vectors = scipy.linalg.eigh(self._gram, lower=False, driver="evd", check_finite=False)
+        # negative values are rounding errors
+        return torch.from_numpy(values).to(self.features).clamp(min=0.0), torch.from_numpy(vectors).to(
+            self.features
+        )
 
     def coordinates(self, targets: Float[Tensor, "images targets"]) -> Float[Tensor, "rank targets"]:
         """Targets as `solve_each` takes them: the part that does not depend on the penalties."""
@@ -96,11 +106,13 @@ class View:
         scaling: of the features.
         projection: from scaled features to fewer numbers; None: none.
         unit: where lengths are set to 1.
+        shared: scaled features of the images that were seen last, for views of one scale that share them.
     """
 
     scaling: Scaling
     projection: Float[Tensor, "visual inner"] | None = None
     unit: Unit = "never"
+    shared: InputCache | None = field(default=None, repr=False, compare=False)
     _results: InputCache = field(default_factory=InputCache, repr=False, compare=False)
 
     def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images inner"]:
@@ -109,7 +121,7 @@ class View:
 
     def scaled(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images visual"]:
         """Unscaled features as the projection takes them."""
-        scaled = self.scaling(features)
+        scaled = self.shared(features, self.scaling) if self.shared else self.scaling(features)
         return normalize(scaled, dim=1) if self.unit == "before" else scaled
 
     def _compute(self, features: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from dkgzsl.cache import InputCache
 from dkgzsl.config import check_ranges
 from dkgzsl.methods.base import MethodInfo, Selector, Setting, Setup, Task
 from dkgzsl.methods.peers.linear_model import Columns, FeatureRegression, LinearModel, View
@@ -163,7 +164,7 @@ class _Fitting:
         features = task.features.to(device)
         self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
         self.labels, self.semantics = task.labels.to(device), task.semantics.to(features)
-        self.scaling = Scaling.fit(scaling, features)
+        self.scaling, self.shared = Scaling.fit(scaling, features), InputCache()
         self.plain = FeatureRegression(self.scaling(features))
         self.reduced: tuple[Tensor, FeatureRegression] | None = None
         self.reduction: Tensor | None = None
@@ -177,7 +178,7 @@ class _Fitting:
             labels = (self.labels[:, None] == self.seen).to(self.plain.features)
             projection = self.plain.solve(labels, REDUCTION_PENALTY)
             self.reduced = projection, FeatureRegression(self.plain.features @ projection)
-            self.view = View(self.scaling, projection, "after")
+            self.view = View(self.scaling, projection, "after", self.shared)
         self.reduction, self.regression = self.reduced
 
     def describe(self, descriptions: str) -> None:
@@ -203,9 +204,9 @@ class _Fitting:
         weights = _columns(self.prototypes, self.lengths, solution, direction)
         parameters = {"vectors": self.vectors}
         if self.reduction is None:
-            view = View(self.scaling, solution, "after" if direction == FORWARD else "before")
+            view = View(self.scaling, solution, "after" if direction == FORWARD else "before", self.shared)
         elif direction == FORWARD:
-            view = View(self.scaling, self.reduction @ solution, "after")
+            view = View(self.scaling, self.reduction @ solution, "after", self.shared)
         else:
             view, parameters["solution"], weights = self.view, solution, solution @ weights
         values = {"descriptions": self.descriptions, "direction": direction}
