@@ -284,7 +284,7 @@ class ReproduceConfig:
     epochs: int | None = None
     """Epochs, where fewer than published are wanted; the table says so."""
     minutes: float | None = None
-    """Time limit of one training of a peer that trains by epochs (default: none)."""
+    """Processor time of one exploration of a peer that trains by epochs, at most (default: no limit)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
@@ -321,8 +321,12 @@ class BenchmarkConfig:
     first_seed: int = 0
     """The first of the consecutive seeds."""
     minutes: float | None = 1.0
-    """Time limit of one training of a method that trains by epochs; validation classes choose its epoch. null in
-    YAML, None in Python: no limit."""
+    """Time limit of one exploration of a method that trains by epochs; validation classes choose its epoch. None
+    (null in YAML): no limit."""
+    clock: Literal["processor", "wall"] = "processor"
+    """What minutes count: processor time of all threads together, or wall time, as always on a GPU."""
+    epochs: int | None = None
+    """Epochs of methods that train by epochs (default: each one's own); with --minutes None the only limit."""
     jobs: int = 1
     """Processes that run at once; they share the processor's cores."""
     device: str = "cpu"
@@ -343,7 +347,7 @@ class BenchmarkConfig:
         check_ranges(
             self,
             "",
-            at_least={"seeds": 1, "iterative_seeds": 1, "first_seed": 0, "jobs": 1},
+            at_least={"seeds": 1, "iterative_seeds": 1, "first_seed": 0, "jobs": 1, "epochs": 1},
             above_zero=("minutes",),
         )
         for name in ("datasets", "methods", "semantics", "representations"):

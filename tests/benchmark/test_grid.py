@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dkgzsl.benchmark.cells import Cell, read_cell, write_cell
+from dkgzsl.benchmark.cells import Cell, epochs_of, read_cell, write_cell
 from dkgzsl.benchmark.grid import cells_of, run_cells
 from dkgzsl.benchmark.run import benchmark
 from dkgzsl.benchmark.table import as_csv, as_markdown, rows_of
@@ -21,7 +21,10 @@ from dkgzsl.config import BenchmarkConfig, RefinementConfig
 from dkgzsl.data.load import load_dataset
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.protocols import validated
+from dkgzsl.methods.dkgzsl.training import AdversarialTraining
+from dkgzsl.methods.peers.wasserstein import WassersteinTraining
 from dkgzsl.methods.registry import BUILT_IN, make_method, method_info
+from dkgzsl.methods.shared import training
 from worlds import described_by_means, world_folder
 
 OLD = Path(__file__).parents[1] / "fixtures" / "format1" / "benchmark"
@@ -36,6 +39,11 @@ def fake(cell: Cell, h: float, draws: np.ndarray) -> dict:
         "figures": figures,
         "title": cell.method.upper(),
         "paper": "",
+        "balance": "none",
+        "chosen_by": "AUSUC on validation images",
+        "epoch": None,
+        "epochs_trained": None,
+        "schedule": None,
         "name": "made up",
         "backbone": None,
         "split_sha256": "0",
@@ -50,7 +58,7 @@ def cell(method: str, seed: int) -> Cell:
 
 def test_a_cell_has_the_figures_that_the_protocol_gives(tmp_path) -> None:
     found = benchmark(replace(QUICK, methods=("sae",), seeds=1, out=str(tmp_path)))
-    figures = validated(make_method("sae"), load_dataset("numbers", test_seed=0), seed=0).figures
+    figures = validated(make_method("sae"), load_dataset("numbers", test_seed=0), seed=0, raw_share=0.0).figures
     metrics = found.rows[0]["metrics"]
     assert metrics["h"]["mean"] == pytest.approx(figures.h)
     assert metrics["h_calibrated"]["mean"] == pytest.approx(figures.h_calibrated)
@@ -204,12 +212,128 @@ def test_rows_average_over_seeds_and_pair_draws_with_the_best_peer() -> None:
     assert "+10.0 [" in markdown
 
 
+def test_the_table_says_who_balances_and_whose_budget_ended_early() -> None:
+    cells = [cell(method, seed) for method in ("closed-form", "class-norm", "ale", "sae") for seed in (0, 1)]
+    cells = [replace(one, minutes=2.0, clock="processor") if one.method == "class-norm" else one for one in cells]
+    came = {
+        "closed-form": {"balance": "solved"},
+        "class-norm": {"epoch": 16, "epochs_trained": 24, "schedule": 50},
+        "ale": {"epoch": 8, "epochs_trained": 32, "schedule": 32},
+        "sae": {},
+    }
+    records = [fake(one, 0.5, np.zeros(3)) | came[one.method] for one in cells]
+    records[3]["epoch"] = 12
+    rows, _ = rows_of(cells, records)
+    found = {row["method"]: row for row in rows}
+    assert {name: row["balance"] for name, row in found.items()} == {
+        "closed-form": "solved",
+        "class-norm": "none",
+        "ale": "none",
+        "sae": "none",
+    }
+    assert found["class-norm"]["epoch"] == [16, 12]
+    assert found["class-norm"]["epochs_trained"] == [24, 24]
+    assert found["class-norm"]["schedule"] == 50
+    assert found["sae"]["epoch"] is found["sae"]["epochs_trained"] is found["sae"]["schedule"] is None
+    text = as_markdown(rows, [])
+    assert "| none | 12–16/24/50 | 2 |" in text
+    assert "| solved | – | 2 |" in text
+    assert "Raw U, S and H of such a row are not comparable" in text
+    assert "minutes of processor time" in text
+    assert "**CLASS-NORM: the budget ended after epoch 24, before the method's own schedule of 50 epochs" in text
+    assert "**ALE" not in text
+    lines = {line["method"]: line for line in csv.DictReader(io.StringIO(as_csv(rows)))}
+    assert lines["class-norm"]["epoch"] == "16 12"
+    assert lines["class-norm"]["clock"] == "processor"
+    assert (lines["closed-form"]["balance"], lines["sae"]["balance"]) == ("solved", "none")
+    assert lines["sae"]["epochs_trained"] == ""
+    alone, _ = rows_of(cells[:2], records[:2])
+    assert "Balance" not in as_markdown(alone, [])
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_only_the_default_balances_by_itself(name: str) -> None:
+    info = method_info(name)
+    assert (info.balance is not None) == (name == "closed-form")
+    if info.balance is not None:
+        assert info.balance({"balance": True})
+        assert not info.balance({"balance": False})
+        assert not info.balance({"balance": True, "classifier": "softmax"})
+
+
 def test_seeds_of_iterative_methods_and_their_minutes_are_their_own() -> None:
     config = BenchmarkConfig(methods=("sae", "class-norm"), seeds=3, iterative_seeds=1, minutes=2.5)
     cells = cells_of(config)
     assert [one.seed for one in cells if one.method == "sae"] == [0, 1, 2]
     assert [(one.seed, one.minutes) for one in cells if one.method == "class-norm"] == [(0, 2.5)]
     assert len({one.slug for one in cells}) == len(cells)
+
+
+def test_a_budget_of_epochs_is_for_methods_that_train_by_epochs() -> None:
+    given = {"class-norm": {"epochs": 40, "hidden_size": 8}}
+    config = BenchmarkConfig(
+        methods=("sae", "class-norm", "dkgzsl"), seeds=1, minutes=None, epochs=7, settings=given
+    )
+    sae, norm, published = cells_of(config)
+    assert (sae.settings, sae.minutes, sae.clock) == (None, None, None)
+    assert (norm.settings.epochs, norm.settings.hidden_size, norm.clock) == (7, 8, None)
+    assert published.settings.epochs == 7
+    assert cells_of(replace(config, minutes=1.0))[1].clock == "processor"
+    with pytest.raises(ConfigError, match="epochs"):
+        replace(config, epochs=0)
+
+
+def test_how_far_a_training_came_is_that_of_the_chosen_option() -> None:
+    one = replace(cell("class-norm", 0), dataset="CUB")
+    shown = [{"scaling": "none", "epochs": e, "factor": f} for e in (2, 3, 4) for f in (1.0, 0.95)]
+    shown += [{"scaling": "min-max", "epochs": e, "factor": 1.0} for e in (2, 3, 4, 6)]
+    assert epochs_of(one, shown[2], shown) == {"epoch": 3, "epochs_trained": 4, "schedule": 50}
+    short = replace(one, settings=method_info("class-norm").settings(epochs=6))
+    assert epochs_of(short, shown[-1], shown) == {"epoch": 6, "epochs_trained": 6, "schedule": 50}
+
+
+@pytest.mark.parametrize("protocol", ["validated", "oracle"])
+@pytest.mark.parametrize("name", ["f-vaegan-d2", "dkgzsl"])
+@pytest.mark.parametrize("stop_after", [3, 7])
+def test_an_interrupted_cell_goes_on_to_the_same_record(tmp_path, monkeypatch, name, stop_after, protocol) -> None:
+    """Ctrl-C in the exploration and, where there is one, in the final fit; each epoch is trained once."""
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr("dkgzsl.benchmark.grid.load_dataset", lambda *_, **__: described_by_means())
+    small = {"hidden_size": 16, "precision": "float32"}
+    config = BenchmarkConfig(
+        methods=(name,), seeds=1, minutes=None, epochs=6, protocol=protocol, settings={name: small}
+    )
+    kind = AdversarialTraining if name == "dkgzsl" else WassersteinTraining
+    real, trained = kind.train_epoch, []
+
+    def train_epoch(self):
+        if len(trained) == stop_after:
+            trained.append("interrupted")
+            raise KeyboardInterrupt
+        trained.append(self.epoch + 1)
+        return real(self)
+
+    whole = benchmark(replace(config, out=str(tmp_path / "whole"))).rows
+    monkeypatch.setattr(kind, "train_epoch", train_epoch)
+    broken = replace(config, out=str(tmp_path / "broken"))
+    is_reached = protocol == "validated" or stop_after < 6
+    if is_reached:
+        with pytest.raises(KeyboardInterrupt):
+            benchmark(broken)
+        assert (tmp_path / "broken" / "cells" / "checkpoints").is_dir()
+        assert not (tmp_path / "broken" / "table.md").exists()
+    rows = benchmark(broken).rows
+    assert not (tmp_path / "broken" / "cells" / "checkpoints").exists()
+    fitted = rows[0]["epoch"][0] if protocol == "validated" else 0
+    epochs = [one for one in trained if one != "interrupted"]
+    assert sorted(epochs) == sorted([*range(1, 7), *range(1, fitted + 1)])
+    for row in (*rows, *whole):
+        del row["seconds"]
+    assert rows == whole
+    records = [json.loads(next((tmp_path / n / "cells").glob("*.json")).read_text()) for n in ("whole", "broken")]
+    assert records[0]["setting"] == records[1]["setting"]
+    assert records[0]["figures"] == records[1]["figures"]
+    assert records[0]["evaluations"] == records[1]["evaluations"]
 
 
 def test_data_sets_take_the_semantics_that_they_have() -> None:

@@ -1,7 +1,11 @@
 """The main job from the command line: what it prints, leaves behind, refuses and continues."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -149,6 +153,52 @@ def test_an_interrupted_run_resumes_to_the_same_figures(
     assert "started with" in refused(capsys, *words, "--dkgzsl.softmax.epochs", "3", "--out", str(out), "--resume")
     resumed = train(capsys, *words, "--out", str(out), "--resume")
     assert resumed["metrics"] == whole["metrics"]
+
+
+KILLED = """
+import os, signal, sys
+from dkgzsl.cli.main import main
+from dkgzsl.methods.shared import training
+from dkgzsl.runs.folder import RunFolder
+
+training.SECONDS_BETWEEN_CHECKPOINTS = -1.0
+log, left = RunFolder.log, int(sys.argv[1])
+
+def killing(self, event, **values):
+    global left
+    log(self, event, **values)
+    left -= event == "epoch"
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+RunFolder.log = killing
+main(["train", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+@pytest.mark.parametrize("after", [5, 9], ids=["exploring", "fitting"])
+def test_a_killed_training_of_a_peer_resumes_to_the_same_files(capsys, data, tmp_path, after) -> None:
+    """Killed at the end of an epoch, before its checkpoint: this epoch alone is trained again."""
+    words = [data, "--method", "f-vaegan-d2", "--epochs", "8", "--f-vaegan-d2.hidden-size", "16"]
+    words += ["--f-vaegan-d2.precision", "bfloat16", "--baseline", "none", "--report", "off"]
+    whole, out = tmp_path / "whole", tmp_path / "broken"
+    train(capsys, *words, "--out", str(whole))
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(after), *words, "--out", str(out)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (out / "result.json").exists()
+    train(capsys, *words, "--out", str(out), "--resume")
+    expected = epochs_in(whole)
+    assert expected[:8] == list(range(1, 9))
+    assert epochs_in(out) == [*expected[:after], *expected[after - 1 :]]
+    for name in ("model.safetensors", "per_class.csv", "recognizer.json"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def epochs_in(out: Path) -> list[int]:
+    log = out / "metrics.jsonl"
+    lines = log.read_text().splitlines() if log.is_file() else []
+    return [int(found[1]) for line in lines if (found := re.search(r'"event": "epoch".*"epoch": (\d+)', line))]
 
 
 def test_a_run_is_never_overwritten_unasked(capsys, data, tmp_path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dkgzsl.data.problem import Parts, Problem
-from dkgzsl.data.splits import drawn_by, hold_out_seen, validation_cut, with_test_images
+from dkgzsl.data.splits import drawn_by, hold_out_seen, number_of_cuts, validation_cut, with_test_images
 from dkgzsl.errors import DataError
 
 
@@ -47,12 +47,30 @@ def test_the_cut_divides_trainval_and_nothing_else(validation_classes):
         assert cut.pseudo_unseen_classes.tolist() == [1, 5]
 
 
-def test_a_seed_redraws_the_held_out_images_but_never_the_classes():
+def test_a_seed_redraws_the_held_out_images_and_the_classes_where_none_are_named():
     toy = problem()
     first, again, other = (validation_cut(toy, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.held_seen, again.held_seen)
     assert not np.array_equal(first.held_seen, other.held_seen)
-    np.testing.assert_array_equal(first.pseudo_unseen_classes, other.pseudo_unseen_classes)
+    np.testing.assert_array_equal(first.pseudo_unseen_classes, again.pseudo_unseen_classes)
+    drawn = {tuple(validation_cut(toy, seed).pseudo_unseen_classes) for seed in range(8)}
+    assert len(drawn) > 1
+
+
+def test_the_first_cut_has_the_named_classes_and_further_cuts_draw_theirs():
+    toy = problem()
+    named = replace(toy, parts=replace(toy.parts, validation_classes=toy.seen_classes[:2]))
+    first, *further = (validation_cut(named, 0, cut) for cut in range(6))
+    np.testing.assert_array_equal(first.pseudo_unseen_classes, named.seen_classes[:2])
+    assert len({tuple(cut.pseudo_unseen_classes) for cut in further}) > 1
+    for cut in further:
+        assert not set(cut.pseudo_unseen_classes) & set(cut.seen_classes)
+        assert not set(cut.train) & set(cut.held_seen)
+        assert set(cut.train) | set(cut.held_seen) | set(cut.held_unseen) == set(named.parts.trainval)
+
+
+def test_few_classes_are_cut_more_often_than_many():
+    assert [number_of_cuts(seen) for seen in (5, 16, 25, 50, 73, 150, 1000)] == [8, 8, 8, 6, 4, 3, 3]
 
 
 def test_a_fifth_of_each_class_is_held_out_at_least_one_and_one_stays():

@@ -32,16 +32,16 @@ def likelihood(held: Scored, constant: float, temperature: float) -> float:
 
 def test_the_temperature_is_the_most_likely_one() -> None:
     held = scored()
-    found = calibrate(held, 0.7)
+    found = calibrate([held], 0.7)
     grid = np.geomspace(0.2, 40, 4000)
     best = grid[np.argmax([likelihood(held, 0.7, t) for t in grid])]
     assert found.temperature == pytest.approx(best, rel=0.01)
-    assert calibrate(scored(20000), 0.0).temperature == pytest.approx(3.0, rel=0.05)
+    assert calibrate([scored(20000)], 0.0).temperature == pytest.approx(3.0, rel=0.05)
 
 
 def test_probabilities_keep_the_decision_and_the_constant_lets_unseen_classes_win() -> None:
     held = scored()
-    calibration = calibrate(held, 5.0)
+    calibration = calibrate([held], 5.0)
     stacked = held.scores + 5.0 * held.is_unseen
     shares = calibration.probabilities(stacked)
     assert np.allclose(shares.sum(1), 1)
@@ -53,7 +53,7 @@ def test_probabilities_keep_the_decision_and_the_constant_lets_unseen_classes_wi
 
 def test_the_threshold_keeps_its_share_and_ignores_what_scores_have_in_common() -> None:
     held = scored(4000)
-    calibration = calibrate(held, 0.0)
+    calibration = calibrate([held], 0.0)
     kept = calibration.accepts(held.scores)
     assert balanced_weights(held)[kept].sum() == pytest.approx(KEPT, abs=0.005)
     shifted = held.scores + np.linspace(-1e3, 1e3, len(held.scores))[:, None]
@@ -77,7 +77,7 @@ def test_reliability_counts_what_a_loop_counts() -> None:
             error += abs((weights[inside] * (right - shares.max(1)[inside])).sum())
     assert found.ece == pytest.approx(error, abs=1e-9)
     assert sum(found.weight) == pytest.approx(1)
-    overconfident = calibrate(held, 0.3).validation
+    overconfident = calibrate([held], 0.3).validation
     assert overconfident.ece < found.ece
 
 
@@ -91,13 +91,13 @@ def test_seen_and_unseen_images_weigh_the_same() -> None:
 def test_scores_that_know_nothing_or_everything() -> None:
     held = scored()
     wrong = Scored(-held.scores, -held.scores, held.scores.argmax(1), held.is_unseen)
-    assert calibrate(wrong, 0.0).probabilities(wrong.scores).max() < 0.2
+    assert calibrate([wrong], 0.0).probabilities(wrong.scores).max() < 0.2
     right = Scored(held.scores, held.scores, held.scores.argmax(1), held.is_unseen)
-    assert calibrate(right, 0.0).validation.ece < 0.01
+    assert calibrate([right], 0.0).validation.ece < 0.01
 
 
 def test_a_record_brings_it_back() -> None:
-    calibration = calibrate(scored(), 0.4)
+    calibration = calibrate([scored()], 0.4)
     assert Calibration.of_record(json.loads(json.dumps(calibration.record()))) == calibration
     empty = Scored(np.zeros((0, 6)), np.zeros((0, 6)), np.zeros(0, np.int64), np.arange(6) >= 4)
     assert calibration.reliability(empty) is None

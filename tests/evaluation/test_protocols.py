@@ -9,11 +9,13 @@ import torch
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.held_out import final_task, validation_task
-from dkgzsl.evaluation.protocols import oracle, validated
+from dkgzsl.evaluation.metrics import Figures
+from dkgzsl.evaluation.protocols import oracle, run_protocol, validated
 from dkgzsl.methods.base import Selector, Setting, Task
 from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.methods.peers.eszsl import ESZSL, ESZSLSettings
 from dkgzsl.methods.peers.linear_model import LinearModel
+from dkgzsl.methods.peers.sae import SAE
 from dkgzsl.representation.representation import Pooled
 from worlds import FEW, world
 
@@ -119,6 +121,23 @@ def test_the_oracle_protocol_takes_the_best_of_all_evaluations_on_the_test_image
     assert outcome.figures.h_calibrated is None
     assert outcome.constant is None
     assert outcome.figures.h >= validated(method, problem, seed=0).figures.h
+
+
+@pytest.mark.parametrize(("raw_share", "figure"), [(0.0, "ausuc"), (1e6, "h")])
+def test_the_share_of_raw_h_decides_what_is_taken(raw_share: float, figure: str) -> None:
+    """In this world the setting of the best AUSUC is not that of the best raw H."""
+    seen: list[tuple[Setting, Figures]] = []
+    outcome = run_protocol(
+        "validated",
+        SAE(),
+        world(),
+        seed=0,
+        watch=lambda setting, figures, _: seen.append((setting, figures)),
+        raw_share=raw_share,
+    )
+    best = {name: max(seen, key=lambda one: getattr(one[1], name))[0] for name in ("ausuc", "h")}
+    assert best["ausuc"] != best["h"]
+    assert outcome.setting == best[figure]
 
 
 def test_a_resumed_run_continues_from_the_evaluations_of_the_interrupted_one(tmp_path) -> None:

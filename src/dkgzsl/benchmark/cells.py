@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import resampled
 from dkgzsl.evaluation.protocols import run_protocol
+from dkgzsl.evaluation.selection import evaluated
 from dkgzsl.files import whole_file, write_whole
-from dkgzsl.methods.base import Method, Setup
+from dkgzsl.methods.base import Clock, Method, Setting, Setup
 from dkgzsl.methods.registry import make_method, method_info
 from dkgzsl.representation.representation import Representation
 from dkgzsl.runs.environment import split_hash
@@ -28,6 +29,13 @@ from dkgzsl.runs.summary import backbone_of
 
 DRAWN = ("h", "h_calibrated", "ausuc")
 """Figures whose draws over classes are kept, for paired comparisons."""
+
+CHOSEN_BY: Final[Mapping[str, str]] = {"validated": "AUSUC on validation images", "oracle": "raw H on test images"}
+"""What chooses the settings of every method of a benchmark, by protocol.
+
+`train` adds a tenth of raw H, which suits the default; methods that do not balance seen and unseen classes by
+themselves lose AUSUC by it.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,10 @@ class Cell:
         method: by its name in the registry.
         seed: of the method, of validation's held-out images, and of the test images where no split fixes them.
         protocol: how choices are made.
-        minutes: cap of one exploration; None where the method is not trained by epochs.
+        minutes: cap of one exploration; None: no cap, or a method that is not trained by epochs.
         refinement: SOVR's training, where the representation needs it.
         settings: of the method; None: its defaults, or what was published for the data set.
+        clock: what the minutes count; None where there are none.
     """
 
     dataset: str
@@ -57,6 +66,7 @@ class Cell:
     minutes: float | None
     refinement: RefinementConfig
     settings: Any = None
+    clock: Clock | None = None
 
     @property
     def column(self) -> tuple[str, str | None, str, str]:
@@ -68,16 +78,38 @@ class Cell:
         """File name: readable, and different for cells that differ in anything."""
         words = [Path(self.dataset).name, self.semantics, self.representation, self.method, f"seed{self.seed}"]
         plain = "-".join(re.sub(r"[^A-Za-z0-9+]+", "_", word) for word in words)
-        content = {"format": FORMAT, **asdict(self)}
+        content = {"format": FORMAT, "chosen_by": CHOSEN_BY[self.protocol], **asdict(self)}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return f"{plain}-{digest[:10]}"
 
 
-def run_cell(cell: Cell, problem: Problem, representation: Representation, *, device: str) -> dict[str, Any]:
-    """Explore, choose, fit, score: the record of a cell, JSON values but for `draws` (arrays by figure)."""
-    start = perf_counter()
-    method = _method_of(cell, device)
-    outcome = run_protocol(cell.protocol, method, problem, seed=cell.seed, representations=[representation])
+def run_cell(
+    cell: Cell, problem: Problem, representation: Representation, *, device: str, checkpoints: Path | None = None
+) -> dict[str, Any]:
+    """Explore, choose, fit, score: the record of a cell, JSON values but for `draws` (arrays by figure).
+
+    Args:
+        cell: what to do.
+        problem: its data, with its semantics.
+        representation: its representation.
+        device: where to compute.
+        checkpoints: folder in which a method that trains by epochs keeps how far it is, and from which it goes on
+            where the cell was interrupted; None: nothing is kept.
+    """
+    start, info = perf_counter(), method_info(cell.method)
+    kept, shown = checkpoints if info.iterative else None, list[Setting]()
+    outcome = run_protocol(
+        cell.protocol,
+        _method_of(cell, device, kept),
+        problem,
+        seed=cell.seed,
+        representations=[representation],
+        watch=lambda setting, *_: shown.append(setting),
+        memory=kept,
+        raw_share=0.0,
+    )
+    if kept is not None:
+        shown = evaluated(kept)
     seconds = perf_counter() - start
     drawn = resampled(outcome.scored, outcome.constant)
     return {
@@ -85,11 +117,14 @@ def run_cell(cell: Cell, problem: Problem, representation: Representation, *, de
         "cell": asdict(cell),
         "name": problem.name,
         "backbone": backbone_of(problem),
-        "title": method_info(cell.method).title,
-        "paper": method_info(cell.method).paper,
+        "title": info.title,
+        "paper": info.paper,
+        "balance": "solved" if info.balance is not None and info.balance(outcome.setting) else "none",
         "figures": asdict(outcome.figures),
         "validation": None if outcome.validation is None else asdict(outcome.validation),
         "setting": dict(outcome.setting),
+        "chosen_by": CHOSEN_BY[cell.protocol],
+        **(epochs_of(cell, outcome.setting, shown) if info.iterative else NO_EPOCHS),
         "constant": outcome.constant,
         "evaluations": outcome.evaluations,
         "split_sha256": split_hash(problem),
@@ -98,12 +133,47 @@ def run_cell(cell: Cell, problem: Problem, representation: Representation, *, de
     }
 
 
-def _method_of(cell: Cell, device: str) -> Method:
+NO_EPOCHS: Final[Mapping[str, None]] = {"epoch": None, "epochs_trained": None, "schedule": None}
+
+
+def epochs_of(cell: Cell, chosen: Setting, shown: Sequence[Setting]) -> dict[str, int | None]:
+    """How far a training came: the epoch that was taken, the last that was reached, those of the own schedule.
+
+    Args:
+        cell: its data set decides the schedule that was published, where one was.
+        chosen: the setting that was taken.
+        shown: all settings that were evaluated. A training is evaluated at its end: it came as far as the last of
+            those that differ from the chosen one in nothing but the epoch.
+    """
+    if "epochs" not in chosen:  # a method from outside may call its epochs otherwise
+        return dict(NO_EPOCHS)
+    same = [one["epochs"] for one in shown if {**one, "epochs": 0} == {**chosen, "epochs": 0}]
+    settings = _published(cell, None, capped=False)
+    return {
+        "epoch": int(chosen["epochs"]),
+        "epochs_trained": int(max(same, default=chosen["epochs"])),
+        "schedule": getattr(settings, "epochs", None),
+    }
+
+
+def _published(cell: Cell, settings: Any, *, capped: bool) -> Any:
     info = method_info(cell.method)
-    settings = info.settings() if cell.settings is None else cell.settings
+    settings = info.settings() if settings is None else settings
     if info.published is not None:
-        settings = info.published(settings, Path(cell.dataset).name, cell.minutes is not None).settings
-    return make_method(cell.method, settings, Setup(cell.seed, device, minutes=cell.minutes))
+        settings = info.published(settings, Path(cell.dataset).name, capped).settings
+    return settings
+
+
+def _method_of(cell: Cell, device: str, checkpoints: Path | None) -> Method:
+    settings = _published(cell, cell.settings, capped=cell.minutes is not None)
+    clock = cell.clock or "wall"
+    setup = Setup(cell.seed, device, minutes=cell.minutes, clock=clock, checkpoints=checkpoints)
+    return make_method(cell.method, settings, setup)
+
+
+def checkpoints_of(folder: Path, cell: Cell) -> Path:
+    """Where a cell that is being done keeps how far it is, in the folder of the records."""
+    return folder / "checkpoints" / cell.slug
 
 
 def write_cell(folder: Path, cell: Cell, record: Mapping[str, Any]) -> None:

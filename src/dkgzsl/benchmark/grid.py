@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,12 +15,12 @@ from typing import Any
 
 import torch
 
-from dkgzsl.benchmark.cells import Cell, read_cell, run_cell, write_cell
+from dkgzsl.benchmark.cells import Cell, checkpoints_of, read_cell, run_cell, write_cell
 from dkgzsl.config import BenchmarkConfig, RefinementConfig
 from dkgzsl.data.load import is_name, load_dataset
 from dkgzsl.errors import ConfigError, DkgzslError, nearest
 from dkgzsl.methods.registry import check_name, method_info, methods_by_default
-from dkgzsl.methods.sections import settings_by_method
+from dkgzsl.methods.sections import settings_by_method, with_schedule
 from dkgzsl.representation.representation import learns, representations
 
 Done = Callable[[Cell, dict[str, Any]], None]
@@ -68,8 +70,9 @@ def cells_of(config: BenchmarkConfig) -> list[Cell]:
                                 seed=seed,
                                 protocol=config.protocol,
                                 minutes=config.minutes if iterative else None,
+                                clock=config.clock if iterative and config.minutes is not None else None,
                                 refinement=config.refinement if learns(representation) else RefinementConfig(),
-                                settings=settings.get(method),
+                                settings=_scheduled(method, settings.get(method), config.epochs),
                             )
                         )
     unused = [name for name in config.semantics or () if name not in used]
@@ -79,6 +82,13 @@ def cells_of(config: BenchmarkConfig) -> list[Cell]:
             fix=nearest(unused[0], sorted(problem.semantic_sources), of=f"semantics of {problem.name}"),
         )
     return cells
+
+
+def _scheduled(method: str, settings: Any, epochs: int | None) -> Any:
+    """The settings with the benchmark's epochs, where it has any and the method trains by them."""
+    if epochs is None or not method_info(method).iterative:
+        return settings
+    return with_schedule(method, settings, {"epochs": epochs})
 
 
 def _named(word: str) -> tuple[str, str | None]:
@@ -129,6 +139,8 @@ def run_cells(config: BenchmarkConfig, cells: Sequence[Cell], folder: Path, done
                 done(cell, read_cell(folder, cell) or {})
     else:
         _run_parallel(shares, jobs, folder, done)
+    with suppress(OSError):  # cells that failed go on from theirs
+        (folder / "checkpoints").rmdir()
     return [read_cell(folder, cell) or {} for cell in cells]
 
 
@@ -185,8 +197,11 @@ def _run_share(share: _Share) -> Iterable[Cell]:
                 problem.with_semantics(cell.semantics),
                 by_name[cell.representation],
                 device=share.device,
+                checkpoints=checkpoints_of(share.folder, cell),
             )
         except (DkgzslError, ArithmeticError, RuntimeError) as error:
             record = {"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
         write_cell(share.folder, cell, record)
+        if "error" not in record:
+            shutil.rmtree(checkpoints_of(share.folder, cell), ignore_errors=True)
         yield cell

@@ -63,7 +63,9 @@ class Benchmarked:
 
         Returns:
             What was run (`method`, `title`, `dataset`, `features`, `backbone`, `semantics`, `representation`,
-            `protocol`, `minutes`, `seeds`), mean and sample standard deviation of each figure over the seeds
+            `protocol`, `minutes`, `clock`, `seeds`), what to read it by (`balance`, and of methods that train by
+            epochs `epoch`, `epochs_trained` and `schedule`; see `dkgzsl.benchmark.cells.epochs_of`), mean and
+            sample standard deviation of each figure over the seeds
             (`t1_mean`, `t1_std`, ...: fractions of 1, NaN where undefined), and `seconds` of one seed.
 
         Raises:
@@ -78,7 +80,7 @@ class Benchmarked:
 
 _COLUMNS = (
     "method", "title", "dataset", "features", "backbone", "semantics", "representation", "protocol", "minutes",
-    "seeds",
+    "clock", "seeds", "balance", "epoch", "epochs_trained", "schedule",
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from dkgzsl.runs.summary import over_seeds
 
 """The method that all others are compared with."""
 _INTERVAL = (0.025, 0.975)
+FURTHER: Final = ("balance", "epochs", "seeds", "s", "lead in H cal. [95 %]")
+"""Heads of what stands in a row behind the figures."""
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -70,10 +72,22 @@ def _row(found: Sequence[tuple[Cell, Record]]) -> Row:
         "protocol": cell.protocol,
         "seeds": [one.seed for one, _ in found],
         "minutes": cell.minutes,
+        "clock": cell.clock,
+        "balance": record["balance"],
+        "chosen_by": record["chosen_by"],
+        "epoch": _by_seed(found, "epoch"),
+        "epochs_trained": _by_seed(found, "epochs_trained"),
+        "schedule": record["schedule"],
         "metrics": over_seeds([Figures(**record["figures"]) for _, record in found]),
         "seconds": round(float(np.mean([record["seconds"] for _, record in found])), 2),
         "split_sha256": [record["split_sha256"] for _, record in found],
     }
+
+
+def _by_seed(found: Sequence[tuple[Cell, Record]], name: str) -> list[int] | None:
+    """A whole number for each seed; None for a method that does not train by epochs."""
+    numbers = [record[name] for _, record in found]
+    return None if None in numbers else numbers
 
 
 def _rank(row: Row) -> float:
@@ -114,10 +128,10 @@ def as_markdown(rows: Sequence[Row], failed: Sequence[Row]) -> str:
     for _, group in _columns(rows):
         first = group[0]
         lines += [f"### {column_title(first)}", ""]
-        lines.append("| % | " + " | ".join([*FIGURE_NAMES.values(), "seeds", "s", "lead in H cal. [95 %]"]) + " |")
-        lines.append("|---|" + "---|" * (len(FIGURE_NAMES) + 3))
+        lines.append("| % | " + " | ".join([*FIGURE_NAMES.values(), *FURTHER]) + " |")
+        lines.append("|---|" + "---|" * (len(FIGURE_NAMES) + len(FURTHER)))
         lines += ["| " + " | ".join(cells_of_row(row)) + " |" for row in group]
-        lines.append("")
+        lines += ["", *notes_of(group), ""] if notes_of(group) else [""]
     for one in failed:
         where = f"{one['dataset']}, {one['semantics']}, {one['representation']}, seed {one['seed']}"
         lines.append(f"- failed: {one['method']} ({where}): {one['error']}")
@@ -142,7 +156,7 @@ def column_title(row: Row) -> str:
 
 
 def cells_of_row(row: Row) -> list[str]:
-    """A row as people read it: method, figures, seeds, seconds, lead."""
+    """A row as people read it: method, figures, and a cell for each of `FURTHER`."""
     name = row["title"] if row["minutes"] is None else f"{row['title']} ({row['minutes']:g} min)"
     figures = [mean_percent(row["metrics"][key], several=len(row["seeds"]) > 1) for key in FIGURE_NAMES]
     lead = (row["lead"] or {}).get("h_calibrated")
@@ -150,14 +164,54 @@ def cells_of_row(row: Row) -> list[str]:
     if lead:
         shown = f"{100 * lead['mean']:+.1f} [{100 * lead['low']:+.1f}, {100 * lead['high']:+.1f}]"
         shown += f" on {row['compared_with']}"
-    return [name, *figures, str(len(row["seeds"])), f"{row['seconds']:.0f}", shown]
+    return [name, *figures, row["balance"], _epochs(row), str(len(row["seeds"])), f"{row['seconds']:.0f}", shown]
+
+
+def _epochs(row: Row) -> str:
+    if row["epoch"] is None:
+        return DASH
+    return "/".join([_span(row["epoch"]), _span(row["epochs_trained"]), str(row["schedule"])])
+
+
+def _span(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low}–{high}"
+
+
+_UNBALANCED = (
+    "Balance: a method with balance `none` does not balance seen and unseen classes by itself. Raw U, S and H of "
+    "such a row are not comparable with those of other rows; calibrated H and AUSUC are."
+)
+_EPOCHS = "Epochs: taken / trained / those of the method's own schedule, in the exploration of each seed."
+_CLOCKS = {
+    "processor": "min: minutes of processor time, of all threads together, for each exploration.",
+    "wall": "min: minutes of wall time for each exploration; other work on the machine uses them up.",
+}
+
+
+def notes_of(rows: Sequence[Row]) -> list[str]:
+    """What a reader of a column's rows has to know: what may be compared, and whose budget ended early."""
+    trained = [row for row in rows if row["epoch"] is not None]
+    notes = [_UNBALANCED] if any(row["balance"] == "none" for row in rows) else []
+    notes += [_EPOCHS] if trained else []
+    notes += [said for clock, said in _CLOCKS.items() if any(row["clock"] == clock for row in rows)]
+    notes += [
+        f"**{row['title']}: the budget ended after epoch {_span(row['epochs_trained'])}, before the method's own "
+        f"schedule of {row['schedule']} epochs did.** More epochs may raise these figures."
+        for row in trained
+        if row["schedule"] is not None and min(row["epochs_trained"]) < row["schedule"]
+    ]
+    return [f"- {note}" for note in notes]
 
 
 def as_csv(rows: Sequence[Row]) -> str:
     """A line for each row, fractions of 1."""
     text = StringIO(newline="")
     writer = csv.writer(text)
-    plain = ("method", "dataset", "features", "backbone", "semantics", "representation", "protocol", "minutes")
+    plain = (
+        *("method", "dataset", "features", "backbone", "semantics", "representation", "protocol", "minutes"),
+        *("clock", "balance", "epoch", "epochs_trained", "schedule"),
+    )
     spread = [f"{name}_{kind}" for name in FIGURE_NAMES for kind in ("mean", "std")]
     writer.writerow([*plain, "seeds", *spread, "seconds"])
     for row in rows:
@@ -166,6 +220,13 @@ def as_csv(rows: Sequence[Row]) -> str:
             for name in FIGURE_NAMES
             for kind in ("mean", "std")
         ]
-        named = ("" if row[name] is None else row[name] for name in plain)
+        named = (_plain(row[name]) for name in plain)
         writer.writerow([*named, len(row["seeds"]), *figures, row["seconds"]])
     return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """A value as a field of a CSV file: nothing for None, the numbers of several seeds with spaces between."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "" if value is None else value

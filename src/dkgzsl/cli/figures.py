@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from dkgzsl.benchmark.table import cells_of_row, column_title
+from dkgzsl.benchmark.table import FURTHER, cells_of_row, column_title, notes_of
 from dkgzsl.display import FIGURE_NAMES, mean_percent, percent
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _SHORT = {**FIGURE_NAMES, "h_calibrated": "H cal."}
-_HEADS = ("%", *_SHORT.values(), "seeds", "s", "lead in H cal. [95 %]")
+_HEADS = ("%", *_SHORT.values(), *FURTHER)
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, Any]]) -> None:
@@ -33,6 +33,8 @@ def print_rows(rows: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, 
                 table.add_row(*cells_of_row(dict(row)))
         out.print(title, markup=False, soft_wrap=True)
         out.print(table)
+        for note in notes_of([dict(row) for row in rows if column_title(dict(row)) == title]):
+            out.print(note.replace("**", "").replace("`", ""), markup=False, soft_wrap=True)
         out.print()
     for one in failed:
         out.print(f"failed: {one['method']} (seed {one['seed']}): {one['error']}", markup=False, soft_wrap=True)

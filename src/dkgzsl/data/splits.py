@@ -17,7 +17,10 @@ TEST_SHARE: Final = 0.2
 """Share of each seen class's images that is drawn as seen test images, where no official split fixes them."""
 PSEUDO_UNSEEN_SHARE: Final = 1 / 3
 """Share of the seen classes that validation treats as unseen, where the data set names none."""
-_PSEUDO_UNSEEN_SEED: Final = 2017  # one choice for good, so that validated figures of different seeds compare
+FEWEST_CUTS, MOST_CUTS = 3, 8
+"""Bounds of how many cuts validation makes where a method chooses on several."""
+_HIDDEN = 100  # so many pseudo-unseen classes, all cuts together, tell settings apart
+_PSEUDO_UNSEEN_STREAM = 2017
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,27 @@ class ValidationCut:
     pseudo_unseen_classes: ClassIndices
 
 
-def validation_cut(problem: Problem, seed: int) -> ValidationCut:
+def number_of_cuts(seen: int) -> int:
+    """How many cuts tell settings apart: the more, the fewer seen classes there are.
+
+    Args:
+        seen: number of seen classes.
+    """
+    hidden = max(1, round(PSEUDO_UNSEEN_SHARE * seen))
+    return min(MOST_CUTS, max(FEWEST_CUTS, round(_HIDDEN / hidden)))
+
+
+def validation_cut(problem: Problem, seed: int, cut: int = 0) -> ValidationCut:
     """Divide the problem's `trainval` images for validation; no other image is touched.
 
-    The pseudo-unseen classes are those that the data set names, or else a third of the seen classes, the same
-    for every `seed`. Of each other class 20 % of the images are held out by `seed` (see `hold_out_seen`).
+    The pseudo-unseen classes of the first cut are those that the data set names. Where it names none, and in
+    further cuts, they are a third of the seen classes, drawn anew by each `seed`. Of each other class 20 % of the
+    images are held out (see `hold_out_seen`).
+
+    Args:
+        problem: the data.
+        seed: of what is drawn.
+        cut: number of the cut, from 0 on.
 
     This departs from most released code, which validates on the files' `train_loc` and `val_loc`: these contain
     every seen test image (Xian et al., 2018, proposed splits). Only the *classes* of `val_loc` are used here.
@@ -52,8 +71,8 @@ def validation_cut(problem: Problem, seed: int) -> ValidationCut:
         DataError: fewer than two seen classes, or validation classes that are not seen or are all of them.
     """
     seen = problem.seen_classes
-    if problem.parts.validation_classes is None:
-        pseudo_unseen = _third(seen)
+    if problem.parts.validation_classes is None or cut:
+        pseudo_unseen = _third(seen, seed, cut)
     else:
         pseudo_unseen = np.unique(problem.parts.validation_classes)
     remaining = np.setdiff1d(seen, pseudo_unseen)
@@ -64,7 +83,8 @@ def validation_cut(problem: Problem, seed: int) -> ValidationCut:
             fix="name validation classes that are some of the seen classes, not all, in the data set's split",
         )
     trainval = np.sort(problem.parts.trainval)
-    held_seen = hold_out_seen(problem.labels, remaining, fraction=HELD_SHARE, seed=seed, among=trainval)
+    drawn = (seed, cut) if cut else (seed,)
+    held_seen = hold_out_seen(problem.labels, remaining, fraction=HELD_SHARE, seed=drawn, among=trainval)
     unseen = np.isin(problem.labels[trainval], pseudo_unseen)
     return ValidationCut(
         train=np.setdiff1d(trainval[~unseen], held_seen),
@@ -80,7 +100,7 @@ def hold_out_seen(
     classes: ClassIndices,
     *,
     fraction: float,
-    seed: int,
+    seed: int | tuple[int, ...],
     among: ImageIndices | None = None,
 ) -> ImageIndices:
     """Draw images of each class to be held out, ascending.
@@ -92,7 +112,7 @@ def hold_out_seen(
         labels: class of each image.
         classes: the classes to draw from.
         fraction: share to hold out, between 0 and 1.
-        seed: the draw.
+        seed: the draw; several numbers name a stream of their own.
         among: positions of the images to draw from (default: all).
 
     Raises:
@@ -100,13 +120,14 @@ def hold_out_seen(
     """
     if not 0 < fraction < 1:
         raise DataError(f"the share of images to hold out must lie between 0 and 1, not {fraction}")
+    stream = (seed,) if isinstance(seed, int) else seed
     among = np.arange(len(labels)) if among is None else np.sort(among)
     held: list[np.ndarray] = [np.empty(0, np.int64)]
     for label in classes:
         images = among[labels[among] == label]
         number = min(max(1, round(fraction * len(images))), len(images) - 1)
         if number > 0:
-            rng = np.random.default_rng([seed, int(label)])
+            rng = np.random.default_rng([*stream, int(label)])
             held.append(rng.choice(images, number, replace=False))
     return np.sort(np.concatenate(held))
 
@@ -155,6 +176,6 @@ def with_test_images(problem: Problem, seed: int) -> Problem:
     return replace(problem, parts=redrawn, provenance=provenance)
 
 
-def _third(seen: ClassIndices) -> ClassIndices:
-    rng = np.random.default_rng(_PSEUDO_UNSEEN_SEED)
+def _third(seen: ClassIndices, seed: int, cut: int) -> ClassIndices:
+    rng = np.random.default_rng([_PSEUDO_UNSEEN_STREAM, seed, cut])
     return np.sort(rng.permutation(seen)[: max(1, round(PSEUDO_UNSEEN_SHARE * len(seen)))])

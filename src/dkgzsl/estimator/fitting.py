@@ -22,7 +22,7 @@ from dkgzsl.evaluation.metrics import Scored, per_class_accuracy
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Method, Model, Setting, Task
-from dkgzsl.methods.closed_form.method import middle_of
+from dkgzsl.methods.closed_form.settings import settled
 from dkgzsl.methods.registry import DEFAULT, PUBLISHED, load_model
 from dkgzsl.representation.representation import FittedBlocks, Representation
 from dkgzsl.runs.model_record import RecognitionRecord
@@ -88,7 +88,7 @@ def fit_seen(plan: Plan) -> Outcome:
         raise unsolved("nothing finite came of any setting")
     task, held_out = final_task(problem, best.way)
     model = _solved(partial(best.method.fit, task, best.selector.setting))
-    calibration = calibrate(best.selector.scored, 0.0)
+    calibration = calibrate([best.selector.scored], 0.0)
     return _outcome(held_out, model, best.selector.setting, best.way, calibration)
 
 
@@ -171,7 +171,7 @@ def _without_choice(plan: Plan, way: Representation) -> Outcome:
     task, held_out = final_task(plan.problem, way)
     settings = plan.config.settings
     if plan.method == DEFAULT:
-        settings = middle_of(settings, dimensions=task.features.shape[1])
+        settings = settled(settings, dimensions=task.features.shape[1])
     elif plan.method == PUBLISHED:
         settings = replace(settings, evaluate_every=plan.epochs)
     method, tried = _with(plan, settings).make_method(plan.seeds[0]), _Tried()

@@ -8,12 +8,12 @@ is none of the classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 from scipy.optimize import brentq
 
 from dkgzsl.evaluation.metrics import Scored
@@ -81,22 +81,23 @@ class Calibration:
         """
         return np.asarray(in_distribution_score(scores) >= (-np.inf if self.threshold is None else self.threshold))
 
-    def reliability(self, scored: Scored) -> Reliability | None:
-        """Reliability on held-out images; None where there are no images."""
-        if not len(scored.labels):
+    def reliability(self, *scored: Scored) -> Reliability | None:
+        """Reliability on held-out images, of one or more cuts with the same weight; None where there are none."""
+        found = [one for one in scored if len(one.labels)]
+        if not found:
             return None
-        scores = _stacked(scored, self.constant)
+        scores, labels, weights = _together(found, self.constant)
+        unseen = np.concatenate([one.is_unseen[one.labels] for one in found])
         probabilities = self.probabilities(scores)
         decided = probabilities.argmax(1)
-        confidence, correct = probabilities.max(1), decided == scored.labels
-        weights = balanced_weights(scored)
+        confidence, correct = probabilities.max(1), decided == labels
         edges = np.linspace(0, 1, _BINS + 1)
         bins = np.clip(np.digitize(confidence, edges) - 1, 0, _BINS - 1)
         share = np.bincount(bins, weights, minlength=_BINS)
         filled = share > 0
         mean_confidence = np.bincount(bins, weights * confidence, minlength=_BINS)[filled] / share[filled]
         accuracy = np.bincount(bins, weights * correct, minlength=_BINS)[filled] / share[filled]
-        keeps, unseen = self.accepts(scores), scored.is_unseen[scored.labels]
+        keeps = self.accepts(scores)
 
         def kept(kind: Bool[np.ndarray, " images"]) -> float | None:
             known = self.threshold is not None and kind.any()
@@ -122,7 +123,7 @@ class Calibration:
         return cls(**{**record, "validation": None if validation is None else _reliability(validation)})
 
 
-def calibrate(scored: Scored, constant: float) -> Calibration:
+def calibrate(scored: Sequence[Scored], constant: float) -> Calibration:
     """Choose temperature and threshold on validation images.
 
     The temperature has the highest log likelihood, with the same weight for seen and pseudo-unseen images. The
@@ -130,11 +131,11 @@ def calibrate(scored: Scored, constant: float) -> Calibration:
     the quantile of the in-distribution score that keeps `KEPT` of the images.
 
     Args:
-        scored: scores of the validation images.
+        scored: scores of the validation images, of one or more cuts; each cut has the same weight.
         constant: the calibration constant, chosen on the same images.
     """
-    scores, weights = _stacked(scored, constant), balanced_weights(scored)
-    own = scores[np.arange(len(scores)), scored.labels]
+    scores, labels, weights = _together(scored, constant)
+    own = scores[np.arange(len(scores)), labels]
     finite = np.where(np.isfinite(scores), scores, 0.0)
 
     def slope(inverse: float) -> float:
@@ -155,7 +156,7 @@ def calibrate(scored: Scored, constant: float) -> Calibration:
     below = np.searchsorted(np.cumsum(weights[order]), 1 - KEPT, side="left")
     threshold = float(values[order][min(int(below), len(order) - 1)])
     found = Calibration(constant, 1 / inverse, threshold)
-    return Calibration(constant, 1 / inverse, threshold, found.reliability(scored))
+    return Calibration(constant, 1 / inverse, threshold, found.reliability(*scored))
 
 
 def in_distribution_score(scores: Scores) -> Float[np.ndarray, " images"]:
@@ -184,8 +185,14 @@ def balanced_weights(scored: Scored) -> Float[np.ndarray, " images"]:
     return np.asarray(weights[scored.labels])
 
 
-def _stacked(scored: Scored, constant: float) -> Scores:
-    return np.asarray(scored.scores + constant * scored.is_unseen, dtype=np.float64)
+def _together(
+    scored: Sequence[Scored], constant: float
+) -> tuple[Scores, Integer[np.ndarray, " images"], Float[np.ndarray, " images"]]:
+    """Scores with the constant, labels and weights of all cuts, one below the other; the weights sum to 1."""
+    scores = [np.asarray(one.scores + constant * one.is_unseen, dtype=np.float64) for one in scored]
+    weights = [balanced_weights(one) / len(scored) for one in scored]
+    labels = [one.labels for one in scored]
+    return np.concatenate(scores), np.concatenate(labels), np.concatenate(weights)
 
 
 def _reliability(record: Mapping[str, Any]) -> Reliability:

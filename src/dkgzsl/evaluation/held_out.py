@@ -45,25 +45,28 @@ class HeldOut:
         )
 
 
-def validation_task(problem: Problem, seed: int, representation: Representation = POOLED) -> tuple[Task, HeldOut]:
+def validation_task(
+    problem: Problem, seed: int, representation: Representation = POOLED, *, cut: int = 0
+) -> tuple[Task, HeldOut]:
     """Divide the training part once more: hold out some seen classes as unseen, and some images of the others.
 
     Args:
         problem: the data; its test images are not read.
-        seed: draws the held-out images.
+        seed: draws the held-out images, and pseudo-unseen classes where none are named.
         representation: fitted on the images that are not held out.
+        cut: number of the cut, from 0 on.
 
     Returns:
         The task, whose unseen classes are the held-out classes, and the held-out images of both kinds.
     """
-    cut = validation_cut(problem, seed)
+    divided = validation_cut(problem, seed, cut)
     return _divide(
         problem,
         representation,
-        training=cut.train,
-        held=np.concatenate([cut.held_seen, cut.held_unseen]),
-        seen=cut.seen_classes,
-        unseen=cut.pseudo_unseen_classes,
+        training=divided.train,
+        held=np.concatenate([divided.held_seen, divided.held_unseen]),
+        seen=divided.seen_classes,
+        unseen=divided.pseudo_unseen_classes,
     )
 
 

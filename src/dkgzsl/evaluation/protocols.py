@@ -1,6 +1,7 @@
 """Two protocols: `validated` chooses on validation images and scores test images once, `oracle` chooses on test.
 
-Both are short, since a method does not know which images its selector scores.
+Both are short, since a method does not know which images its selector scores. A method that explores several
+cuts at once (`CutMethod`) gets them under `validated`.
 """
 
 from __future__ import annotations
@@ -8,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from dkgzsl.data.problem import Problem
+from dkgzsl.data.splits import number_of_cuts
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.calibration import Calibration, calibrate
+from dkgzsl.evaluation.cuts import Constant, CutsSelector, constant_of, mean_figures
 from dkgzsl.evaluation.held_out import POOLED, final_task, validation_task
 from dkgzsl.evaluation.metrics import Figures, Scored
-from dkgzsl.evaluation.selection import Evaluation, TestSelector, ValidationSelector, Watch
-from dkgzsl.methods.base import Method, Model
-from dkgzsl.representation.representation import Fitted, Representation
+from dkgzsl.evaluation.selection import RAW_SHARE, Evaluation, TestSelector, ValidationSelector, Watch
+from dkgzsl.methods.base import CutMethod, Method, Model, Setting
+from dkgzsl.representation.representation import Fitted, Representation, learns
 
 ProtocolName = Literal["validated", "oracle"]
 
@@ -34,7 +39,10 @@ class Outcome:
         setting: the chosen setting.
         constant: calibration constant, added to unseen scores; None under `oracle`, which has no validation.
         calibration: the same constant with temperature and threshold; None under `oracle`.
-        validation: figures of the chosen setting on validation images; None under `oracle`.
+        validation: figures of the chosen setting on validation images, means over the cuts; None under `oracle`.
+        validation_spread: their deviations from cut to cut; None where there was one cut, or none.
+        cuts: number of validation cuts that the setting was chosen on; 0 under `oracle`.
+        constant_spread: deviation of the cuts' own best constants; None where there was one cut, or none.
         evaluations: number of models that were scored: on validation images, under `oracle` on the test images.
         representation: name of the chosen representation.
         fitted: that representation, fitted for the final model.
@@ -51,6 +59,27 @@ class Outcome:
     evaluations: int
     representation: str
     fitted: Fitted
+    validation_spread: Figures | None = None
+    cuts: int = 0
+    constant_spread: float | None = None
+
+
+class _Choice(NamedTuple):
+    """What validation chose.
+
+    Attributes:
+        setting: of the method.
+        representation: the way from features to vectors.
+        scored: held-out images of each cut, scored by the chosen setting's model.
+        constant: of calibration.
+        evaluations: number of settings that were evaluated, of all representations.
+    """
+
+    setting: Setting
+    representation: Representation
+    scored: Sequence[Scored]
+    constant: Constant
+    evaluations: int
 
 
 def run_protocol(
@@ -62,6 +91,7 @@ def run_protocol(
     representations: Sequence[Representation] = (POOLED,),
     watch: Watch | None = None,
     memory: Path | None = None,
+    raw_share: float = RAW_SHARE,
 ) -> Outcome:
     """Run a method under a protocol.
 
@@ -73,12 +103,17 @@ def run_protocol(
         representations: those to choose from; the best is chosen together with the setting.
         watch: called after each evaluation.
         memory: folder where evaluations are written, so that an interrupted run can be resumed; None: nowhere.
+        raw_share: weight of raw H next to AUSUC in the choice under `validated`; 0: AUSUC alone decides.
 
     Raises:
         ConfigError: no model could be scored, because the held-out images lack seen or unseen classes.
     """
-    protocol = {"validated": validated, "oracle": oracle}[name]
-    return protocol(method, problem, seed=seed, representations=representations, watch=watch, memory=memory)
+    ways = representations
+    if name == "oracle":
+        return oracle(method, problem, seed=seed, representations=ways, watch=watch, memory=memory)
+    return validated(
+        method, problem, seed=seed, representations=ways, watch=watch, memory=memory, raw_share=raw_share
+    )
 
 
 def validated(
@@ -90,18 +125,56 @@ def validated(
     watch: Watch | None = None,
     memory: Path | None = None,
     calibrated: bool = True,
+    raw_share: float = RAW_SHARE,
 ) -> Outcome:
     """Choose on validation classes, fit again on all training images, score the test images once.
 
-    Setting and representation are chosen by AUSUC, which needs no constant, plus `RAW_SHARE` of raw H. The
-    constant is the one with the best H for the chosen setting; 0 where `calibrated` is False. The other arguments
-    are those of `run_protocol`.
+    Setting and representation are chosen by AUSUC, which needs no constant, plus `raw_share` times raw H. The
+    constant is the one with the best H for the chosen setting, over several cuts shrunk by its spread; 0 where
+    `calibrated` is False. The other arguments are those of `run_protocol`.
     """
+    choose = _choose_on_cuts if isinstance(method, CutMethod) else _choose_on_one
+    choice = choose(method, problem, seed, representations, watch, memory, raw_share)
+    if choice is None:
+        raise _nothing_scored()
+    constant = choice.constant.value if calibrated else 0.0
+    task, held_out = final_task(problem, choice.representation)
+    model = method.fit(task, choice.setting)
+    scored = held_out.score(model)
+    validation, spread = mean_figures([one.figures(constant) for one in choice.scored])
+    return Outcome(
+        protocol="validated",
+        figures=scored.figures(constant),
+        scored=scored,
+        model=model,
+        setting=choice.setting,
+        constant=constant,
+        calibration=calibrate(choice.scored, constant),
+        validation=validation,
+        evaluations=choice.evaluations,
+        representation=choice.representation.name,
+        fitted=held_out.fitted,
+        validation_spread=spread,
+        cuts=len(choice.scored),
+        constant_spread=choice.constant.spread,
+    )
+
+
+def _choose_on_one(
+    method: Method,
+    problem: Problem,
+    seed: int,
+    representations: Sequence[Representation],
+    watch: Watch | None,
+    memory: Path | None,
+    raw_share: float,
+) -> _Choice | None:
+    """Setting and representation with the best score on the first cut."""
     chosen: tuple[float, Evaluation, Scored, Representation] | None = None
     evaluations = 0
     for representation in representations:
         task, held_out = validation_task(problem, seed, representation)
-        selector = ValidationSelector(held_out, watch, memory, representation.name)
+        selector = ValidationSelector(held_out, watch, memory, representation.name, raw_share=raw_share)
         method.explore(task, selector)
         evaluations += selector.evaluations
         if selector.best is not None and (chosen is None or selector.best_score > chosen[0]):
@@ -109,25 +182,46 @@ def validated(
             chosen = selector.best_score, selector.best, selector.best_scored, representation
         del task, held_out  # frees their memory before the next representation is fitted
     if chosen is None:
-        raise _nothing_scored()
-    _, evaluation, validation, representation = chosen
-    constant = evaluation.constant if calibrated else 0.0
-    task, held_out = final_task(problem, representation)
-    model = method.fit(task, evaluation.setting)
-    scored = held_out.score(model)
-    return Outcome(
-        protocol="validated",
-        figures=scored.figures(constant),
-        scored=scored,
-        model=model,
-        setting=evaluation.setting,
-        constant=constant,
-        calibration=calibrate(validation, constant),
-        validation=evaluation.figures,
-        evaluations=evaluations,
-        representation=representation.name,
-        fitted=held_out.fitted,
-    )
+        return None
+    _, evaluation, scored, representation = chosen
+    constant = Constant(evaluation.constant, evaluation.constant, None)
+    return _Choice(evaluation.setting, representation, [scored], constant, evaluations)
+
+
+def _choose_on_cuts(
+    method: Method,
+    problem: Problem,
+    seed: int,
+    representations: Sequence[Representation],
+    watch: Watch | None,
+    memory: Path | None,
+    raw_share: float,
+) -> _Choice | None:
+    """Setting and representation that lead over several cuts; see `dkgzsl.evaluation.cuts`.
+
+    A representation that is learned is fitted on the first cut alone, since each fit is a training. It is compared
+    there, and the spread of its constant is that of the best one that learns nothing.
+    """
+    assert isinstance(method, CutMethod), "chosen by it"
+    number = number_of_cuts(len(problem.seen_classes))
+    chosen: _Choice | None = None
+    lead, spread, evaluations = np.empty(0), None, 0
+    for representation in representations:
+        cuts = 1 if learns(representation.name) else number
+        parts = [validation_task(problem, seed, representation, cut=cut) for cut in range(cuts)]
+        tasks, held_out = [task for task, _ in parts], [held for _, held in parts]
+        selector = CutsSelector(held_out, watch, memory, representation.name, raw_share=raw_share)
+        method.explore_cuts(tasks, selector)
+        evaluations += selector.evaluations
+        shared = min(len(lead), len(selector.lead))
+        if selector.setting is None or (shared and not selector.is_better(selector.lead[:shared], lead[:shared])):
+            continue
+        setting, lead = selector.setting, selector.lead
+        scored = [held.score(method.fit(task, setting)) for task, held in parts]
+        constant = constant_of(scored, spread=spread)
+        spread = constant.spread
+        chosen = _Choice(setting, representation, scored, constant, 0)
+    return None if chosen is None else chosen._replace(evaluations=evaluations)
 
 
 def oracle(

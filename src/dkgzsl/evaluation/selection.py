@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ settings of nearly equal AUSUC the better balanced one is chosen.
 Watch = Callable[[Setting, Figures, str], None]
 """Called after each evaluation with the setting, its figures, and the name of the representation."""
 
-_EVALUATIONS = "evaluations.jsonl"
+EVALUATIONS: Final = "evaluations.jsonl"
 _BEST = "best.safetensors"
 _SCORES = "scores.safetensors"
 
@@ -49,7 +49,7 @@ class Evaluation:
 
 
 class ValidationSelector:
-    """Scores models on validation images and keeps the best by AUSUC plus `RAW_SHARE` of raw H.
+    """Scores models on validation images and keeps the best by AUSUC plus a share of raw H.
 
     With a folder, evaluations are written to a file as they come, and a resumed run begins with those of the
     file; an evaluation that a resumed method repeats counts once.
@@ -59,11 +59,20 @@ class ValidationSelector:
         watch: called after each evaluation that is new.
         memory: folder of the evaluations; None: they are not written.
         representation: name of the representation, and of its folder in `memory`.
+        raw_share: weight of raw H next to AUSUC, 0 or more; 0: AUSUC alone decides.
     """
 
-    def __init__(self, held_out: HeldOut, watch: Watch | None, memory: Path | None, representation: str) -> None:
+    def __init__(
+        self,
+        held_out: HeldOut,
+        watch: Watch | None,
+        memory: Path | None,
+        representation: str,
+        *,
+        raw_share: float = RAW_SHARE,
+    ) -> None:
         self.held_out, self.watch = held_out, watch
-        self.representation = representation
+        self.representation, self.raw_share = representation, raw_share
         self.folder = None if memory is None else memory / representation
         self.best: Evaluation | None = None
         self.best_scored: Scored | None = None
@@ -95,7 +104,7 @@ class ValidationSelector:
             candidate: whether it may be chosen.
 
         Returns:
-            Its score: AUSUC plus `RAW_SHARE` of raw H; minus infinity where they are undefined.
+            Its score: AUSUC plus `raw_share` times raw H; minus infinity where they are undefined.
         """
         scored = self.held_out.score(model)
         constant = scored.curve().best_constant()
@@ -122,7 +131,7 @@ class ValidationSelector:
     def _score(self, figures: Figures) -> float:
         if figures.ausuc is None or figures.h is None:
             return float("-inf")
-        return figures.ausuc + RAW_SHARE * figures.h
+        return figures.ausuc + self.raw_share * figures.h
 
     def _write_best(self, model: Model, scored: Scored) -> None:
         """Keep the scores of the best model, which calibration needs; the model itself is fitted again."""
@@ -141,17 +150,7 @@ class ValidationSelector:
         self.best_scored = Scored(scores, scores, held_out.labels, held_out.is_unseen)
 
     def _read_evaluations(self) -> list[dict[str, Any]]:
-        file = None if self.folder is None else self.folder / _EVALUATIONS
-        if file is None or not file.is_file():
-            return []
-        text = file.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        try:
-            if whole != text:  # the last line was broken off; the next one must not be glued to it
-                write_whole(file, whole)
-            return [json.loads(line) for line in whole.splitlines()]
-        except (OSError, ValueError) as error:
-            raise _unusable(file, error) from error
+        return [] if self.folder is None else read_evaluations(self.folder / EVALUATIONS)
 
     def _write_evaluation(self, evaluation: Evaluation, candidate: bool) -> None:
         if self.folder is None:
@@ -162,12 +161,7 @@ class ValidationSelector:
             "constant": evaluation.constant,
             "candidate": candidate,
         }
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / _EVALUATIONS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise _unusable(self.folder / _EVALUATIONS, error) from error
+        append_evaluation(self.folder / EVALUATIONS, line)
 
 
 class TestSelector(ValidationSelector):
@@ -198,6 +192,44 @@ class TestSelector(ValidationSelector):
         assert self.folder is not None, "the best evaluation came from its file"
         model = load_model(read_model(self.folder / _BEST))
         self.best_model = model, self.held_out.score(model)
+
+
+def read_evaluations(file: Path) -> list[dict[str, Any]]:
+    """The lines of a file of evaluations; none where there is no file.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    if not file.is_file():
+        return []
+    text = file.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    try:
+        if whole != text:  # the last line was broken off; the next one must not be glued to it
+            write_whole(file, whole)
+        return [json.loads(line) for line in whole.splitlines()]
+    except (OSError, ValueError) as error:
+        raise _unusable(file, error) from error
+
+
+def append_evaluation(file: Path, line: Mapping[str, Any]) -> None:
+    """Write one more line.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise _unusable(file, error) from error
+
+
+def evaluated(memory: Path) -> list[Setting]:
+    """Settings of all evaluations that selectors have written to a folder, also before an interruption."""
+    files = sorted(memory.rglob(EVALUATIONS))
+    return [json.loads(line)["setting"] for file in files for line in file.read_text("utf-8").splitlines()]
 
 
 def _key(setting: Setting) -> str:

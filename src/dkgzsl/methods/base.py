@@ -11,11 +11,12 @@ has a capability when it has its methods; nobody asks for a class by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -231,8 +232,48 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class CutSelector(Protocol):
+    """Scores settings on several validation cuts, each another division of the seen classes and their images."""
+
+    def __call__(
+        self, setting: Setting, models: Iterator[Model], *, candidate: bool = True
+    ) -> Float[np.ndarray, " cuts"]:
+        """Score of a setting's model on each cut, higher is better.
+
+        Args:
+            setting: what the models were fitted with.
+            models: one for each cut's task, in order; they are asked for one by one. Where the first shows that
+            the
+                setting will not lead, the others are not asked for, and their scores are minus infinity.
+            candidate: whether this setting may be chosen.
+        """
+        ...
+
+    def is_better(self, scores: Float[np.ndarray, " cuts"], lead: Float[np.ndarray, " lead"]) -> bool:
+        """Whether a setting with these scores takes the lead from one with those."""
+        ...
+
+
+@runtime_checkable
+class CutMethod(Protocol):
+    """A method that chooses its settings on several cuts at once."""
+
+    def explore_cuts(self, tasks: Sequence[Task], selector: CutSelector) -> None:
+        """Show the selector every setting worth trying, its models fitted on every task.
+
+        The setting shown first is the starting point. The selector remembers the one that leads; the protocol
+        takes it.
+        """
+        ...
+
+
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 """Called with the number of epochs done and the last epoch's figures."""
+
+
+Clock = Literal["processor", "wall"]
+"""What a budget of minutes counts."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +283,9 @@ class Setup:
     Attributes:
         seed: decides all that is drawn, 0 or more.
         device: where to compute.
-        minutes: wall-clock cap of one exploration; None: none. Closed forms need none.
+        minutes: cap of one exploration; None: none. Closed forms need none.
+        clock: what the minutes count: `wall`, or `processor`: processor time of all threads together, which other
+            work on the machine does not use up. On another device than the CPU, `processor` counts as `wall` does.
         checkpoints: folder to keep a training's state in, and to continue from; None keeps none.
         on_epoch: called after every epoch, where there are epochs.
         shared: results that several methods made for one task may share, by key; None shares nothing.
@@ -251,6 +294,7 @@ class Setup:
     seed: int = 0
     device: str = "cpu"
     minutes: float | None = None
+    clock: Clock = "wall"
     checkpoints: Path | None = None
     on_epoch: OnEpoch | None = None
     shared: dict[Any, Any] | None = None
@@ -295,6 +339,8 @@ class MethodInfo:
         representation: the one representation of region features that it is published with; None: it takes those
             of the default, of which validation chooses.
         fewest_seen: the fewest seen classes that it can learn from.
+        balance: (chosen setting) -> whether the method itself balances seen and unseen classes; None: it does not,
+            and raw U, S and H show how its training happens to lean.
     """
 
     name: str
@@ -310,6 +356,7 @@ class MethodInfo:
     keeps_features: Callable[[Setting], str | None] | None = None
     representation: str | None = None
     fewest_seen: int = 1
+    balance: Callable[[Setting], bool] | None = None
 
     @property
     def section(self) -> str:

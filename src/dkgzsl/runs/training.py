@@ -271,6 +271,9 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "constant": outcome.constant,
         **_reliability(outcome),
         "validation": None if outcome.validation is None else asdict(outcome.validation),
+        "validation_spread": None if outcome.validation_spread is None else asdict(outcome.validation_spread),
+        "cuts": outcome.cuts,
+        "constant_spread": outcome.constant_spread,
         "evaluations": outcome.evaluations,
         "test_evaluations": outcome.evaluations if outcome.protocol == "oracle" else 1,
     }

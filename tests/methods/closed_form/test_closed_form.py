@@ -8,7 +8,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.kernel_ridge import KernelRidge as SklearnKernelRidge
 
-from dkgzsl.methods.closed_form.balance import seen_unseen_balance
+from dkgzsl.methods.closed_form.experts import seen_unseen_balance
 from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidge, kernel
 from dkgzsl.methods.closed_form.model import ClassDensities
 from dkgzsl.methods.closed_form.whitening import (

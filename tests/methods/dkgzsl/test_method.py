@@ -1,6 +1,7 @@
 """DKGZSL as a method: evaluations, exact repetition, continuation, saving."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from dkgzsl.methods.dkgzsl.method import DKGZSL
 from dkgzsl.methods.dkgzsl.model import DKGZSLModel
 from dkgzsl.methods.dkgzsl.settings import DKGZSLSettings
 from dkgzsl.methods.registry import load_model
+from dkgzsl.methods.shared import training as parts
 from dkgzsl.methods.shared.scaling import description_scale
 
 SOFTMAX = SoftmaxConfig(per_class=10, learning_rate=0.05, epochs=3)
@@ -201,9 +203,18 @@ def test_a_finished_fit_is_not_trained_again(task: Task, tmp_path: Path) -> None
 def test_a_checkpoint_of_another_run_is_refused(task: Task, tmp_path: Path) -> None:
     setting = {"epochs": 1, "classifier_epochs": 1}
     method(checkpoints=tmp_path).fit(task, setting)
-    other = Task(task.features + 1e-3, task.labels, task.semantics, task.seen, task.unseen)
     with pytest.raises(RunError, match="other settings or other data"):
-        method(checkpoints=tmp_path).fit(other, setting)
+        DKGZSL(replace(SETTINGS, gamma=3.0, precision="float32"), Setup(2, checkpoints=tmp_path)).fit(
+            task, setting
+        )
+
+
+def test_each_task_has_a_checkpoint_of_its_own(task: Task, tmp_path: Path) -> None:
+    setting = {"epochs": 1, "classifier_epochs": 1}
+    other = Task(task.features + 1e-3, task.labels, task.semantics, task.seen, task.unseen)
+    for one in (task, other):
+        kept = method(checkpoints=tmp_path).fit(one, setting)
+        assert torch.equal(kept.scores(one.features), method().fit(one, setting).scores(one.features))
 
 
 def test_figures_are_given_after_each_epoch(task: Task) -> None:
@@ -243,6 +254,29 @@ def test_a_cap_of_time_ends_exploration_with_an_evaluation_at_the_epoch_it_came_
     assert list(selector.shown) == [(1, 1), (1, 2), (1, 3)]
     again = method().fit(task, {"epochs": 1, "classifier_epochs": 3})
     assert torch.equal(again.scores(task.features), selector.shown[1, 3])
+
+
+def test_time_before_an_interruption_counts(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 seconds an epoch, of 96; broken off in the third, which the checkpoint of the second does not count."""
+    monkeypatch.setattr(parts, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    now, trained = [0.0], []
+
+    def on_epoch(epoch: int, figures: Mapping[str, float]) -> None:
+        del figures
+        now[0] += 20.0
+        trained.append(epoch)
+        if trained == [1, 2, 3]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    setup = {"minutes": 1.6, "checkpoints": tmp_path, "on_epoch": on_epoch}
+    with pytest.raises(KeyboardInterrupt):
+        method(epochs=50, **setup).explore(task, Recorder(task))
+    now[0] += 10_000.0  # nothing ran in between
+    method(epochs=50, **setup).explore(task, Recorder(task))
+    assert trained == [1, 2, 3, 3, 4, 5]
+    method(epochs=50, **setup).explore(task, Recorder(task))
+    assert trained == [1, 2, 3, 3, 4, 5]
 
 
 def test_a_cap_of_time_evaluates_where_models_change(task: Task) -> None:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dkgzsl.methods.closed_form.experts import Experts, led_by
 from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace
 from dkgzsl.methods.closed_form.kernel_ridge import kernel
 from dkgzsl.methods.closed_form.whitening import MeansSpace, WhitenedSpace
@@ -26,6 +27,7 @@ class Densities(Protocol):
     seen: Int[Tensor, " seen"]
     unseen: Int[Tensor, " unseen"]
     balance: float
+    experts: Experts | None
 
     @property
     def means(self) -> Float[Tensor, "known dim"]:
@@ -35,6 +37,10 @@ class Densities(Protocol):
     @property
     def variance(self) -> float:
         """Of an axis."""
+        ...
+
+    def offsets(self) -> Float[Tensor, " unseen"]:
+        """Added to the scores of the unseen classes."""
         ...
 
 
@@ -74,29 +80,82 @@ class WhitenedFeatures(nn.Module):
         return functional.normalize(whitened, dim=1) if self.unit_length else whitened
 
 
-class DensityScores(nn.Module):
-    """Features to log densities, columns in ascending order of the class numbers."""
+class LinearDensities(nn.Module):
+    """Coordinates to log densities, up to a constant an image: one matrix product."""
 
-    turn: Tensor
-    start: Tensor
     linear: Tensor
     constant: Tensor
 
+    def __init__(
+        self,
+        means: Float[Tensor, "classes dim"],
+        variances: Float[Tensor, " dim"],
+        added: Float[Tensor, " classes"],
+    ) -> None:
+        super().__init__()
+        linear = means.double() / variances.double()
+        self.register_buffer("linear", linear.T.contiguous().float())
+        self.register_buffer("constant", (added.double() - (linear * means).sum(1) / 2).float())
+
+    def forward(self, points: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch classes"]:
+        """Log densities."""
+        return points @ self.linear + self.constant
+
+
+class Coordinates(nn.Module):
+    """Features to coordinates in the span of the class means."""
+
+    turn: Tensor
+    start: Tensor
+
+    def __init__(self, space: MeansSpace) -> None:
+        super().__init__()
+        self.whitened = WhitenedFeatures(space.whitened)
+        self.register_buffer("turn", space.axes.float())
+        self.register_buffer("start", (space.origin.double() @ space.axes.double()).float())
+
+    def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch dim"]:
+        """Coordinates of unscaled features."""
+        points: Tensor = self.whitened(features) @ self.turn - self.start
+        return points
+
+
+class DensityScores(nn.Module):
+    """Features to log densities, columns in ascending order of the class numbers."""
+
+    order: Tensor
+
     def __init__(self, model: Densities) -> None:
         super().__init__()
-        self.whitened = WhitenedFeatures(model.space.whitened)
-        turn = model.space.axes.double()
-        classes = torch.cat([model.seen, model.unseen])
-        order = classes.argsort()
-        means = model.means[order].double()
-        constant = means.square().sum(dim=1) / model.variance
-        constant -= 2 * model.balance * torch.isin(classes[order], model.unseen).double()
-        self.register_buffer("turn", turn.float())
-        self.register_buffer("start", (model.space.origin.double() @ turn).float())
-        self.register_buffer("linear", (means / model.variance).T.contiguous().float())
-        self.register_buffer("constant", (constant / 2).float())
+        self.register_buffer("order", torch.cat([model.seen, model.unseen]).argsort())
+        self.points = Coordinates(model.space)
+        number, experts = len(model.seen), model.experts
+        axes = model.means.new_full((model.means.shape[1],), model.variance)
+        nothing, balanced = axes.new_zeros(number), model.offsets() + model.balance
+        self.means = LinearDensities(model.means, axes, torch.cat([nothing, balanced]))
+        self.gate = self.seen_points = self.seen = self.described = None
+        if experts is None:
+            return
+        described = model.means[number:]
+        self.gate = LinearDensities(torch.cat([experts.gate, described]), axes, torch.cat([nothing, balanced]))
+        self.number = number
+        if experts.seen is not None:
+            own = experts.seen
+            self.seen_points = Coordinates(own.space)
+            self.seen = LinearDensities(own.means, torch.full_like(own.means[0], own.variance), nothing)
+        if experts.omega is not None and len(described):
+            self.described = LinearDensities(described, axes * experts.omega, balanced)
 
     def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch classes"]:
         """Log densities, up to a constant an image."""
-        points: Tensor = self.whitened(features) @ self.turn - self.start
-        return points @ self.linear - self.constant
+        points = self.points(features)
+        scores: Tensor = self.means(points)
+        if self.gate is not None:
+            gate, seen, described = self.gate(points), scores[:, : self.number], scores[:, self.number :]
+            if self.seen is not None and self.seen_points is not None:
+                seen = self.seen(self.seen_points(features))
+            if self.described is not None:
+                described = self.described(points)
+            both = led_by(gate[:, : self.number], seen), led_by(gate[:, self.number :], described)
+            scores = torch.cat(both, 1)
+        return scores[:, self.order]

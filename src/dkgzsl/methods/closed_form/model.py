@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from dkgzsl.cache import InputCache
 from dkgzsl.methods.base import SavedModel, columns_of
 from dkgzsl.methods.closed_form.episodes import DescriptionWeights
+from dkgzsl.methods.closed_form.experts import Experts, led_by, linear_scores
 from dkgzsl.methods.closed_form.export import DensityScores
 from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace
 from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidge
 from dkgzsl.methods.closed_form.whitening import MeansSpace, PrincipalSpace, SeenStatistics, WhitenedSpace
-from dkgzsl.methods.shared.few_shot import PhotoMeans, posterior_means
+from dkgzsl.methods.shared.few_shot import PhotoMeans, posterior_means, posterior_shares
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class ClosedFormModel:
         regression: the solved kernel regression.
         setting: the chosen constants.
         balance: added to the log densities of the described classes among all; 0 adds nothing.
+        experts: gate and experts; None: every class is scored by its density alone.
         photos: what a few photos say of some of the described classes, if there are any.
         classes: number K of all class numbers.
     """
@@ -82,13 +84,14 @@ class ClosedFormModel:
         regression: KernelRidge,
         setting: Mapping[str, Any],
         balance: float = 0.0,
+        experts: Experts | None = None,
         photos: PhotoMeans | None = None,
     ) -> None:
         self.space, self.statistics = space, statistics
         self.seen, self.unseen = seen, unseen
         self.semantics, self.descriptions = semantics, descriptions
         self.weights, self.regression = weights, regression
-        self.setting, self.balance, self.photos = dict(setting), balance, photos
+        self.setting, self.balance, self.experts, self.photos = dict(setting), balance, experts, photos
         self.classes = len(semantics)
         self.densities = self._densities()
         self._last = InputCache()
@@ -121,20 +124,33 @@ class ClosedFormModel:
         means, blend = self.statistics.means, self.setting["seen_blend"]
         if blend:
             means = torch.lerp(means, self.prototypes(self.semantics[self.seen]), blend)
-        described = self._with_photos(self.prototypes(self.semantics[self.unseen]))
+        described = self.prototypes(self.semantics[self.unseen])
+        # What is not known of a described class, as a share of what its description leaves open.
+        self.open = described.new_ones(len(described))
+        if self.photos is not None:
+            described = self._with_photos(described, self.photos)
         return ClassDensities(torch.cat([means, described]), self.statistics.variance)
 
-    def _with_photos(self, prototypes: Float[Tensor, "unseen dim"]) -> Float[Tensor, "unseen dim"]:
+    def _with_photos(self, prototypes: Float[Tensor, "unseen dim"], photos: PhotoMeans) -> Tensor:
         """Prototypes of the unseen classes after the photos."""
-        if self.photos is None:
-            return prototypes
-        photos = self.photos
         rows = (self.unseen[None] == photos.classes[:, None]).int().argmax(1)
         unknown = self.regression.predictive_variance(self._prepared(self.semantics[photos.classes]))
         error = self.regression.error_covariance()
-        means = prototypes.clone()
-        means[rows] = posterior_means(prototypes[rows], unknown, error, photos, self.statistics.within)
+        means, within = prototypes.clone(), self.statistics.within
+        means[rows] = posterior_means(prototypes[rows], unknown, error, photos, within)
+        self.open[rows] = posterior_shares(unknown, error, photos, within)
         return means
+
+    @torch.no_grad()
+    def offsets(self) -> Float[Tensor, " unseen"]:
+        """o_c: what is added to the scores of each described class, in units of log density; 0 without experts.
+
+        An uncertain prototype is farther from its own images than a certain one.
+        """
+        if self.experts is None or not self.experts.offset:
+            return self.means.new_zeros(len(self.unseen))
+        unknown = self.regression.predictive_variance(self._prepared(self.semantics[self.unseen]))
+        return self.experts.offset * unknown * self.open / self.variance
 
     @torch.no_grad()
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
@@ -142,11 +158,25 @@ class ClosedFormModel:
         return self._last(features, self._scores)
 
     def _scores(self, features: Tensor) -> Tensor:
-        known = self.densities.scores(self.space(features))
+        known = self._known(features)
         known[:, len(self.seen) :] += self.balance
         scores = known.new_full((len(known), self.classes), -torch.inf)
         scores[:, torch.cat([self.seen, self.unseen])] = known
         return scores
+
+    def _known(self, features: Tensor) -> Tensor:
+        """Of the seen classes, then of the unseen ones, without the balance."""
+        points, experts = self.space(features), self.experts
+        if experts is None:
+            return self.densities.scores(points)
+        number, variance = len(self.seen), self.variance
+        own, described = self.means[:number], self.means[number:]
+        seen = linear_scores(points, own) / variance if experts.seen is None else experts.seen.scores(features)
+        seen = led_by(linear_scores(points, experts.gate) / variance, seen)
+        offsets = self.offsets()
+        gated = linear_scores(points, described) / variance + offsets
+        unseen = led_by(gated, experts.described(points, described) / variance + offsets)
+        return torch.cat([seen, unseen], 1)
 
     def conventional_scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
         """The same densities, among unseen classes."""
@@ -233,7 +263,7 @@ class ClosedFormModel:
 
     def _parts(self) -> dict[str, Any]:
         names = "space statistics seen unseen semantics descriptions weights regression setting"
-        return {name: getattr(self, name) for name in (*names.split(), "balance", "photos")}
+        return {name: getattr(self, name) for name in (*names.split(), "balance", "experts", "photos")}
 
     def save(self) -> SavedModel:
         """Everything, so that classes can be added and features synthesized later."""
@@ -262,6 +292,8 @@ class ClosedFormModel:
                 "principal.back": principal.back[: len(whitened.whitener)],
                 "principal.centre": principal.centre,
             }
+        if self.experts is not None:
+            tensors |= self.experts.tensors()
         if self.photos is not None:
             tensors |= self.photos.tensors()
         if self.weights is not None:
@@ -277,6 +309,7 @@ class ClosedFormModel:
             "width": self.regression.width,
             "noise": self.regression.noise,
             "balance": self.balance,
+            "experts": None if self.experts is None else self.experts.values(),
         }
         return SavedModel("closed-form", tensors, values)
 
@@ -315,6 +348,7 @@ class ClosedFormModel:
             ),
             setting=setting,
             balance=values.get("balance", 0.0),
+            experts=Experts.load(tensors, values.get("experts"), whitened),
             photos=PhotoMeans.load(tensors),
         )
 

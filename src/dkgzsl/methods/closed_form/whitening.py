@@ -66,12 +66,26 @@ def principal_axes(
     values: Float[Tensor, "images dim"], mean: Float[Tensor, " dim"], components: int
 ) -> Float[Tensor, "dim components"]:
     """Orthonormal directions of the largest variance about `mean`, at most as many as dimensions or rows allow."""
+    if len(values) < values.shape[1]:
+        return _axes_of_few(values - mean, components)
     # Two passes over rows in blocks keep the peak at one block instead of a centred copy of everything.
     scatter = values.new_zeros(values.shape[1], values.shape[1])
     for block in torch.split(values, 4096):
         centred = block - mean
         scatter.addmm_(centred.T, centred)
     return _leading_eigenvectors(scatter, min(components, *values.shape))
+
+
+def _axes_of_few(centred: Float[Tensor, "images dim"], components: int) -> Float[Tensor, "dim components"]:
+    """The same of fewer rows than dimensions, by the products between rows; axes without variance are left out."""
+    few = len(centred) <= _EXACT
+    # Products square the lengths of the axes: the shortest would drown in the rounding of float32.
+    rows = centred.double() if few else centred
+    vectors = _leading_eigenvectors(rows @ rows.T, min(components, len(rows)))
+    axes = rows.T @ vectors
+    lengths = axes.norm(dim=0)
+    kept = lengths > float(lengths.max()) * (_NEGLIGIBLE if few else _ROUNDED)
+    return _signed((axes[:, kept] / lengths[kept]).to(centred.dtype))
 
 
 def _leading_eigenvectors(matrix: Float[Tensor, "dim dim"], number: int) -> Float[Tensor, "dim components"]:
@@ -82,7 +96,7 @@ def _leading_eigenvectors(matrix: Float[Tensor, "dim dim"], number: int) -> Floa
     """
     size = len(matrix)
     block = min(size, number + number // 8 + 16)
-    if 2 * block > size:
+    if 2 * block > size or size <= _SMALL:
         vectors = torch.linalg.eigh(matrix).eigenvectors[:, -number:].flip(1)
     else:
         start = torch.Generator().manual_seed(0)
@@ -91,11 +105,21 @@ def _leading_eigenvectors(matrix: Float[Tensor, "dim dim"], number: int) -> Floa
             basis = torch.linalg.qr(matrix @ basis).Q
         ritz = torch.linalg.eigh(basis.T @ matrix @ basis).eigenvectors[:, -number:].flip(1)
         vectors = basis @ ritz
+    return _signed(vectors)
+
+
+def _signed(vectors: Float[Tensor, "dim number"]) -> Float[Tensor, "dim number"]:
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
     return torch.where(largest < 0, -vectors, vectors)
 
 
-_SUBSPACE_ITERATIONS = 5
+_EXACT = 2048  # up to so many rows, products are taken in float64
+_NEGLIGIBLE, _ROUNDED = (
+    1e-6,
+    1e-3,
+)  # axes shorter than this share of the longest are rounding, in float64 and float32
+_SMALL = 1024  # a full decomposition up to here: it is exact, and quick
+_SUBSPACE_ITERATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -131,13 +155,9 @@ class WhitenedSpace:
         self, principal: PrincipalSpace, whitener: Float[Tensor, "components components"], unit_length: bool
     ) -> None:
         self.principal, self.whitener, self.unit_length = principal, whitener, unit_length
-        self._last = InputCache()
 
     def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images components"]:
         """Whitened coordinates of unscaled features."""
-        return self._last(features, self._whiten)
-
-    def _whiten(self, features: Tensor) -> Tensor:
         used = len(self.whitener)
         whitened = self.principal(features)[:, :used] @ self.whitener
         return torch.nn.functional.normalize(whitened, dim=1) if self.unit_length else whitened

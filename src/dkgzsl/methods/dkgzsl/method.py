@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TypeVar
@@ -13,7 +11,6 @@ import torch
 from torch import Tensor
 
 from dkgzsl.errors import RunError
-from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.methods.base import MethodInfo, Published, Selector, Setting, Setup, Task
 from dkgzsl.methods.dkgzsl.model import ClassifierTraining, DKGZSLModel
 from dkgzsl.methods.dkgzsl.settings import DKGZSLSettings, filled, preset_of
@@ -21,11 +18,9 @@ from dkgzsl.methods.dkgzsl.training import AdversarialSettings, AdversarialTrain
 from dkgzsl.methods.search import Range, Space
 from dkgzsl.methods.shared.scaling import MinMax, description_scale
 from dkgzsl.methods.shared.softmax import KEEPS_FEATURES
-from dkgzsl.methods.shared.training import is_evaluation_epoch
+from dkgzsl.methods.shared.training import Checkpoint, Stopwatch, clock_of, fingerprint, is_evaluation_epoch
 
 T = TypeVar("T")
-
-SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 _FIRST_EVALUATION = 4  # under a cap of minutes; an evaluation costs as much as some epochs
 
@@ -78,14 +73,16 @@ class DKGZSL:
         """
         prepared = _Prepared.of(task, self.device)
         training = self._training(prepared)
-        end = math.inf if self.minutes is None else time.monotonic() + 60 * self.minutes
+        limit = math.inf if self.minutes is None else 60 * self.minutes
         evaluations = {e for e in range(1, self.epochs + 1) if self._is_evaluation_epoch(e)}
-        for epoch in self._train(training, prepared, self.epochs, evaluations, "explore"):
-            out_of_time = time.monotonic() > end
+        kept = _Kept(self._checkpoint(prepared, "explore", self.epochs, evaluations), self.setup)
+        for epoch in self._train(training, self.epochs, evaluations, kept):
+            out_of_time = kept.seconds >= limit
             if epoch in evaluations or out_of_time:
                 for number, model in enumerate(self._models(prepared, training, self.classifier_epochs), 1):
                     selector({"epochs": epoch, "classifier_epochs": number}, model)
             if out_of_time:
+                kept.keep(training, ended=True)
                 break
 
     def fit(self, task: Task, setting: Setting) -> DKGZSLModel:
@@ -93,7 +90,8 @@ class DKGZSL:
         epochs, classifier_epochs = int(setting["epochs"]), int(setting["classifier_epochs"])
         prepared = _Prepared.of(task, self.device)
         training = self._training(prepared)
-        for _ in self._train(training, prepared, epochs, {epochs}, "fit"):
+        kept = _Kept(self._checkpoint(prepared, "fit", epochs, {epochs}), self.setup)
+        for _ in self._train(training, epochs, {epochs}, kept):
             pass
         *_, model = self._models(prepared, training, classifier_epochs)
         return model
@@ -112,32 +110,27 @@ class DKGZSL:
             prepared.features, prepared.rows, prepared.described_seen, self.settings, seed=self.seed
         )
 
-    def _train(
-        self, training: AdversarialTraining, prepared: _Prepared, epochs: int, evaluations: set[int], name: str
-    ) -> Iterator[int]:
-        """Train up to `epochs`, from a checkpoint where there is one; yields after each epoch.
-
-        The state is kept once a minute, and when the caller has done with an epoch of `evaluations`.
-        """
-        path = None if self.checkpoints is None else self.checkpoints / f"{name}.safetensors"
+    def _checkpoint(self, prepared: _Prepared, name: str, epochs: int, evaluations: set[int]) -> Checkpoint:
         key = {
             "settings": asdict(self.settings),
             "seed": self.seed,
             "epochs": epochs,
             "evaluations": sorted(evaluations),
-            "task": prepared.fingerprint(),
         }
-        if path is not None and (found := read_checkpoint(path)) is not None:
-            tensors, values = found
-            if values["key"] != key:
-                raise RunError(
-                    "the checkpoint belongs to other settings or other data",
-                    where=str(path),
-                    fix="continue with the settings it was made with, or start again with --overwrite",
-                )
-            training.restore(tensors, epoch=values["epoch"])
-        kept = time.monotonic()
-        while training.epoch < epochs:
+        if self.checkpoints is None:
+            return Checkpoint(None, name, key)
+        task = fingerprint(prepared.task)  # a file of its own for each: one exploration may have several tasks
+        return Checkpoint(self.checkpoints, f"{name}-{task[:16]}", {**key, "task": task})
+
+    def _train(
+        self, training: AdversarialTraining, epochs: int, evaluations: set[int], kept: _Kept
+    ) -> Iterator[int]:
+        """Train up to `epochs`, from a checkpoint where there is one; yields after each epoch.
+
+        The state is kept once a minute, and when the caller has done with an epoch of `evaluations`.
+        """
+        ended = kept.restore(training)
+        while training.epoch < epochs and not ended:
             figures = training.train_epoch()
             if not all(math.isfinite(value) for value in figures.values()):
                 raise RunError(
@@ -147,10 +140,8 @@ class DKGZSL:
             if self.on_epoch is not None:
                 self.on_epoch(training.epoch, figures)
             yield training.epoch
-            due = training.epoch in evaluations or time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS
-            if path is not None and due:
-                write_checkpoint(path, training.state(), {"key": key, "epoch": training.epoch})
-                kept = time.monotonic()
+            if training.epoch in evaluations or kept.checkpoint.is_due:
+                kept.keep(training)
 
     def _models(
         self, prepared: _Prepared, training: AdversarialTraining, classifier_epochs: int
@@ -224,13 +215,29 @@ class _Prepared:
     def described_unseen(self) -> Tensor:
         return self.semantics[self.unseen] * self.description_scale
 
-    def fingerprint(self) -> str:
-        """A hash of all that a method sees of a task."""
-        task, digest = self.task, hashlib.sha256()
-        for tensor in (task.features, task.labels, task.semantics, task.seen, task.unseen):
-            digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+
+class _Kept:
+    """A training's checkpoint, and the seconds that it has taken."""
+
+    def __init__(self, checkpoint: Checkpoint, setup: Setup) -> None:
+        self.checkpoint, self._watch = checkpoint, Stopwatch(clock_of(setup))
+
+    @property
+    def seconds(self) -> float:
+        """Of this stretch and, after `restore`, of those before an interruption."""
+        return self._watch.seconds
+
+    def restore(self, training: AdversarialTraining) -> bool:
+        """Take back what was kept, if anything was; returns whether the training was out of time already."""
+        tensors, values = self.checkpoint.read() or ({}, {})
+        if values:
+            training.restore(tensors, epoch=values["epoch"])
+            self._watch.before = values.get("seconds", 0.0)
+        return bool(values.get("ended", False))
+
+    def keep(self, training: AdversarialTraining, *, ended: bool = False) -> None:
+        """Write the state, the number of epochs and the seconds."""
+        self.checkpoint.write(training.state(), {"epoch": training.epoch, "seconds": self.seconds, "ended": ended})
 
 
 def _known(value: T | None) -> T:

@@ -30,7 +30,7 @@ from dkgzsl.methods.peers.epochwise import EpochwiseMethod
 from dkgzsl.methods.peers.linear_model import Columns, LinearModel, View
 from dkgzsl.methods.search import Choice, Range, Space
 from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, check_names, fitting_scalings
-from dkgzsl.methods.shared.training import seeded
+from dkgzsl.methods.shared.training import restore, seeded
 
 MARGIN: Final = 1.0
 
@@ -144,6 +144,15 @@ class _Training:
             total += losses.sum()
         self.epoch += 1
         return {"loss": float(total) / len(self.features)}
+
+    def state(self) -> Mapping[str, Tensor]:
+        """C."""
+        return {"combinations": self.combinations}
+
+    def restore(self, tensors: Mapping[str, Tensor], *, epoch: int) -> None:
+        """Go on from a `state` as it was after `epoch` epochs."""
+        restore(tensors, {}, {"combinations": self.combinations})
+        self.epoch = epoch
 
     def models(self) -> Iterator[tuple[Setting, ALEModel]]:
         """The model as it stands."""

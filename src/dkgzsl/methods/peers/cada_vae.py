@@ -52,7 +52,7 @@ from dkgzsl.methods.peers.epochwise import EpochwiseMethod, Precision
 from dkgzsl.methods.peers.synthesized_softmax import LastStep, SoftmaxSettings
 from dkgzsl.methods.search import Range, Space
 from dkgzsl.methods.shared.scaling import MinMax
-from dkgzsl.methods.shared.training import draw_batches, seeded
+from dkgzsl.methods.shared.training import draw_batches, restore, seeded, state_of
 
 _WEIGHTS, _EPOCH, _LATENTS = range(3)  # places of random streams
 
@@ -192,6 +192,15 @@ class AlignmentTraining:
     def _precision(self) -> AbstractContextManager[None]:
         low = self.method.settings.precision == "bfloat16"
         return torch.autocast(self.features.device.type, torch.bfloat16, enabled=low)
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Networks and moments."""
+        return state_of({"networks": self.optimizer}, {})
+
+    def restore(self, tensors: Mapping[str, Tensor], *, epoch: int) -> None:
+        """Go on from a `state` as it was after `epoch` epochs."""
+        restore(tensors, {"networks": self.optimizer}, {})
+        self.epoch = epoch
 
     def models(self) -> Iterator[tuple[Setting, AlignedModel]]:
         """Draw latents with the encoders as they are, and train both classifiers on them."""

@@ -33,7 +33,7 @@ from dkgzsl.methods.peers.epochwise import EpochwiseMethod
 from dkgzsl.methods.peers.linear_model import Columns, LinearModel, View
 from dkgzsl.methods.search import Choice, Range, Space
 from dkgzsl.methods.shared.scaling import Scaling, check_names, fitting_scalings
-from dkgzsl.methods.shared.training import seeded
+from dkgzsl.methods.shared.training import restore, seeded, state_of
 
 SCALINGS: Final = ("none", "min-max", "square-root")
 GAMMA: Final = 5.0
@@ -190,12 +190,14 @@ class _Training:
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=settings.drop_after)
+        self.rate, self.drop_after = settings.learning_rate, settings.drop_after
         self.batch_size, self.factors = settings.batch_size, settings.factors
         self.seed, self.epoch = method.seed, 0
 
     def train_epoch(self) -> Mapping[str, float]:
         """All images once."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * 0.1 ** (self.epoch // self.drop_after)
         self.epoch += 1
         random = seeded(self.seed, self.epoch, device=self.features.device)
         order = torch.randperm(len(self.features), generator=random, device=self.features.device)
@@ -208,8 +210,16 @@ class _Training:
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             total += loss.detach() * len(images)
-        self.schedule.step()
         return {"loss": float(total) / len(self.features)}
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Network, its running statistics, and moments."""
+        return state_of({"network": self.optimizer}, dict(self.network.named_buffers()))
+
+    def restore(self, tensors: Mapping[str, Tensor], *, epoch: int) -> None:
+        """Go on from a `state` as it was after `epoch` epochs."""
+        restore(tensors, {"network": self.optimizer}, dict(self.network.named_buffers()))
+        self.epoch = epoch
 
     def models(self) -> Iterator[tuple[Setting, ClassNormModel]]:
         """Cosines with every class's prototype, times gamma^2, with each factor on the seen ones."""

@@ -30,7 +30,7 @@ from dkgzsl.methods.peers.synthesized_softmax import LastStep, SoftmaxSettings, 
 from dkgzsl.methods.shared.critic import Critic, critic_gradients
 from dkgzsl.methods.shared.scaling import MinMax, description_scale
 from dkgzsl.methods.shared.softmax import BETAS
-from dkgzsl.methods.shared.training import Batches, draw_batches, seeded
+from dkgzsl.methods.shared.training import Batches, draw_batches, restore, seeded, state_of
 
 _GENERATOR, _CRITIC, _ADDED, _EPOCH, _SYNTHESIS = range(5)  # places of random streams
 
@@ -116,6 +116,7 @@ class WassersteinTraining(ABC):
         self.critic_optimizer = torch.optim.Adam(
             self.critic.parameters(), lr=settings.learning_rate, betas=BETAS, fused=True
         )
+        self._optimizers = {"generator": self.optimizer, "critic": self.critic_optimizer}
 
     def on_device(self, network: Network, place: int = _ADDED) -> Network:
         """A network with its first weights, where the training computes."""
@@ -211,6 +212,15 @@ class WassersteinTraining(ABC):
         """In which the matrix products run."""
         low = self.settings.precision == "bfloat16"
         return torch.autocast(self.features.device.type, torch.bfloat16, enabled=low)
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Networks and moments."""
+        return state_of(self._optimizers, {})
+
+    def restore(self, tensors: Mapping[str, Tensor], *, epoch: int) -> None:
+        """Go on from a `state` as it was after `epoch` epochs."""
+        restore(tensors, self._optimizers, {})
+        self.epoch = epoch
 
     def models(self) -> Iterator[tuple[Setting, SynthesisModel]]:
         """Synthesize for the unseen classes with the generator as it is, and train both classifiers."""

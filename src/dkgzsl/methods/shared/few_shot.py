@@ -138,6 +138,27 @@ def posterior_means(
     return means
 
 
+def posterior_shares(
+    unknown: Float[Tensor, " few_shot"],
+    error: Float[Tensor, "dim dim"],
+    photos: PhotoMeans,
+    within: Float[Tensor, "dim dim"],
+) -> Float[Tensor, " few_shot"]:
+    """How much of the predictions' variance, all axes together, the photos leave: above 0, at most 1.
+
+    Args:
+        unknown: v_c, above 0.
+        error: E.
+        photos: of the same classes.
+        within: W, positive definite.
+    """
+    open_ = unknown[:, None, None] * error
+    noise = SPREAD * within / photos.counts[:, None, None]
+    left = torch.linalg.solve(open_ + noise, open_).mT @ noise  # covariance of the posterior
+    traces: Tensor = left.diagonal(dim1=1, dim2=2).sum(1) / open_.diagonal(dim1=1, dim2=2).sum(1)
+    return traces
+
+
 def posterior_by_dimension(
     prior: Float[Tensor, "few_shot visual"],
     unknown: Float[Tensor, "few_shot visual"],

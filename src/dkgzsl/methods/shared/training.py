@@ -1,14 +1,26 @@
-"""Parts of training: random streams by name, evaluation epochs, batches."""
+"""Parts of training: random streams by name, evaluation epochs, batches, checkpoints."""
 
 from __future__ import annotations
 
+import hashlib
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.optim import Optimizer
+
+from dkgzsl.errors import RunError
+from dkgzsl.files import read_checkpoint, write_checkpoint
+from dkgzsl.methods.base import Setup, Task
+
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 
 def seeded(seed: int, *place: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -74,3 +86,141 @@ def draw_batches(labels: Int[Tensor, " images"], *, number: int, size: int, rand
     width = int(rank.max()) + 1
     classes = rows[:, :1].repeat(1, width).scatter_(1, rank, ascending)
     return Batches(images, rows, classes, slots)
+
+
+class Stopwatch:
+    """Seconds since it was made, and those of the stretches before an interruption.
+
+    Args:
+        clock: seconds since any point in time.
+        before: seconds of earlier stretches, 0 or more.
+    """
+
+    def __init__(self, clock: Callable[[], float], before: float = 0.0) -> None:
+        self._clock, self._start, self.before = clock, clock(), before
+
+    @property
+    def seconds(self) -> float:
+        """In all so far."""
+        return self.before + self._clock() - self._start
+
+
+def clock_of(setup: Setup) -> Callable[[], float]:
+    """The clock, in seconds, that the minutes of a setup are counted by."""
+    on_processor = setup.clock == "processor" and torch.device(setup.device).type == "cpu"
+    return time.process_time if on_processor else time.monotonic
+
+
+class Checkpoint:
+    """The file in which a training keeps how far it is, once a minute; nothing is kept where there is no folder.
+
+    Args:
+        folder: of the file; None: no folder.
+        name: of the file.
+        key: JSON values: all that the training depends on.
+    """
+
+    def __init__(self, folder: Path | None, name: str, key: Mapping[str, Any]) -> None:
+        self.path = None if folder is None else folder / f"{name}.safetensors"
+        self.key = dict(key)
+        self._written = time.monotonic() if self.path is not None else 0.0
+
+    def read(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
+        """Tensors and JSON values that were written last; None where nothing was.
+
+        Raises:
+            RunError: the file is damaged, or belongs to a training with another key.
+        """
+        try:
+            found = None if self.path is None else read_checkpoint(self.path)
+        except RunError as error:
+            fix = "delete the file and continue: what it kept is done again"
+            raise RunError(error.what, where=error.where, fix=fix) from error
+        if found is not None and found[1]["key"] != self.key:
+            raise RunError(
+                "the checkpoint belongs to other settings or other data",
+                where=str(self.path),
+                fix="continue with the settings it was made with, or start again with --overwrite",
+            )
+        return found
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a minute has gone by since the last one was written, or since the stretch began."""
+        return self.path is not None and time.monotonic() - self._written > SECONDS_BETWEEN_CHECKPOINTS
+
+    def write(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Replace what was written before.
+
+        Args:
+            tensors: the training's state.
+            values: JSON values.
+
+        Raises:
+            RunError: the file cannot be written; the one before is still there.
+        """
+        if self.path is not None:
+            write_checkpoint(self.path, tensors, {"key": self.key, **values})
+            self._written = time.monotonic()
+
+
+def fingerprint(task: Task) -> str:
+    """A hash of all that a method sees of a task, but for the names."""
+    digest = hashlib.sha256()
+    for tensor in (task.features, task.labels, task.semantics, task.seen, task.unseen):
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def state_of(optimizers: Mapping[str, Optimizer], others: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the next step depends on, for a checkpoint.
+
+    Args:
+        optimizers: by name; the state has their moments and the parameters that they step.
+        others: tensors that change besides, such as running means, by names that no optimizer has.
+
+    Returns:
+        The tensors themselves, not copies, by name.
+    """
+    tensors = dict(others)
+    for name, optimizer in optimizers.items():
+        for position, parameter in enumerate(_parameters(optimizer)):
+            moments = optimizer.state.get(parameter, {})
+            tensors |= {f"{name}.{position}.{key}": value for key, value in moments.items()}
+            tensors[f"{name}.{position}"] = parameter.detach()
+    return tensors
+
+
+@torch.no_grad()
+def restore(
+    tensors: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer], others: Mapping[str, Tensor]
+) -> None:
+    """Take back in place what `state_of` gave; learning rates stay as they are.
+
+    Args:
+        tensors: the state.
+        optimizers: as for `state_of`.
+        others: as for `state_of`.
+
+    Raises:
+        ValueError: the state has other names or shapes.
+    """
+    own = {name: tensor.shape for name, tensor in state_of(optimizers, others).items()}
+    if any(name not in tensors or tensors[name].shape != shape for name, shape in own.items()):
+        raise ValueError("the state belongs to a training of another size")
+    for name, tensor in others.items():
+        tensor.copy_(tensors[name])
+    for name, optimizer in optimizers.items():
+        state = optimizer.state_dict()
+        for position, parameter in enumerate(_parameters(optimizer)):
+            parameter.copy_(tensors[f"{name}.{position}"])
+            prefix = f"{name}.{position}."
+            moments = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            if moments:
+                state["state"][position] = moments
+        optimizer.load_state_dict(state)
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

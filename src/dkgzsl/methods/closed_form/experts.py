@@ -1,0 +1,240 @@
+"""A gate between seen and described classes, and an expert within each.
+
+A seen class knows its mean from its images, a described class has a predicted one. The gate places both alike: a
+seen class where descriptions predict it, part of the way to what all *other* classes predict of it. Which of the
+seen classes it is, the means of their images decide, in a space that is whitened further; which of the described
+classes, a density whose axes are the wider the less the seen classes vary there as on average.
+
+The score of a class is that of the gate's best class on its side, less what its expert's best class is ahead of
+it:
+
+    seen:       max_i g_i(z) / s2 + (e_i(z') - max_i e_i(z')) / s2'
+    described:  max_c g_c(z) / s2 + (f_c(z) - max_c f_c(z)) / s2 + balance
+
+g_i = z S_i - |S_i|^2 / 2, S = (1 - g) F + g L: F the fitted prototypes of seen classes, L their
+leave-one-class-out predictions; g_c = z P_c - |P_c|^2 / 2 + o_c; e_i = z' m_i - |m_i|^2 / 2, in the space of the
+seen classes; f_c = sum_j (y_j P_cj - P_cj^2 / 2) / omega_j + o_c, omega_j = u_j^q, u_j the variance within
+classes along axis j of the seen means, smoothed, its mean 1. The offset o_c = t eps v_c / 2 says that an
+uncertain prototype is farther from its own images; v_c is its predictive variance, eps the error of one unit of
+it.
+
+All of this is ours. With few classes a prediction errs by more than class means differ, and a gate between
+predictions is worth nothing: `reliance` says how much of it is used, by the share |r|^2 / |M|^2 of the errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dkgzsl.methods.closed_form.kernel_ridge import KernelRidge
+from dkgzsl.methods.closed_form.whitening import MeansSpace, SeenStatistics, WhitenedSpace
+
+LEFT_OUT: Final = 0.25
+"""g: how far the gate moves a fitted prototype of a seen class to what all other classes predict of it."""
+SMOOTHING: Final = 10.0
+"""Deviation of the Gaussian that smooths the variances of axes, in axes."""
+USABLE: Final = (0.9, 1.1)
+"""The gate is used in full where |r|^2 / |M|^2 is at most the first, and not at all from the second on."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a regression places the seen classes, and how far it errs.
+
+    Attributes:
+        means: M, of the seen classes' images.
+        fitted: F, what the regression says of each, its own mean among what it learned from.
+        left_out: L, what it says of each from all the others.
+        open: 1 / G_ii, the predictive variance of each without its own mean.
+    """
+
+    means: Float[Tensor, "seen dim"]
+    fitted: Float[Tensor, "seen dim"]
+    left_out: Float[Tensor, "seen dim"]
+    open: Float[Tensor, " seen"]
+
+    @classmethod
+    def of(cls, regression: KernelRidge, means: Float[Tensor, "seen dim"]) -> Placed:
+        """By a regression that was fitted to these means."""
+        errors = regression.leave_one_out_errors()
+        return cls(means, regression(regression.seen), means - errors, 1 / regression.inverse.diagonal())
+
+    @property
+    def error(self) -> float:
+        """eps: mean of |r_i|^2 over mean of 1 / G_ii, the squared error of one unit of predictive variance."""
+        return float((self.means - self.left_out).square().sum(1).mean() / self.open.mean())
+
+    @property
+    def share(self) -> float:
+        """|r|^2 / |M|^2: mean squared error of a prediction over that of guessing the mean of all classes."""
+        errors, spread = (self.means - self.left_out).square().sum(), self.means.square().sum()
+        return float(errors / spread.clamp(min=torch.finfo(spread.dtype).tiny))
+
+    @property
+    def reliance(self) -> float:
+        """How far the gate is used, 0 to 1."""
+        full, none = USABLE
+        return min(1.0, max(0.0, (none - self.share) / (none - full)))
+
+
+@dataclass(frozen=True)
+class SeenExpert:
+    """Tells seen classes apart in a space of its own, where whitening is shrunk less.
+
+    Attributes:
+        space: unscaled features -> coordinates.
+        means: of the seen classes, in it.
+        variance: s2', of an axis.
+    """
+
+    space: MeansSpace
+    means: Float[Tensor, "seen dim"]
+    variance: float
+
+    def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images seen"]:
+        """Log densities, up to a constant an image."""
+        return linear_scores(self.space(features), self.means) / self.variance
+
+
+@dataclass(frozen=True)
+class Experts:
+    """What is used of gate and experts, in the space of the seen means.
+
+    Attributes:
+        gate: S, the seen classes as the gate places them.
+        seen: the expert of the seen classes; None: the gate's own space and their means there.
+        omega: relative variance of each axis for the described classes, of mean about 1; None: 1 each.
+        offset: t eps / 2, added to the score of a described class for each unit of its predictive variance.
+    """
+
+    gate: Float[Tensor, "seen dim"]
+    seen: SeenExpert | None
+    omega: Float[Tensor, " dim"] | None
+    offset: float
+
+    def described(
+        self, points: Float[Tensor, "images dim"], means: Float[Tensor, "unseen dim"]
+    ) -> Float[Tensor, "images unseen"]:
+        """f without its offset, times s2."""
+        if self.omega is None:
+            return linear_scores(points, means)
+        return (points / self.omega) @ means.T - (means.square() / self.omega).sum(1) / 2
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Tensors by name, of which `load` makes them again; the principal components are the model's own."""
+        tensors = {"experts.gate": self.gate}
+        if self.omega is not None:
+            tensors["experts.omega"] = self.omega
+        if self.seen is not None:
+            space = self.seen.space
+            tensors |= {
+                "experts.seen.whitener": space.whitened.whitener,
+                "experts.seen.origin": space.origin,
+                "experts.seen.axes": space.axes,
+                "experts.seen.means": self.seen.means,
+            }
+        return tensors
+
+    def values(self) -> dict[str, Any]:
+        """JSON values, likewise."""
+        return {"offset": self.offset, "variance": None if self.seen is None else self.seen.variance}
+
+    @classmethod
+    def load(
+        cls, tensors: Mapping[str, Tensor], values: Mapping[str, Any] | None, whitened: WhitenedSpace
+    ) -> Experts | None:
+        """What `tensors` and `values` were made from; None where there were no experts.
+
+        Args:
+            tensors: of the model, by name.
+            values: its value "experts".
+            whitened: the space of the gate.
+        """
+        if values is None:
+            return None
+        seen = None
+        if "experts.seen.means" in tensors:
+            own = WhitenedSpace(whitened.principal, tensors["experts.seen.whitener"], whitened.unit_length)
+            space = MeansSpace(own, tensors["experts.seen.origin"], tensors["experts.seen.axes"])
+            seen = SeenExpert(space, tensors["experts.seen.means"], values["variance"])
+        return cls(tensors["experts.gate"], seen, tensors.get("experts.omega"), values["offset"])
+
+
+def linear_scores(
+    points: Float[Tensor, "images dim"], means: Float[Tensor, "classes dim"]
+) -> Float[Tensor, "images classes"]:
+    """z m - |m|^2 / 2: log densities times the variance, up to a constant an image."""
+    return torch.addmm(means.square().sum(1) / -2, points, means.T)
+
+
+def led_by(
+    gate: Float[Tensor, "images classes"], expert: Float[Tensor, "images classes"]
+) -> Float[Tensor, "images classes"]:
+    """The expert's scores, moved so that the best of each image is the gate's best."""
+    if not gate.shape[1]:
+        return expert
+    return expert + (gate.amax(1, keepdim=True) - expert.amax(1, keepdim=True))
+
+
+def axis_variances(statistics: SeenStatistics, power: float) -> Float[Tensor, " dim"]:
+    """omega_j = u_j^q: variances within classes along the axes of the seen means, smoothed over neighbouring axes.
+
+    Args:
+        statistics: of the seen classes, whose axes come in the order of the singular values of M.
+        power: q, 0 to 1; 0 gives 1 everywhere.
+    """
+    variances = statistics.within.diagonal()
+    order = torch.arange(len(variances), dtype=variances.dtype, device=variances.device)
+    weights = torch.exp((order[:, None] - order).square() / (-2 * SMOOTHING**2))
+    smooth = weights @ variances / weights.sum(1)
+    return (smooth / smooth.mean()) ** power
+
+
+def seen_unseen_balance(
+    means: Float[Tensor, "seen dim"],
+    placed: Float[Tensor, "seen dim"],
+    predicted: Float[Tensor, "seen dim"],
+    variance: float,
+) -> float:
+    """What to add to the log densities of described classes, so that neither side has the advantage.
+
+    What a predicted mean errs counts against it in every score. How much, the seen classes tell: each is predicted
+    from all the others, and its own images are asked whether they would still find it. No held-out image takes
+    part, no constant is tried. This is ours; to widen the densities by the predictive variance instead costs
+    accuracy among the unseen classes.
+
+    With M the means of the images, S where the model places the seen classes and P their leave-one-class-out
+    predictions, an image at M_i that should find its class by description does so when the offset is above
+
+        u_i = (|M_i - P_i|^2 - min_{j != i} |M_i - S_j|^2) / (2 s2),
+
+    and one at M_j that should find its seen class while others are described does so when it is below
+
+        v_j = (min_{i != j} |M_j - P_i|^2 - |M_j - S_j|^2) / (2 s2).
+
+    The balance is half way between the mean of u and the mean of v.
+
+    Args:
+        means: M, class means of training images in the whitened space.
+        placed: S, means of the seen densities (M itself, or blended with predictions).
+        predicted: P, each class's mean as predicted from all other classes.
+        variance: s2, the pooled variance of an axis, above 0.
+
+    Returns:
+        The offset in units of log density; 0 where there are fewer than two classes.
+    """
+    if len(means) < 2:
+        return 0.0
+    to_placed, to_predicted = (torch.cdist(means, points).square() for points in (placed, predicted))
+    own = torch.eye(len(means), dtype=torch.bool, device=means.device)
+    rival_seen = to_placed.masked_fill(own, torch.inf).amin(1)
+    rival_described = to_predicted.masked_fill(own, torch.inf).amin(1)
+    found_described = to_predicted.diagonal() - rival_seen
+    found_seen = rival_described - to_placed.diagonal()
+    return float((found_described.mean() + found_seen.mean()) / (4 * variance))
