@@ -35,6 +35,7 @@ BUDGETS: Mapping[str, Mapping[str, Any]] = {
     "eszsl": {"powers": [-1], "scalings": ["unit"]},
     "sae": {"powers": [0], "scalings": ["unit"], "descriptions": ["unit"]},
     "ridge": {"powers": [-1], "scalings": ["unit"]},
+    "exem": {"components": 60, "widths": [1.0], "costs": [10.0], "scalings": ["none"], "descriptions": ["unit"]},
     "gfzsl": {"powers": [-1], "widths": [1.0], "floors": [0.3], "further_floors": [0.3], "scalings": ["unit"]},
     "ale": {"epochs": 1, "rates": [0.3], "scalings": ["unit"]},
     "class-norm": {"epochs": 1, "hidden_size": 16, "scalings": ["none"]},

@@ -192,7 +192,22 @@ def test_a_method_without_settings_names_those_that_can_be_tuned(capsys, data, t
     assert printed.out == ""
     assert "clip has no setting to search for" in printed.err
     assert f"--method {', '.join(SEARCHED)}\n" in printed.err
-    assert main([*words, "--method", "eszsl", "--eszsl.powers", "0", "--eszsl.scalings", "none"]) == 2
+    assert (
+        main(
+            [
+                *words,
+                "--method",
+                "eszsl",
+                "--eszsl.powers",
+                "0",
+                "--eszsl.scalings",
+                "none",
+                "--eszsl.labels",
+                "signed",
+            ]
+        )
+        == 2
+    )
     assert "every setting of eszsl has one value" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
 

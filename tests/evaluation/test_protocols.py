@@ -20,7 +20,7 @@ from dkgzsl.representation.representation import Pooled
 from worlds import FEW, world
 
 PLAIN = ("none",)
-TWO = ESZSLSettings(powers=(-1, 0), scalings=PLAIN)
+TWO = ESZSLSettings(powers=(-1, 0), scalings=PLAIN, labels=("signed",))
 SHOWN = ({"scaling": "none", "gamma": -1, "lambda": -1}, {"scaling": "none", "gamma": -1, "lambda": 0})
 
 
@@ -112,7 +112,7 @@ def test_the_test_images_are_scored_once_after_everything_is_chosen(monkeypatch)
 
 
 def test_the_oracle_protocol_takes_the_best_of_all_evaluations_on_the_test_images() -> None:
-    problem, method = world(), ESZSL(ESZSLSettings(powers=(-2, -1, 0, 1), scalings=PLAIN))
+    problem, method = world(), ESZSL(ESZSLSettings(powers=(-2, -1, 0, 1), scalings=PLAIN, labels=("signed",)))
     figures = []
     outcome = oracle(method, problem, seed=0, watch=lambda _, seen, __: figures.append(seen))
     assert outcome.evaluations == len(figures) == 16

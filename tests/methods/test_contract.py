@@ -37,6 +37,7 @@ from dkgzsl.methods.peers.cada_vae import CADAVAESettings
 from dkgzsl.methods.peers.class_norm import ClassNormSettings
 from dkgzsl.methods.peers.clip import CLIPSettings
 from dkgzsl.methods.peers.eszsl import ESZSLSettings
+from dkgzsl.methods.peers.exem import EXEMSettings
 from dkgzsl.methods.peers.f_clswgan import FCLSWGANSettings
 from dkgzsl.methods.peers.f_vaegan import FVAEGANSettings
 from dkgzsl.methods.peers.gfzsl import GFZSLSettings
@@ -53,6 +54,7 @@ METHODS: dict[str, Any] = {
     "eszsl": ESZSLSettings(powers=(-1, 0)),
     "sae": SAESettings(powers=(0, 2)),
     "ridge": RidgeSettings(powers=(-1,)),
+    "exem": EXEMSettings(widths=(1.0,), costs=(10.0,)),
     "gfzsl": GFZSLSettings(powers=(-1,), floors=(0.3,), further_floors=(1.0,)),
     "ale": ALESettings(epochs=6, rates=(3.0,), scalings=("min-max", "square-root")),
     "class-norm": ClassNormSettings(

@@ -11,6 +11,7 @@ import scipy.stats
 import torch
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
+from torch.linalg import LinAlgError
 
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.held_out import final_task
@@ -18,12 +19,14 @@ from dkgzsl.methods.base import Setup, Task
 from dkgzsl.methods.peers import ale, class_norm
 from dkgzsl.methods.peers.ale import ALE, ALESettings
 from dkgzsl.methods.peers.class_norm import ClassNorm, ClassNormSettings
-from dkgzsl.methods.peers.eszsl import ESZSL
+from dkgzsl.methods.peers.eszsl import ESZSL, LABELS, ESZSLSettings
+from dkgzsl.methods.peers.exem import EXEMSettings
 from dkgzsl.methods.peers.gfzsl import GFZSL
 from dkgzsl.methods.peers.linear_model import FeatureRegression
 from dkgzsl.methods.peers.ridge_prototype import RidgePrototype
 from dkgzsl.methods.peers.sae import SAE
 from dkgzsl.methods.registry import make_method, method_info
+from dkgzsl.methods.shared.scaling import SCALINGS
 from worlds import world
 
 
@@ -55,18 +58,58 @@ def test_regression_solves_its_equations_with_one_penalty_or_one_each(images: in
     coordinates = regression.coordinates(torch.from_numpy(targets))
     gram = features.T @ features
     assert regression.scale == pytest.approx(gram.diagonal().mean())
-    for penalties in (np.full(3, 0.7), np.array([0.1, 2.0, 30.0])):
-        solved = regression.solve(coordinates, torch.from_numpy(penalties)).numpy()
+    one, several = np.full(3, 0.7), np.array([0.1, 2.0, 30.0])
+    for penalties, solved in (
+        (one, regression.solve(torch.from_numpy(targets), 0.7)),
+        (one, regression.solve_each(coordinates, 0.7)),
+        (several, regression.solve_each(coordinates, torch.from_numpy(several))),
+    ):
         for column, penalty in enumerate(penalties):
             expected = np.linalg.solve(gram + penalty * np.eye(20), features.T @ targets[:, column])
-            np.testing.assert_allclose(solved[:, column], expected, atol=1e-9)
+            np.testing.assert_allclose(solved[:, column].numpy(), expected, atol=1e-9)
 
 
-def test_eszsl_is_its_closed_form(task: Task, held: torch.Tensor) -> None:
-    scores = ESZSL().fit(task, {"scaling": "none", "gamma": -2, "lambda": -1}).scores(held)
+def test_regression_in_single_precision_is_near_that_in_double() -> None:
+    """Uncentred features of a decaying spectrum, as a backbone's are: one direction has most of the length."""
+    rng = np.random.default_rng(0)
+    features = 1 + rng.normal(size=(300, 80)) * np.geomspace(1, 0.05, 80)
+    targets = np.eye(10)[rng.integers(10, size=300)]
+    single, double = (
+        FeatureRegression(torch.from_numpy(features.astype(dtype))) for dtype in (np.float32, np.float64)
+    )
+    for penalty in (1e-3 * double.scale, double.scale):
+        exact = features @ double.solve(torch.from_numpy(targets), penalty).numpy()
+        near = features @ single.solve(torch.from_numpy(targets).float(), penalty).double().numpy()
+        assert np.abs(near - exact).max() < 2e-3 * exact.std()
+
+
+def test_features_whose_products_overflow_are_an_error_and_no_scores() -> None:
+    with pytest.raises(LinAlgError, match="not finite"):
+        FeatureRegression(torch.full((4, 3), 1e30))
+
+
+def test_regression_with_a_penalty_that_rounding_swallows_is_still_finite() -> None:
+    """X^T X of rank 2 is no longer positive definite in single precision: eigenvalues below 0 count as 0."""
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy((rng.normal(size=(60, 2)) @ rng.normal(size=(2, 40))).astype(np.float32))
+    targets = torch.from_numpy(rng.normal(size=(60, 3)).astype(np.float32))
+    regression = FeatureRegression(features)
+    with pytest.raises(np.linalg.LinAlgError):
+        scipy.linalg.cholesky((features.T @ features).numpy())
+    solved = regression.solve(targets, 1e-9 * regression.scale)
+    expected = np.linalg.lstsq(features.double().numpy(), targets.double().numpy(), rcond=1e-6)[0]
+    fitted = (features.double() @ solved.double()).numpy()
+    np.testing.assert_allclose(fitted, features.double().numpy() @ expected, atol=1e-2)
+
+
+@pytest.mark.parametrize(("labels", "other"), [("signed", -1.0), ("binary", 0.0), (None, -1.0)])
+def test_eszsl_is_its_closed_form(task: Task, held: torch.Tensor, labels: str | None, other: float) -> None:
+    """Without labels, as runs of dkgzsl 0.2.0 name them, they are the paper's."""
+    setting = {"scaling": "none", "gamma": -2, "lambda": -1} | ({"labels": labels} if labels else {})
+    scores = ESZSL().fit(task, setting).scores(held)
     x, a = task.features.numpy(), unit(task.semantics.numpy())
-    seen, labels = task.seen.numpy(), task.labels.numpy()
-    y = np.where(labels[:, None] == seen, 1.0, -1.0)
+    seen = task.seen.numpy()
+    y = np.where(task.labels.numpy()[:, None] == seen, 1.0, other)
     gram, known = x.T @ x, a[seen].T @ a[seen]
     left = np.linalg.inv(gram + 1e-2 * gram.diagonal().mean() * np.eye(len(gram)))
     right = np.linalg.inv(known + 1e-1 * known.diagonal().mean() * np.eye(len(known)))
@@ -74,18 +117,52 @@ def test_eszsl_is_its_closed_form(task: Task, held: torch.Tensor) -> None:
     np.testing.assert_allclose(class_columns(scores, task), expected, atol=1e-9)
 
 
+def test_eszsl_tries_gammas_as_long_as_the_score_rises(task: Task) -> None:
+    """Scores by gamma rise from 1 to the peak at 10^2 and fall after it: 10^4 is not tried, nor is 10^-1."""
+    shown: list[int] = []
+
+    def explored(settings: ESZSLSettings, peak: int) -> list[int]:
+        def selector(setting: Any, model: Any, *, candidate: bool = True) -> float:
+            shown.append(setting["gamma"])
+            return -float(abs(setting["gamma"] - peak))
+
+        shown.clear()
+        ESZSL(settings).explore(task, selector)
+        return shown
+
+    wide = ESZSLSettings(powers=tuple(range(-5, 6)), scalings=("unit",))
+    for peak, tried in ((2, {0, 1, 2, 3}), (0, {0, 1, -1}), (-2, {0, 1, -1, -2, -3}), (9, {0, 1, 2, 3, 4, 5})):
+        assert set(explored(wide, peak)) == tried
+        assert len(shown) == len(tried) * 11 * 2  # every lambda, both kinds of labels
+    centred = ESZSLSettings(powers=(0,), scalings=("standard",))
+    assert len(explored(centred, 0)) == 1, "centred features: the labels score alike"
+
+
+def test_eszsl_labels_rank_alike_where_features_are_centred(task: Task, held: torch.Tensor) -> None:
+    setting = {"scaling": "standard", "gamma": 0, "lambda": 0}
+    signed, binary = (ESZSL().fit(task, {**setting, "labels": one}).scores(held) for one in LABELS)
+    torch.testing.assert_close(signed, 2 * binary)
+
+
 @pytest.mark.parametrize("direction", ["visual to semantic", "semantic to visual"])
-@pytest.mark.parametrize("descriptions", ["unit", "standard"])
+@pytest.mark.parametrize("descriptions", ["unit", "centred", "standard"])
+@pytest.mark.parametrize("reduction", [None, "none", "supervised"])
 def test_sae_solves_its_sylvester_equation(
-    task: Task, held: torch.Tensor, direction: str, descriptions: str
+    task: Task, held: torch.Tensor, direction: str, descriptions: str, reduction: str | None
 ) -> None:
+    """Without a reduction, as runs of dkgzsl 0.2.0 name none, features are taken as they are."""
     setting = {"scaling": "min-max", "descriptions": descriptions, "power": 1, "direction": direction}
-    scores = SAE().fit(task, setting).scores(held)
+    scores = SAE().fit(task, setting | ({"reduction": reduction} if reduction else {})).scores(held)
     features, a, seen = task.features.numpy(), unit(task.semantics.numpy()), task.seen.numpy()
-    if descriptions == "standard":
-        a = (a - a[seen].mean(0)) / a[seen].std(0)
+    if descriptions != "unit":
+        deviation = a[seen].std(0) if descriptions == "standard" else 1.0
+        a = (a - a[seen].mean(0)) / deviation
     low, high = features.min(0), features.max(0)
     x, test, s = ((features - low) / (high - low)).T, (held.numpy() - low) / (high - low), a[task.labels].T
+    if reduction == "supervised":
+        y = np.where(task.labels.numpy()[:, None] == seen, 1.0, 0.0)
+        projection = np.linalg.inv(x @ x.T + 50 * np.eye(len(x))) @ x @ y
+        x, test = projection.T @ x, test @ projection
     weight = 10 * np.trace(s @ s.T) / np.trace(x @ x.T)
     w = scipy.linalg.solve_sylvester(s @ s.T, weight * x @ x.T, (1 + weight) * s @ x.T)
     known = a[task.classes]
@@ -93,7 +170,7 @@ def test_sae_solves_its_sylvester_equation(
         expected = unit(test @ w.T) @ unit(known).T
     else:
         expected = unit(test) @ unit(known @ w).T
-    np.testing.assert_allclose(class_columns(scores, task), expected, atol=1e-7)
+    np.testing.assert_allclose(class_columns(scores, task), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
@@ -244,6 +321,7 @@ QUICK: dict[str, Any] = {
     "eszsl": None,
     "sae": None,
     "ridge": None,
+    "exem": EXEMSettings(widths=(1.0,), costs=(10.0,), scalings=SCALINGS),
     "gfzsl": None,
     "ale": ALESettings(epochs=2),
     "class-norm": ClassNormSettings(epochs=2, hidden_size=8),

@@ -22,7 +22,11 @@ def test_train_takes_settings_as_a_mapping(tmp_path) -> None:
     config = TrainConfig("numbers", method="eszsl", settings=settings, baseline="none", report="off")
     assert make_plan(config).config.settings == ESZSLSettings(powers=(-1,), scalings=("unit",))
     train(TrainConfig("numbers", method="eszsl", settings=settings, baseline="none", out=str(tmp_path / "run")))
-    assert read_yaml(tmp_path / "run" / "config.yaml")["eszsl"] == {"powers": [-1], "scalings": ["unit"]}
+    assert read_yaml(tmp_path / "run" / "config.yaml")["eszsl"] == {
+        "powers": [-1],
+        "scalings": ["unit"],
+        "labels": ["signed", "binary"],
+    }
 
 
 def test_a_schedule_joins_a_mapping() -> None:

@@ -113,7 +113,7 @@ def _options(config: type[Any], prefix: str, shown: set[str] | None) -> list[str
 
 def _entry(name: str, text: str) -> list[str]:
     width = _width()
-    wrapped = textwrap.wrap(text, width - _COLUMN) or [""]
+    wrapped = textwrap.wrap(text, width - _COLUMN, break_on_hyphens=False) or [""]
     first = f"  {name:<{_COLUMN - 3}} "
     if len(name) > _COLUMN - 3:
         return [f"  {name}", *(" " * _COLUMN + line for line in wrapped)]

@@ -36,6 +36,7 @@ BUILT_IN: Final[dict[str, str]] = {
     "eszsl": "dkgzsl.methods.peers.eszsl:INFO",
     "sae": "dkgzsl.methods.peers.sae:INFO",
     "ridge": "dkgzsl.methods.peers.ridge_prototype:INFO",
+    "exem": "dkgzsl.methods.peers.exem:INFO",
     "gfzsl": "dkgzsl.methods.peers.gfzsl:INFO",
     "ale": "dkgzsl.methods.peers.ale:INFO",
     "class-norm": "dkgzsl.methods.peers.class_norm:INFO",

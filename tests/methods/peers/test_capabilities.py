@@ -1,5 +1,6 @@
 """What peers can do besides scoring, against formulas: photos, draws, further classes; and old files."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from dkgzsl.methods.peers.class_norm import ClassNormSettings
 from dkgzsl.methods.peers.f_clswgan import FCLSWGANSettings
 from dkgzsl.methods.peers.gfzsl import GFZSL
 from dkgzsl.methods.peers.ridge_prototype import RidgePrototype
+from dkgzsl.methods.peers.sae import DESCRIPTIONS, DIRECTIONS, REDUCTIONS, SAE
 from dkgzsl.methods.registry import load_model, make_method
 from worlds import world
 
@@ -141,7 +143,7 @@ QUICK: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", ["eszsl", "sae", "ridge", "gfzsl", "ale", "class-norm"])
+@pytest.mark.parametrize("name", ["eszsl", "sae", "ridge", "exem", "gfzsl", "ale", "class-norm"])
 def test_parameters_of_known_classes_stay_to_the_last_bit(name: str) -> None:
     task = final_task(world())[0]
     shown: list[Any] = []
@@ -159,6 +161,27 @@ def test_parameters_of_known_classes_stay_to_the_last_bit(name: str) -> None:
         assert after.shape[axis] == 17
         assert torch.equal(after.narrow(axis, 0, 16), before)
     assert grown.unseen.tolist() == [13, 16]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("descriptions", DESCRIPTIONS)
+def test_sae_adds_classes_and_is_read_and_exported_with_every_reduction(
+    task: Task, held: torch.Tensor, reduction: str, direction: str, descriptions: str
+) -> None:
+    setting = {
+        "scaling": "square-root", "reduction": reduction, "descriptions": descriptions, "power": 0,
+        "direction": direction,
+    }  # fmt: skip
+    whole = SAE().fit(task, setting)
+    fewer = SAE().fit(replace(task, semantics=task.semantics[:14], unseen=task.unseen[:2]), setting)
+    again: Any = load_model(fewer.save())
+    expected = whole.scores(held)
+    torch.testing.assert_close(again.with_classes(task.semantics, task.unseen).scores(held), expected)
+    exported = whole.scores_module()(held.float()).double()
+    assert (
+        exported - exported.mean(1, keepdim=True) - expected + expected.mean(1, keepdim=True)
+    ).abs().max() < 1e-4
 
 
 def test_photos_that_make_no_sense_are_refused() -> None:

@@ -56,6 +56,13 @@ class Regression(NamedTuple):
 _TENSORS: Final = ("means", "variances", "seen", "unseen", "semantics", "seen_means", "seen_variances")
 
 
+def median_distance(described: Float[Tensor, "seen semantic"]) -> Float[Tensor, ""]:
+    """The median of the distances between descriptions, by which widths of kernels are measured; above 0."""
+    distances = torch.cdist(described, described)
+    apart = distances[~torch.eye(len(described), dtype=torch.bool, device=distances.device)]
+    return apart.quantile(0.5).clamp(min=1e-12)
+
+
 @dataclass(frozen=True)
 class GaussianModel:
     """Scores log N(x; mean, diag(variance)) of scaled features.

@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 from dkgzsl.cache import InputCache
 from dkgzsl.config import check_ranges
 from dkgzsl.methods.base import MethodInfo, Selector, Setting, Setup, Task
-from dkgzsl.methods.peers.gaussian_model import GaussianModel, Regression
+from dkgzsl.methods.peers.gaussian_model import GaussianModel, Regression, median_distance
 from dkgzsl.methods.shared.class_statistics import class_means, class_variances
 from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, check_names, fitting_scalings
 
@@ -158,9 +158,7 @@ class _Fitting:
     @cached_property
     def _median(self) -> Float[Tensor, ""]:
         """Of the distances between seen descriptions."""
-        distances = torch.cdist(self.described, self.described[self.seen])
-        apart = distances[self.seen][~torch.eye(len(self.seen), dtype=torch.bool, device=distances.device)]
-        return apart.quantile(0.5).clamp(min=1e-12)
+        return median_distance(self.described[self.seen])
 
 
 INFO = MethodInfo(

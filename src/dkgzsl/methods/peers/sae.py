@@ -10,15 +10,19 @@ Let u_i be the eigenvectors of S S^T with eigenvalues e_i > 0: at most as many a
 the right-hand side lie in their span. The equation then falls apart into one ridge regression each: (X X^T
 + e_i / l) b_i = (1 + l) / l X S^T u_i, W = sum_i u_i b_i^T.
 
+The authors' release reduces features before that to X R with R = (X^T X + 50 I)^-1 X^T Y, Y of 1 for an image's
+class and 0 for the other seen ones: a dimension a seen class (the setting `reduction`). The paper does not say so.
+
 Deviations: l is measured by the ratio of the traces of S S^T and X X^T, so that its powers do not depend on
 scales; the paper's own are absolute, one a data set. How descriptions and features are scaled is not in the
 paper; both are chosen by the selector (its release scales each feature over all images, standardises some
-descriptions).
+descriptions), and so is the reduction.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 import torch
@@ -26,13 +30,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from dkgzsl.cache import InputCache
 from dkgzsl.config import check_ranges
 from dkgzsl.methods.base import MethodInfo, Selector, Setting, Setup, Task
 from dkgzsl.methods.peers.linear_model import Columns, FeatureRegression, LinearModel, View
 from dkgzsl.methods.shared.scaling import SCALINGS, Scaling, check_names, fitting_scalings
 
-DESCRIPTIONS: Final = ("unit", "standard")
-"""Class descriptions of length 1, or each dimension with mean 0 and deviation 1 over the seen classes."""
+DESCRIPTIONS: Final = ("unit", "centred", "standard")
+"""Class descriptions of length 1; these less their mean over the seen classes; or each dimension with mean 0 and
+deviation 1 over the seen classes."""
+REDUCTIONS: Final = ("none", "supervised")
+"""Scaled features as they are, or their ridge regression on the labels."""
+REDUCTION_PENALTY: Final = 50.0
+"""Of that regression: absolute, as in the authors' release."""
 FORWARD: Final = "visual to semantic"
 DIRECTIONS: Final = (FORWARD, "semantic to visual")
 _SMALL = 1e-6  # eigenvalues of S S^T below this share of the largest are rounding
@@ -51,12 +61,17 @@ class SAESettings:
     scalings: tuple[str, ...] = SCALINGS
     """Scales of the features to try: none, min-max, unit, square-root, standard."""
     descriptions: tuple[str, ...] = DESCRIPTIONS
-    """Scales of the class descriptions to try: unit (length 1), standard (mean 0, deviation 1)."""
+    """Scales of the class descriptions to try: unit (length 1), centred (that, with mean 0), standard (each
+    dimension with mean 0 and deviation 1)."""
+    reductions: tuple[str, ...] = REDUCTIONS
+    """Reductions of the features to try: none (the paper), supervised (the authors' release: a dimension a seen
+    class)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "sae.", at_least={"powers": -12})
         check_names(self.scalings, SCALINGS, "sae.scalings")
         check_names(self.descriptions, DESCRIPTIONS, "sae.descriptions")
+        check_names(self.reductions, REDUCTIONS, "sae.reductions")
 
 
 @dataclass(frozen=True)
@@ -67,11 +82,15 @@ class SAEModel(LinearModel):
 
     def columns(self, semantics: Float[Tensor, "described semantic"]) -> Columns:
         """Of further classes, from their descriptions."""
-        assert self.view.projection is not None, "SAE projects features"
         known = normalize(self.semantics[self.seen].to(semantics), dim=1)
         described = _described(normalize(semantics, dim=1), known, self.values["descriptions"])
         vectors, direction = self.parameters["vectors"], self.values["direction"]
-        weights = _columns(described @ vectors, described.norm(dim=1), self.view.projection, direction)
+        # The b_i are the view's own, unless it stops at the reduced features.
+        solution = self.parameters.get("solution", self.view.projection)
+        assert solution is not None, "SAE projects features"
+        weights = _columns(described @ vectors, described.norm(dim=1), solution, direction)
+        if "solution" in self.parameters:
+            weights = solution @ weights
         return Columns(weights, weights.new_zeros(len(semantics)))
 
 
@@ -90,16 +109,18 @@ class SAE:
         self.device = torch.device((setup or Setup()).device)
 
     def explore(self, task: Task, selector: Selector) -> None:
-        """Every combination; one factorisation for each scale of the features."""
+        """Every combination; one factorisation for each scale of the features and each reduction."""
         for scaling in fitting_scalings(self.settings.scalings, task.features):
             fitting = _Fitting(task, scaling, self.device)
-            for descriptions in self.settings.descriptions:
+            for reduction, descriptions in product(self.settings.reductions, self.settings.descriptions):
+                fitting.reduce(reduction)
                 fitting.describe(descriptions)
                 for power in self.settings.powers:
                     solution = fitting.solve(power)
                     for direction in DIRECTIONS:
                         setting = {
                             "scaling": scaling,
+                            "reduction": reduction,
                             "descriptions": descriptions,
                             "power": power,
                             "direction": direction,
@@ -109,6 +130,7 @@ class SAE:
     def fit(self, task: Task, setting: Setting) -> SAEModel:
         """Fit with one setting."""
         fitting = _Fitting(task, setting["scaling"], self.device)
+        fitting.reduce(setting.get("reduction", "none"))  # runs of dkgzsl 0.2.0 name none
         fitting.describe(setting["descriptions"])
         return fitting.model(fitting.solve(setting["power"]), setting["direction"])
 
@@ -117,8 +139,10 @@ def _described(
     unit: Float[Tensor, "classes semantic"], seen: Float[Tensor, "seen semantic"], descriptions: str
 ) -> Float[Tensor, "classes semantic"]:
     """Descriptions of length 1 on the scale `descriptions`, whose statistics are those of the seen classes."""
-    if descriptions != "standard":
+    if descriptions == "unit":
         return unit
+    if descriptions == "centred":
+        return unit - seen.mean(dim=0)
     deviation, mean = torch.std_mean(seen, dim=0, correction=0)
     return (unit - mean) / deviation.masked_fill(deviation == 0, 1.0)
 
@@ -140,8 +164,22 @@ class _Fitting:
         features = task.features.to(device)
         self.seen, self.unseen = task.seen.to(device), task.unseen.to(device)
         self.labels, self.semantics = task.labels.to(device), task.semantics.to(features)
-        self.scaling = Scaling.fit(scaling, features)
-        self.regression = FeatureRegression(self.scaling(features))
+        self.scaling, self.shared = Scaling.fit(scaling, features), InputCache()
+        self.plain = FeatureRegression(self.scaling(features))
+        self.reduced: tuple[Tensor, FeatureRegression] | None = None
+        self.reduction: Tensor | None = None
+
+    def reduce(self, reduction: str) -> None:
+        """Take the scaled features as they are, or their ridge regression on the labels."""
+        if reduction == "none":
+            self.reduction, self.regression = None, self.plain
+            return
+        if self.reduced is None:
+            labels = (self.labels[:, None] == self.seen).to(self.plain.features)
+            projection = self.plain.solve(labels, REDUCTION_PENALTY)
+            self.reduced = projection, FeatureRegression(self.plain.features @ projection)
+            self.view = View(self.scaling, projection, "after", self.shared)
+        self.reduction, self.regression = self.reduced
 
     def describe(self, descriptions: str) -> None:
         """Scale the class descriptions; solve what depends on them alone."""
@@ -156,25 +194,24 @@ class _Fitting:
         self.lengths = described.norm(dim=1)
 
     def solve(self, power: int) -> Tensor:
-        """All b_i, [visual, rank]."""
-        trace = self.regression.scale * len(self.scaling.shift)
+        """All b_i, [visual or seen, rank]."""
+        trace = self.regression.scale * self.regression.features.shape[1]
         weight = 10.0**power * float(self.values.sum()) / trace
-        return self.regression.solve(self.coordinates, self.values / weight) * ((1 + weight) / weight)
+        return self.regression.solve_each(self.coordinates, self.values / weight) * ((1 + weight) / weight)
 
     def model(self, solution: Tensor, direction: str) -> SAEModel:
         """Cosines, in either direction."""
-        view = View(self.scaling, solution, "after" if direction == FORWARD else "before")
         weights = _columns(self.prototypes, self.lengths, solution, direction)
-        return SAEModel(
-            view,
-            weights,
-            weights.new_zeros(len(self.lengths)),
-            self.seen,
-            self.unseen,
-            self.semantics,
-            {"descriptions": self.descriptions, "direction": direction},
-            {"vectors": self.vectors},
-        )
+        parameters = {"vectors": self.vectors}
+        if self.reduction is None:
+            view = View(self.scaling, solution, "after" if direction == FORWARD else "before", self.shared)
+        elif direction == FORWARD:
+            view = View(self.scaling, self.reduction @ solution, "after", self.shared)
+        else:
+            view, parameters["solution"], weights = self.view, solution, solution @ weights
+        values = {"descriptions": self.descriptions, "direction": direction}
+        bias = weights.new_zeros(len(self.lengths))
+        return SAEModel(view, weights, bias, self.seen, self.unseen, self.semantics, values, parameters)
 
 
 INFO = MethodInfo(
