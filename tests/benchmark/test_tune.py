@@ -92,12 +92,14 @@ def test_train_considers_nothing_but_the_settings_of_a_trial(data, tmp_path, epi
     values = {
         "closed_form.components": 20, "closed_form.shrinkage": 0.37, "closed_form.kernel_width": 1.3,
         "closed_form.feature_kernel_width": 0.5, "closed_form.ridge": 0.05, "closed_form.seen_blend": 0.21,
-        "closed_form.episodes": episodes,
+        "closed_form.gate": "on", "closed_form.seen_expert": "off", "closed_form.episodes": episodes,
     }  # fmt: skip
     assert values.keys() == space_of(plan).keys()
     chosen = replace(plan, config=settings_of(plan, values))
     outcome = run_protocol("validated", chosen.make_method(0), plan.problem, seed=0)
-    assert {f"closed_form.{name}": value for name, value in outcome.setting.items()}.items() >= values.items()
+    switches = {"closed_form.gate": True, "closed_form.seen_expert": False}
+    found = {f"closed_form.{name}": value for name, value in outcome.setting.items()}
+    assert found.items() >= {**values, **switches}.items()
 
 
 def test_the_published_method(capsys, data, tmp_path) -> None:

@@ -27,7 +27,7 @@ def selector(memory=None, cuts=4, watch=None):
     [
         ([0.01, 0.01, 0.01, 0.01], True),
         ([0.02, -0.02, 0.02, -0.02], False),
-        ([0.02, 0.021, 0.022, 0.021], True),
+        ([0.02, 0.0205, 0.021, 0.0205], True),
         ([0.0, 0.0, 0.0, 0.0], False),
         ([-0.01, -0.01, -0.01, -0.01], False),
         ([0.05, 0.0, 0.0, 0.0], False),
@@ -41,7 +41,7 @@ def test_a_gain_leads_where_it_exceeds_its_margin(gains, leads) -> None:
 
 def test_the_margin_is_in_standard_errors_of_overlapping_cuts() -> None:
     lead, gains = np.zeros(4), np.array([0.01, 0.03, 0.02, 0.04])
-    needed = 1.5 * (1 + 16 / 12) * np.sqrt(np.var(gains, ddof=1) * (1 / 4 + 1 / 2))
+    needed = 48 / 12 * np.sqrt(np.var(gains, ddof=1) * (1 / 4 + 1 / 2))
     shift = needed - gains.mean()
     assert selector().is_better(gains + shift + 1e-9, lead)
     assert not selector().is_better(gains + shift - 1e-9, lead)

@@ -82,7 +82,7 @@ def test_the_best_representation_is_chosen_on_validation_classes() -> None:
     assert outcome.figures.t1 > 0.7
     alone = validated(ClosedForm(linear), blind, seed=0, representations=choice[1:])
     assert outcome.figures == alone.figures
-    assert outcome.evaluations == 2 * alone.evaluations
+    assert outcome.evaluations > alone.evaluations
 
 
 def test_names_are_checked() -> None:

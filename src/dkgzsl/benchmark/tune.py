@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
@@ -24,13 +24,18 @@ from dkgzsl.benchmark.run import write
 from dkgzsl.compatibility import FORMAT, check_format
 from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.data.problem import Problem
+from dkgzsl.data.splits import validation_cuts
 from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.evaluation.cuts import CutsSelector, mean_figures
 from dkgzsl.evaluation.held_out import HeldOut, validation_task
-from dkgzsl.evaluation.selection import ValidationSelector
+from dkgzsl.evaluation.metrics import Figures
+from dkgzsl.evaluation.protocols import constant_for
+from dkgzsl.evaluation.selection import RAW_SHARE, ValidationSelector
 from dkgzsl.files import write_whole
-from dkgzsl.methods.base import MethodInfo, Task
+from dkgzsl.methods.base import CutMethod, Method, MethodInfo, Task
 from dkgzsl.methods.registry import BUILT_IN, method_info
 from dkgzsl.methods.search import Choice, Space, grid_of, start_of, with_values
+from dkgzsl.representation.representation import learns
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.plan import Plan, make_plan
 
@@ -255,6 +260,18 @@ def settings_of(plan: Plan, values: Values) -> TrainConfig:
     return replace(config, settings=with_values(config.settings, own))
 
 
+class Scores(NamedTuple):
+    """What validation says of a trial.
+
+    Attributes:
+        score: what is maximised; minus infinity where nothing could be scored.
+        figures: on validation images, means over the cuts; None where nothing could be scored.
+    """
+
+    score: float
+    figures: Figures | None
+
+
 class TrialRunner:
     """Fits and scores trials of one plan on validation images; what trials share is computed once.
 
@@ -266,36 +283,56 @@ class TrialRunner:
     def __init__(self, plan: Plan, seed: int) -> None:
         self.plan, self.seed = plan, seed
         self._ways = {one.name: one for one in plan.representations(seed)}
-        self._tasks: dict[str, tuple[Task, HeldOut]] = {}
+        self._parts: dict[tuple[str, int], tuple[Task, HeldOut]] = {}
         self._shared: dict[Any, Any] = {}
 
-    def __call__(self, values: Values) -> ValidationSelector:
-        """The selector that saw all that `train` would show it under these settings."""
+    def __call__(self, values: Values) -> Scores:
+        """Score of all that `train` would show its selector under these settings, on the same validation cuts."""
         config = settings_of(self.plan, values)
         assert config.representation is not None, "the plan fills it"
         [representation] = config.representation
-        if representation not in self._tasks:
-            way = self._ways[representation]
-            self._tasks[representation] = validation_task(self.plan.problem, self.seed, way)
-        task, held_out = self._tasks[representation]
-        selector = ValidationSelector(held_out, None, None, representation)
         method = replace(self.plan, config=config).make_method(self.seed, shared=self._shared)
+        if isinstance(method, CutMethod):
+            return self._on_cuts(method, representation)
+        task, held_out = self._part(representation, 0)
+        selector = ValidationSelector(held_out, None, None, representation)
         method.explore(task, selector)
-        return selector
+        return Scores(selector.best_score, None if selector.best is None else selector.best.figures)
+
+    def _on_cuts(self, method: Method, representation: str) -> Scores:
+        assert isinstance(method, CutMethod), "chosen by it"
+        cuts = validation_cuts(self.plan.problem, self.seed)
+        parts = [self._part(representation, cut) for cut in (cuts[:1] if learns(representation) else cuts)]
+        held_out = [held for _, held in parts]
+        selector = CutsSelector(held_out, None, None, representation, raw_share=RAW_SHARE)
+        method.explore_cuts([task for task, _ in parts], selector)
+        setting = selector.setting
+        if setting is None:
+            return Scores(float("-inf"), None)
+        scored = [held.score(method.fit(task, setting)) for task, held in parts]
+        constant = constant_for(method, setting, scored).value
+        return Scores(float(selector.lead.mean()), mean_figures([one.figures(constant) for one in scored])[0])
+
+    def _part(self, representation: str, cut: int) -> tuple[Task, HeldOut]:
+        key = representation, cut
+        if key not in self._parts:
+            way = self._ways[representation]
+            self._parts[key] = validation_task(self.plan.problem, self.seed, way, cut=cut)
+        return self._parts[key]
 
 
 def _record(runner: TrialRunner, number: int, values: Values) -> TrialRecord:
     start = time.monotonic()
     try:
-        selector = runner(values)
+        found = runner(values)
     except (LinAlgError, RunError) as error:  # no solution, or the training diverged: a bad setting
         message = str(error).splitlines()[0]
         return TrialRecord(number, values, None, {}, time.monotonic() - start, message)
     seconds = time.monotonic() - start
-    if selector.best is None:
+    if found.figures is None:
         return TrialRecord(number, values, None, {}, seconds, "the scores are no numbers")
-    figures = {name: getattr(selector.best.figures, name) for name in _FIGURES}
-    return TrialRecord(number, values, selector.best_score, figures, seconds, None)
+    figures = {name: getattr(found.figures, name) for name in _FIGURES}
+    return TrialRecord(number, values, found.score, figures, seconds, None)
 
 
 def _records(optuna: Any, study: Any) -> list[TrialRecord]:

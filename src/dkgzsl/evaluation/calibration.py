@@ -150,7 +150,7 @@ def calibrate(scored: Sequence[Scored], constant: float) -> Calibration:
     elif slope(high) <= 0:  # every decision is correct: the likelihood grows without end
         inverse = high
     else:
-        inverse = float(np.exp(brentq(lambda log: slope(np.exp(log)), np.log(low), np.log(high), xtol=1e-4)))
+        inverse = float(np.exp(brentq(lambda log: slope(np.exp(log)), np.log(low), np.log(high), xtol=1e-9)))
     values = in_distribution_score(scores)
     order = np.argsort(values, kind="stable")
     below = np.searchsorted(np.cumsum(weights[order]), 1 - KEPT, side="left")

@@ -1,8 +1,8 @@
 """Choice over several validation cuts: a start that serves most problems, left only for what is clearly better.
 
 With few classes one cut says little: the best of many settings on it is the luckiest one. So a setting takes the
-lead only where its mean gain over the cuts is above one and a half standard errors of that gain, and the
-calibration constant is shrunk by how far it varies from cut to cut.
+lead only where its mean gain over the cuts is above some standard errors of that gain, the more the fewer classes
+there are, and the calibration constant is shrunk by how far it varies from cut to cut.
 """
 
 from __future__ import annotations
@@ -21,11 +21,9 @@ from dkgzsl.evaluation.metrics import Figures, Scored, SeenUnseenCurve
 from dkgzsl.evaluation.selection import EVALUATIONS, Watch, append_evaluation, read_evaluations
 from dkgzsl.methods.base import Model, Setting
 
-MARGIN: Final = 1.5
-"""A setting takes the lead where its mean gain over the cuts is above so many standard errors, with many
-classes."""
-FEW: Final = 16
-"""With so many seen classes the margin is twice as wide: cuts of few classes are less like the problem itself."""
+MARGIN: Final = 48.0
+"""A setting takes the lead where its mean gain is above this over the number of seen classes, in standard errors:
+one error at 48 classes, three at 16. Cuts of few classes are less like the problem itself."""
 KEPT: Final = 1 / 3
 """Share of the constant that is used where the method balances seen and unseen classes by itself. The cuts have
 fewer classes than the problem; what they lack is more than what the problem lacks."""
@@ -98,10 +96,12 @@ class CutsSelector:
 
     def is_better(self, scores: Scores, lead: Float[np.ndarray, " lead"]) -> bool:
         """Whether the mean gain is above `margin` standard errors; with one cut, above 0. Any score beats none."""
+        if not len(lead):
+            return bool(np.isfinite(scores).all())
+        if not np.isfinite(lead).all():  # it was behind on the first cut already
+            return bool(np.isfinite(scores).all() or scores[0] > lead[0])
         if not np.isfinite(scores).all():
             return False
-        if not len(lead):
-            return True
         gain = scores - lead
         if len(gain) == 1:
             return bool(gain[0] > 0)
@@ -130,12 +130,12 @@ class CutsSelector:
 
 
 def margin_of(seen: int) -> float:
-    """How many standard errors a gain has to exceed: `MARGIN` (1 + `FEW` / seen).
+    """How many standard errors a gain has to exceed.
 
     Args:
         seen: number of seen classes.
     """
-    return MARGIN * (1 + FEW / max(1, seen))
+    return MARGIN / max(1, seen)
 
 
 class Constant(NamedTuple):

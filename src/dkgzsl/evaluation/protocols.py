@@ -230,16 +230,26 @@ def _choose_on_cuts(
         models = [(method.fit(task, setting), held) for task, held in parts]
         scored = [held.score(model) for model, held in models]
         worth = mean_worth([adaptation_worth(held, model, seed=seed) for model, held in models])
-        constant = constant_of(scored, spread=spread, share=KEPT if _balances(method, setting) else 1.0)
+        constant = constant_for(method, setting, scored, spread=spread)
         spread = constant.spread
         chosen = _Choice(setting, representation, scored, constant, 0, worth)
     return None if chosen is None else chosen._replace(evaluations=evaluations)
 
 
-def _balances(method: Method, setting: Setting) -> bool:
-    """Whether the method solves the balance of seen and unseen classes by itself, under a setting."""
+def constant_for(
+    method: Method, setting: Setting, scored: Sequence[Scored], *, spread: float | None = None
+) -> Constant:
+    """The calibration constant of a setting: see `constant_of`.
+
+    Args:
+        method: where it solves the balance of seen and unseen classes by itself, `KEPT` of the constant is used.
+        setting: of the models that scored.
+        scored: held-out images of each cut.
+        spread: deviation of the constant, where it is known from elsewhere.
+    """
     balance = method_info(method.name).balance
-    return balance is not None and balance(setting)
+    balanced = balance is not None and balance(setting)
+    return constant_of(scored, spread=spread, share=KEPT if balanced else 1.0)
 
 
 def oracle(

@@ -208,7 +208,7 @@ def _check_features(recognizer: Recognizer, features: Features, where: str | Non
 
 def _digests(block: np.ndarray) -> list[bytes]:
     vectors = np.ascontiguousarray(block if block.ndim == 2 else block[:, 0], dtype=np.float32)
-    return [hashlib.sha256(row.tobytes()).digest() for row in vectors]
+    return [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in vectors]
 
 
 def _blocks(features: Features) -> Iterator[np.ndarray]:
