@@ -65,7 +65,8 @@ def trained(folder: Path, *, name: str = "birds") -> Trained:
 
 def benchmarked(title: str = "ESZSL") -> Benchmarked:
     row = {
-        "method": "eszsl", "adapted": None, "title": title, "dataset": "birds", "features": "resnet", "backbone": None,
+        "method": "eszsl", "adapted": None,
+        "title": title, "dataset": "birds", "features": "resnet", "backbone": None,
         "semantics": "att", "representation": "pooled", "protocol": "validated", "minutes": None, "seeds": [0],
         "clock": None, "balance": "none", "epoch": None, "epochs_trained": None, "schedule": None,
         "metrics": over_seeds([FIGURES]), "seconds": 1.5,

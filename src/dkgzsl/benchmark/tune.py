@@ -32,7 +32,8 @@ from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import constant_for
 from dkgzsl.evaluation.selection import RAW_SHARE, ValidationSelector
 from dkgzsl.files import write_whole
-from dkgzsl.methods.base import CutMethod, Method, MethodInfo, Task
+from dkgzsl.methods.base import Method, MethodInfo, Task
+from dkgzsl.methods.cuts import CutMethod
 from dkgzsl.methods.registry import BUILT_IN, method_info
 from dkgzsl.methods.search import Choice, Space, grid_of, start_of, with_values
 from dkgzsl.representation.representation import learns

@@ -22,7 +22,8 @@ from dkgzsl.evaluation.cuts import KEPT, Constant, CutsSelector, constant_of, me
 from dkgzsl.evaluation.held_out import POOLED, final_task, validation_task
 from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.evaluation.selection import RAW_SHARE, Evaluation, TestSelector, ValidationSelector, Watch
-from dkgzsl.methods.base import CutMethod, Method, Model, Setting
+from dkgzsl.methods.base import Method, Model, Setting
+from dkgzsl.methods.cuts import CutMethod
 from dkgzsl.methods.registry import method_info
 from dkgzsl.representation.representation import Fitted, Representation, learns
 

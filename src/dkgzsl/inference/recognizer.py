@@ -18,7 +18,7 @@ from dkgzsl.display import data_frame, html_card, html_table, percent
 from dkgzsl.errors import DataError, RunError, nearest
 from dkgzsl.evaluation.calibration import Calibration, in_distribution_score
 from dkgzsl.files import whole_folder, write_whole
-from dkgzsl.methods.base import Extendable, FewShot, Model
+from dkgzsl.methods.base import Competing, Extendable, FewShot, Model
 from dkgzsl.methods.registry import load_model, read_model, unable, write_model
 from dkgzsl.representation.attribute_attention import AttentionOutput
 from dkgzsl.representation.blocks import VisualFeatures
@@ -357,7 +357,10 @@ class Recognizer:
         number = self.number_of(name)
         if self.is_known.sum() < 3:
             raise DataError("two classes at least must stay")
-        return replace(self, record=replace(self.record, removed=(*self.record.removed, number)))
+        model = self.model
+        if isinstance(model, Competing) and number in model.unseen.tolist():
+            model = model.without_class(number)
+        return replace(self, model=model, record=replace(self.record, removed=(*self.record.removed, number)))
 
 
 def save_version(run: Path, recognizer: Recognizer, *, parent: int, change: Mapping[str, Any]) -> int:

@@ -11,12 +11,11 @@ What a model can do besides scoring is a *capability*: `Generator`, `Extendable`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -147,6 +146,19 @@ class Extendable(Protocol):
 
 
 @runtime_checkable
+class Competing(Protocol):
+    """A model in which the score of a class depends on the others: a removed class must leave the model."""
+
+    def without_class(self, number: int) -> Model:
+        """The same model without one of its described classes.
+
+        Args:
+            number: of the class.
+        """
+        ...
+
+
+@runtime_checkable
 class FewShot(Protocol):
     """Capability: a few photos of a class improve what its description says."""
 
@@ -250,42 +262,6 @@ class Method(Protocol):
 
     def fit(self, task: Task, setting: Setting) -> Model:
         """Fit the task with a setting that `explore` has shown."""
-        ...
-
-
-@runtime_checkable
-class CutSelector(Protocol):
-    """Scores settings on several validation cuts, each another division of the seen classes and their images."""
-
-    def __call__(
-        self, setting: Setting, models: Iterator[Model], *, candidate: bool = True
-    ) -> Float[np.ndarray, " cuts"]:
-        """Score of a setting's model on each cut, higher is better.
-
-        Args:
-            setting: what the models were fitted with.
-            models: one for each cut's task, in order; they are asked for one by one. Where the first shows that
-            the
-                setting will not lead, the others are not asked for, and their scores are minus infinity.
-            candidate: whether this setting may be chosen.
-        """
-        ...
-
-    def is_better(self, scores: Float[np.ndarray, " cuts"], lead: Float[np.ndarray, " lead"]) -> bool:
-        """Whether a setting with these scores takes the lead from one with those."""
-        ...
-
-
-@runtime_checkable
-class CutMethod(Protocol):
-    """A method that chooses its settings on several cuts at once."""
-
-    def explore_cuts(self, tasks: Sequence[Task], selector: CutSelector) -> None:
-        """Show the selector every setting worth trying, its models fitted on every task.
-
-        The setting shown first is the starting point. The selector remembers the one that leads; the protocol
-        takes it.
-        """
         ...
 
 

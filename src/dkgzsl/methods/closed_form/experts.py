@@ -158,6 +158,37 @@ class Experts:
         return cls(tensors["experts.gate"], seen, tensors.get("experts.omega"), values["offset"])
 
 
+@dataclass(frozen=True)
+class ClassDensities:
+    """x | c ~ N(mean_c, variance I), one row a class; every class spreads alike.
+
+    Attributes:
+        means: class means.
+        variance: of an axis, above 0.
+    """
+
+    means: Float[Tensor, "classes dim"]
+    variance: float
+
+    def scores(self, points: Float[Tensor, "images dim"]) -> Float[Tensor, "images classes"]:
+        """Log density of every point in every class, less log(2 pi) dim / 2.
+
+        -1/2 sum_j ((x_j - m_cj)^2 / s2 + log s2), expanded so that it is a matrix product.
+        """
+        variances = self.means.new_full((len(self.means), 1), self.variance)
+        precision = 1 / variances
+        own = points.square().sum(1, keepdim=True) @ precision.T
+        constant = (self.means.square() * precision).sum(1) + self.means.shape[1] * variances[:, 0].log()
+        return points @ (self.means * precision).T - (own + constant) / 2
+
+    def draw(self, number: int, generator: torch.Generator) -> Float[Tensor, "classes number dim"]:
+        """`number` points from each class; the generator is on the CPU, so that devices agree."""
+        shape = (len(self.means), number, self.means.shape[1])
+        noise = torch.randn(shape, generator=generator, dtype=self.means.dtype).to(self.means.device)
+        drawn: Tensor = self.means[:, None] + self.variance**0.5 * noise
+        return drawn
+
+
 def linear_scores(
     points: Float[Tensor, "images dim"], means: Float[Tensor, "classes dim"]
 ) -> Float[Tensor, "images classes"]:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from dkgzsl.methods.base import CutSelector, Method, MethodInfo, Model, Selector, Setting, Setup, Task
+from dkgzsl.methods.base import Method, MethodInfo, Model, Selector, Setting, Setup, Task
 from dkgzsl.methods.closed_form.episodes import EpisodePlan
 from dkgzsl.methods.closed_form.experts import USABLE
 from dkgzsl.methods.closed_form.fitting import Fitting, takes_root
@@ -33,6 +33,7 @@ from dkgzsl.methods.closed_form.settings import (
     start_of,
 )
 from dkgzsl.methods.closed_form.softmax import ClosedFormSoftmax, SoftmaxModel
+from dkgzsl.methods.cuts import CutSelector
 
 
 class ClosedForm:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,43 +21,12 @@ from dkgzsl.methods.closed_form.adaptation import (
     whole_space,
 )
 from dkgzsl.methods.closed_form.episodes import DescriptionWeights
-from dkgzsl.methods.closed_form.experts import Experts, led_by, linear_scores
+from dkgzsl.methods.closed_form.experts import ClassDensities, Experts, led_by, linear_scores
 from dkgzsl.methods.closed_form.export import DensityScores
 from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace, load_principal_space
 from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidge
 from dkgzsl.methods.closed_form.whitening import MeansSpace, SeenStatistics, WhitenedSpace
 from dkgzsl.methods.shared.few_shot import PhotoMeans, posterior_means, posterior_shares
-
-
-@dataclass(frozen=True)
-class ClassDensities:
-    """x | c ~ N(mean_c, variance I), one row a class; every class spreads alike.
-
-    Attributes:
-        means: class means.
-        variance: of an axis, above 0.
-    """
-
-    means: Float[Tensor, "classes dim"]
-    variance: float
-
-    def scores(self, points: Float[Tensor, "images dim"]) -> Float[Tensor, "images classes"]:
-        """Log density of every point in every class, less log(2 pi) dim / 2.
-
-        -1/2 sum_j ((x_j - m_cj)^2 / s2 + log s2), expanded so that it is a matrix product.
-        """
-        variances = self.means.new_full((len(self.means), 1), self.variance)
-        precision = 1 / variances
-        own = points.square().sum(1, keepdim=True) @ precision.T
-        constant = (self.means.square() * precision).sum(1) + self.means.shape[1] * variances[:, 0].log()
-        return points @ (self.means * precision).T - (own + constant) / 2
-
-    def draw(self, number: int, generator: torch.Generator) -> Float[Tensor, "classes number dim"]:
-        """`number` points from each class; the generator is on the CPU, so that devices agree."""
-        shape = (len(self.means), number, self.means.shape[1])
-        noise = torch.randn(shape, generator=generator, dtype=self.means.dtype).to(self.means.device)
-        drawn: Tensor = self.means[:, None] + self.variance**0.5 * noise
-        return drawn
 
 
 class ClosedFormModel:
@@ -264,6 +232,10 @@ class ClosedFormModel:
         pool = self.pool.of(unseen) if self.pool else None
         changed = {"semantics": semantics.to(self.semantics), "unseen": unseen, "photos": photos, "pool": pool}
         return ClosedFormModel(**{**self._parts(), **changed})
+
+    def without_class(self, number: int) -> ClosedFormModel:
+        """The same model without one of its described classes, whose score the others' would depend on."""
+        return self.with_classes(self.semantics, self.unseen[self.unseen != number])
 
     @torch.no_grad()
     def with_photos(self, number: int, features: Float[Tensor, "images visual"]) -> ClosedFormModel:
