@@ -53,7 +53,7 @@ FLOORS: Sequence[Collection[str]] = (
 )
 """Modules and folders from the ground up; two of one floor may not import each other. "" is the package itself."""
 
-SHARED = {"methods.base", "methods.adaptation", "methods.registry", "methods.search"}
+SHARED = {"methods.base", "methods.adaptation", "methods.cuts", "methods.registry", "methods.search"}
 """Modules that serve every method: read once, not counted for each."""
 ENTRIES: Mapping[str, tuple[tuple[str, ...], int]] = {
     "dkgzsl": (("methods.dkgzsl.method",), 9),
