@@ -43,6 +43,11 @@ OPTIONS = {
     "a kernel between images": replace(DEFAULT, feature_kernel_width=(1.0,)),
     "without shrinkage": replace(DEFAULT, shrinkage=(0.02,)),
     "seen classes by their own means alone": replace(DEFAULT, seen_blend=(0.0,)),
+    "one density a class": replace(DEFAULT, gate="off", offset=0.0, seen_expert="off", described_power=0.0),
+    "without gate": replace(DEFAULT, gate="off", offset=0.0),
+    "without offsets": replace(DEFAULT, offset=0.0),
+    "without seen expert": replace(DEFAULT, seen_expert="off"),
+    "without described expert": replace(DEFAULT, described_power=0.0),
     "without balance": replace(DEFAULT, balance="off"),
     "without episodes": replace(DEFAULT, episodes="off"),
 }
