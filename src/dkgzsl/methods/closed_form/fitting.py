@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,7 @@ class Fitting:
         self.square_root, self.components = positive, settings.components
         self.seen_shrinkage = settings.seen_shrinkage
         self._principal: dict[float, PrincipalSpace] = {}
+        self._learned: tuple[str, DescriptionWeights | None] = ("", None)  # the last by episodes
         self._spectra: dict[tuple[float, int], WithinClassSpectrum] = {}
         self._spaces: dict[tuple[float, int, float], tuple[MeansSpace, SeenStatistics]] = {}
         described = self.semantics[self.seen]
@@ -180,6 +182,9 @@ class Fitting:
     ) -> DescriptionWeights | None:
         if setting["episodes"] == "off":
             return None
+        key = json.dumps(dict(setting), sort_keys=True)
+        if key == self._learned[0]:
+            return self._learned[1]
         weights = DescriptionWeights(prepared.shape[1]).to(self.device)
         learn_by_episodes(
             weights,
@@ -192,6 +197,7 @@ class Fitting:
             plan=self.plan,
             seed=self.seed,
         )
+        self._learned = key, weights
         return weights
 
 

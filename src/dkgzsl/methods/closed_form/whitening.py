@@ -242,12 +242,12 @@ def seen_statistics(
         positions: their classes, counted from 0 among the seen ones.
         seen: number of seen classes.
     """
-    whitened = space(features)
+    unscaled = _without_scaling(space)(features)
+    whitened = torch.nn.functional.normalize(unscaled, dim=1) if space.unit_length else unscaled
     means = class_means(whitened, positions, seen)
     span = MeansSpace.fit(space, means)
     deviations = whitened - means[positions]
     spread = deviations @ span.axes
-    unscaled = whitened if not space.unit_length else _without_scaling(space)(features)
     return span, SeenStatistics(
         means=(means - span.origin) @ span.axes,
         counts=torch.bincount(positions, minlength=seen),
