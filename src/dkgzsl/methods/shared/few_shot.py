@@ -131,9 +131,7 @@ def posterior_means(
         photos: of the same classes.
         within: W, positive definite.
     """
-    open_ = unknown[:, None, None] * error
-    noise = SPREAD * within / photos.counts[:, None, None]
-    gain = torch.linalg.solve(open_ + noise, open_).mT  # both are symmetric
+    gain, *_ = _gain(unknown, error, photos, within)
     means: Tensor = prior + (gain @ (photos.means - prior)[..., None])[..., 0]
     return means
 
@@ -152,11 +150,18 @@ def posterior_shares(
         photos: of the same classes.
         within: W, positive definite.
     """
-    open_ = unknown[:, None, None] * error
-    noise = SPREAD * within / photos.counts[:, None, None]
-    left = torch.linalg.solve(open_ + noise, open_).mT @ noise  # covariance of the posterior
+    gain, open_, noise = _gain(unknown, error, photos, within)
+    left = gain @ noise  # covariance of the posterior
     traces: Tensor = left.diagonal(dim1=1, dim2=2).sum(1) / open_.diagonal(dim1=1, dim2=2).sum(1)
     return traces
+
+
+def _gain(unknown: Tensor, error: Tensor, photos: PhotoMeans, within: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Share of the photos' deviation that a mean follows, covariance of the prediction, covariance of the photos'
+    mean."""
+    open_ = unknown[:, None, None] * error
+    noise = SPREAD * within / photos.counts[:, None, None]
+    return torch.linalg.solve(open_ + noise, open_).mT, open_, noise  # both are symmetric
 
 
 def posterior_by_dimension(
