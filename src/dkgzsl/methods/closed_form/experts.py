@@ -3,7 +3,7 @@
 A seen class knows its mean from its images, a described class has a predicted one. The gate places both alike: a
 seen class where descriptions predict it, part of the way to what all *other* classes predict of it. Which of the
 seen classes it is, the means of their images decide, in a space that is whitened further; which of the described
-classes, a density whose axes are the wider the less the seen classes vary there as on average.
+classes, a density that is the wider along an axis, the more images of one class vary there.
 
 The score of a class is that of the gate's best class on its side, less what its expert's best class is ahead of
 it:
