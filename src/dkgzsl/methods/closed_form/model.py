@@ -75,6 +75,7 @@ class ClosedFormModel:
         self.setting, self.experts, self.photos, self.pool = dict(setting), experts, photos, pool
         self.classes, self.solved_balance = len(semantics), balance
         self.densities = self._densities()
+        self._offsets = self._solved_offsets()
         self.balance = balance if pool is None or not len(unseen) else balance * float(self.open.mean())
         self._last = InputCache()
 
@@ -126,12 +127,15 @@ class ClosedFormModel:
         self.open[rows] *= posterior_shares(unknown, error, photos, within)
         return means
 
-    @torch.no_grad()
     def offsets(self) -> Float[Tensor, " unseen"]:
         """o_c: what is added to the scores of each described class, in units of log density; 0 without experts.
 
         An uncertain prototype is farther from its own images than a certain one.
         """
+        return self._offsets
+
+    @torch.no_grad()
+    def _solved_offsets(self) -> Float[Tensor, " unseen"]:
         if self.experts is None or not self.experts.offset:
             return self.means.new_zeros(len(self.unseen))
         unknown = self.regression.predictive_variance(self._prepared(self.semantics[self.unseen]))
