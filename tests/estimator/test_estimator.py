@@ -225,9 +225,9 @@ def test_in_memory_it_pickles_without_its_training_images() -> None:
     np.testing.assert_array_equal(joblib.load(held).predict_proba(X), model.predict_proba(X))
 
 
-@pytest.mark.parametrize(("width", "few", "many"), [(0.0, 240, 2400), (1.0, 2600, 4800)])
+@pytest.mark.parametrize(("width", "few", "many"), [(0.0, 240, 2400), (1.0, 1400, 3600)])
 def test_training_images_are_not_kept(width: float, few: int, many: int) -> None:
-    """But for the landmarks of a kernel, 2,048 at most, and a hash of each, by which `adapt` knows it."""
+    """But for the landmarks of a kernel, 1,024 at most, and a hash of each, by which `adapt` knows it."""
     rng = np.random.default_rng(0)
     sizes = []
     for images in (few, many):
@@ -396,7 +396,9 @@ def test_with_few_classes_or_images_middle_settings_serve(classes: int, images: 
         assert model.recognizer_.calibration.constant == 0
     model.add_class("class 15", described["class 15"])
     chosen = np.isin(numbers, [*range(classes), 15])
-    assert model.score(X[chosen], y[chosen]) > 1.5 / (classes + 1)
+    assert model.score(X[chosen], y[chosen]) > (2 if classes > 2 else 1.5) / (
+        classes + 1
+    )  # of two, hardly anything can be predicted
     with pytest.warns(UserWarning, match="too few images") if images < 3 else _silence():
         assert len(ZeroShotClassifier(random_state=0).fit(X[rows], y[rows]).classes_) == classes
 

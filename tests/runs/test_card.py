@@ -94,7 +94,7 @@ def test_figures_that_were_chosen_on_test_say_so(data, tmp_path) -> None:
 def test_a_kernel_between_images_tells_what_it_keeps(data, tmp_path) -> None:
     kernel = ["--closed-form.feature-kernel-width", "1", "--baseline", "none", "--report", "off"]
     assert main(["train", data, *FEW, *kernel, "--out", str(tmp_path)]) == 0
-    assert "features, not the photos, of up to 2,048 training images" in (tmp_path / "card.md").read_text()
+    assert "features, not the photos, of up to 1,024 training images" in (tmp_path / "card.md").read_text()
 
 
 def test_the_commands_of_the_card_exist_and_its_python_compiles(run) -> None:

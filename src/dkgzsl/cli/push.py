@@ -15,7 +15,7 @@ class Config:
 
     Some models hold features of training images, which are pushed with them; the card says so. dkgzsl, f-clswgan
     and f-vaegan-d2 hold the features of all training images, cada-vae holds latent vectors, and closed-form holds
-    the features of up to 2,048 images where validation chose a kernel between images.
+    the features of up to 1,024 images where validation chose a kernel between images.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

@@ -124,7 +124,7 @@ def _with(plan: Plan, settings: Any) -> Plan:
 def recognizer_of(problem: Problem, outcome: Outcome) -> Recognizer:
     """What a fit is used by, on the CPU; it keeps no training image, and no tensor larger than it must be.
 
-    A kernel between images keeps the features of up to 2,048 of them.
+    A kernel between images keeps the features of up to 1,024 of them.
     """
     saved = outcome.model.save()
     tensors = {

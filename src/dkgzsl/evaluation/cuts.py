@@ -30,8 +30,8 @@ fewer classes than the problem; what they lack is more than what the problem lac
 SHARED: Final = 0.5
 """Squared error of a mean gain over J cuts: (1 / J + SHARED) times the variance. The cuts share images and
 classes; one half is the ratio of held-out to other classes (Nadeau and Bengio, Machine Learning 2003)."""
-BEHIND: Final = 0.01
-"""A setting that is so far behind on the first cut is not fitted on the others."""
+BEHIND: Final = 0.02
+"""A setting that is behind on the first cut by this share of what the lead lacks is not fitted on the others."""
 
 Scores = Float[np.ndarray, " cuts"]
 
@@ -116,7 +116,7 @@ class CutsSelector:
             scores[position] = self._score(scored, curve)
             if first is None:
                 first = scored.figures(curve.best_constant())
-                if len(self.lead) and scores[0] < self.lead[0] - BEHIND:
+                if len(self.lead) and scores[0] < self.lead[0] - BEHIND * (1 + self.raw_share - self.lead[0]):
                     break
         assert first is not None, "there is a cut"
         return scores, first

@@ -1,7 +1,6 @@
 """The closed form: options are on where validation prefers them, or where they are demanded."""
 
 from dataclasses import replace
-from itertools import product
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from dkgzsl.data.numbers.dataset import numbers
 from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.evaluation.protocols import validated
 from dkgzsl.methods.base import Setup, Task
-from dkgzsl.methods.closed_form.episodes import EpisodePlan
+from dkgzsl.methods.closed_form.episodes import EpisodePlan, _AdamW
 from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.methods.closed_form.model import ClosedFormModel
 from dkgzsl.methods.closed_form.settings import ClosedFormSettings
@@ -109,13 +108,12 @@ def test_a_kernel_between_images_is_asked_for_its_constants_only_where_it_leads(
         ], selector.candidates[-1]
 
     declined, last = offered(lambda setting: -setting["feature_kernel_width"])
-    assert {setting["seen_blend"] for setting in declined} == {0.0, 0.5}
+    assert len({setting["components"] for setting in declined}) == len(declined), "sizes alone"
     assert len({(setting["kernel_width"], setting["ridge"]) for setting in declined}) == 1
     assert last["feature_kernel_width"] == 0
     taken, last = offered(lambda setting: setting["feature_kernel_width"])
-    assert {(setting["kernel_width"], setting["ridge"]) for setting in taken} == set(
-        product(AUTO.kernel_width, AUTO.ridge)
-    )
+    assert {setting["seen_blend"] for setting in taken} == {0.0, 0.5}
+    assert {setting["ridge"] for setting in taken} == set(AUTO.ridge)
     assert last["feature_kernel_width"] == 2
 
 
@@ -140,7 +138,7 @@ def test_numbers_take_the_kernel_and_err_less_by_it(semantics) -> None:
     taken = validated(ClosedForm(few), problem, seed=0)
     without = validated(ClosedForm(replace(few, feature_kernel_width=(0.0,))), problem, seed=0)
     assert taken.setting["feature_kernel_width"] == 1
-    assert taken.figures.t1 > without.figures.t1 - 0.002  # one image in 800
+    assert taken.figures.t1 >= without.figures.t1
     assert taken.figures.ausuc > without.figures.ausuc
 
 
@@ -242,3 +240,19 @@ def test_the_final_model_takes_the_root_that_its_setting_had() -> None:
     chosen = selector.candidates[0]
     for root in (True, False):
         assert method.fit(squares, {**chosen, "description_root": root}).descriptions.root is root
+
+
+def test_the_optimiser_of_the_episodes_is_torchs_own_adamw() -> None:
+    plan = EpisodePlan(learning_rate=0.05, weight_decay=0.1)
+    ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 9)) for _ in range(2))
+    mine, reference = _AdamW(ours, plan), torch.optim.AdamW([theirs], lr=0.05, weight_decay=0.1)
+
+    def loss(values: torch.Tensor) -> torch.Tensor:
+        return (values - torch.arange(9.0) / 3).square().sin().sum()
+
+    for _ in range(30):
+        mine.step(*torch.autograd.grad(loss(ours), ours))
+        reference.zero_grad()
+        torch.autograd.backward(loss(theirs))
+        reference.step()
+    torch.testing.assert_close(ours, theirs)

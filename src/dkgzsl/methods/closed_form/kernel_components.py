@@ -19,7 +19,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from dkgzsl.methods.closed_form.kernel_ridge import kernel
 from dkgzsl.methods.closed_form.whitening import PrincipalSpace, principal_axes
 
-_LANDMARKS = 2048
+_LANDMARKS = 1024
 _COMPARED = 512  # this many of them tell how far apart images are
 _IMAGES = 16384
 _ROWS = 4096  # kernel values are as wide as there are landmarks: this bounds how many lie in memory
@@ -32,7 +32,7 @@ class KernelPrincipalSpace(PrincipalSpace):
     x' is x or its square root, as in `PrincipalSpace`, of which this has the methods.
 
     Attributes:
-        landmarks: up to 2,048 training images, after the root and less the centre, drawn by a fixed seed.
+        landmarks: up to 1,024 training images, after the root and less the centre, drawn by a fixed seed.
         width: variance w of the kernel.
         back: from components to the features after the root, by least squares on the training images.
         centre: mean of the features after the root.

@@ -113,12 +113,16 @@ class ClosedForm:
         """Offer the space of each kernel between images; where one leads, ask again what is solved in it."""
         settings, first = self.settings, best.fittings[0]
         for width in self._feature_kernels(first)[1:]:
-            sizes = first.sizes(width)
-            for components, shrinkage, blend in product(sizes, settings.shrinkage, settings.seen_blend):
-                changes = {"components": components, "shrinkage": shrinkage, "seen_blend": blend}
-                best.offer({**best.setting, "feature_kernel_width": width, **changes})
+            base = {**best.setting, "feature_kernel_width": width}
+            for components in first.sizes(width):
+                best.offer({**base, "components": components})
+            if best.setting["feature_kernel_width"] != width:
+                continue
+            for name in ("shrinkage", "seen_blend"):
+                for value in getattr(settings, name):
+                    best.offer({**best.setting, name: value})
             if best.setting["feature_kernel_width"] == width:
-                self._explore_regression(best)
+                self._explore_regression(best, widths=(best.setting["kernel_width"],))
 
     def _feature_kernels(self, fitting: Fitting) -> tuple[float, ...]:
         """Kernels between images, of which features of many channels have the first alone."""
@@ -194,10 +198,11 @@ class _Best:
         self.setting: dict[str, Any] = {}
         self._met, self._scores = -1, np.empty(0)
         self._offered: list[dict[str, Any]] = []
+        self._roots: dict[tuple[float, float], bool] = {}  # by kernel width and ridge
 
     def offer(self, setting: dict[str, Any]) -> None:
         """Offer a setting."""
-        setting = {**setting, "description_root": takes_root(self.fittings, setting)}
+        setting = {**setting, "description_root": self._root(setting)}
         if setting in self._offered:
             return
         self._offered.append(setting)
@@ -206,6 +211,13 @@ class _Best:
         scores = self.selector(setting, models, candidate=met == len(self.demanded))
         if met > self._met or (met == self._met and self.selector.is_better(scores, self._scores)):
             self.setting, self._met, self._scores = setting, met, scores
+
+    def _root(self, setting: Mapping[str, Any]) -> bool:
+        """Whether descriptions take a root. Asked once for each regression: what is whitened changes it little."""
+        key = setting["kernel_width"], setting["ridge"]
+        if key not in self._roots:
+            self._roots[key] = takes_root(self.fittings, setting)
+        return self._roots[key]
 
 
 def make(settings: ClosedFormSettings, setup: Setup) -> Method:
@@ -218,7 +230,7 @@ def keeps_features(setting: Setting) -> str | None:
     """What the model file holds of single images: their features where there is a kernel between images."""
     if not setting.get("feature_kernel_width"):
         return None
-    return "the backbone's features, not the photos, of up to 2,048 training images: the kernel compares with them"
+    return "the backbone's features, not the photos, of up to 1,024 training images: the kernel compares with them"
 
 
 INFO = MethodInfo(

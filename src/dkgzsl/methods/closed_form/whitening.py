@@ -72,7 +72,7 @@ def principal_axes(
     scatter = values.new_zeros(values.shape[1], values.shape[1])
     for block in torch.split(values, 4096):
         centred = block - mean
-        scatter.addmm_(centred.T, centred)
+        _add_products(scatter, centred.T)
     return _leading_eigenvectors(scatter, min(components, *values.shape))
 
 
@@ -81,11 +81,22 @@ def _axes_of_few(centred: Float[Tensor, "images dim"], components: int) -> Float
     few = len(centred) <= _EXACT
     # Products square the lengths of the axes: the shortest would drown in the rounding of float32.
     rows = centred.double() if few else centred
-    vectors = _leading_eigenvectors(rows @ rows.T, min(components, len(rows)))
+    products = rows.new_zeros(len(rows), len(rows))
+    _add_products(products, rows)
+    vectors = _leading_eigenvectors(products, min(components, len(rows)))
     axes = rows.T @ vectors
     lengths = axes.norm(dim=0)
     kept = lengths > float(lengths.max()) * (_NEGLIGIBLE if few else _ROUNDED)
     return _signed((axes[:, kept] / lengths[kept]).to(centred.dtype))
+
+
+def _add_products(products: Float[Tensor, "rows rows"], rows: Float[Tensor, "rows columns"]) -> None:
+    """Add the products of all pairs of rows, in place: each pair once, since the matrix is symmetric."""
+    for first in range(0, len(rows), _STRIP):
+        last = first + _STRIP
+        strip = rows[first:last] @ rows[first:].T
+        products[first:last, first:] += strip
+        products[last:, first:last] += strip[:, len(strip) :].T
 
 
 def _leading_eigenvectors(matrix: Float[Tensor, "dim dim"], number: int) -> Float[Tensor, "dim components"]:
@@ -119,7 +130,8 @@ _NEGLIGIBLE, _ROUNDED = (
     1e-3,
 )  # axes shorter than this share of the longest are rounding, in float64 and float32
 _SMALL = 1024  # a full decomposition up to here: it is exact, and quick
-_SUBSPACE_ITERATIONS = 3
+_SUBSPACE_ITERATIONS = 2
+_STRIP = 512  # rows whose products are taken at once
 
 
 @dataclass(frozen=True)
