@@ -121,6 +121,8 @@ def _without_data(config: TrainConfig, entry: KnownDataset, error: MissingError)
     semantics, first = config.semantics or "att", config.first_seed or 0
     sizes = {"att": entry.attributes, "att_original": entry.attributes, "sent": entry.sentences}
     info = method_info(config.method or DEFAULT)
+    if config.baseline != "none":
+        method_info(config.baseline)  # raises where no method is called so
     return Outline(
         dataset=entry.name,
         classes=entry.classes,

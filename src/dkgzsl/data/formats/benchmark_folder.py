@@ -37,6 +37,8 @@ from dkgzsl.files import fingerprint
 if TYPE_CHECKING:
     from dkgzsl.features.extraction import ImageList
 
+_UNDER: Final = " " * 12
+"""Before a line that explains the command above it, so that a command stands alone on its line."""
 _FEATURE_SUFFIXES: Final = (".mat", *SUFFIXES)
 _IMAGES: Final = "images"
 _IN_ARCHIVE: Final = KNOWN.keys() - {"FLO"}
@@ -139,11 +141,11 @@ def missing_files(entry: KnownDataset, folder: Path, wanted: Wanted) -> MissingE
         steps.append(f"name features that are there: --features {' or '.join(here)}; or else:")
     if not (needed[f"att{SUFFIX}"] and _has(folder, DEFAULT_FEATURES)):
         brings = f"res101.mat and att{SUFFIX}"
-        fetched = f"dkgzsl data fetch {entry.name}{root} (brings {brings}: {ARCHIVE}, {ARCHIVE_PAGE})"
+        fetched = f"dkgzsl data fetch {entry.name}{root}\n{_UNDER}brings {brings}: {ARCHIVE}, {ARCHIVE_PAGE}"
         steps.append(fetched if entry.name in _IN_ARCHIVE else by_hand.format(brings))
     if name != DEFAULT_FEATURES:
         source = f"{entry.image_source}, {entry.image_page}"
-        fetched = f"dkgzsl data fetch {entry.name}{root} --what images ({source})"
+        fetched = f"dkgzsl data fetch {entry.name}{root} --what images\n{_UNDER}{source}"
         steps.append(fetched if entry.name in _IMAGES_FETCHED else by_hand.format(f"images ({source})"))
         steps.append(f"dkgzsl extract {entry.name}{root} --backbone {wanted.backbone or 'NAME'} --out STORE")
         steps.append("this command again with --features STORE")
@@ -151,7 +153,9 @@ def missing_files(entry: KnownDataset, folder: Path, wanted: Wanted) -> MissingE
     return MissingError(
         f"{entry.name} lacks {' and '.join(file for file, there in needed.items() if not there)}",
         where=f"the files belong into {folder}{there}",
-        fix="\n         ".join(f"{number}. {step}" for number, step in enumerate(steps, 1)),
+        fix=steps[0]
+        if len(steps) == 1
+        else "\n         ".join(f"{number}. {step}" for number, step in enumerate(steps, 1)),
     )
 
 
