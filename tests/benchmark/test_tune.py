@@ -316,9 +316,9 @@ def test_the_spread_is_that_of_the_defaults_over_the_cuts(capsys, data, tmp_path
     assert any(found.default.spread == pytest.approx(one, abs=1e-9) for one in deviations)
 
 
-@pytest.mark.parametrize(("gain", "taken"), [(0.019, 0), (0.02, 0), (0.021, 1), (-0.1, 0)])
+@pytest.mark.parametrize(("gain", "taken"), [(0.1, 0), (0.125, 0), (0.15, 1), (-0.2, 0)])
 def test_the_defaults_stay_unless_a_trial_beats_them_by_more_than_their_spread(gain, taken) -> None:
-    default = TrialRecord(0, {}, 0.5, {}, 1.0, None, 0.02)
+    default = TrialRecord(0, {}, 0.5, {}, 1.0, None, 0.125)
     highest = TrialRecord(1, {"a": 1}, 0.5 + gain, {}, 1.0, None, 0.4)
     assert chosen(default, highest).number == taken
     failed = TrialRecord(0, {}, None, {}, 1.0, "it diverged")

@@ -1,4 +1,4 @@
-"""A benchmark that is here in part, or not at all: what is used instead, what is named, and what can be planned."""
+"""A benchmark that is here in part, or not at all: what is used instead, what is named, what can be planned."""
 
 import re
 import shutil

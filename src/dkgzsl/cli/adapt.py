@@ -42,7 +42,7 @@ class Config:
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Where the data sets lie now, to find training images in the pool (default: where they lay)."""
     weights: Path | None = None
-    """The backbone's weights, where the run's features were extracted with --weights; for photos."""
+    """The backbone's weights (default: those that the run records, by path and sha256)."""
     device: str | None = None
     """Where the backbone runs: cpu, cuda, ... (default: CUDA where there is one)."""
     json: bool = False

@@ -19,7 +19,7 @@ class Config:
     out: Path
     """The file, named .onnx; it is replaced where it exists."""
     weights: Path | None = None
-    """The backbone's weights, where the features were extracted with --weights."""
+    """The backbone's weights (default: those that the run records, by path and sha256)."""
     features_only: bool = False
     """Leave the backbone out: the input is features."""
     opset: int = 18

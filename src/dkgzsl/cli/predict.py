@@ -40,7 +40,7 @@ class Config:
     version: int | None = None
     """Version of the run's classes: 0 as trained, higher ones by add-class, adapt, ... (default: newest)."""
     weights: Path | None = None
-    """The backbone's weights, where the run's features were extracted with --weights."""
+    """The backbone's weights (default: those that the run records, by path and sha256)."""
     device: str | None = None
     """Where the backbone runs: cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int = 16

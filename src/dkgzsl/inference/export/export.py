@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,7 +91,8 @@ def export_run(
     Args:
         run: the run folder.
         out: the file, `.onnx`.
-        weights: the backbone's weights, where the features were extracted with a file of them.
+        weights: the backbone's weights, where the features were extracted with a file of them (default: the file
+            that the run records).
         features_only: leave the backbone out: input is `features`, one vector an image, or its tokens where the
             run's representation needs regions.
         opset: version of ONNX's operators.
@@ -211,7 +213,7 @@ def _provenance(run: Path, recognizer: Recognizer, taken: _Input) -> dict[str, A
         "semantics": recognizer.record.semantics.name,
         "representation": list(_blocks(recognizer.visual)),
         "backbone": images.get("backbone", {}).get("name"),
-        "weights": None if taken.backbone is None else dict(taken.backbone.weights),
+        "weights": None if taken.backbone is None else _without_path(taken.backbone.weights),
     }
     if (run / "result.json").is_file():
         folder = RunFolder.open(run)
@@ -221,6 +223,10 @@ def _provenance(run: Path, recognizer: Recognizer, taken: _Input) -> dict[str, A
         for name in ("split_sha256", "commit"):
             found[name] = environment[name]
     return found
+
+
+def _without_path(weights: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in weights.items() if key != "path"}
 
 
 def _blocks(visual: VisualFeatures | None) -> tuple[str, ...]:
