@@ -12,6 +12,7 @@ import numpy as np
 
 from dkgzsl.data.checks import PARTS
 from dkgzsl.data.formats.matfile import mat_names, read_mat
+from dkgzsl.data.missing import note_of, unknown_entries, with_known_means
 from dkgzsl.data.raw import RawData, count_classes, orient, whole_numbers
 from dkgzsl.errors import DataError, nearest
 from dkgzsl.features.arrays import rows_of
@@ -37,6 +38,7 @@ class SplitFile:
         path: the file.
         tables: `att` under the file's own name (`att`, `sent`, ...), `original_att` with `_original` behind it.
         parts: positions by part; `train` and `val` where the file has them.
+        notes: on entries that mean "not known", which have the mean of the other classes.
         class_names: cleaned names, where the file has them.
     """
 
@@ -44,6 +46,7 @@ class SplitFile:
     tables: Mapping[str, np.ndarray]
     parts: Mapping[str, np.ndarray]
     class_names: tuple[str, ...] | None
+    notes: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -89,6 +92,7 @@ def read_raw(
         parts=first.parts,
         tables=first.tables,
         class_names=named,
+        notes=first.notes,
         counts_from=_FIRST,
     )
     provenance: dict[str, Any] = {"format": "xlsa17", "folder": str(folder), "files": {}}
@@ -158,7 +162,13 @@ def read_split(path: Path, *, classes: int | None = None, labels: np.ndarray | N
         for part, key in _PARTS_IN_FILE.items()
         if key in contents
     }
-    return SplitFile(path=path, tables=tables, parts=parts, class_names=names)
+    # `att` has rows of unit length, in which -1 is another number.
+    rated = tables.get(f"{source}_original", tables[source])
+    unknown, notes = unknown_entries(rated), ()
+    if unknown.any():
+        tables = {name: with_known_means(table, unknown) for name, table in tables.items()}
+        notes = (note_of(source, unknown, names),)
+    return SplitFile(path=path, tables=tables, parts=parts, class_names=names, notes=notes)
 
 
 def read_features(path: Path) -> dict[str, Any]:
