@@ -18,9 +18,9 @@ class Config:
 
     FOLDER holds images/CLASS/*, and one or more tables of class descriptions (CSV, Excel or Parquet; a column
     `class`, then numbers, percentages, or yes and no), each a source of semantics named after its file. Photos may
-    also lie in CLASS/* beside the tables, or in train/CLASS/* and test/CLASS/*. An optional classes.csv with the
-    columns `class` and `role` says which classes are seen, seen-train, seen-val (validation treats them as unseen),
-    unseen, or left out (ignore); without it, classes with images are seen and the others unseen. See docs/inputs.md.
+    also lie in CLASS/* next to the tables, or in train/CLASS/* and test/CLASS/*. An optional classes.csv with
+    the columns `class` and `role` says which classes are seen, seen-train, seen-val (validation treats them as
+    unseen), unseen, or left out (ignore); without it, classes with images are seen and the others unseen.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]

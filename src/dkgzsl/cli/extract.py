@@ -15,8 +15,8 @@ import tyro
 from dkgzsl.errors import DataError
 
 if TYPE_CHECKING:
-    from dkgzsl.features.store import FeatureStore
     from dkgzsl.features.extraction import Progress
+    from dkgzsl.features.store import FeatureStore
 
 
 @dataclass(frozen=True)

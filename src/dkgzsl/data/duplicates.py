@@ -42,7 +42,7 @@ def equal_files(paths: Sequence[str]) -> Pairs:
 
 
 def duplicate_findings(raw: RawData, twins: Pairs, *, by: str) -> Iterator[Finding]:
-    """What is said of images that are the same: first of those in two classes, then of those within a class.
+    """What is said of images that are the same: first of those in two classes, then of all.
 
     Args:
         raw: the data.
@@ -58,14 +58,14 @@ def duplicate_findings(raw: RawData, twins: Pairs, *, by: str) -> Iterator[Findi
             f"{int(apart.sum())} images stand in two classes, with the same {by}: {_named(raw, twins[apart])}",
             "decide which class each shows, and take it out of the other",
         )
-    within = twins[~apart]
-    if len(within):
-        across = _across_parts(raw, within)
+    if len(twins):
+        across, within = _across_parts(raw, twins), twins[~apart]
+        pairs = f": {_named(raw, within)}" if len(within) else ""
         yield Finding(
             "warning" if across else "note",
             "duplicate images",
-            f"{len(within)} images have exactly the {by} of another of their class; {across} of these pairs are in "
-            f"trainval and in a test part: {_named(raw, within)}",
+            f"{len(twins)} images have exactly the {by} of another; {across} of these pairs are in trainval and in "
+            f"a test part{pairs}",
             "take one of each pair out" if across else None,
         )
 

@@ -12,6 +12,7 @@ from dkgzsl.data.assemble import problem_of, with_extra_features
 from dkgzsl.data.catalog import KNOWN, known
 from dkgzsl.data.catalog import data_root as root_of
 from dkgzsl.data.formats.benchmark_folder import BenchmarkFolderReader, missing_files
+from dkgzsl.data.formats.photo_layout import find_layout
 from dkgzsl.data.formats.reader import (
     ListsImages,
     Reader,
@@ -21,7 +22,6 @@ from dkgzsl.data.formats.reader import (
     reader_for,
     refuse_broken,
 )
-from dkgzsl.data.formats.photo_layout import find_layout
 from dkgzsl.data.formats.semantic_files import default_source
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData

@@ -1,4 +1,4 @@
-"""Values that a table of class descriptions marks as not known: -1 among ratings from 0 upwards, as AwA has them."""
+"""Values of class descriptions that are marked as not known: -1 among ratings from 0 upwards, as AwA has them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _MOST = 0.05
 def unknown_entries(table: Float[np.ndarray, "classes semantic"]) -> Bool[np.ndarray, "classes semantic"]:
     """Entries that stand for "not known".
 
-    They are the entries of -1 in a table whose other entries are ratings, from 0 to beyond 1, where at most 5 % are
-    -1. In a table of -1 and 1 they are values like others.
+    They are the entries of -1 in a table whose other entries are ratings, from 0 to beyond 1, where at most 5 % of
+    all are -1. In a table of -1 and 1 they are values like others.
     """
     unknown = np.asarray(table == UNKNOWN)
     is_rated = bool(((table >= 0) | unknown).all()) and bool((table > 1).any())
@@ -40,6 +40,6 @@ def note_of(source: str, unknown: Bool[np.ndarray, "classes semantic"], names: t
         else f" (of {', '.join(names[int(k)] for k in rows[:3])}{', ...' if len(rows) > 3 else ''})"
     )
     return (
-        f"{int(unknown.sum())} entries of {source!r} are -1, which means not known{of}: each takes the mean of the "
-        "other classes"
+        f"{int(unknown.sum())} entries of {source!r} are -1, which means not known{of}: each takes "
+        "the mean of the other classes"
     )

@@ -241,7 +241,7 @@ def _left_out(config: TrainConfig, problem: Problem) -> tuple[str, ...]:
         return ()
     left = DEFAULT_REPRESENTATIONS[1]
     return (
-        f"{left} is not tried: {len(problem.seen_classes)} seen classes are too few to judge it by (from "
+        f"{left} is not tried: {len(problem.seen_classes)} seen classes are too few to validate it on (from "
         f"{FEWEST_FOR_SCORES} on it is); --representation {' '.join(DEFAULT_REPRESENTATIONS)} tries it",
     )
 

@@ -21,8 +21,8 @@ _DOT: Final = re.compile(r"[+-]?\d*\.\d+(e[+-]?\d+)?", re.I)
 def numbers_of(cells: Sequence[Any], places: Sequence[str]) -> list[float]:
     """The numbers of one column.
 
-    A percentage is divided by 100; yes is 1 and no is 0. In a column that marks with `x` (or yes, a tick) and leaves
-    all other cells empty, an empty cell is 0.
+    A percentage is divided by 100; yes is 1 and no is 0. In a column that marks with `x` (or yes, or a tick) and
+    leaves all other cells empty, an empty cell is 0.
 
     Args:
         cells: of the column.

@@ -10,7 +10,6 @@ Class names are the same in all of them but for case, `_`, hyphens and blanks (`
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from dkgzsl.data.formats.photo_layout import (
     no_photos,
     refuse_unphotographed,
 )
-from dkgzsl.data.formats.semantic_files import Tables, find_tables, renamed
+from dkgzsl.data.formats.semantic_files import find_tables, renamed
 from dkgzsl.data.formats.spreadsheet import SUFFIXES
 from dkgzsl.data.formats.tables import SemanticTable, read_named_columns
 from dkgzsl.data.names import by_known_name, clean_name, name_key
@@ -89,7 +88,7 @@ def read_image_folder(folder: Path, semantics: str) -> ImageFolder:
     roles = {} if listed is None else _read_roles(listed)
     ignored = {name for name, role in roles.items() if role == IGNORE}
     given = {name: role for name, role in roles.items() if role != IGNORE}
-    tables = find_tables(folder, semantics, beside=listed).without(ignored)
+    tables = find_tables(folder, semantics, other_than=listed).without(ignored)
     classes = sorted(given or tables.default.classes)
     origin = listed if given and listed is not None else tables.origins[semantics]
     found, strange = class_folders(folder, layout, (*classes, *ignored))
@@ -137,9 +136,9 @@ def refuse_unreadable(found: ImageFolder) -> None:
         mine = [why for position, why in whys.items() if found.labels[position] == label]
         if mine:
             raise DataError(
-                f"class {name}: {len(mine)} files, none can be read as an image ({Counter(mine).most_common(1)[0][0]})",
+                f"class {name}: {len(mine)} files, none can be read as an image ({mine[0]})",
                 where=str(found.folder / found.images[found.labels.index(label)]),
-                fix=f"replace the files, take the folder out, or give the class the role {IGNORE} in {_CLASSES}.csv",
+                fix=f"replace the files, take the folder out, or give it the role {IGNORE} in {_CLASSES}.csv",
             )
 
 
@@ -154,12 +153,12 @@ def list_classes(folder: Path) -> tuple[str, ...]:
     names = {name for name, role in roles.items() if role != IGNORE}
     if not names:
         layout = find_layout(folder)
-        tables = find_tables(folder, None, beside=listed).without(roles) if folder.is_dir() else None
+        tables = find_tables(folder, None, other_than=listed).without(roles) if folder.is_dir() else None
         described = {name for table in (tables.tables if tables else {}).values() for name in table.classes}
         found, _ = class_folders(folder, layout, described) if layout is not None else ({}, [])
-        beside = {one.name for one in found.values()}
+        folders = {one.name for one in found.values()}
         ignored = {name_key(name) for name in roles}
-        written = by_known_name(beside, described)
+        written = by_known_name(folders, described)
         names = {name for name in (described | {*written.values()}) if name_key(name) not in ignored}
     if not names:
         raise DataError(
@@ -183,8 +182,8 @@ def _by_class(
             raise DataError(
                 f"the class folder {one.name!r} is no known class",
                 where=str(base / one.name),
-                fix=f"give it a row in {origin.name}; {_short(nearest(one.name, classes))}; to leave it out, give it "
-                f"the role {IGNORE} in {_CLASSES}.csv",
+                fix=f"give it a row in {origin.name}; {_short(nearest(one.name, classes))}; to leave it out, write the "
+                f"role {IGNORE} for it in {_CLASSES}.csv",
             )
     return {names[key]: one for key, one in found.items()}
 

@@ -1,7 +1,7 @@
 """Where the photos of one's own images lie: one folder a class, in the layouts that people have.
 
 FOLDER/images/CLASS/*              or Images/, photos/, pictures/
-FOLDER/CLASS/*                     class folders beside the tables
+FOLDER/CLASS/*                     class folders next to the tables
 FOLDER/images/train/CLASS/*        with test/CLASS/* (and val/CLASS/*), below images/ or in FOLDER itself
 """
 
@@ -97,7 +97,7 @@ def class_folders(folder: Path, layout: Layout, known: Iterable[str]) -> tuple[d
             key = name_key(name)
             if key in here:
                 raise DataError(
-                    f"two class folders are called {name!r}: {printable(here[key].name)} and {printable(path.name)}",
+                    f"two class folders are called {name!r}: {here[key].name!r} and {path.name!r}",
                     where=str(root),
                     fix="put their photos into one of them",
                 )
@@ -115,7 +115,7 @@ def no_photos(folder: Path) -> DataError:
     here = [f"{path.name}/" for path in _folders(folder)] if folder.is_dir() else []
     shown = ", ".join(map(printable, here[:8])) + (", ..." if len(here) > 8 else "")
     return DataError(
-        "there is no folder images/ with one folder a class, and no class folder with photos beside the tables",
+        "there is no folder images/ with one folder a class, and no class folder with photos next to the tables",
         where=f"{folder} ({f'folders there: {shown}' if here else 'no folder is there'})",
         fix=f"put the photos into images/CLASS/; they are files named {', '.join(IMAGE_SUFFIXES)}",
     )

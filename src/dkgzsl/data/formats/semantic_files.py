@@ -53,13 +53,13 @@ class Tables:
         )
 
 
-def find_tables(folder: Path, semantics: str | None, *, beside: Path | None = None) -> Tables:
+def find_tables(folder: Path, semantics: str | None, *, other_than: Path | None = None) -> Tables:
     """Read the tables of a folder; a file that is none is left out, and a note says why.
 
     Args:
         folder: the folder.
         semantics: name of the table that is asked for, which must be one.
-        beside: a file that is no table of descriptions.
+        other_than: a file that is no table of descriptions.
 
     Raises:
         DataError: the table that is asked for is missing or cannot be read, or two tables have the same name.
@@ -69,7 +69,7 @@ def find_tables(folder: Path, semantics: str | None, *, beside: Path | None = No
     notes: list[str] = []
     loose = set()
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path == beside or is_system(path) or not path.is_file():
+        if path.suffix.lower() not in SUFFIXES or path == other_than or is_system(path) or not path.is_file():
             continue
         try:
             table, strict = _read(path)
@@ -98,7 +98,7 @@ def find_tables(folder: Path, semantics: str | None, *, beside: Path | None = No
 def default_source(folder: Path) -> str | None:
     """The name of the table that a folder of photos is most likely described by; None where it has none."""
     try:
-        found = find_tables(folder, None, beside=None).tables
+        found = find_tables(folder, None).tables
     except DataError:
         return None
     return "attributes" if "attributes" in found else next(iter(found), None)

@@ -43,8 +43,8 @@ class Sheet:
     """A table as it lies in its file.
 
     Attributes:
-        rows: the cells of each row that is not empty, after the number of the row as a spreadsheet counts it. Empty
-            cells at the right end are left out, as far as the first row, the header, has none there.
+        rows: the cells of each row that is not empty, after the number of the row as a spreadsheet counts it.
+            Empty cells at the right end are left out, as far as the first row, the header, has none there.
         decimal_comma: whether `1,5` is a number by the file's separator: it is not the comma.
         notes: what was decided on the way, for people.
     """
@@ -57,9 +57,9 @@ class Sheet:
 def read_sheet(path: Path) -> Sheet:
     """Read a table, of an Excel file the first sheet that holds anything.
 
-    Empty rows and empty columns at the right end are left out. Text is UTF-8 or UTF-16, or else Windows-1252, which
-    a note says; the separator is the one of comma, semicolon, tab and bar that gives the header and the rows the
-    same number of cells.
+    Empty rows and empty columns at the right end are left out. Text is UTF-8 or UTF-16, or else Windows-1252,
+    which a note says; the separator is the one of comma, semicolon, tab and bar that gives the header and the rows
+    the same number of cells.
 
     Raises:
         DataError: the file cannot be read, is no table, or the extra `tables` is missing.

@@ -70,7 +70,7 @@ def columns_of(path: Path) -> list[str]:
 
 
 def read_semantic_table(path: Path) -> SemanticTable:
-    """Read a table with one class a row and numbers beside its name.
+    """Read a table with one class a row and numbers next to its name.
 
     The column of class names is the one called `class`, or by a word like it; or else the first one, whatever its
     name. An index that a data frame has put before it is left out.

@@ -162,13 +162,23 @@ def read_split(path: Path, *, classes: int | None = None, labels: np.ndarray | N
         for part, key in _PARTS_IN_FILE.items()
         if key in contents
     }
-    # `att` has rows of unit length, in which -1 is another number.
-    rated = tables.get(f"{source}_original", tables[source])
-    unknown, notes = unknown_entries(rated), ()
+    unknown = unknown_entries(tables.get(f"{source}_original", tables[source]))
+    notes = (note_of(source, unknown, names),) if unknown.any() else ()
     if unknown.any():
-        tables = {name: with_known_means(table, unknown) for name, table in tables.items()}
-        notes = (note_of(source, unknown, names),)
+        tables = _with_known(tables, source, unknown)
     return SplitFile(path=path, tables=tables, parts=parts, class_names=names, notes=notes)
+
+
+def _with_known(tables: Mapping[str, np.ndarray], source: str, unknown: np.ndarray) -> dict[str, np.ndarray]:
+    """The tables with means for what is not known; rows of `att`, which have unit length there, have it again."""
+    original = f"{source}_original"
+    if original not in tables:
+        return {source: with_known_means(tables[source], unknown)}
+    filled, turned = with_known_means(tables[original], unknown), tables[source].copy()
+    rows = np.flatnonzero(unknown.any(1))
+    turned[rows] = filled[rows] / np.linalg.norm(filled[rows], axis=1, keepdims=True)
+    is_unit = np.allclose(np.linalg.norm(tables[source], axis=1), 1, atol=1e-4)
+    return {source: turned if is_unit else with_known_means(tables[source], unknown), original: filled}
 
 
 def read_features(path: Path) -> dict[str, Any]:
