@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from dkgzsl.cli.next_step import after_version, next_line
 from dkgzsl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -114,7 +115,9 @@ def run(config: Config) -> None:
         few = f", with {count} {'photo' if count == 1 else 'photos'}" if count else ""
         print(f"added      {name}{few}; described most like {like}")
     print(f"version    {version} of {config.run}: {len(after.known_names)} classes, {seconds:.3f} s of work")
-    print(f"next       dkgzsl predict {config.run} IMAGE...   (before it: --version {parent})")
+    print(f"before     --version {parent}")
+    tried = () if config.photos is None else (str(config.photos),)
+    print(next_line(after_version(config.run, after, tried)))
 
 
 def _described(config: Config, describer: Describer) -> dict[str, Described]:

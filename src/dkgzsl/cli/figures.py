@@ -88,11 +88,34 @@ def _provenance(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[s
         spread = details["seeds_detail"][0]["spread_over_classes"]
         parts = [f"{FIGURE_NAMES[key]} {percent(spread[key])}" for key in FIGURE_NAMES if key in spread]
         lines.append(f"spread over classes (bootstrap): {', '.join(parts)}")
+    if "version" in result:
+        lines += _of_version(result, details)
     if result.get("adapted_to_pools"):
         lines.append(
             "adapted to photos without labels: where these were test images, the figures are transductive"
         )
     lines.append(f"run folder: {result['run']}")
+    return lines
+
+
+def _of_version(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
+    """Which version the figures are of, how it was made, and which of its classes nothing was tested on."""
+    history = details["history"]
+    names = ", ".join(history.get("classes", ()))
+    made = {
+        "add-class": f"added {names}",
+        "remove-class": f"removed {names}",
+        "adapt": f"adapted to {history.get('photos')} photos",
+    }.get(str(history.get("action")), "changed")
+    lines = [
+        f"version {result['version']}: {made} (made from version {history.get('parent', '?')}); "
+        f"{history['classes_now']} classes, over which chance and baseline are computed, too"
+    ]
+    if history["untested"]:
+        few = ", ".join(history["untested"][:5]) + (", ..." if len(history["untested"]) > 5 else "")
+        lines.append(f"no test image is of {few}: such a class only competes with the others")
+    if details.get("baseline") is None:
+        lines.append("no baseline: the run has none, or it takes no new classes")
     return lines
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import tyro
 
+from dkgzsl.cli.next_step import after_prediction, next_line
 from dkgzsl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def run(config: Config) -> None:
         _print(config, found)
     else:
         _print_and_keep(config, found, config.out)
+    step = None if config.json else after_prediction(config.run, recognizer)
+    if step is not None:  # not among the predictions, which may go into a file
+        print(next_line(step), file=sys.stderr)
 
 
 def _print(config: Config, found: Found, file: TextIO | None = None) -> None:

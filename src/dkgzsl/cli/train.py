@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from dkgzsl.cli.clock import seconds_since_start
+from dkgzsl.cli.next_step import after_training, next_line
 from dkgzsl.config import TrainConfig as Config
 
 __all__ = ["EXAMPLES", "SHORT", "Config", "run"]
@@ -37,3 +38,4 @@ def run(config: Config) -> None:
         print(json.dumps(trained.result))
     else:
         print_figures(trained.result, trained.details)
+        print(next_line(after_training(trained.result["run"])))

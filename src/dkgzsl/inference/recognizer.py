@@ -24,7 +24,7 @@ from dkgzsl.representation.attribute_attention import AttentionOutput
 from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.evidence import AttributeEvidence
 from dkgzsl.representation.sovr import Refiner
-from dkgzsl.runs.folder import VERSIONS, version_folder, version_of, versions_of
+from dkgzsl.runs.folder import VERSIONS, saving, version_folder, version_of, versions_of
 from dkgzsl.runs.model_record import FILE, UNDESCRIBED, RecognitionRecord
 
 MODEL: Final = "model.safetensors"
@@ -366,6 +366,8 @@ class Recognizer:
 def save_version(run: Path, recognizer: Recognizer, *, parent: int, change: Mapping[str, Any]) -> int:
     """Save a recognizer as the run's next version: all of it, or nothing. Older versions stay.
 
+    Who saves at the same moment waits, and gets the number after it.
+
     Args:
         run: the run folder.
         recognizer: what the version is.
@@ -378,10 +380,11 @@ def save_version(run: Path, recognizer: Recognizer, *, parent: int, change: Mapp
     Raises:
         RunError: it cannot be written.
     """
-    number = max(versions_of(run), default=0) + 1
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    history = {"version": number, "parent": parent, "made": made, **change}
-    recognizer.save(run / VERSIONS / str(number), further={HISTORY: _json(history)})
+    with saving(run):
+        number = max(versions_of(run), default=0) + 1
+        history = {"version": number, "parent": parent, "made": made, **change}
+        recognizer.save(run / VERSIONS / str(number), further={HISTORY: _json(history)})
     return number
 
 

@@ -26,6 +26,7 @@ from dkgzsl.methods.sections import SCHEDULE, selected_method, with_schedule
 from dkgzsl.representation.attributes import has_attributes
 from dkgzsl.representation.representation import Representation, learns, representations
 from dkgzsl.representation.sovr import Progress
+from dkgzsl.runs.places import resumed
 
 DEFAULT_REPRESENTATIONS = ("pooled", "pooled+scores")
 """What is tried on region features where nothing is said, and classes have attributes."""
@@ -106,7 +107,9 @@ def make_plan(config: TrainConfig) -> Plan:
     Raises:
         ConfigError: settings that clash or are missing.
         DataError: data that is missing or unfit.
+        RunError: there is no run to resume.
     """
+    config = resumed(config)
     dataset = dataset_of(config)
     config, notes = with_defaults(config, dataset)
     problem = _load(config, test_seed=config.first_seed or 0)

@@ -17,6 +17,7 @@ from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.calibration import in_distribution_score
 from dkgzsl.features.backbones import Backbone, rebuild_backbone
 from dkgzsl.features.store import stored_as
+from dkgzsl.files import write_whole
 from dkgzsl.inference.export.modules import PixelTokens, recognition_module
 from dkgzsl.inference.export.onnx_file import run_onnx, write_onnx
 from dkgzsl.inference.recognizer import Recognizer
@@ -24,6 +25,8 @@ from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.runs.folder import RunFolder
 
 OPSET: Final = 18
+SCRIPT: Final = "run_onnx.py"
+"""Of the folder `examples`; a wheel has a copy of it next to this module."""
 TOLERANCE: Final = 1e-4
 """Largest difference of a probability that is allowed between an export and this package."""
 TOLERANCE_OF_CUTS: Final = 5e-3
@@ -133,6 +136,31 @@ def export_run(
                 fix="try another --opset, or --features-only",
             )
     return Exported(out, taken.name, taken.shape, len(recognizer.known_names), out.stat().st_size, difference)
+
+
+def write_script(model: Path) -> Path | None:
+    """Put the script that runs an exported file next to it, where nothing of its name lies there.
+
+    Args:
+        model: the file.
+
+    Returns:
+        Its path; None where this installation has no copy of it.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    checkout = Path(dkgzsl.__file__).parents[2] / "examples" / SCRIPT
+    source = next((path for path in (Path(__file__).with_name(SCRIPT), checkout) if path.is_file()), None)
+    if source is None:
+        return None
+    target = model.with_name(SCRIPT)
+    if not target.exists():
+        try:
+            write_whole(target, source.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"cannot write {SCRIPT}: {error.strerror}", where=str(target.parent)) from error
+    return target
 
 
 def _tolerance(recognizer: Recognizer, taken: _Input) -> float:
