@@ -155,8 +155,8 @@ class Session:
     def saved(self) -> Session:
         """Save the added classes in a new version of the run; the older versions stay.
 
-        Where somebody else saved a version meanwhile, the classes are added to that one, so that the newest version
-        has both; where they cannot be (a class of that name is in it), `note` says what the newest has not.
+        Where somebody else saved a version meanwhile, the classes are added to that one, so that the newest has
+        both; where they cannot be (a class of that name is in it), `note` says what the newest has not.
 
         Raises:
             DataError: no class was added since the last time.

@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from dkgzsl.cli.next_step import command, next_line
+from dkgzsl.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ def run(config: Config) -> None:
     found = read_image_folder(config.folder, config.semantics)
     refuse_unreadable(found)
     name = config.name or config.folder.resolve().name
-    wish = {"backbone": config.backbone, "weights": config.weights, "image_size": config.image_size}
+    if config.weights is not None and not config.weights.is_file():
+        raise DataError("there is no such file of weights", where=str(config.weights))
+    weights = None if config.weights is None else config.weights.resolve()
+    wish = {"backbone": config.backbone, "weights": weights, "image_size": config.image_size}
     extraction = {key: str(value) for key, value in wish.items() if value is not None}
     write_problem_folder(found, config.out, name=name, overwrite=config.overwrite, extraction=extraction)
     roles = Counter(found.roles)

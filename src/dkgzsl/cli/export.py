@@ -17,8 +17,8 @@ from dkgzsl.cli.next_step import next_line, python
 class Config:
     """One ONNX file from pixels to calibrated probabilities: backbone, refinement and classifier.
 
-    Next to it goes run_onnx.py, a short script that recognises photos with the file, onnxruntime, numpy and pillow;
-    a file of that name stays as it is.
+    Next to it goes run_onnx.py, a short script that recognises photos with the file, onnxruntime, numpy and
+    pillow; a file of that name stays as it is.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
