@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -102,7 +103,9 @@ def tune(
     highest = _highest(done)
     if highest is None:
         why = next((one.error for one in done if one.error), "the time was over before the first one")
-        raise ConfigError(f"no trial came to a score: {why}", fix=f"dkgzsl data check {plan.config.name}")
+        raise ConfigError(
+            f"no trial came to a score: {why}", fix=shlex.join(["dkgzsl", "data", "check", str(plan.config.name)])
+        )
     _write(folder, plan, done, space)
     return Tuned(folder, plan, done, highest, chosen(done[0], highest))
 

@@ -52,6 +52,7 @@ def run(config: Config) -> None:
     """
     from dkgzsl.data.catalog import data_root
     from dkgzsl.data.fetching import additions
+    from dkgzsl.data.formats.problem_folder import DEFAULT_BACKBONE
     from dkgzsl.data.fetching.fetch import fetch, plan_fetch
     from dkgzsl.data.fetching.sources import find_source
 
@@ -77,8 +78,9 @@ def run(config: Config) -> None:
         print(_in_words(added))
     if not config.dry_run:
         root = () if config.data_root is None else ("--data-root", config.data_root)
-        verb = "train" if source.what == "features" else "data check"
-        print(next_line(command(*verb.split(), source.dataset, *root)))
+        how = ("--backbone", DEFAULT_BACKBONE, "--out", f"{source.dataset}-{DEFAULT_BACKBONE}")
+        verb, more = ("train", ()) if source.what == "features" else ("extract", how)
+        print(next_line(command(verb, source.dataset, *root, *more)))
 
 
 def _in_words(added: Added) -> str:

@@ -35,11 +35,9 @@ def evaluate(
 ) -> Trained:
     """Score a finished run's models again.
 
-    A later version, with classes added or taken away, is made from the first seed's model; its result says
-    `version`, and images of classes that it does not know are left out. Chance and baseline are those of its own
-    classes: the baseline is fitted again and gets the same descriptions. A version that was adapted to photos
-    without labels says to how many pools (`adapted_to_pools`): where they were test images, its figures are
-    transductive.
+    A later version is made from the first seed's model; its result says `version`, and images of classes that it
+    does not know are left out. Chance and baseline are those of its own classes (`version_details`). One that was
+    adapted to photos says to how many pools: where they were test images, its figures are transductive.
 
     Args:
         path: the run folder.

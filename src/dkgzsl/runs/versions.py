@@ -92,7 +92,7 @@ def version_baseline(
         record: the version's.
         model: the version's.
     """
-    if before is None:
+    if before is None or "setting" not in before:
         return None
     problem = plan.problem_for(plan.seeds[0])
     task, held_out = final_task(problem)

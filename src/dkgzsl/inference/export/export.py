@@ -150,7 +150,7 @@ def write_script(model: Path) -> Path | None:
     Raises:
         ConfigError: it cannot be written.
     """
-    checkout = Path(dkgzsl.__file__).parents[2] / "examples" / SCRIPT
+    checkout = Path(__file__).parents[4] / "examples" / SCRIPT
     source = next((path for path in (Path(__file__).with_name(SCRIPT), checkout) if path.is_file()), None)
     if source is None:
         return None
