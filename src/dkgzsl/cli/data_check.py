@@ -64,9 +64,9 @@ def run(config: Config) -> None:
             f"warnings, {number['note']} notes"
         )
     if number["error"]:
-        raise DataError(
-            f"{raw.name} has {number['error']} errors: no honest figure can be computed from it", where=raw.where
-        )
+        untrainable = all(finding.check == "training" for finding in findings if finding.severity == "error")
+        why = "train refuses it" if untrainable else "no honest figure can be computed from it"
+        raise DataError(f"{raw.name} has {number['error']} errors: {why}", where=raw.where)
 
 
 def _print(findings: list[Finding]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, Shaped
 
 from dkgzsl.data.formats.cells import is_number, number_in
-from dkgzsl.data.formats.spreadsheet import SUFFIXES, read_sheet
+from dkgzsl.data.formats.spreadsheet import PARQUET_SUFFIXES, SUFFIXES, read_sheet
 from dkgzsl.errors import DataError
 from dkgzsl.features.store import is_store, open_store
 
@@ -23,7 +23,7 @@ FEATURES: Final = ("features", "X", "x", "feature_map", "tokens", "embeddings")
 LABELS: Final = ("labels", "y", "targets", "label")
 """What arrays of a .npz file are called."""
 _READ: Final = "give a .npy or .npz file, a table of numbers (.csv, .xlsx, .parquet), or a feature store"
-_SAVE: Final = 'save it as .npy first: numpy.save("{stem}.npy", features) with features = tensor.cpu().numpy()'
+_SAVE: Final = 'save the features as .npy, by numpy.save("{stem}.npy", tensor.cpu().numpy())'
 _HDF5: Final = b"\x89HDF"
 
 
@@ -162,9 +162,7 @@ def _kind(path: Path) -> str:
 
 def _pickled(path: Path, kind: str) -> DataError:
     return DataError(
-        f"{path.name} is {kind}, which can run code when it is read, and is not read",
-        where=str(path),
-        fix=_SAVE.format(stem=path.stem),
+        f"{path.name} is {kind}, which is not read since it can run code: " + _SAVE.format(stem=path.stem)
     )
 
 
@@ -191,7 +189,7 @@ def _array(path: Path, arrays: np.lib.npyio.NpzFile, names: Sequence[str], what:
         raise DataError(
             f"no array of the file is called {names[0]!r}",
             where=f"{path} (it has: {', '.join(arrays.files)})",
-            fix=f"call the {what} {names[0]!r}",
+            fix=f"save the array of {what} by the name {names[0]!r}",
         )
     try:
         return np.asarray(arrays[name])
@@ -211,7 +209,9 @@ def _table(path: Path) -> np.ndarray:
     if not lines:
         raise DataError("the table is empty", where=str(path))
     names = [f"column {n + 1}" for n in range(len(lines[0][1]))]
-    if not all(is_number(cell) for cell in lines[0][1]):
+    first = lines[0][1]
+    # Frames without names call their columns 0, 1, 2, ...; a Parquet file has names always.
+    if not all(map(is_number, first)) or _is_count(first) or path.suffix.lower() in PARQUET_SUFFIXES:
         names = [str(cell or name) for cell, name in zip(lines[0][1], names, strict=True)]
         unnamed = not str(lines[0][1][0] or "").strip()
         lines = lines[1:]

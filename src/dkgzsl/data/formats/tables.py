@@ -82,7 +82,7 @@ def read_semantic_table(path: Path) -> SemanticTable:
     """
     sheet = read_sheet(path)
     if not sheet.rows:
-        raise DataError("the table is empty", where=str(path), fix=_HEADER)
+        raise DataError("the table is empty: no column is called 'class'", where=str(path), fix=_HEADER)
     (_, first), *rows = sheet.rows
     header = [str("" if cell is None else cell).strip() for cell in first]
     at, columns, notes = _columns(header, [row for _, row in rows], path)
