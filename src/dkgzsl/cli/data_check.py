@@ -68,9 +68,9 @@ def run(config: Config) -> None:
     if not number["error"] and not config.json:
         print(next_line(_next(config)))
     if number["error"]:
-        raise DataError(
-            f"{raw.name} has {number['error']} errors: no honest figure can be computed from it", where=raw.where
-        )
+        untrainable = all(finding.check == "training" for finding in findings if finding.severity == "error")
+        why = "train refuses it" if untrainable else "no honest figure can be computed from it"
+        raise DataError(f"{raw.name} has {number['error']} errors: {why}", where=raw.where)
 
 
 def _next(config: Config) -> str:

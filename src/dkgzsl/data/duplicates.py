@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
@@ -64,8 +65,8 @@ def duplicate_findings(raw: RawData, twins: Pairs, *, by: str) -> Iterator[Findi
         yield Finding(
             "warning" if across else "note",
             "duplicate images",
-            f"{len(twins)} images have exactly the {by} of another; {across} of these pairs are in trainval and in "
-            f"a test part{pairs}",
+            f"{len(twins)} images have exactly the {by} of another; {across} of these pairs are in trainval "
+            f"and in a test part{pairs}",
             "take one of each pair out" if across else None,
         )
 
@@ -74,17 +75,22 @@ def as_rows(raw: RawData, twins: Pairs) -> list[dict[str, Any]]:
     """All pairs as JSON values."""
     rows = []
     for first, second in twins.tolist():
-        one = {"images": [image_name(raw, first), image_name(raw, second)]}
+        known = raw.image_files is not None and max(first, second) < len(raw.image_files)
+        files = raw.image_files if known else None
+        one = {"images": [files[at] if files else image_name(raw, at) for at in (first, second)]}
         labels = [] if raw.labels is None else [raw.named(int(raw.labels[image])) for image in (first, second)]
         rows.append(one | {"classes": labels})
     return rows
 
 
 def image_name(raw: RawData, image: int) -> str:
-    """An image as its file is called, with the folder that it lies in; or else its number in the data's files."""
+    """Path of an image's file from the folder that all of them share; or else its number in the data's files."""
     if raw.image_files is None or image >= len(raw.image_files):
         return f"image {image + raw.counts_from}"
-    return "/".join(raw.image_files[image].replace("\\", "/").split("/")[-2:])
+    files = [file.replace("\\", "/") for file in raw.image_files]
+    folders = [file.rpartition("/")[0].rpartition("/")[0] for file in files]
+    shared = os.path.commonpath(folders) if all(folders) else ""
+    return files[image].removeprefix(shared).lstrip("/")
 
 
 def _named(raw: RawData, twins: Pairs) -> str:

@@ -96,9 +96,9 @@ def explained_predictions(
     known = recognizer.evidence
     if not attributes or known is None:
         return [ExplainedPrediction(one, ()) for one in recognizer.predict(features, top=top)]
-    scores, maps = recognizer.with_attention(features)
+    vectors, maps = recognizer.with_attention(features)
     found = []
-    for row, prediction in enumerate(recognizer.predictions(scores, top=top)):
+    for row, prediction in enumerate(recognizer.predictions(vectors, top=top)):
         number = recognizer.number_of(prediction.ranked[0].name)
         shown = None if maps is None else maps.scores[row].float().cpu().numpy()
         evidence = []

@@ -314,7 +314,7 @@ def refusals(raw: RawData) -> list[Finding]:
         check_held_out(problem, "validated", seed=0)
         _check_classes(problem, DEFAULT, "validated", seed=0)
     except DataError as error:
-        return [Finding("error", "training", f"train refuses it: {error.what}", error.fix)]
+        return [Finding("error", "training", f"train refuses this: {error.what}", error.fix)]
     return []
 
 
