@@ -52,9 +52,9 @@ def run(config: Config) -> None:
     """
     from dkgzsl.data.catalog import data_root
     from dkgzsl.data.fetching import additions
-    from dkgzsl.data.formats.problem_folder import DEFAULT_BACKBONE
     from dkgzsl.data.fetching.fetch import fetch, plan_fetch
     from dkgzsl.data.fetching.sources import find_source
+    from dkgzsl.data.formats.problem_folder import DEFAULT_BACKBONE
 
     began = time.perf_counter()
     source = find_source(config.name, config.what)
