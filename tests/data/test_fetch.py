@@ -489,3 +489,21 @@ def test_the_known_sha256_is_that_of_the_file(xlsa17: Path) -> None:
         pytest.skip(f"the file is not here: {file}")
     content = file.read_bytes()
     assert (len(content), hashlib.sha256(content).hexdigest()) == (REAL["CUB"].size, REAL["CUB"].sha256)
+
+
+def test_what_is_next_runs(
+    quick: None, server: lb.Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images without the features' file cannot be extracted yet: it is fetched first."""
+
+    def last() -> str:
+        return capsys.readouterr().out.splitlines()[-1]
+
+    with lb.serve(birds(), "CUB_200_2011.tgz") as images:
+        assert run("CUB", "--what", "images", "--data-root", tmp_path, "--source", images.url) == 0
+        assert last() == f"next       dkgzsl data fetch CUB --data-root {tmp_path}"
+        assert run("CUB", "--data-root", tmp_path, "--source", server.url) == 0
+        assert last() == f"next       dkgzsl train CUB --data-root {tmp_path}"
+        assert run("CUB", "--what", "images", "--data-root", tmp_path, "--source", images.url) == 0
+        expected = f"next       dkgzsl extract CUB --data-root {tmp_path} --backbone resnet50 --out CUB-resnet50"
+        assert last() == expected

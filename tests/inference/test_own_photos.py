@@ -158,6 +158,7 @@ def test_a_push_says_how_the_weights_are_had_and_leaves_old_versions_here(capsys
     assert "versions   2; 1 more is not in it (--history" in printed
     assert "tiny.safetensors (sha256 " in printed
     assert "hand the file over" in printed
+    assert "tiny.safetensors (sha256 " in (own / "pushed" / "README.md").read_text()
     assert not (own / "pushed" / "versions" / "1").exists()
     assert (own / "pushed" / "versions" / "2" / "model.safetensors").is_file()
     home = str(own.parent)
@@ -178,7 +179,9 @@ def test_a_push_says_how_the_weights_are_had_and_leaves_old_versions_here(capsys
     rng = np.random.default_rng(1)
     Image.fromarray(rng.integers(0, 256, (70, 80, 3), np.uint8)).save("mine.png")
     assert main(["predict", pulled, "mine.png", "--json"]) == 0
-    assert "late" in Recognizer.from_run(Path(pulled)).known_names
+    theirs, ours = Recognizer.from_run(Path(pulled)), Recognizer.from_run(run)
+    assert "late" in theirs.known_names
+    assert (theirs.in_distribution is None) == (ours.in_distribution is None)
     capsys.readouterr()
     assert main(["push", str(run), "./all", "--history", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["versions"] == [1, 2]

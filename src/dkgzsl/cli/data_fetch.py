@@ -79,8 +79,11 @@ def run(config: Config) -> None:
     if not config.dry_run:
         root = () if config.data_root is None else ("--data-root", config.data_root)
         how = ("--backbone", DEFAULT_BACKBONE, "--out", f"{source.dataset}-{DEFAULT_BACKBONE}")
-        verb, more = ("train", ()) if source.what == "features" else ("extract", how)
-        print(next_line(command(verb, source.dataset, *root, *more)))
+        step: tuple[str, ...] = ("train", source.dataset, *root)
+        if source.what == "images":  # the features' file lists the images in their official order
+            listed = (plan.folder / "res101.mat").is_file()
+            step = ("extract", source.dataset, *root, *how) if listed else ("data", "fetch", source.dataset, *root)
+        print(next_line(command(*step)))
 
 
 def _in_words(added: Added) -> str:

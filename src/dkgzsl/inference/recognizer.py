@@ -26,13 +26,12 @@ from dkgzsl.representation.attribute_attention import AttentionOutput
 from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.evidence import AttributeEvidence
 from dkgzsl.representation.sovr import Refiner
-from dkgzsl.runs.folder import VERSIONS, saving, version_folder, version_of, versions_of
+from dkgzsl.runs.folder import HISTORY, VERSIONS, saving, version_folder, version_of, versions_of
 from dkgzsl.runs.model_record import FILE, UNDESCRIBED, RecognitionRecord
 
 MODEL: Final = "model.safetensors"
 REPRESENTATION: Final = "representation.safetensors"
 EVIDENCE: Final = "evidence.safetensors"
-HISTORY: Final = "history.json"
 
 
 @dataclass(frozen=True)
@@ -378,8 +377,6 @@ class Recognizer:
 def save_version(run: Path, recognizer: Recognizer, *, parent: int, change: Mapping[str, Any]) -> int:
     """Save a recognizer as the run's next version: all of it, or nothing. Older versions stay.
 
-    Who saves at the same moment waits, and gets the number after it.
-
     Args:
         run: the run folder.
         recognizer: what the version is.
@@ -392,9 +389,8 @@ def save_version(run: Path, recognizer: Recognizer, *, parent: int, change: Mapp
     Raises:
         RunError: it cannot be written.
     """
-    made = datetime.now(UTC).isoformat(timespec="seconds")
-    with saving(run):
-        number = max(versions_of(run), default=0) + 1
+    with saving(run):  # who saves at the same moment waits, and gets the number after it
+        number, made = max(versions_of(run), default=0) + 1, datetime.now(UTC).isoformat(timespec="seconds")
         history = {"version": number, "parent": parent, "made": made, **change}
         recognizer.save(run / VERSIONS / str(number), further={HISTORY: _json(history)})
     return number

@@ -20,6 +20,8 @@ from dkgzsl.files import write_whole
 from dkgzsl.runs.places import found_again
 
 VERSIONS: Final = "versions"
+HISTORY: Final = "history.json"
+"""In a version's folder: its number, the version that it was made from, and what was changed."""
 
 
 def version_of(folder: Path, version: int | None) -> int:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +20,11 @@ from dkgzsl.evaluation.metrics import Scored
 from dkgzsl.methods.base import Extendable, Model
 from dkgzsl.methods.registry import load_model, read_model
 from dkgzsl.representation.representation import Fitted
-from dkgzsl.runs.folder import RunFolder, version_folder
+from dkgzsl.runs.folder import HISTORY, RunFolder, version_folder
 from dkgzsl.runs.model_record import RecognitionRecord
 from dkgzsl.runs.plan import Plan
 from dkgzsl.runs.summary import chance
 from dkgzsl.runs.training import comparison_method
-
-HISTORY: Final = "history.json"
-"""In a version's folder: its number, the version it was made from, and what was changed."""
 
 
 def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
