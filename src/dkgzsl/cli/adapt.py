@@ -92,8 +92,8 @@ def _features(config: Config, recognizer: Recognizer) -> Features:
     """Features of the pool, from photos or from a file of features."""
     import numpy as np
 
-    from dkgzsl.errors import DataError
     from dkgzsl.data.formats.feature_files import is_arrays
+    from dkgzsl.errors import DataError
     from dkgzsl.features.store import is_store
     from dkgzsl.inference.adaptation import read_pool
     from dkgzsl.inference.photos import list_photos, photo_reader

@@ -25,8 +25,8 @@ from dkgzsl.data.catalog import (
     features_of,
     known,
 )
-from dkgzsl.data.formats.feature_maps import SUFFIXES, read_raw_map
 from dkgzsl.data.formats.feature_files import is_arrays
+from dkgzsl.data.formats.feature_maps import SUFFIXES, read_raw_map
 from dkgzsl.data.formats.matfile import read_mat
 from dkgzsl.data.formats.reader import Wanted
 from dkgzsl.data.formats.xlsa17 import SUFFIX, read_raw
