@@ -58,8 +58,8 @@ def read_sheet(path: Path) -> Sheet:
     """Read a table, of an Excel file the first sheet that holds anything.
 
     Empty rows, empty columns at the right end and a title above the header are left out. Text is UTF-8 or UTF-16,
-    or else Windows-1252, which a note says; the separator is the one of comma, semicolon, tab and bar that gives the
-    header and the rows the same number of cells.
+    or else Windows-1252, which a note says. The separator is the one of comma, semicolon, tab and bar that gives
+    the header and the rows the same number of cells.
 
     Raises:
         DataError: the file cannot be read, is no table, or the extra `tables` is missing.
