@@ -125,7 +125,7 @@ def weights_in_words(record: Mapping[str, Any]) -> str | None:
     if source == "file":
         return (
             f"{record['file']} (sha256 {digest}...) is not in it: hand the file over, too; predict finds it in "
-            "the folder weights of DKGZSL_HOME (~/.cache/dkgzsl/weights), or by --weights FILE"
+            "the folder of weights that dkgzsl doctor names, or by --weights FILE"
         )
     if source == "random":
         return f"drawn by the seed {record.get('seed')}, made again where they are needed"
