@@ -184,6 +184,10 @@ def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment:
                 f"{100 * reliability['kept_unseen']:.0f} % of unseen ones are not taken for none of the classes"
             )
         lines += ["", f"Expected calibration error on test images: {100 * reliability['ece']:.1f} %{kept}."]
+    calibration = details["seeds_detail"][0].get("calibration")
+    sure = None if calibration is None else Calibration.of_record(calibration).in_words
+    if sure is not None:
+        lines += ["", f"Calibration constant: {sure}."]
     return lines
 
 
