@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from dkgzsl.errors import ConfigError
+from dkgzsl.evaluation.calibration import Calibration
 from dkgzsl.methods.registry import method_info, method_title
 
 _NAMES = {
