@@ -74,7 +74,8 @@ def classes_html(session: Session) -> str:
 
 def class_html(session: Session, name: str) -> str:
     """A class and its attributes in a table."""
-    kind = "seen in training" if session.recognizer.is_seen[session.recognizer.number_of(name)] else "unseen"
+    kind = session.recognizer.kind_of(name)
+    kind = "seen in training" if kind == "seen" else kind
     rows = "".join(
         f"<tr><td>{escape(attribute)}</td><td class=number>{value:.3g}</td>"
         f"<td class=number>{typical:+.1f}</td></tr>"
@@ -173,7 +174,7 @@ def _percent(one: Ranked) -> str:
 
 
 def _kind(one: Ranked) -> str:
-    return "seen" if one.seen else "unseen"
+    return one.kind
 
 
 def _framed(inside: str) -> str:

@@ -22,7 +22,7 @@ from dkgzsl.inference.reasons import (
     place_in_words,
     regions_named,
 )
-from dkgzsl.inference.recognizer import Prediction, Recognizer
+from dkgzsl.inference.recognizer import Prediction, Ranked, Recognizer
 from dkgzsl.representation.attribute_attention import AttentionOutput
 from dkgzsl.representation.evidence import AttributeEvidence
 from dkgzsl.representation.overlay import map_panels
@@ -59,6 +59,7 @@ class ExplainedPrediction:
         """As JSON values: `class`, `probability` and `seen` are null where the image is none of the classes."""
         nearest = [
             {"class": one.name, "probability": round(one.probability, 6), "seen": one.seen}
+            | ({"photos": one.photos} if one.photos else {})
             for one in self.prediction.ranked
         ]
         none = {"class": None, "probability": None, "seen": None}
@@ -175,9 +176,9 @@ def saliency_picture(
 def in_words(explained: ExplainedPrediction) -> list[str]:
     """A prediction in lines of text: the class, the runners-up, the evidence."""
     prediction, ranked = explained.prediction, explained.prediction.ranked
-    first = _ranked(ranked[0].name, ranked[0].probability, ranked[0].seen)
+    first = _ranked(ranked[0])
     lines = [first if prediction.name is not None else f"none of these (nearest: {first})"]
-    lines += [f"  {_ranked(one.name, one.probability, one.seen)}" for one in ranked[1:]]
+    lines += [f"  {_ranked(one)}" for one in ranked[1:]]
     return lines + [f"  {line}" for line in reasons_in_words(explained)]
 
 
@@ -217,8 +218,8 @@ def _of_photo(explained: ExplainedPrediction, reasons: Reasons, named: str) -> l
     return lines
 
 
-def _ranked(name: str, probability: float, seen: bool) -> str:
-    return f"{name} {100 * probability:.0f} % ({'seen' if seen else 'unseen'})"
+def _ranked(one: Ranked) -> str:
+    return f"{one.name} {100 * one.probability:.0f} % ({one.kind})"
 
 
 def _attribute(one: Attribute) -> str:

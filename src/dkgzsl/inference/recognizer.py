@@ -25,7 +25,8 @@ from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.evidence import AttributeEvidence
 from dkgzsl.representation.sovr import Refiner
 from dkgzsl.runs.folder import VERSIONS, version_folder, version_of, versions_of
-from dkgzsl.runs.model_record import FILE, UNDESCRIBED, RecognitionRecord
+from dkgzsl.runs.later import refresh_card
+from dkgzsl.runs.model_record import FILE, UNDESCRIBED, RecognitionRecord, kind_of
 
 MODEL: Final = "model.safetensors"
 REPRESENTATION: Final = "representation.safetensors"
@@ -41,11 +42,18 @@ class Ranked:
         name: the class.
         probability: among all classes, 0 to 1.
         seen: whether it had training images.
+        photos: how many photos were added to its description later.
     """
 
     name: str
     probability: float
     seen: bool
+    photos: int = 0
+
+    @property
+    def kind(self) -> str:
+        """What the class is known by: `seen`, `unseen`, or `described + 3 photos`."""
+        return kind_of(self.seen, self.photos)
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class Prediction:
         )
 
     def _repr_html_(self) -> str:
-        rows = [(one.name, "seen" if one.seen else "unseen", percent(one.probability)) for one in self.ranked]
+        rows = [(one.name, one.kind, percent(one.probability)) for one in self.ranked]
         title = self.name if self.name is not None else "none of these classes"
         return html_card(title, (), html_table(("class", "kind", "probability, %"), rows, words=2))
 
@@ -195,6 +203,19 @@ class Recognizer:
         mask[numbers.cpu().numpy()] = True
         return mask
 
+    def photos_of(self, number: int) -> int:
+        """How many photos were added to the description of a class, after the training."""
+        return self.record.photos.get(str(number), 0)
+
+    def kind_of(self, name: str) -> str:
+        """What a class is known by: `seen`, `unseen`, or `described + 3 photos`.
+
+        Raises:
+            DataError: there is no such class.
+        """
+        number = self.number_of(name)
+        return kind_of(bool(self.is_seen[number]), self.photos_of(number))
+
     def number_of(self, name: str) -> int:
         """Number of a class that is recognised.
 
@@ -275,7 +296,10 @@ class Recognizer:
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top, int(self.is_known.sum()))]
         found = []
         for row, best in enumerate(order):
-            ranked = tuple(Ranked(self.class_names[k], float(probabilities[row, k]), bool(seen[k])) for k in best)
+            ranked = tuple(
+                Ranked(self.class_names[k], float(probabilities[row, k]), bool(seen[k]), self.photos_of(k))
+                for k in best.tolist()
+            )
             found.append(Prediction(ranked[0].name if accepted[row] else None, ranked, float(fit[row])))
         return found
 
@@ -336,8 +360,11 @@ class Recognizer:
         if evidence is not None:
             same = evidence.source == self.record.semantics.name
             evidence = evidence.with_classes(rows if same else None, len(rows))
-        names = (*self.class_names, *described)
-        return replace(self, model=model, record=replace(self.record, class_names=names), evidence=evidence)
+        added = {str(numbers[list(described).index(name)]): len(found) for name, found in (photos or {}).items()}
+        record = replace(
+            self.record, class_names=(*self.class_names, *described), photos={**self.record.photos, **added}
+        )
+        return replace(self, model=model, record=record, evidence=evidence)
 
     def _check_vector(self, name: str, vector: np.ndarray) -> None:
         size = self.record.semantics.size
@@ -382,6 +409,7 @@ def save_version(run: Path, recognizer: Recognizer, *, parent: int, change: Mapp
     made = datetime.now(UTC).isoformat(timespec="seconds")
     history = {"version": number, "parent": parent, "made": made, **change}
     recognizer.save(run / VERSIONS / str(number), further={HISTORY: _json(history)})
+    refresh_card(run)
     return number
 
 

@@ -62,6 +62,7 @@ def model_card(
     environment: Mapping[str, Any],
     *,
     license_id: str = "other",
+    added: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The card of a finished run: front matter that model hubs index, then what people read.
 
@@ -70,6 +71,7 @@ def model_card(
         details: the further content of `result.json`.
         environment: of the run.
         license_id: a model hub's name of a licence; `other` says that it depends on data and backbone.
+        added: name and kind (`unseen`, `described + 3 photos`) of classes that were added after the training.
     """
     import yaml
 
@@ -79,12 +81,13 @@ def model_card(
     able = _capabilities(result["method"])
     parts = [
         _introduction(result, details, extendable="extendable" in able),
+        _added(added),
         _figures(result, details, environment),
         _intended_use(result, _kept(result, details)),
         _how_to_use(able),
         _made_with(result, environment),
     ]
-    body = "\n".join(line for part in parts for line in (*part, ""))
+    body = "\n".join(line for part in parts if part for line in (*part, ""))
     return f"---\n{front}---\n\n{body}"
 
 
@@ -172,6 +175,13 @@ def _introduction(result: Mapping[str, Any], details: Mapping[str, Any], *, exte
         if calibrated
         else "Probabilities are not calibrated: there were no validation images to do it by.",
     ]
+
+
+def _added(classes: Sequence[tuple[str, str]]) -> list[str]:
+    if not classes:
+        return []
+    named = ", ".join(f"{name} ({'described' if kind == 'unseen' else kind})" for name, kind in classes)
+    return [f"Added after the training, and not in the figures below: {named}."]
 
 
 def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:

@@ -69,6 +69,7 @@ def _context(content: RunContent, images: bool) -> dict[str, Any]:
         "sentence": headline.sentence(content),
         "tested": headline.tested(content),
         "in_words": headline.in_words(content),
+        "added": [(name(one), "described" if kind == "unseen" else kind) for one, kind in content.added],
         "estimated": headline.estimate_in_words(content),
         "leaning": headline.leaning_in_words(content),
         "tiles": headline.tiles(content),
