@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from dkgzsl.config import RefinementConfig
-from dkgzsl.evaluation.calibration import Calibration, in_distribution_score
+from dkgzsl.evaluation.calibration import Calibration
+from dkgzsl.evaluation.in_distribution import clearness
 from dkgzsl.features.backbones import Backbone, build_backbone
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Model, Task
@@ -119,11 +120,11 @@ def recognizer(world: Fitted, removed: tuple[int, ...] = ()) -> Recognizer:
     made = Recognizer(world.model, world.visual, record)
     scores = made.scores(stored_tokens(which, photos(24, side)))
     spread = float(scores[:, made.is_known].std(axis=1).mean())
-    calibration = Calibration(spread / 2, spread / 2, float(np.quantile(in_distribution_score(scores), 0.2)))
+    calibration = Calibration(spread / 2, spread / 2, float(np.quantile(clearness(scores), 0.2)))
     return replace(made, record=replace(record, calibration=calibration))
 
 
 def expected(made: Recognizer, which: Backbone, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of the known classes, and in-distribution scores, by the package's own way."""
     scores = made.scores(stored_tokens(which, pixels))
-    return made.calibration.probabilities(scores)[:, made.is_known], in_distribution_score(scores)
+    return made.calibration.probabilities(scores)[:, made.is_known], clearness(scores)

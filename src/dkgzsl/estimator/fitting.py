@@ -16,8 +16,9 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from dkgzsl.data.problem import ImageIndices, Parts, Problem
 from dkgzsl.data.splits import HELD_SHARE, hold_out_seen, validation_cut
 from dkgzsl.errors import InputError
-from dkgzsl.evaluation.calibration import Calibration, calibrate
+from dkgzsl.evaluation.calibration import THRESHOLD, Calibration, calibrate
 from dkgzsl.evaluation.held_out import HeldOut, final_task
+from dkgzsl.evaluation.in_distribution import InDistribution, in_distribution_of, least_clearness, level_of
 from dkgzsl.evaluation.metrics import Scored, per_class_accuracy
 from dkgzsl.evaluation.protocols import Outcome, validated
 from dkgzsl.inference.recognizer import Recognizer
@@ -89,8 +90,14 @@ def fit_seen(plan: Plan) -> Outcome:
         raise unsolved("nothing finite came of any setting")
     task, held_out = final_task(problem, best.way)
     model = _solved(partial(best.method.fit, task, best.selector.setting))
-    calibration = calibrate([best.selector.scored], 0.0)
-    return _outcome(held_out, model, best.selector.setting, best.way, calibration)
+    scored, usual = best.selector.scored, held_out.training_scores(model)
+    level = 1.0 if usual is None else level_of(usual)
+    before = level if best.selector.training is None else level_of(best.selector.training)
+    least = least_clearness([scored], 0.0, [before])
+    needed = in_distribution_of(task.features, task.labels.numpy(), level=level, least=least)
+    threshold = None if needed is None else THRESHOLD
+    calibration = calibrate([scored], 0.0, scales=[level / before], threshold=threshold)
+    return _outcome(held_out, model, best.selector.setting, best.way, calibration, needed)
 
 
 class _Found(NamedTuple):
@@ -137,6 +144,7 @@ def recognizer_of(problem: Problem, outcome: Outcome) -> Recognizer:
         visual=outcome.fitted.visual if isinstance(outcome.fitted, FittedBlocks) else None,
         record=RecognitionRecord.of(problem, outcome.calibration, outcome.adaptation),
         evidence=AttributeEvidence.of(problem, outcome.fitted),
+        in_distribution=outcome.in_distribution,
     )
 
 
@@ -147,6 +155,7 @@ class _HeldOut:
         self.held_out = held_out
         self.setting: Setting = {}
         self.scored: Scored | None = None
+        self.training: np.ndarray | None = None
         self.rank = (-1.0, -np.inf)
 
     def is_better_than(self, other: _HeldOut) -> bool:
@@ -165,6 +174,7 @@ class _HeldOut:
         share = float(shares[np.arange(len(shares)), scored.labels].mean())
         if candidate and np.isfinite(share) and (accuracy, share) > self.rank:
             self.setting, self.scored, self.rank = dict(setting), scored, (accuracy, share)
+            self.training = self.held_out.training_scores(model)
         return accuracy
 
 
@@ -183,7 +193,9 @@ def _without_choice(plan: Plan, way: Representation) -> Outcome:
     if not plan.info.iterative and len(tried.settings) > 1:  # of a grid the middle, of a training its end
         setting = tried.settings[len(tried.settings) // 2]
         model = method.fit(task, setting)
-    return _outcome(held_out, model, setting, way, Calibration())
+    found = in_distribution_of(task.features, task.labels.numpy())
+    calibration = Calibration(threshold=None if found is None else THRESHOLD)
+    return _outcome(held_out, model, setting, way, calibration, found)
 
 
 class _Tried:
@@ -201,7 +213,12 @@ class _Tried:
 
 
 def _outcome(
-    held_out: HeldOut, model: Model, setting: Setting, way: Representation, calibration: Calibration
+    held_out: HeldOut,
+    model: Model,
+    setting: Setting,
+    way: Representation,
+    calibration: Calibration,
+    in_distribution: InDistribution | None,
 ) -> Outcome:
     scored = held_out.score(model)
     return Outcome(
@@ -216,6 +233,7 @@ def _outcome(
         evaluations=0,
         representation=way.name,
         fitted=held_out.fitted,
+        in_distribution=in_distribution,
     )
 
 

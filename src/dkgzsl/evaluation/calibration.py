@@ -1,25 +1,25 @@
-"""Calibration on validation images: from scores to probabilities, and to the decision "none of these".
+"""Calibration on validation images: from scores to decisions and probabilities.
 
-Three numbers, all chosen on validation images: a constant added to the scores of unseen classes (calibrated
-stacking, see `metrics`), which changes decisions; a temperature (Guo et al., 2017, arXiv 1706.04599), which turns
-scores into probabilities and changes no decision; a threshold of the in-distribution score, below which an image
-is none of the classes.
+Two numbers, both chosen on validation images: a constant added to the scores of unseen classes (calibrated
+stacking, see `metrics`), which changes decisions, and a temperature (Guo et al., 2017, arXiv 1706.04599), which
+turns scores into probabilities and changes no decision. When an image is none of the classes, `in_distribution`
+says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 from scipy.optimize import brentq
 
-from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.evaluation.metrics import Scored, balanced_weights
 
-KEPT = 0.95
-"""Share of validation images that the threshold keeps."""
+THRESHOLD: Final = 1.0
+"""Of the in-distribution score."""
 _BINS = 15
 _LARGEST, _SMALLEST = 1e4, 1e-4  # bounds of 1 / temperature, in units of 1 / deviation of the scores
 
@@ -38,8 +38,8 @@ class Reliability:
         confidence: mean probability of the decision, by bin; bins without images are left out.
         accuracy: share of correct decisions, by bin.
         weight: share of the images, by bin.
-        kept_seen: share of the images of seen classes that the threshold keeps; None where there is no threshold,
-            or no such image.
+        kept_seen: share of the images of seen classes that the threshold keeps; None where that was not measured,
+            there is no threshold, or no such image.
         kept_unseen: the same for unseen classes.
     """
 
@@ -59,6 +59,7 @@ class Calibration:
         constant: added to the scores of unseen classes.
         temperature: the scores, constant included, are divided by it before the softmax; above 0.
         threshold: an image whose in-distribution score is below it is none of the classes; None: no image is.
+            1, but in runs of before there was `in_distribution`, whose score is the clearness.
         validation: reliability on the validation images that all this was chosen on; None where there were none.
     """
 
@@ -73,16 +74,21 @@ class Calibration:
         shares = np.exp(scaled.astype(np.float64))
         return np.asarray(shares / shares.sum(1, keepdims=True))
 
-    def accepts(self, scores: Scores) -> Bool[np.ndarray, " images"]:
+    def accepts(self, fit: Float[np.ndarray, " images"]) -> Bool[np.ndarray, " images"]:
         """Which images belong to some class: those whose in-distribution score reaches the threshold.
 
         Args:
-            scores: with the constant included.
+            fit: the in-distribution scores.
         """
-        return np.asarray(in_distribution_score(scores) >= (-np.inf if self.threshold is None else self.threshold))
+        return np.asarray(fit >= (-np.inf if self.threshold is None else self.threshold))
 
-    def reliability(self, *scored: Scored) -> Reliability | None:
-        """Reliability on held-out images, of one or more cuts with the same weight; None where there are none."""
+    def reliability(self, *scored: Scored, fit: Float[np.ndarray, " images"] | None = None) -> Reliability | None:
+        """Reliability on held-out images, of one or more cuts with the same weight; None where there are none.
+
+        Args:
+            scored: the images of each cut.
+            fit: in-distribution scores of all of them, in order; None: they are not known.
+        """
         found = [one for one in scored if len(one.labels)]
         if not found:
             return None
@@ -97,11 +103,11 @@ class Calibration:
         filled = share > 0
         mean_confidence = np.bincount(bins, weights * confidence, minlength=_BINS)[filled] / share[filled]
         accuracy = np.bincount(bins, weights * correct, minlength=_BINS)[filled] / share[filled]
-        keeps = self.accepts(scores)
 
         def kept(kind: Bool[np.ndarray, " images"]) -> float | None:
-            known = self.threshold is not None and kind.any()
-            return float(np.average(keeps[kind], weights=weights[kind])) if known else None
+            if self.threshold is None or fit is None or not kind.any():
+                return None
+            return float(np.average(self.accepts(fit)[kind], weights=weights[kind]))
 
         return Reliability(
             ece=float((share[filled] * np.abs(accuracy - mean_confidence)).sum()),
@@ -123,17 +129,27 @@ class Calibration:
         return cls(**{**record, "validation": None if validation is None else _reliability(validation)})
 
 
-def calibrate(scored: Sequence[Scored], constant: float) -> Calibration:
-    """Choose temperature and threshold on validation images.
+def calibrate(
+    scored: Sequence[Scored],
+    constant: float,
+    *,
+    scales: Sequence[float] | None = None,
+    threshold: float | None = None,
+) -> Calibration:
+    """Choose the temperature on validation images.
 
-    The temperature has the highest log likelihood, with the same weight for seen and pseudo-unseen images. The
-    likelihood is concave in 1 / temperature, so the temperature is the root of its derivative. The threshold is
-    the quantile of the in-distribution score that keeps `KEPT` of the images.
+    It has the highest log likelihood, with the same weight for seen and pseudo-unseen images. The likelihood is
+    concave in 1 / temperature, so the temperature is the root of its derivative.
 
     Args:
         scored: scores of the validation images, of one or more cuts; each cut has the same weight.
         constant: the calibration constant, chosen on the same images.
+        scales: of each cut, the scores of the final model, in units of those of the cut's. With other
+            classes and more of them its scores have another spread; the temperature is for them (None: 1).
+        threshold: of the in-distribution score.
     """
+    if scales is not None:
+        scored = [_scaled(one, scale) for one, scale in zip(scored, scales, strict=True)]
     scores, labels, weights = _together(scored, constant)
     own = scores[np.arange(len(scores)), labels]
     finite = np.where(np.isfinite(scores), scores, 0.0)
@@ -151,38 +167,12 @@ def calibrate(scored: Sequence[Scored], constant: float) -> Calibration:
         inverse = high
     else:
         inverse = float(np.exp(brentq(lambda log: slope(np.exp(log)), np.log(low), np.log(high), xtol=1e-9)))
-    values = in_distribution_score(scores)
-    order = np.argsort(values, kind="stable")
-    below = np.searchsorted(np.cumsum(weights[order]), 1 - KEPT, side="left")
-    threshold = float(values[order][min(int(below), len(order) - 1)])
     found = Calibration(constant, 1 / inverse, threshold)
-    return Calibration(constant, 1 / inverse, threshold, found.reliability(*scored))
+    return replace(found, validation=found.reliability(*scored))
 
 
-def in_distribution_score(scores: Scores) -> Float[np.ndarray, " images"]:
-    """In-distribution score of an image: its best score less the mean of its scores over all classes of the task.
-
-    What the scores of an image have in common cancels out. For the default method it is the log likelihood ratio
-    of the best class to the geometric mean of all classes: large where the features point towards one class, near
-    0 where they lie across the axes that separate the classes, as those of other photos do. The largest density
-    would be better at finding a class that is missing from a list of similar ones (a bird among birds), and
-    hardly finds photos of other things at all (docs/lab-notes.md).
-
-    Args:
-        scores: with the calibration constant included; -inf for classes outside the task.
-    """
-    return np.asarray(scores.max(1) - np.nanmean(np.where(np.isfinite(scores), scores, np.nan), axis=1))
-
-
-def balanced_weights(scored: Scored) -> Float[np.ndarray, " images"]:
-    """A weight for each image, of sum 1: seen and unseen classes weigh the same, and so do the classes of each."""
-    counts = np.bincount(scored.labels, minlength=len(scored.is_unseen))
-    weights = np.zeros(len(scored.is_unseen))
-    kinds = [kind & (counts > 0) for kind in (scored.is_unseen, ~scored.is_unseen)]
-    kinds = [kind for kind in kinds if kind.any()]
-    for kind in kinds:
-        weights[kind] = 1 / (len(kinds) * kind.sum() * counts[kind])
-    return np.asarray(weights[scored.labels])
+def _scaled(scored: Scored, scale: float) -> Scored:
+    return replace(scored, scores=scored.scores * scale, conventional=scored.conventional * scale)
 
 
 def _together(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from dkgzsl.methods.base import Model, Task
 from dkgzsl.representation.representation import Fitted, Pooled, Representation
 
 POOLED = Pooled()
+_USUAL = 1024  # training images that say which scores are usual
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class HeldOut:
         labels: class of each image.
         is_unseen: which classes are unseen in the task.
         fitted: the representation that the vectors come from, fitted on the task's training images.
+        training: vectors of up to 1,024 training images, which say what scores are usual; None: not known.
     """
 
     features: Float[Tensor, "images visual"]
     labels: Integer[np.ndarray, " images"]
     is_unseen: Bool[np.ndarray, " classes"]
     fitted: Fitted
+    training: Float[Tensor, "some visual"] | None = None
 
     def score(self, model: Model) -> Scored:
         """Score the images with a model, once for the generalized and once for the conventional scores."""
@@ -43,6 +46,10 @@ class HeldOut:
             labels=self.labels,
             is_unseen=self.is_unseen,
         )
+
+    def training_scores(self, model: Model) -> Float[np.ndarray, "some classes"] | None:
+        """Scores of the training images in `training`; None where there are none."""
+        return None if self.training is None else model.scores(self.training).float().cpu().numpy()
 
 
 def validation_task(
@@ -109,7 +116,9 @@ def _divide(
         unseen=torch.from_numpy(unseen.astype(np.int64)),
         class_names=problem.class_names,
     )
-    return task, _held_out_set(problem, fitted, held, unseen)
+    sample = torch.linspace(0, len(training) - 1, min(_USUAL, len(training))).long()
+    held_out = _held_out_set(problem, fitted, held, unseen)
+    return task, replace(held_out, training=task.features[sample] if len(training) else None)
 
 
 def _held_out_set(problem: Problem, fitted: Fitted, held: ImageIndices, unseen: ClassIndices) -> HeldOut:

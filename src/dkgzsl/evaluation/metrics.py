@@ -313,3 +313,14 @@ class Scored:
 def _mean(values: Float[np.ndarray, " classes"]) -> float | None:
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else None
+
+
+def balanced_weights(scored: Scored) -> Float[np.ndarray, " images"]:
+    """A weight for each image, of sum 1: seen and unseen classes weigh the same, and so do the classes of each."""
+    counts = np.bincount(scored.labels, minlength=len(scored.is_unseen))
+    weights = np.zeros(len(scored.is_unseen))
+    kinds = [kind & (counts > 0) for kind in (scored.is_unseen, ~scored.is_unseen)]
+    kinds = [kind for kind in kinds if kind.any()]
+    for kind in kinds:
+        weights[kind] = 1 / (len(kinds) * kind.sum() * counts[kind])
+    return np.asarray(weights[scored.labels])

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.splits import validation_cuts
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.adaptation import adaptation_worth, mean_worth
-from dkgzsl.evaluation.calibration import Calibration, calibrate
+from dkgzsl.evaluation.calibration import THRESHOLD, Calibration, calibrate
 from dkgzsl.evaluation.cuts import KEPT, Constant, CutsSelector, constant_of, mean_figures
-from dkgzsl.evaluation.held_out import POOLED, final_task, validation_task
+from dkgzsl.evaluation.held_out import POOLED, HeldOut, final_task, validation_task
+from dkgzsl.evaluation.in_distribution import InDistribution, in_distribution_of, least_clearness, level_of
 from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.evaluation.selection import RAW_SHARE, Evaluation, TestSelector, ValidationSelector, Watch
-from dkgzsl.methods.base import Method, Model, Setting
+from dkgzsl.methods.base import Method, Model, Setting, Task
 from dkgzsl.methods.cuts import CutMethod
 from dkgzsl.methods.registry import method_info
 from dkgzsl.representation.representation import Fitted, Representation, learns
@@ -48,6 +50,8 @@ class Outcome:
         constant_found: the constant with the best mean H over the cuts, before it was shrunk; None under `oracle`.
         constant_spread: deviation of the cuts' own best constants; None where there was one cut, or none.
         adaptation: what adaptation to unlabelled photos was worth on the cuts (`mean_worth`); None: not measured.
+        in_distribution: what an image needs to be taken for one of the classes; None: nothing is known of that.
+        fit: in-distribution scores of the test images; None likewise.
         evaluations: number of models that were scored: on validation images, under `oracle` on the test images.
         representation: name of the chosen representation.
         fitted: that representation, fitted for the final model.
@@ -69,6 +73,8 @@ class Outcome:
     constant_found: float | None = None
     constant_spread: float | None = None
     adaptation: Mapping[str, Any] | None = None
+    in_distribution: InDistribution | None = None
+    fit: Float[np.ndarray, " images"] | None = None
 
 
 class _Choice(NamedTuple):
@@ -80,6 +86,7 @@ class _Choice(NamedTuple):
         scored: held-out images of each cut, scored by the chosen setting's model.
         constant: of calibration.
         evaluations: number of settings that were evaluated, of all representations.
+        training: scores of some training images of each cut by the same models; None where they are not known.
         adaptation: what adaptation to unlabelled photos was worth on the cuts; None: not measured.
     """
 
@@ -88,6 +95,7 @@ class _Choice(NamedTuple):
     scored: Sequence[Scored]
     constant: Constant
     evaluations: int
+    training: Sequence[Float[np.ndarray, "some classes"] | None]
     adaptation: Mapping[str, Any] | None = None
 
 
@@ -151,6 +159,8 @@ def validated(
     model = method.fit(task, choice.setting)
     scored = held_out.score(model)
     validation, spread = mean_figures([one.figures(constant) for one in choice.scored])
+    found, scales = _in_distribution(choice, constant, task, held_out, model)
+    threshold = None if found is None else THRESHOLD
     return Outcome(
         protocol="validated",
         figures=scored.figures(constant),
@@ -158,7 +168,7 @@ def validated(
         model=model,
         setting=choice.setting,
         constant=constant,
-        calibration=calibrate(choice.scored, constant),
+        calibration=calibrate(choice.scored, constant, scales=scales, threshold=threshold),
         validation=validation,
         evaluations=choice.evaluations,
         representation=choice.representation.name,
@@ -168,7 +178,39 @@ def validated(
         constant_found=choice.constant.found,
         constant_spread=choice.constant.spread,
         adaptation=choice.adaptation,
+        in_distribution=found,
+        fit=None if found is None else fit_of(found, scored, constant, held_out),
     )
+
+
+def _in_distribution(
+    choice: _Choice, constant: float, task: Task, held_out: HeldOut, model: Model
+) -> tuple[InDistribution | None, list[float] | None]:
+    """What images need, and the final model's scores in units of those of each cut's."""
+    usual = held_out.training_scores(model)
+    training = [one for one in choice.training if one is not None]
+    levels, level = [], 1.0
+    if usual is not None and len(training) == len(choice.scored):
+        level = level_of(usual + constant * held_out.is_unseen)
+        cuts = zip(training, choice.scored, strict=True)
+        levels = [level_of(scores + constant * scored.is_unseen) for scores, scored in cuts]
+    least = least_clearness(choice.scored, constant, levels) if levels else None
+    found = in_distribution_of(task.features, task.labels.numpy(), level=level, least=least)
+    return found, [level / one for one in levels] if levels else None
+
+
+def fit_of(
+    found: InDistribution, scored: Scored, constant: float, held_out: HeldOut
+) -> Float[np.ndarray, " images"]:
+    """In-distribution scores of held-out images.
+
+    Args:
+        found: what images need.
+        scored: the images, by the final model.
+        constant: of calibration.
+        held_out: the same images.
+    """
+    return found.score(scored.scores + constant * scored.is_unseen, scored.is_unseen, held_out.features)
 
 
 def _choose_on_one(
@@ -181,7 +223,7 @@ def _choose_on_one(
     raw_share: float,
 ) -> _Choice | None:
     """Setting and representation with the best score on the first cut."""
-    chosen: tuple[float, Evaluation, Scored, Representation] | None = None
+    chosen: tuple[float, Evaluation, Scored, Any, Representation] | None = None
     evaluations = 0
     for representation in representations:
         task, held_out = validation_task(problem, seed, representation)
@@ -190,13 +232,14 @@ def _choose_on_one(
         evaluations += selector.evaluations
         if selector.best is not None and (chosen is None or selector.best_score > chosen[0]):
             assert selector.best_scored is not None, "kept with the best evaluation"
-            chosen = selector.best_score, selector.best, selector.best_scored, representation
+            best, training = selector.best_scored, selector.best_training
+            chosen = selector.best_score, selector.best, best, training, representation
         del task, held_out  # frees their memory before the next representation is fitted
     if chosen is None:
         return None
-    _, evaluation, scored, representation = chosen
+    _, evaluation, scored, training, representation = chosen
     constant = Constant(evaluation.constant, evaluation.constant, None)
-    return _Choice(evaluation.setting, representation, [scored], constant, evaluations)
+    return _Choice(evaluation.setting, representation, [scored], constant, evaluations, [training])
 
 
 def _choose_on_cuts(
@@ -233,7 +276,8 @@ def _choose_on_cuts(
         worth = mean_worth([adaptation_worth(held, model, seed=seed) for model, held in models])
         constant = constant_for(method, setting, scored, spread=spread)
         spread = constant.spread
-        chosen = _Choice(setting, representation, scored, constant, 0, worth)
+        usual = [held.training_scores(model) for model, held in models]
+        chosen = _Choice(setting, representation, scored, constant, 0, usual, worth)
     return None if chosen is None else chosen._replace(evaluations=evaluations)
 
 

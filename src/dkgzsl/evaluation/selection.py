@@ -76,6 +76,7 @@ class ValidationSelector:
         self.folder = None if memory is None else memory / representation
         self.best: Evaluation | None = None
         self.best_scored: Scored | None = None
+        self.best_training: np.ndarray | None = None
         self._evaluated: set[str] = set()
         for line in self._read_evaluations():
             evaluation = Evaluation(line["setting"], Figures(**line["figures"]), line["constant"])
@@ -135,11 +136,13 @@ class ValidationSelector:
 
     def _write_best(self, model: Model, scored: Scored) -> None:
         """Keep the scores of the best model, which calibration needs; the model itself is fitted again."""
-        del model
-        self.best_scored = scored
+        self.best_scored, self.best_training = scored, self.held_out.training_scores(model)
         if self.folder is not None:
-            scores = torch.from_numpy(np.ascontiguousarray(scored.scores))
-            write_checkpoint(self.folder / _SCORES, {"scores": scores}, {})
+            kept = {"scores": scored.scores, "training": self.best_training}
+            arrays = {name: np.ascontiguousarray(value) for name, value in kept.items() if value is not None}
+            write_checkpoint(
+                self.folder / _SCORES, {name: torch.from_numpy(value) for name, value in arrays.items()}, {}
+            )
 
     def _read_best(self) -> None:
         """Read what `_write_best` wrote."""
@@ -148,6 +151,8 @@ class ValidationSelector:
             raise _unusable(Path(str(self.folder)) / _SCORES, FileNotFoundError("there is no such file"))
         scores, held_out = found[0]["scores"].numpy(), self.held_out
         self.best_scored = Scored(scores, scores, held_out.labels, held_out.is_unseen)
+        training = found[0].get("training")  # what an older version wrote has none
+        self.best_training = None if training is None else training.numpy()
 
     def _read_evaluations(self) -> list[dict[str, Any]]:
         return [] if self.folder is None else read_evaluations(self.folder / EVALUATIONS)

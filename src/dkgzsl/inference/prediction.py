@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,15 +95,15 @@ def explained_predictions(
     known = recognizer.evidence
     if not attributes or known is None:
         return [ExplainedPrediction(one, ()) for one in recognizer.predict(features, top=top)]
-    scores, maps = recognizer.with_attention(features)
-    two = [
-        [recognizer.number_of(one.name) for one in best.ranked] for best in recognizer.predictions(scores, top=2)
-    ]
+    vectors, maps = recognizer.with_attention(features)
+    predictions = recognizer.predictions(vectors, top=max(top, 2))  # the rival is asked for, named or not
+    two = [[recognizer.number_of(one.name) for one in best.ranked[:2]] for best in predictions]
     reader, losses = PhotoReasons.of(recognizer, features, grid=grid, top=attributes), None
     if maps is None:
         losses = losses_without_regions(recognizer, features, [numbers[0] for numbers in two])
     found = []
-    for row, prediction in enumerate(recognizer.predictions(scores, top=top)):
+    for row, best in enumerate(predictions):
+        prediction = replace(best, ranked=best.ranked[:top])
         reasons = None if reader is None else reader.of_photo(row, two[row])
         if reasons is None or maps is not None:  # ARA says by itself what speaks for the class, and where
             named = tuple(_attended(known, two[row][0], maps, row, grid=grid, top=attributes))

@@ -14,10 +14,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dkgzsl.display import data_frame, html_card, html_table, percent
 from dkgzsl.errors import DataError, RunError, nearest
-from dkgzsl.evaluation.calibration import Calibration, in_distribution_score
+from dkgzsl.evaluation.calibration import Calibration
+from dkgzsl.evaluation.in_distribution import FILE as IN_DISTRIBUTION
+from dkgzsl.evaluation.in_distribution import InDistribution, clearness
 from dkgzsl.files import whole_folder, write_whole
+from dkgzsl.inference.answers import Prediction as Prediction
+from dkgzsl.inference.answers import Ranked as Ranked
 from dkgzsl.methods.base import Competing, Extendable, FewShot, Model
 from dkgzsl.methods.registry import load_model, read_model, unable, write_model
 from dkgzsl.representation.attribute_attention import AttentionOutput
@@ -34,68 +37,6 @@ EVIDENCE: Final = "evidence.safetensors"
 HISTORY: Final = "history.json"
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """A class with its probability.
-
-    Attributes:
-        name: the class.
-        probability: among all classes, 0 to 1.
-        seen: whether it had training images.
-        photos: how many photos were added to its description later.
-    """
-
-    name: str
-    probability: float
-    seen: bool
-    photos: int = 0
-
-    @property
-    def kind(self) -> str:
-        """What the class is known by: `seen`, `unseen`, or `described + 3 photos`."""
-        return kind_of(self.seen, self.photos)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What an image is taken for.
-
-    Attributes:
-        name: the most probable class, or None where the image is none of the classes.
-        ranked: the most probable classes, the best first, whether or not the image is any of them.
-        in_distribution: how well it fits the best of them (`evaluation.calibration.in_distribution_score`).
-    """
-
-    name: str | None
-    ranked: tuple[Ranked, ...]
-    in_distribution: float
-
-    def __repr__(self) -> str:
-        classes = ", ".join(f"{one.name} {percent(one.probability)} %" for one in self.ranked)
-        return (
-            f"Prediction({classes})" if self.name is not None else f"Prediction(none of these; nearest: {classes})"
-        )
-
-    def _repr_html_(self) -> str:
-        rows = [(one.name, one.kind, percent(one.probability)) for one in self.ranked]
-        title = self.name if self.name is not None else "none of these classes"
-        return html_card(title, (), html_table(("class", "kind", "probability, %"), rows, words=2))
-
-    def to_frame(self) -> Any:
-        """A `pandas.DataFrame` with a row for each ranked class: `class`, `probability` (0 to 1), `seen`.
-
-        Raises:
-            ConfigError: pandas is not installed.
-        """
-        return data_frame(
-            {
-                "class": [one.name for one in self.ranked],
-                "probability": [one.probability for one in self.ranked],
-                "seen": [one.seen for one in self.ranked],
-            }
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class Recognizer:
     """A fitted model with all that using it takes. It never changes: adding or removing a class gives a new one.
@@ -105,12 +46,14 @@ class Recognizer:
         visual: features -> vectors; None takes pooled features as they are, and of region tokens the global one.
         record: names, calibration, how an image becomes features.
         evidence: named attributes of the classes, where there are any.
+        in_distribution: what an image needs to be one of the classes; None in runs of earlier versions.
     """
 
     model: Model
     visual: VisualFeatures | None
     record: RecognitionRecord
     evidence: AttributeEvidence | None = None
+    in_distribution: InDistribution | None = None
 
     @classmethod
     def from_run(cls, folder: Path, version: int | None = None) -> Recognizer:
@@ -135,7 +78,8 @@ class Recognizer:
         """
         record = RecognitionRecord.read(folder)
         model, visual = load_model(read_model(folder / MODEL)), VisualFeatures.read(folder / REPRESENTATION)
-        return cls(model, visual, record, AttributeEvidence.read(folder / EVIDENCE))
+        evidence, found = AttributeEvidence.read(folder / EVIDENCE), InDistribution.read(folder / IN_DISTRIBUTION)
+        return cls(model, visual, record, evidence, found)
 
     def save(self, folder: Path, *, further: Mapping[str, str] | None = None) -> None:
         """Write everything into a new folder: all of it, or nothing.
@@ -156,6 +100,8 @@ class Recognizer:
                     self.visual.write(draft / REPRESENTATION)
                 if self.evidence is not None:
                     self.evidence.write(draft / EVIDENCE)
+                if self.in_distribution is not None:
+                    self.in_distribution.write(draft / IN_DISTRIBUTION)
                 for name, content in {**(further or {}), FILE: _json(self.record.to_json())}.items():
                     write_whole(draft / name, content)
         except OSError as error:
@@ -191,7 +137,7 @@ class Recognizer:
     @property
     def known_names(self) -> tuple[str, ...]:
         """Names of the classes that are recognised, in the order of their numbers."""
-        return tuple(name for name, known in zip(self.class_names, self.is_known, strict=True) if known)
+        return tuple(np.array(self.class_names, dtype=object)[self.is_known])
 
     @property
     def offsets(self) -> Float[np.ndarray, " classes"]:
@@ -228,16 +174,11 @@ class Recognizer:
 
     def with_attention(
         self, features: np.ndarray | Tensor
-    ) -> tuple[Float[np.ndarray, "images classes"], AttentionOutput | None]:
-        """Scores as `scores` gives them, and ARA's attention maps where there is ARA, from one pass.
-
-        Args:
-            features: as `vectors` takes them.
-        """
+    ) -> tuple[Float[Tensor, "images visual"], AttentionOutput | None]:
+        """What `vectors` gives for features, and ARA's attention maps where there is ARA, from one pass."""
         if self.visual is None:
-            return self.scores(features), None
-        vectors, maps = self.visual.with_attention(self._checked(features))
-        return self._scores(vectors), maps
+            return self.vectors(features), None
+        return self.visual.with_attention(self._checked(features))
 
     def vectors(self, features: np.ndarray | Tensor) -> Float[Tensor, "images visual"]:
         """The one vector an image that the model takes.
@@ -285,14 +226,15 @@ class Recognizer:
             features: as `vectors` takes them.
             top: how many classes to name, at least 1.
         """
-        return self.predictions(self.scores(features), top=top)
+        return self.predictions(self.vectors(features), top=top)
 
-    def predictions(self, scores: Float[np.ndarray, "images classes"], *, top: int = 1) -> list[Prediction]:
-        """What each image is, from what `scores` gave."""
-        if not len(scores):
+    def predictions(self, vectors: Float[Tensor, "images visual"], *, top: int = 1) -> list[Prediction]:
+        """What each image is, from what `vectors` gave."""
+        if not len(vectors):
             return []
-        probabilities, seen = self.calibration.probabilities(scores), self.is_seen
-        fit, accepted = in_distribution_score(scores), self.calibration.accepts(scores)
+        scores, seen = self._scores(vectors), self.is_seen
+        probabilities, fit = self.calibration.probabilities(scores), self._fit(scores, vectors)
+        accepted = self.calibration.accepts(fit)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top, int(self.is_known.sum()))]
         found = []
         for row, best in enumerate(order):
@@ -302,6 +244,15 @@ class Recognizer:
             )
             found.append(Prediction(ranked[0].name if accepted[row] else None, ranked, float(fit[row])))
         return found
+
+    def fit(self, features: np.ndarray | Tensor) -> Float[np.ndarray, " images"]:
+        """In-distribution score of each image."""
+        vectors = self.vectors(features)
+        return self._fit(self._scores(vectors), vectors)
+
+    def _fit(self, scores: np.ndarray, vectors: Tensor) -> Float[np.ndarray, " images"]:
+        found = self.in_distribution
+        return clearness(scores) if found is None else found.score(scores, self._mask(self.model.unseen), vectors)
 
     def with_class(
         self, name: str, vector: Float[np.ndarray, " semantic"], features: np.ndarray | Tensor | None = None

@@ -17,6 +17,7 @@ from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.cuts import mean_figures
 from dkgzsl.evaluation.held_out import POOLED, validation_task
+from dkgzsl.evaluation.in_distribution import FILE as IN_DISTRIBUTION
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import Outcome, run_protocol
 from dkgzsl.methods.base import Method, Setting, Setup
@@ -175,6 +176,8 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
         if evidence is not None:
             evidence.write(folder.file("evidence.safetensors"))
         folder.write_csv("per_class.csv", *_per_class(plan, outcome))
+        if outcome.in_distribution is not None:
+            outcome.in_distribution.write(folder.file(IN_DISTRIBUTION))
         folder.write_json(
             FILE, RecognitionRecord.of(plan.problem, outcome.calibration, outcome.adaptation).to_json()
         )
@@ -322,7 +325,7 @@ def _reliability(outcome: Outcome) -> dict[str, Any]:
     found = outcome.calibration
     if found is None:
         return {"calibration": None, "reliability": None}
-    reliability = found.reliability(outcome.scored)
+    reliability = found.reliability(outcome.scored, fit=outcome.fit)
     return {
         "calibration": found.record(),
         "reliability": None if reliability is None else asdict(reliability),

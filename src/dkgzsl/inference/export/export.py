@@ -13,7 +13,6 @@ from torch import nn
 
 import dkgzsl
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.evaluation.calibration import in_distribution_score
 from dkgzsl.features.backbones import Backbone, rebuild_backbone
 from dkgzsl.features.store import stored_as
 from dkgzsl.inference.export.modules import PixelTokens, recognition_module
@@ -181,7 +180,7 @@ def _difference(recognizer: Recognizer, taken: _Input, path: Path) -> float:
     own = recognizer.calibration.probabilities(scores)[:, recognizer.is_known]
     probabilities, in_distribution = run_onnx(path, value)
     within = 10 * _tolerance(recognizer, taken)
-    if not np.allclose(in_distribution, in_distribution_score(scores), rtol=within, atol=within):
+    if not np.allclose(in_distribution, recognizer.fit(features), rtol=within, atol=within):
         return float("inf")
     return float(np.abs(probabilities - own).max())
 

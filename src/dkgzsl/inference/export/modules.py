@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dkgzsl.errors import RunError
+from dkgzsl.evaluation.in_distribution import InDistribution
 from dkgzsl.features.backbones import Backbone
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Exportable
@@ -129,31 +130,77 @@ def denoised_regions(
 
 
 class Decision(nn.Module):
-    """Calibrated probabilities, and in-distribution scores (see `dkgzsl.evaluation.calibration`).
+    """Vectors to calibrated probabilities and in-distribution scores (see `dkgzsl.evaluation.in_distribution`).
 
     Args:
+        scores: vectors to the model's scores.
+        recognizer: whose decision it is.
         kept: columns of the classes that are recognised.
-        offsets: added to each of their scores: the constant, where a class is known by its description.
-        temperature: the scores' divisor.
     """
 
     kept: Tensor
     offsets: Tensor
 
-    def __init__(
-        self, kept: Int[Tensor, " classes"], offsets: Float[Tensor, " classes"], temperature: float
-    ) -> None:
+    def __init__(self, scores: nn.Module, recognizer: Recognizer, kept: Int[Tensor, " classes"]) -> None:
         super().__init__()
+        self.scores, self.temperature = scores, recognizer.calibration.temperature
         self.register_buffer("kept", kept)
-        self.register_buffer("offsets", offsets.float())
-        self.temperature = temperature
+        known = torch.from_numpy(recognizer.is_known)
+        self.register_buffer("offsets", torch.from_numpy(recognizer.offsets)[known].float())
+        found = recognizer.in_distribution
+        described = torch.zeros(len(recognizer.class_names), dtype=torch.bool)
+        described[recognizer.model.unseen.cpu()] = True
+        self.in_distribution = None if found is None else InDistributionScore(found, described[known])
 
     def forward(
-        self, scores: Float[Tensor, "batch task"]
+        self, vectors: Float[Tensor, "batch features"]
     ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, " batch"]]:
-        """softmax((scores + offsets) / temperature); the best score above the mean one."""
-        stacked = scores.index_select(1, self.kept) + self.offsets
-        return torch.softmax(stacked / self.temperature, dim=1), stacked.amax(dim=1) - stacked.mean(dim=1)
+        """softmax((scores + offsets) / temperature); how well the image fits the classes."""
+        stacked = self.scores(vectors).index_select(1, self.kept) + self.offsets
+        clear = stacked.amax(dim=1) - stacked.mean(dim=1)
+        fit = clear if self.in_distribution is None else self.in_distribution(vectors, stacked, clear)
+        return torch.softmax(stacked / self.temperature, dim=1), fit
+
+
+class InDistributionScore(nn.Module):
+    """`InDistribution.score` as tensor operations.
+
+    Args:
+        found: what an image needs.
+        described: which of the columns are classes known by a description.
+    """
+
+    def __init__(self, found: InDistribution, described: Bool[Tensor, " classes"]) -> None:
+        super().__init__()
+        known = found.features
+        least = (0.0, 0.0) if found.clearness is None else tuple(found.level * one for one in found.clearness)
+        self.root, self.rest, self.asked = known.root, known.rest, found.clearness is not None
+        kind = described.long()
+        constants = {
+            "mean": known.mean, "axes": known.axes, "variances": known.variances,
+            "largest": torch.tensor(found.distance)[kind], "least": torch.tensor(least)[kind],
+        }  # fmt: skip
+        for name, value in constants.items():
+            self.register_buffer(name, value.float())
+
+    def forward(
+        self,
+        vectors: Float[Tensor, "batch features"],
+        stacked: Float[Tensor, "batch classes"],
+        clear: Float[Tensor, " batch"],
+    ) -> Float[Tensor, " batch"]:
+        """The smaller of accepted distance to distance, and clearness to least clearness."""
+        mean, axes, variances = self.get_buffer("mean"), self.get_buffer("axes"), self.get_buffer("variances")
+        centred = (vectors.clamp(min=0).sqrt() if self.root else vectors) - mean
+        along = centred @ axes
+        left = (centred.square().sum(1) - along.square().sum(1)).clamp(min=0)
+        distance = ((along.square() / variances).sum(1) + left / self.rest) / mean.shape[0]
+        best = stacked.argmax(dim=1)
+        tiny = torch.finfo(torch.float32).tiny
+        near = self.get_buffer("largest").index_select(0, best) / distance.clamp(min=tiny)
+        if not self.asked:
+            return near
+        return torch.minimum(near, clear / self.get_buffer("least").index_select(0, best))
 
 
 def recognition_module(recognizer: Recognizer, first: nn.Module | None) -> nn.Module:
@@ -178,10 +225,8 @@ def recognition_module(recognizer: Recognizer, first: nn.Module | None) -> nn.Mo
         raise unable(recognizer.model, "exportable")
     task = torch.cat([recognizer.model.seen, recognizer.model.unseen]).sort().values
     known = torch.from_numpy(recognizer.is_known)
-    offsets = torch.from_numpy(recognizer.offsets)[known]
-    stages = [
-        recognizer.model.scores_module(),
-        Decision(known[task].nonzero()[:, 0], offsets, recognizer.calibration.temperature),
+    stages: list[nn.Module] = [
+        Decision(recognizer.model.scores_module(), recognizer, known[task].nonzero()[:, 0]),
     ]
     if first is not None:
         stages = [first, TokenFeatures(visual), *stages]
