@@ -40,8 +40,8 @@ class Config:
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ATTRIBUTE=VALUE...")] = ()
     """Attributes by the names of the run's table; one that is not set takes the mean of the seen classes."""
     attributes: Path | None = None
-    """File with the description: a CSV with the columns attribute and value, a table of attributes with a row of
-    that name, or a .npy file."""
+    """File with the description: a table with the columns attribute and value, a table of attributes with a row of
+    that name (CSV, Excel or Parquet), or a .npy file."""
     text: Annotated[str | None, tyro.conf.arg(metavar="SENTENCE")] = None
     """The description as a sentence, for semantics that a sentence encoder made."""
     csv: Path | None = None
@@ -50,7 +50,7 @@ class Config:
     photos: Path | None = None
     """Folder of a few photos of the class; with --csv a folder of class folders."""
     features: Path | None = None
-    """Features of a few photos of the class, instead of --photos: a .npy file [photos, ...]."""
+    """Features of a few photos of the class, instead of --photos: a .npy or .npz file, a table, or a store."""
     version: int | None = None
     """Version of the run to start from (default: the newest)."""
     weights: Path | None = None
@@ -135,11 +135,18 @@ def _photos(config: Config, recognizer: Recognizer, names: list[str]) -> dict[st
     """Features of photos by class, for the classes that have photos."""
     import numpy as np
 
+    from dkgzsl.data.formats.feature_files import finite_rows, read_features
     from dkgzsl.errors import DataError
-    from dkgzsl.inference.photos import list_photos, photo_reader, read_features
+    from dkgzsl.inference.photos import list_photos, photo_reader
 
     if config.features is not None:
-        return {names[0]: read_features(config.features)}
+        rows = read_features(config.features)
+        good = finite_rows(rows)
+        for row in np.flatnonzero(~good):
+            print(f"skipped: row {row}: NaN or infinity among its features", file=sys.stderr)
+        if not good.any():
+            raise DataError("every row has NaN or infinity", where=str(config.features), fix="extract them again")
+        return {names[0]: np.asarray(rows[good])}
     if config.photos is None:
         return {}
     if config.csv is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Config:
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER...")] = ()
     """Photos, and folders of photos (searched at any depth)."""
     features: Path | None = None
-    """Features instead of photos: a .npy file [images, ...] or a feature store."""
+    """Features instead of photos: a .npy or .npz file [images, ...], a table of numbers, or a feature store."""
     top: int = 3
     """Classes to name."""
     attributes: int = 4
@@ -83,32 +84,59 @@ def run(config: Config) -> None:
 
 
 def _print(config: Config, found: Found, file: TextIO | None = None) -> None:
+    """Print what is found; a file gets all of it, also where nobody reads the output any more."""
+    gone: Exception | None = None
     for content, words in found:
-        line = json_format.dumps(content, ensure_ascii=False)
+        line = json_format.dumps(_as_json(content), ensure_ascii=False, allow_nan=False)
         if file is not None:
             file.write(line + "\n")
-        if config.json:
-            print(line, flush=True)
-        elif words:
-            print("\n".join(words), flush=True)
+        shown = line if config.json else "\n".join(words)
+        if not shown or gone is not None:
+            continue
+        try:
+            print(shown, flush=True)
+        except (OSError, ValueError) as error:  # a broken pipe, or an output that is closed
+            if file is None:
+                raise
+            gone = error
+    if gone is not None:
+        raise _WholeButUnreadError from gone
+
+
+class _WholeButUnreadError(Exception):
+    """Everything is found and written, and the reader of standard output has gone."""
+
+
+def _as_json(value: Any) -> Any:
+    """The value with null for what JSON has no number for: NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: _as_json(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_as_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_and_keep(config: Config, found: Found, out: Path) -> None:
     from dkgzsl.files import whole_file
 
+    unread = False
     try:
         with whole_file(out) as draft, draft.open("w", encoding="utf-8") as file:
-            _print(config, found, file)
-    except BrokenPipeError:  # standard output's, not the file's
-        raise
+            try:
+                _print(config, found, file)
+            except _WholeButUnreadError:
+                unread = True
     except OSError as error:
         raise ConfigError(f"cannot write: {error.strerror}", where=str(out)) from error
+    if unread:
+        raise BrokenPipeError
 
 
 Found = Iterator[tuple[dict[str, Any], list[str]]]  # an image's object and its lines of text
 
 
 def _of_photos(config: Config, recognizer: Recognizer) -> Found:
+    from dkgzsl.features.photo_files import printable
     from dkgzsl.inference.photos import list_photos, photo_reader
     from dkgzsl.inference.prediction import explained_predictions
 
@@ -119,15 +147,15 @@ def _of_photos(config: Config, recognizer: Recognizer) -> Found:
     read = 0
     for photos in reader.read(paths, batch_size=config.batch_size):
         for path, why in photos.unreadable:
-            print(f"skipped: {path}: {why}", file=sys.stderr)
-            yield {"image": str(path), "error": why}, []
+            print(f"skipped: {printable(path)}: {why}", file=sys.stderr)
+            yield {"image": printable(path), "error": why}, []
         given = explained_predictions(
             recognizer, photos.features, grid=reader.grid, top=config.top, attributes=config.attributes
         )
         for row, (path, explained) in enumerate(zip(photos.paths, given, strict=True)):
-            content, words = _shown(str(path), explained)
+            content, words = _shown(printable(path), explained)
             if config.overlay is not None:
-                stem = config.overlay / f"{read:03d}-{path.stem}"
+                stem = config.overlay / f"{read:03d}-{printable(path.stem)}"
                 files = _draw(recognizer, explained, photos, row, reader.grid, stem)
                 content |= files
                 words += [f"  {file}" for file in files.values()]
@@ -138,16 +166,34 @@ def _of_photos(config: Config, recognizer: Recognizer) -> Found:
 
 
 def _of_features(config: Config, recognizer: Recognizer) -> Found:
-    from dkgzsl.inference.photos import read_features
+    import numpy as np
+
+    from dkgzsl.data.formats.feature_files import finite_rows, read_features, unreadable_rows
     from dkgzsl.inference.prediction import explained_predictions
 
     assert config.features is not None, "there are no photos"
-    rows = read_features(config.features)
+    rows, whys = read_features(config.features), unreadable_rows(config.features)
+    read = 0
     for start in range(0, len(rows), config.batch_size):
-        batch = rows[start : start + config.batch_size]
-        given = explained_predictions(recognizer, batch, top=config.top, attributes=config.attributes)
-        for row, explained in enumerate(given, start):
-            yield _shown(f"row {row}", explained)
+        batch = np.asarray(rows[start : start + config.batch_size])
+        good = finite_rows(batch)
+        for row in range(start, start + len(batch)):
+            if not good[row - start]:
+                whys[row] = "NaN or infinity among its features"
+            good[row - start] &= row not in whys
+        given = explained_predictions(recognizer, batch[good], top=config.top, attributes=config.attributes)
+        explained = iter(given)
+        for row in range(start, start + len(batch)):
+            if row in whys:
+                print(f"skipped: row {row}: {whys[row]}", file=sys.stderr)
+                yield {"image": f"row {row}", "error": whys[row]}, []
+            else:
+                read += 1
+                yield _shown(f"row {row}", next(explained))
+    if not read:
+        raise DataError(
+            "no row has features that can be used", where=str(config.features), fix="see the reasons above"
+        )
 
 
 def _shown(image: str, explained: ExplainedPrediction) -> tuple[dict[str, Any], list[str]]:

@@ -43,7 +43,7 @@ def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -
             test_unseen=raw.parts["test_unseen"],
             validation_classes=validation_classes(raw),
         ),
-        provenance=dict(provenance),
+        provenance={**provenance, **({"notes": list(raw.notes)} if raw.notes else {})},
         image_files=raw.image_files,
         pictures=raw.pictures,
         attribute_names=dict(raw.attribute_names),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -60,6 +61,8 @@ def structure(raw: RawData, *, every_region: bool = False) -> Iterator[Finding]:
     parts = list(_parts(raw))
     yield from parts
     broken = any(finding.severity == "error" for finding in (*counts, *labels, *parts))
+    if raw.unreadable and not counts and not labels:
+        yield from _unreadable_classes(raw)
     if raw.labels is not None and not counts and not labels and not _out_of_range(raw):
         yield from _roles(raw)
         if not broken:
@@ -218,6 +221,24 @@ def _roles(raw: RawData) -> Iterator[Finding]:
             f"(the first: {raw.named(int(untrained[0]))})",
             "move their images to test_unseen, or some of them to trainval",
         )
+
+
+def _unreadable_classes(raw: RawData) -> Iterator[Finding]:
+    """A class whose images cannot be read would become an unseen class without images."""
+    assert raw.labels is not None
+    reasons: dict[int, list[str]] = {}
+    for position, why in raw.unreadable.items():
+        reasons.setdefault(int(raw.labels[position]), []).append(why)
+    for label, whys in sorted(reasons.items()):
+        if len(whys) == int((raw.labels == label).sum()):
+            why, count = Counter(whys).most_common(1)[0]
+            shown = why if count == len(whys) else f"{count} of them: {why}"
+            yield Finding(
+                "error",
+                "unreadable class",
+                f"class {raw.named(label)}: {len(whys)} files, none can be read as an image ({shown})",
+                "replace the files, or take the class's folder out; then import and extract again",
+            )
 
 
 def _empty_classes(raw: RawData) -> Iterator[Finding]:

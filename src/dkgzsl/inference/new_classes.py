@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from dkgzsl.data.formats.tables import is_semantic_table, read_named_columns, read_semantic_table
-from dkgzsl.data.names import clean_name, spoken_attribute
+from dkgzsl.data.formats.cells import is_number, number_in
+from dkgzsl.data.formats.tables import columns_of, read_named_columns, read_semantic_table
+from dkgzsl.data.names import by_known_name, clean_name, spoken_attribute
 from dkgzsl.data.text_semantics import encode, read_descriptions
 from dkgzsl.errors import ConfigError, DataError, nearest_few
 from dkgzsl.inference.recognizer import Recognizer
@@ -81,7 +82,8 @@ class Describer:
         place = {spoken_attribute(name): k for k, name in enumerate(columns)} | {
             n: k for k, n in enumerate(columns)
         }
-        vector = self.usual.copy()
+        vector, written = self.usual.copy(), by_known_name(values, place)
+        values = {written[name]: value for name, value in values.items()}
         for name, value in values.items():
             if name not in place:
                 raise DataError(
@@ -142,8 +144,9 @@ class Describer:
         """
         if path.suffix == ".npy":
             return self.from_vector(_npy(path), where=str(path))
-        if is_semantic_table(path):
+        if not {"attribute", "value"} <= {*columns_of(path)}:
             rows = self.from_table(path)
+            name = by_known_name([name], rows)[name]
             if name not in rows:
                 raise DataError(
                     f"the table has no row {name!r}",
@@ -166,7 +169,7 @@ class Describer:
             ConfigError: it holds text, and no encoder is on record.
             DataError: the file cannot be read, or does not fit the semantics.
         """
-        if not is_semantic_table(path):
+        if "description" in columns_of(path):
             return self.from_texts(read_descriptions(path))
         table = read_semantic_table(path)
         if self.semantics.columns is None:
@@ -213,15 +216,14 @@ def read_settings(pairs: Sequence[str]) -> dict[str, float]:
 
 
 def number_of(cell: str, *, where: str) -> float:
-    """A number from its text.
+    """A number from its text, a percentage, or yes or no.
 
     Raises:
-        DataError: the text is no number.
+        DataError: the text is no finite number.
     """
-    try:
-        return float(cell)
-    except ValueError as error:
-        raise DataError(f"{cell.strip()[:40]!r} is no number", where=where) from error
+    if not is_number(cell):
+        raise DataError(f"{cell.strip()[:40]!r} is no number", where=where)
+    return number_in(cell, where)
 
 
 def checked_name(name: str) -> str:

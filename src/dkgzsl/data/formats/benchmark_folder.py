@@ -177,6 +177,7 @@ def _read_store(folder: Path, store_folder: Path, semantics: str | None) -> tupl
         features=store.tokens,
         labels=store.labels,
         image_files=store.paths,
+        unreadable={int(row): store.entries[row].why or "" for row in unreadable},
         parts={part: positions[~np.isin(positions, unreadable)] for part, positions in raw.parts.items()},
     )
     provenance |= {"features": store_folder.name, **store.provenance()}
