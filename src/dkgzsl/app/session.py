@@ -123,7 +123,7 @@ class Session:
         return [(known.names[k], float(values[k]), float(typical[k])) for k in order]
 
     def with_values(self, name: str, values: Mapping[str, float]) -> Session:
-        """Add a class by attributes; attributes that are not given have the mean of the seen classes.
+        """Add a class by attributes; attributes that are not given are filled in from classes described alike.
 
         Raises:
             ConfigError: the name is empty.

@@ -15,7 +15,7 @@ here 0.5 % and 31 %; described in full it drew 2.5 % and 60 %.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -93,22 +93,23 @@ def completed(
     return np.asarray(result)
 
 
-def sparse_classes(names: Sequence[str], missing: Float[np.ndarray, " classes"]) -> dict[str, float]:
-    """Classes of which more than `SPARSE` of the values is missing, with that share; the worst first."""
-    order = np.argsort(-missing, kind="stable")
-    return {names[int(k)]: round(float(missing[k]), 4) for k in order if missing[k] > SPARSE}
-
-
-def sparse_in_words(sparse: Mapping[str, float]) -> str:
-    """One sentence about classes with sparse descriptions.
+def gap_notes(table: Float[np.ndarray, "classes semantic"], *, classes: Sequence[str]) -> list[str]:
+    """What is said of a table's gaps, for people: nothing where there are none; a warning of sparse classes.
 
     Args:
-        sparse: as `sparse_classes` gives them; at least one.
+        table: NaN where a value is missing.
+        classes: their names.
     """
-    few = ", ".join(f"{name} ({share:.0%})" for name, share in list(sparse.items())[:5])
+    gaps = np.isnan(table)
+    if not gaps.any():
+        return []
+    missing = gaps.mean(1)
+    sparse = [int(k) for k in np.argsort(-missing, kind="stable") if missing[k] > SPARSE]
+    if not sparse:
+        return [f"{int(gaps.sum())} values are missing; they are filled in from the classes described alike"]
+    few = ", ".join(f"{classes[k]} ({missing[k]:.0%})" for k in sparse[:5])
     more = f" and {len(sparse) - 5} more" if len(sparse) > 5 else ""
-    who = "1 class is described sparsely" if len(sparse) == 1 else f"{len(sparse)} classes are described sparsely"
-    return (
-        f"{who}: most of the values are missing of {few}{more}; they are filled in from the classes that are most "
-        "alike in what is known, and recognised less well than others"
-    )
+    return [
+        f"warning: most values are missing of {few}{more}; they are filled in from the classes described alike, "
+        "and such a class is recognised less well: describe it in more detail"
+    ]
