@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from dkgzsl import ZeroShotClassifier, load_dataset
 from dkgzsl.data.arrays import problem_from_arrays
 from dkgzsl.data.checks import structure
 from dkgzsl.data.formats.tables import SemanticTable, read_semantic_table, write_semantic_table
@@ -58,31 +57,6 @@ def test_other_sparse_classes_are_not_filled_in_from() -> None:
     both, alone = filled(table).values[0], filled(np.delete(table, 1, axis=0)).values[0]
     np.testing.assert_allclose(both, alone)
     assert filled(table).missing[:2].tolist() == [8 / 12, 11 / 12]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_class_with_ninety_percent_missing_is_no_attractor(seed: int) -> None:
-    """Of images of other classes it draws no more than the described classes do that are described in full."""
-    problem, rng = load_dataset("numbers"), np.random.default_rng(seed)
-    names, table = np.array(problem.class_names), problem.semantics
-    seen = rng.permutation(problem.seen_classes)[:30]
-    training = problem.parts.trainval[np.isin(problem.labels[problem.parts.trainval], seen)]
-    described = rng.permutation(problem.unseen_classes)[:8]
-    tested = np.concatenate([problem.parts.test_seen, problem.parts.test_unseen])
-    tested = tested[np.isin(problem.labels[tested], [*seen, *described])]
-    sparse = table[described[0]].copy()
-    sparse[rng.permutation(len(sparse))[: round(0.9 * len(sparse))]] = np.nan
-
-    def drawn(vector: np.ndarray) -> list[float]:
-        model = ZeroShotClassifier(random_state=0)
-        model.fit(problem.features[training], names[problem.labels[training]], semantics=dict(
-            [(names[k], table[k]) for k in (*seen, *described[1:])] + [(names[described[0]], vector)]
-        ))  # fmt: skip
-        predicted = model.predict(problem.features[tested])
-        return [float((predicted[problem.labels[tested] != k] == names[k]).mean()) for k in described]
-
-    filled_in = drawn(filled(np.vstack([table[seen], table[described[1:]], sparse])).values[-1])
-    assert filled_in[0] <= max(filled_in[1:]) + 0.005
 
 
 def test_a_problem_is_filled_and_warns() -> None:

@@ -91,7 +91,8 @@ def run(config: Config) -> None:
     described = _described(config, describer)
     photos = _photos(config, before, list(described))
     started = perf_counter()
-    after = before.with_classes({name: one.vector for name, one in described.items()}, photos)
+    sparse = [name for name, one in described.items() if one.sparse]
+    after = before.with_classes({name: one.vector for name, one in described.items()}, photos, sparse=sparse)
     seconds = perf_counter() - started
     change = {
         "action": "add-class",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dkgzsl.data.checks import refuse_errors
-from dkgzsl.data.gaps import filled, gap_notes
+from dkgzsl.data.gaps import SPARSE, filled, gap_notes
 from dkgzsl.data.problem import Parts, Problem
 from dkgzsl.data.raw import RawData, validation_classes
 from dkgzsl.errors import DataError, nearest
@@ -32,7 +32,8 @@ def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -
             fix=nearest(semantics, raw.tables, of="its semantics"),
         )
     refuse_errors(raw)
-    tables = {source: filled(table, where=raw.where).values for source, table in raw.tables.items()}
+    whole = {source: filled(table, where=raw.where) for source, table in raw.tables.items()}
+    sparse = {s: np.flatnonzero(one.missing > SPARSE).tolist() for s, one in whole.items() if one.missing.any()}
     names = raw.class_names or tuple(f"class_{k + 1}" for k in range(raw.number_of_classes))
     notes = [*raw.notes, *gap_notes(np.asarray(raw.tables[semantics], np.float64), classes=names)]
     return Problem(
@@ -40,7 +41,7 @@ def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -
         features=raw.features,
         labels=raw.labels,
         class_names=names,
-        semantic_sources=tables,
+        semantic_sources={source: one.values for source, one in whole.items()},
         semantics_name=semantics,
         parts=Parts(
             trainval=raw.parts["trainval"],
@@ -48,7 +49,11 @@ def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -
             test_unseen=raw.parts["test_unseen"],
             validation_classes=validation_classes(raw),
         ),
-        provenance={**provenance, **({"notes": notes} if notes else {})},
+        provenance={
+            **provenance,
+            **({"notes": notes} if notes else {}),
+            **({"sparse": sparse} if sparse else {}),
+        },
         image_files=raw.image_files,
         pictures=raw.pictures,
         attribute_names=dict(raw.attribute_names),

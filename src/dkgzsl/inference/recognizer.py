@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from dkgzsl.evaluation.in_distribution import InDistribution, clearness
 from dkgzsl.files import whole_folder, write_whole
 from dkgzsl.inference.answers import Prediction as Prediction
 from dkgzsl.inference.answers import Ranked as Ranked
+from dkgzsl.inference.handicap import handicaps
 from dkgzsl.methods.base import Competing, Extendable, FewShot, Model
 from dkgzsl.methods.registry import load_model, read_model, unable, write_model
 from dkgzsl.representation.attribute_attention import AttentionOutput
@@ -141,8 +143,16 @@ class Recognizer:
 
     @property
     def offsets(self) -> Float[np.ndarray, " classes"]:
-        """What calibration adds to each class's score: the constant for described classes."""
-        return self.calibration.constant * self._mask(self.model.unseen).astype(np.float64)
+        """What is added to each class's score: the constant for described classes, less their handicaps."""
+        constants = self.calibration.constant * self._mask(self.model.unseen).astype(np.float64)
+        return np.asarray(constants - self._handicaps)
+
+    @cached_property
+    def _handicaps(self) -> Float[np.ndarray, " classes"]:
+        """Those of sparsely described classes without photos."""
+        sparse = [k for k in self.record.sparse if not self.photos_of(k)]
+        constants = self.calibration.constant * self._mask(self.model.unseen).astype(np.float64)
+        return handicaps(self.model, sparse, self.is_known, self.is_seen, constants)
 
     def _mask(self, numbers: Tensor) -> Bool[np.ndarray, " classes"]:
         mask = np.zeros(len(self.class_names), dtype=bool)
@@ -275,12 +285,14 @@ class Recognizer:
         self,
         described: Mapping[str, Float[np.ndarray, " semantic"]],
         photos: Mapping[str, np.ndarray | Tensor] | None = None,
+        sparse: Collection[str] = (),
     ) -> Recognizer:
         """The same for several classes at once; they get the next numbers, in the order of `described`.
 
         Args:
             described: description by name.
             photos: features of a few photos, of those classes that have some.
+            sparse: those of which most of the description was missing.
         """
         if not isinstance(self.model, Extendable):
             raise unable(self.model, "extendable")
@@ -312,8 +324,12 @@ class Recognizer:
             same = evidence.source == self.record.semantics.name
             evidence = evidence.with_classes(rows if same else None, len(rows))
         added = {str(numbers[list(described).index(name)]): len(found) for name, found in (photos or {}).items()}
+        few = (number for number, name in zip(numbers, described, strict=True) if name in sparse)
         record = replace(
-            self.record, class_names=(*self.class_names, *described), photos={**self.record.photos, **added}
+            self.record,
+            class_names=(*self.class_names, *described),
+            photos={**self.record.photos, **added},
+            sparse=(*self.record.sparse, *few),
         )
         return replace(self, model=model, record=record, evidence=evidence)
 

@@ -62,6 +62,7 @@ class RecognitionRecord:
             (`evaluation.adaptation.mean_worth`); None: it was not measured.
         pools: sha256 of each pool of photos that the model was adapted to.
         photos: how many photos were added to a described class, by its number (as text, as JSON has keys).
+        sparse: numbers of the classes of whose description most was missing.
     """
 
     class_names: tuple[str, ...]
@@ -74,6 +75,7 @@ class RecognitionRecord:
     adaptation: Mapping[str, Any] | None = None
     pools: tuple[str, ...] = ()
     photos: Mapping[str, int] = field(default_factory=dict)
+    sparse: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -99,6 +101,7 @@ class RecognitionRecord:
             images=problem.provenance.get("store") or {},
             dataset=problem.name,
             adaptation=adaptation,
+            sparse=tuple(problem.provenance.get("sparse", {}).get(name, ())),
         )
 
     @classmethod
@@ -145,6 +148,7 @@ class RecognitionRecord:
             adaptation=content.get("adaptation"),  # records of earlier versions lack this and the following
             pools=tuple(content.get("pools", ())),
             photos=dict(content.get("photos", {})),
+            sparse=tuple(content.get("sparse", ())),
         )
 
 
