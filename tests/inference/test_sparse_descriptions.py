@@ -88,7 +88,7 @@ def test_a_class_that_is_added_is_held_back_alike(runs, capsys, tmp_path) -> Non
 
 
 def test_a_photo_ends_it(runs) -> None:
-    problem, recognizer = runs[1]
+    _, recognizer = runs[1]
     assert recognizer.offsets[SPARSE] <= recognizer.calibration.constant
     shown = replace(recognizer, record=replace(recognizer.record, photos={str(SPARSE): 2}))
     assert shown.offsets[SPARSE] == recognizer.calibration.constant

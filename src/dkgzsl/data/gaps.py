@@ -85,10 +85,10 @@ def completed(
     if len(others) > 1 and gap.any() and not gap.all():
         covariance = LedoitWolf(assume_centered=True).fit((others - mean) / scale).covariance_
         own = covariance[np.ix_(~gap, ~gap)]
-        # A column that never varies tells nothing; without the small ridge it could leave the matrix singular.
+        # A column that never varies says nothing; without the small ridge it could leave the matrix singular.
         own = own + 1e-6 * max(float(np.trace(own)) / len(own), 1e-12) * np.eye(len(own))
-        told = np.linalg.solve(own, ((row - mean) / scale)[~gap])
-        result[gap] += scale[gap] * (covariance[np.ix_(gap, ~gap)] @ told)
+        weights = np.linalg.solve(own, ((row - mean) / scale)[~gap])
+        result[gap] += scale[gap] * (covariance[np.ix_(gap, ~gap)] @ weights)
         result[gap] = np.clip(result[gap], others.min(0)[gap], others.max(0)[gap])
     return np.asarray(result)
 

@@ -1,9 +1,9 @@
 """What is taken from the scores of sparsely described classes, so that none becomes an attractor.
 
 A class of which little is known is put near the middle of all classes, where images of others may fall to it. How
-far it reaches into other classes is compared with how far completely described ones do. The margin of class k on an
-image is its score minus the best other class's, and its reach the `QUANTILE` of its margins on features that the
-model synthesizes for all other classes. The handicap is the reach less the median reach of the described classes
+far it reaches into other classes is compared with how far completely described ones do. The margin of class k on
+an image is its score minus the best other class's, and its reach the `QUANTILE` of its margins on features that
+the model synthesizes for all other classes. The handicap is the reach less the median reach of the described classes
 whose description is complete (without any: of the seen classes), at least 0. Derived here; the measures are in
 `docs/own-photos.md`.
 """

@@ -1,4 +1,4 @@
-"""Reasons about one photo: the attributes that it shows, beside those of the class and its rival, and where.
+"""Reasons about one photo: the attributes that it shows, next to those of the class and its rival, and where.
 
 What decides, where the model takes pooled features: of an image with regions x_1 ... x_R, the features without
 region r are those of the mean of the others, x + (mean_s x_s - x_r) / (R - 1), exactly so where the pooled feature
@@ -81,7 +81,7 @@ class RegionNamed:
 
 @dataclass(frozen=True)
 class Reasons:
-    """What a photo shows, beside the most probable class and its rival.
+    """What a photo shows, next to the most probable class and its rival.
 
     Attributes:
         agrees: attributes that the photo shows and the class has, the strongest first.

@@ -20,9 +20,9 @@ from dkgzsl.evaluation.calibration import Calibration
 from dkgzsl.evaluation.in_distribution import FILE as IN_DISTRIBUTION
 from dkgzsl.evaluation.in_distribution import InDistribution, clearness
 from dkgzsl.files import whole_folder, write_whole
-from dkgzsl.inference.answers import Prediction as Prediction
-from dkgzsl.inference.answers import Ranked as Ranked
 from dkgzsl.inference.handicap import handicaps
+from dkgzsl.inference.ranked import Prediction as Prediction
+from dkgzsl.inference.ranked import Ranked as Ranked
 from dkgzsl.methods.base import Competing, Extendable, FewShot, Model
 from dkgzsl.methods.registry import load_model, read_model, unable, write_model
 from dkgzsl.representation.attribute_attention import AttentionOutput

@@ -139,7 +139,7 @@ def _front_matter(
 
 
 def _estimated_entry(entry: Mapping[str, Any], estimate: Estimate) -> dict[str, Any]:
-    """The entry of a model index for figures on held-out seen classes, beside that of the test images."""
+    """The entry of a model index for figures on held-out seen classes, next to that of the test images."""
     metrics = [
         {
             "type": key,

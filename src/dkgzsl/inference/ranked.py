@@ -1,4 +1,4 @@
-"""What a recognizer answers about an image: classes with probabilities."""
+"""A prediction: classes with probabilities, the most probable first."""
 
 from __future__ import annotations
 
