@@ -1,13 +1,14 @@
 """Temperature, threshold and reliability against searches and counts done another way."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from dkgzsl.evaluation.calibration import KEPT, Calibration, balanced_weights, calibrate, in_distribution_score
-from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.evaluation.calibration import Calibration, calibrate
+from dkgzsl.evaluation.metrics import Scored, balanced_weights
 
 
 def scored(images: int = 400, sharpness: float = 3.0, seed: int = 0) -> Scored:
@@ -51,17 +52,27 @@ def test_probabilities_keep_the_decision_and_the_constant_lets_unseen_classes_wi
     assert shares[:, held.is_unseen].sum() > plain[:, held.is_unseen].sum()
 
 
-def test_the_threshold_keeps_its_share_and_ignores_what_scores_have_in_common() -> None:
-    held = scored(4000)
-    calibration = calibrate([held], 0.0)
-    kept = calibration.accepts(held.scores)
-    assert balanced_weights(held)[kept].sum() == pytest.approx(KEPT, abs=0.005)
-    shifted = held.scores + np.linspace(-1e3, 1e3, len(held.scores))[:, None]
-    assert (calibration.accepts(shifted) == kept).mean() > 0.999
-    assert not calibration.accepts(np.zeros((1, 6)))[0]
-    outside = np.concatenate([held.scores, np.full((len(held.scores), 2), -np.inf)], axis=1)
-    assert np.allclose(in_distribution_score(outside), in_distribution_score(held.scores))
-    assert calibration.probabilities(outside)[:, 6:].max() == 0
+def test_the_temperature_is_for_the_scores_of_the_final_model() -> None:
+    cuts = [scored(seed=0), scored(seed=1)]
+    small = [replace(cuts[0], scores=cuts[0].scores / 4), replace(cuts[1], scores=cuts[1].scores * 3)]
+    constant = 0.7
+    found = calibrate(small, constant, scales=[4.0, 1 / 3])
+    assert found.temperature == pytest.approx(calibrate(cuts, constant).temperature)
+    assert found.constant == constant
+
+
+def test_what_lies_below_the_threshold_is_none_of_the_classes() -> None:
+    held = scored(200)
+    fit = np.linspace(0, 2, 200)
+    calibration = Calibration(threshold=1.0)
+    assert (calibration.accepts(fit) == (fit >= 1)).all()
+    assert Calibration().accepts(fit).all()
+    found = calibration.reliability(held, fit=fit)
+    unseen = held.is_unseen[held.labels]
+    weights = balanced_weights(held)
+    for kind, share in ((unseen, found.kept_unseen), (~unseen, found.kept_seen)):
+        assert share == pytest.approx(weights[kind & (fit >= 1)].sum() / weights[kind].sum())
+    assert calibration.reliability(held).kept_seen is None
 
 
 def test_reliability_counts_what_a_loop_counts() -> None:

@@ -96,7 +96,7 @@ def test_what_is_in_a_package(made, pushed) -> None:
     assert names == {
         "README.md", "manifest.json", "config.yaml", "environment.json", "recognizer.json", "result.json",
         "metrics.jsonl", "per_class.csv", "model.safetensors", "representation.safetensors",
-        "evidence.safetensors",
+        "evidence.safetensors", "in_distribution.safetensors",
     } | version  # fmt: skip
     assert {"versions/1/history.json", "versions/1/recognizer.json"} <= version
     assert {"seeds", "report.html", "photo.jpg"} <= {path.name for path in made.run.iterdir()}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dkgzsl.config import RefinementConfig
 from dkgzsl.evaluation.calibration import Calibration
-from dkgzsl.evaluation.in_distribution import clearness
+from dkgzsl.evaluation.in_distribution import clearness, in_distribution_of
 from dkgzsl.features.backbones import Backbone, build_backbone
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Model, Task
@@ -108,8 +108,14 @@ def _model(task: Task, kind: str) -> Model:
     return method.fit(task, setting)
 
 
-def recognizer(world: Fitted, removed: tuple[int, ...] = ()) -> Recognizer:
-    """With a constant and a temperature that fit the scores' scale, so that no probability is simply 1."""
+def recognizer(world: Fitted, removed: tuple[int, ...] = (), *, tested: bool = True) -> Recognizer:
+    """With a constant and a temperature that fit the scores' scale, so that no probability is simply 1.
+
+    Args:
+        world: what is recognised.
+        removed: classes that are not.
+        tested: whether it tests features and scores for "none of these"; if not, as runs of before did.
+    """
     which = world.backbone
     side = which.preprocessing.image_size[0]
     names = tuple(f"bird {number}" for number in range(CLASSES))
@@ -119,12 +125,18 @@ def recognizer(world: Fitted, removed: tuple[int, ...] = ()) -> Recognizer:
     )  # fmt: skip
     made = Recognizer(world.model, world.visual, record)
     scores = made.scores(stored_tokens(which, photos(24, side)))
+    vectors = made.vectors(stored_tokens(which, photos(24, side)))
     spread = float(scores[:, made.is_known].std(axis=1).mean())
-    calibration = Calibration(spread / 2, spread / 2, float(np.quantile(clearness(scores), 0.2)))
-    return replace(made, record=replace(record, calibration=calibration))
+    if not tested:
+        calibration = Calibration(spread / 2, spread / 2, float(np.quantile(clearness(scores), 0.2)))
+        return replace(made, record=replace(record, calibration=calibration))
+    calibration = Calibration(spread / 2, spread / 2, 1.0)
+    least = np.quantile(clearness(scores), [0.2, 0.4])
+    needed = in_distribution_of(vectors, np.arange(24) % CLASSES, level=2.0, least=(least[0] / 2, least[1] / 2))
+    return replace(made, record=replace(record, calibration=calibration), in_distribution=needed)
 
 
 def expected(made: Recognizer, which: Backbone, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of the known classes, and in-distribution scores, by the package's own way."""
     scores = made.scores(stored_tokens(which, pixels))
-    return made.calibration.probabilities(scores)[:, made.is_known], clearness(scores)
+    return made.calibration.probabilities(scores)[:, made.is_known], made.fit(stored_tokens(which, pixels))

@@ -35,7 +35,7 @@ class HeldOut:
     labels: Integer[np.ndarray, " images"]
     is_unseen: Bool[np.ndarray, " classes"]
     fitted: Fitted
-    training: Float[Tensor, "some visual"] | None = None
+    training: Float[Tensor, "some _"] | None = None
 
     def score(self, model: Model) -> Scored:
         """Score the images with a model, once for the generalized and once for the conventional scores."""

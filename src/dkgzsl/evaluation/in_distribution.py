@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Integer
-from sklearn.decomposition import PCA
+from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 from dkgzsl.evaluation.metrics import Scored, balanced_weights
@@ -30,8 +30,8 @@ from dkgzsl.files import read_checkpoint, write_checkpoint
 
 FILE: Final = "in_distribution.safetensors"
 LOST: Final = 0.03
-"""Share of held-out images that the two tests together may take for none of the classes. It is less than the 5 % that
-people expect, since new images differ more from training images than images held out of the same collection."""
+"""Share of held-out images that the two tests together may take for none of the classes. It is less than the 5 %
+that people expect: new images differ more from training images than those held out of the same collection."""
 FAR: Final = 0.002
 """The features' part of it: what they find lies far away, so that a small share is enough."""
 _COMPONENTS: Final = 64
@@ -89,15 +89,19 @@ class FeatureDistribution:
         """
         values = (features.clamp(min=0).sqrt() if root else features).float().numpy()
         number = min(_COMPONENTS, len(values) // 2, values.shape[1])
-        found = PCA(number, svd_solver="randomized", iterated_power=2, random_state=0).fit(values)
-        largest = max(float(found.explained_variance_[0]), _TINY)
-        least = 1e-6 * largest  # what never varies in training would make anything infinitely far
-        rest = float(found.noise_variance_) if number < values.shape[1] else largest
+        mean = values.mean(0)
+        _, _, rough = randomized_svd(values - mean, number, n_iter=2, random_state=0)
+        # The span may be rough; within it axes and variances are exact.
+        variances, turns = np.linalg.eigh(np.cov(rough @ (values - mean).T).reshape(number, number))
+        variances, axes = variances.astype(np.float32), (turns.T @ rough).astype(np.float32)
+        least = max(1e-6 * float(variances.max()), _TINY)  # what never varies would make anything infinitely far
+        others = values.shape[1] - number
+        left = (values.var(0, ddof=1).sum() - variances.sum()) / others if others else variances.max()
         return cls(
-            mean=torch.from_numpy(found.mean_).float(),
-            axes=torch.from_numpy(found.components_.T.copy()).float(),
-            variances=torch.from_numpy(found.explained_variance_.clip(least)).float(),
-            rest=max(rest, least),
+            mean=torch.from_numpy(mean),
+            axes=torch.from_numpy(axes.T.copy()),
+            variances=torch.from_numpy(variances.clip(least)),
+            rest=max(float(left), least),
             root=root,
         )
 
@@ -214,7 +218,7 @@ def in_distribution_of(
     names, positions = np.unique(classes, return_inverse=True)
     by_class = (rng.permutation(len(names)) % _FOLDS)[positions]
     limits = [
-        float(np.quantile(_left_out(values, torch.from_numpy(folds), root), 1 - FAR))
+        max(1.0, float(np.quantile(_left_out(values, torch.from_numpy(folds), root), 1 - FAR)))
         for folds in ((by_image, by_class) if len(names) >= _FOLDS else (by_image, by_image))
     ]
     # A class that no fit has seen lies no nearer than one that was seen: where few classes say so, it is chance.

@@ -157,9 +157,9 @@ def validated(
     constant = choice.constant.value if calibrated else 0.0
     task, held_out = final_task(problem, choice.representation)
     model = method.fit(task, choice.setting)
-    scored = held_out.score(model)
     validation, spread = mean_figures([one.figures(constant) for one in choice.scored])
     found, scales = _in_distribution(choice, constant, task, held_out, model)
+    scored = held_out.score(model)
     threshold = None if found is None else THRESHOLD
     return Outcome(
         protocol="validated",

@@ -44,10 +44,14 @@ _NEEDED: Final = (
     "recognizer.json",
     "result.json",
 )
-_MODEL = r"(model|representation)(-[0-9]{1,4})?\.safetensors|evidence\.safetensors|recognizer\.json"
+_MODEL = (
+    r"(model|representation)(-[0-9]{1,4})?\.safetensors|(evidence|in_distribution)\.safetensors|recognizer\.json"
+)
 _TEXTS = r"config\.yaml|environment\.json|metrics\.jsonl|result\.json|per_class\.csv|README\.md"
-_VERSION = r"versions/[1-9][0-9]{0,5}/(model\.safetensors|representation\.safetensors|evidence\.safetensors|"
-_VERSION += r"recognizer\.json|history\.json)"
+_VERSION = (
+    r"versions/[1-9][0-9]{0,5}/((model|representation|evidence|in_distribution)\.safetensors|"
+    r"recognizer\.json|history\.json)"
+)
 _PACKAGED: Final = re.compile(f"{_MODEL}|{_TEXTS}|{_VERSION}")
 
 
