@@ -142,12 +142,19 @@ def test_what_is_no_table_says_why(tmp_path, content, name, says):
 def test_dimensions_that_are_counted_are_names_not_a_class(tmp_path):
     (tmp_path / "t.csv").write_text("class,0,1\nox,0.5,0\n")
     assert read_semantic_table(tmp_path / "t.csv").columns == ("0", "1")
+    (tmp_path / "t.csv").write_text("kind,x,y\nox,0.5,0\n")  # x and y are names, though x can mean yes
+    assert read_semantic_table(tmp_path / "t.csv").columns == ("x", "y")
     (tmp_path / "t.csv").write_text(",0,1\nox,0.5,0\nyak,1,1\n")
     assert read_semantic_table(tmp_path / "t.csv").classes == ("ox", "yak")
 
 
 def test_names_are_the_same_but_for_case_and_blanks():
-    for name in ("Black-footed Albatross", "black_footed_albatross", "BlackFooted  Albatross", "black‐footed albatross"):
+    for name in (
+        "Black-footed Albatross",
+        "black_footed_albatross",
+        "BlackFooted  Albatross",
+        "black‐footed albatross",
+    ):
         assert name_key(name) == name_key("blackfootedalbatross"), name
     assert name_key("-1") != name_key("1")
     assert by_known_name(["polar bear", "ox", "emu"], ["Polar_Bear", "ox"]) == {

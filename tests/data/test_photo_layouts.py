@@ -191,14 +191,17 @@ def test_photos_that_went_bad_after_the_import_are_named_by_check(folder, capsys
 def test_names_that_are_no_utf8_are_imported_and_found_again(folder, capsys):
     """The case file-name-not-utf8."""
     raw = os.fsencode(folder / "images" / "a")
-    os.rename(raw + b"/0.png", raw + b"/caf\xe9.png")
-    os.rename(os.fsencode(folder / "images" / "b"), os.fsencode(folder / "images") + b"/kr\xe4he")
+    (folder / "images" / "a" / "0.png").rename(os.fsdecode(raw + b"/caf\xe9.png"))
+    (folder / "images" / "b").rename(os.fsdecode(os.fsencode(folder / "images") + b"/kr\xe4he"))
     (folder / "attributes.csv").write_text(TABLE.replace("b,0,1", "Krähe,0,1"), encoding="utf-8")
     assert imported(capsys, folder)[0] == 0
     table = (folder.parent / "problem" / "images.csv").read_bytes().decode("utf-8")
     assert table.splitlines()[1:] == [
-        r"images/kr\xe4he/0.png,Krähe", r"images/kr\xe4he/1.png,Krähe", "images/a/1.png,a", r"images/a/caf\xe9.png,a",
-    ]  # fmt: skip
+        r"images/kr\xe4he/0.png,Krähe",
+        r"images/kr\xe4he/1.png,Krähe",
+        "images/a/1.png,a",
+        r"images/a/caf\xe9.png,a",
+    ]
     listed = read_unchecked(folder.parent / "problem")
     assert all(read_image(Path(path))[0].size == (32, 24) for path in listed.image_files)
 

@@ -1,6 +1,7 @@
 """The verbs predict, add-class and remove-class, as a person types them."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -298,3 +299,15 @@ def test_mistakes_in_add_class_leave_no_version(capsys, made, on_numbers, tmp_pa
         assert expected in refused(capsys, "add-class", run, *words), words
     assert "no class 'x'" in refused(capsys, "remove-class", run, "--name", "x")
     assert set(made.run.glob("versions/*")) == versions
+
+
+def test_a_photo_whose_name_is_no_utf8_is_predicted_and_kept(capsys, made, tmp_path) -> None:
+    """The case file-name-not-utf8."""
+    photo = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    photo.write_bytes(made.photos[0].read_bytes())
+    words = ["--weights", str(made.weights), "--device", "cpu", "--out", str(tmp_path / "o.jsonl")]
+    (line,), _ = said(capsys, "predict", str(made.run), str(photo), *words)
+    assert line["image"] == str(tmp_path) + r"/caf\xe9.png"
+    assert [json.loads(one) for one in (tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()] == [line]
+    (same,), _ = said(capsys, "predict", str(made.run), str(made.photos[0]), *words[:4])
+    assert {**same, "image": ""} == {**line, "image": ""}

@@ -144,7 +144,7 @@ def _photos(config: Config, recognizer: Recognizer, names: list[str]) -> dict[st
     from dkgzsl.inference.photos import list_photos, photo_reader
 
     if config.features is not None:
-        rows = read_features(config.features)
+        rows = read_features(config.features, pooled=len(recognizer.record.features) == 1)
         good = finite_rows(rows)
         for row in np.flatnonzero(~good):
             print(f"skipped: row {row}: NaN or infinity among its features", file=sys.stderr)

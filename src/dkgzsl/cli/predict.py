@@ -172,7 +172,8 @@ def _of_features(config: Config, recognizer: Recognizer) -> Found:
     from dkgzsl.inference.prediction import explained_predictions
 
     assert config.features is not None, "there are no photos"
-    rows, whys = read_features(config.features), unreadable_rows(config.features)
+    rows = read_features(config.features, pooled=len(recognizer.record.features) == 1)
+    whys = unreadable_rows(config.features)
     read = 0
     for start in range(0, len(rows), config.batch_size):
         batch = np.asarray(rows[start : start + config.batch_size])

@@ -88,8 +88,9 @@ def image_name(raw: RawData, image: int) -> str:
     if raw.image_files is None or image >= len(raw.image_files):
         return f"image {image + raw.counts_from}"
     files = [file.replace("\\", "/") for file in raw.image_files]
-    shared = os.path.commonprefix([file.split("/")[:-2] for file in files])
-    return "/".join(files[image].split("/")[len(shared) :])
+    folders = [file.rpartition("/")[0].rpartition("/")[0] for file in files]
+    shared = os.path.commonpath(folders) if all(folders) else ""
+    return files[image].removeprefix(shared).lstrip("/")
 
 
 def _named(raw: RawData, twins: Pairs) -> str:

@@ -72,6 +72,11 @@ def is_number(cell: Any) -> bool:
     return _number(cell) is not None
 
 
+def is_numeral(cell: Any) -> bool:
+    """Whether a cell can be a number and is no word: `x` and `y` are names of columns, too."""
+    return is_number(cell) and not (isinstance(cell, str) and _word(cell) in YES | NO)
+
+
 def check_decimals(cells: Sequence[tuple[Any, str]], *, separated_by_comma: bool) -> None:
     """That one sign separates the decimals of all numbers of a table.
 

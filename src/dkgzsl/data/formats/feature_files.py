@@ -6,7 +6,7 @@ No file is unpickled: a pickle, and so a PyTorch file, can run any code when it 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Integer, Shaped
 
-from dkgzsl.data.formats.cells import is_number, number_in
+from dkgzsl.data.formats.cells import is_numeral, number_in
 from dkgzsl.data.formats.spreadsheet import PARQUET_SUFFIXES, SUFFIXES, read_sheet
 from dkgzsl.errors import DataError
 from dkgzsl.features.store import is_store, open_store
@@ -44,28 +44,31 @@ class LabelledFeatures:
     paths: list[str] | None
 
 
-def read_features(path: Path) -> np.ndarray:
+def read_features(path: Path, *, pooled: bool = False) -> np.ndarray:
     """Features of many images [N, C] or [N, 1 + R, C], mapped into memory where the file allows it.
 
     A .npz file holds one array, or one that is called as in `FEATURES`. Of a table, the numbers of all columns are
     taken; a column of names and one that counts the rows are left out.
 
+    Args:
+        path: the file, or the folder of a store.
+        pooled: whether of region tokens the global one alone is taken.
+
     Raises:
         DataError: the file is missing, is of another kind (the message says how to save it), or holds no features.
     """
     if is_store(path):
-        return open_store(path).tokens
-    kind = _kind(path)
-    if kind == "npz":
-        rows = _array(path, _npz(path), FEATURES, "features")
+        rows: np.ndarray = open_store(path).tokens
+    elif (kind := _kind(path)) == "npz":
+        rows = _array(path, _npz(path, FEATURES), FEATURES, "features")
     elif kind == "table":
         rows = _table(path)
     else:
-        rows = _load(path, mapped=True)
+        rows = _load(path)
     if rows.ndim not in (2, 3) or rows.dtype.kind not in "fiu" or not len(rows):
         found = f"{rows.dtype} {list(rows.shape)}"
         raise DataError(f"features are numbers [images, ...], not {found}", where=str(path))
-    return rows
+    return rows[:, 0] if pooled and rows.ndim == 3 else rows
 
 
 def read_labelled(path: Path) -> LabelledFeatures:
@@ -83,10 +86,14 @@ def read_labelled(path: Path) -> LabelledFeatures:
             fix="to recognise the images: dkgzsl predict RUN --features FILE; to train on them, save features and "
             'labels together: numpy.savez("features.npz", features=..., labels=...)',
         )
-    arrays = _npz(path)
+    arrays = _npz(path, (*FEATURES, *LABELS, "class_names", "image_files"))
     features = _array(path, arrays, FEATURES, "features")
     labels = np.ravel(_array(path, arrays, LABELS, "labels"))
-    given = [str(name) for name in np.ravel(arrays["class_names"])] if "class_names" in arrays.files else None
+    given = (
+        [str(name) for name in np.ravel(_array(path, arrays, ["class_names"], "names"))]
+        if "class_names" in arrays
+        else None
+    )
     if labels.dtype.kind in "US":
         names = given or sorted({str(label) for label in labels})
         number = {name: at for at, name in enumerate(names)}
@@ -99,7 +106,11 @@ def read_labelled(path: Path) -> LabelledFeatures:
         names = given or [f"class_{k + 1}" for k in range(int(numbers.max(initial=-1)) + 1)]
         if int(numbers.max(initial=-1)) >= len(names):
             raise DataError(f"labels go up to {int(numbers.max())}, class_names has {len(names)}", where=str(path))
-    paths = [str(name) for name in np.ravel(arrays["image_files"])] if "image_files" in arrays.files else None
+    paths = (
+        [str(name) for name in np.ravel(_array(path, arrays, ["image_files"], "paths"))]
+        if "image_files" in arrays
+        else None
+    )
     return LabelledFeatures(features, numbers, tuple(names), paths)
 
 
@@ -166,35 +177,35 @@ def _pickled(path: Path, kind: str) -> DataError:
     )
 
 
-def _load(path: Path, *, mapped: bool) -> np.ndarray:
+def _load(path: Path) -> np.ndarray:
     try:
-        found: np.ndarray = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the features: {error}", where=str(path), fix=_READ) from error
     return found
 
 
-def _npz(path: Path) -> np.lib.npyio.NpzFile:
+def _npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray | None]:
+    """The arrays of a .npz file that have one of some names, or the only one that it has; None for all others."""
     try:
-        return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
+        with np.load(path, allow_pickle=False) as file:
+            alone = len(file.files) == 1
+            return {name: np.asarray(file[name]) if alone or name in names else None for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot read the features: {error}", where=str(path), fix=_READ) from error
 
 
-def _array(path: Path, arrays: np.lib.npyio.NpzFile, names: Sequence[str], what: str) -> np.ndarray:
-    name = next((one for one in names if one in arrays.files), None)
-    if name is None and what == "features" and len(arrays.files) == 1:
-        name = arrays.files[0]
-    if name is None:
+def _array(path: Path, arrays: Mapping[str, np.ndarray | None], names: Sequence[str], what: str) -> np.ndarray:
+    found = next((arrays[one] for one in names if one in arrays), None)
+    if found is None and what == "features" and len(arrays) == 1:
+        found = next(iter(arrays.values()))
+    if found is None:
         raise DataError(
             f"no array of the file is called {names[0]!r}",
-            where=f"{path} (it has: {', '.join(arrays.files)})",
+            where=f"{path} (it has: {', '.join(arrays)})",
             fix=f"save the array of {what} by the name {names[0]!r}",
         )
-    try:
-        return np.asarray(arrays[name])
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read the array {name!r}: {error}", where=str(path), fix=_READ) from error
+    return found
 
 
 def _numbered(labels: np.ndarray, path: Path) -> Integer[np.ndarray, " images"]:
@@ -211,7 +222,7 @@ def _table(path: Path) -> np.ndarray:
     names = [f"column {n + 1}" for n in range(len(lines[0][1]))]
     first = lines[0][1]
     # Frames without names call their columns 0, 1, 2, ...; a Parquet file has names always.
-    if not all(map(is_number, first)) or _is_count(first) or path.suffix.lower() in PARQUET_SUFFIXES:
+    if not all(map(is_numeral, first)) or _is_count(first) or path.suffix.lower() in PARQUET_SUFFIXES:
         names = [str(cell or name) for cell, name in zip(lines[0][1], names, strict=True)]
         unnamed = not str(lines[0][1][0] or "").strip()
         lines = lines[1:]
@@ -221,7 +232,7 @@ def _table(path: Path) -> np.ndarray:
         if len(row) != len(names):
             where = f"{path}, row {line}"
             raise DataError(f"the row has {len(row)} cells, the first has {len(names)}", where=where)
-    kept = [n for n in range(len(names)) if lines and any(is_number(row[n]) for _, row in lines)]
+    kept = [n for n in range(len(names)) if lines and any(is_numeral(row[n]) for _, row in lines)]
     if unnamed and 0 in kept and _is_count([row[0] for _, row in lines]):
         kept.remove(0)
     rows = [[_value(row[n], f"{path}, row {line}, column {names[n]!r}") for n in kept] for line, row in lines]
@@ -237,4 +248,8 @@ def _value(cell: object, where: str) -> float:
     """A number; NaN stays NaN, since the row is then named and skipped, and so does an empty cell."""
     if cell is None or (isinstance(cell, str) and cell.strip().lower() in ("", "nan", "inf", "-inf", "na", "n/a")):
         return float("nan")
-    return float(cell) if isinstance(cell, float) else number_in(cell, where)
+    if isinstance(cell, float):
+        return cell
+    if not is_numeral(cell):
+        raise DataError(f"the cell is {str(cell)[:40]!r}, not a number", where=where, fix="features are numbers")
+    return number_in(cell, where)

@@ -182,8 +182,8 @@ def _by_class(
             raise DataError(
                 f"the class folder {one.name!r} is no known class",
                 where=str(base / one.name),
-                fix=f"give it a row in {origin.name}; {_short(nearest(one.name, classes))}; to leave it out, write "
-                f"the role {IGNORE} for it in {_CLASSES}.csv",
+                fix=f"give it a row in {origin.name}; {_short(nearest(one.name, classes))}; to leave it out, "
+                f"write the role {IGNORE} for it in {_CLASSES}.csv",
             )
     return {names[key]: one for key, one in found.items()}
 

@@ -133,16 +133,21 @@ def _text(path: Path) -> tuple[str, tuple[str, ...]]:
 
 
 def _separator(lines: Sequence[str]) -> str:
-    """The separator by which most rows have as many cells as the header has, and the header the most cells."""
+    """The separator by which most rows have as many cells as the header has, and the header the most cells.
 
-    def fits(separator: str) -> tuple[bool, float, int]:
+    A cell that holds a semicolon, tab or bar was cut at the decimal commas around it.
+    """
+
+    def fits(separator: str) -> tuple[bool, float, bool, int]:
         try:
-            rows = csv.reader(lines[: 4 * _LOOKED_AT], delimiter=separator)
-            widths = [len(row) for row in rows if any(cell.strip() for cell in row)][:_LOOKED_AT]
+            read = csv.reader(lines[: 4 * _LOOKED_AT], delimiter=separator)
+            rows = [row for row in read if any(cell.strip() for cell in row)][:_LOOKED_AT]
+            widths = [len(row) for row in rows]
         except csv.Error:
-            return False, 0.0, 0
-        header = widths[0] if widths else 0
-        return header > 1, widths.count(header) / max(1, len(widths)), header
+            return False, 0.0, False, 0
+        header = len(rows[0]) if rows else 0
+        whole = not any(mark in cell for cell in rows[0] for mark in ";\t|") if rows else False
+        return header > 1, widths.count(header) / max(1, len(widths)), whole, header
 
     return max(_SEPARATORS, key=fits)
 

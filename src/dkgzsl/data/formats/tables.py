@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float
 
-from dkgzsl.data.formats.cells import check_decimals, is_number, numbers_of
+from dkgzsl.data.formats.cells import check_decimals, is_numeral, numbers_of
 from dkgzsl.data.formats.spreadsheet import SUFFIXES as SUFFIXES
-from dkgzsl.data.formats.spreadsheet import Sheet, is_empty, read_sheet
+from dkgzsl.data.formats.spreadsheet import Sheet, read_sheet
 from dkgzsl.data.names import clean_name, name_key
 from dkgzsl.errors import DataError
 
@@ -125,9 +125,9 @@ def _columns(
         )
     keys = [name_key(name) for name in header]
     at = next((keys.index(word) for word in _OF_CLASSES if word in keys), None)
-    first_numbers = sum(is_number(row[0]) for row in rows if len(row))
+    first_numbers = sum(is_numeral(row[0]) for row in rows if len(row))
     if at is None and rows and first_numbers == len(rows):
-        texts = [n for n in range(1, len(header)) if not any(is_number(r[n]) for r in rows if len(r) > n)]
+        texts = [n for n in range(1, len(header)) if not any(is_numeral(r[n]) for r in rows if len(r) > n)]
         at = texts[0] if len(texts) == 1 and _is_index(header[0], [row[0] for row in rows]) else None
         if at is None and header[0] == "" and not texts and _is_index("", [row[0] for row in rows]):
             raise DataError(
@@ -172,7 +172,7 @@ def _is_index(name: str, cells: Sequence[Any]) -> bool:
 
 def _looks_like_a_row(header: Sequence[str]) -> bool:
     """Whether what should be names are numbers; whole numbers one after the other count dimensions."""
-    if not header[0] or not all(is_number(cell) and not is_empty(cell) for cell in header[1:]):
+    if not header[0] or not all(map(is_numeral, header[1:])):
         return False
     try:
         given = [float(cell) for cell in header[1:]]
