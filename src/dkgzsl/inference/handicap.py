@@ -3,9 +3,9 @@
 A class of which little is known is put near the middle of all classes, where images of others may fall to it. How
 far it reaches into other classes is compared with how far completely described ones do. The margin of class k on
 an image is its score minus the best other class's, and its reach the `QUANTILE` of its margins on features that
-the model synthesizes for all other classes. The handicap is the reach less the median reach of the described classes
-whose description is complete (without any: of the seen classes), at least 0. Derived here; the measures are in
-`docs/own-photos.md`.
+the model synthesizes for all other classes. The handicap is the reach less the median reach of the described
+classes whose description is complete (without any: of the seen classes), at least 0. Derived here; it is measured
+in `docs/own-photos.md`.
 """
 
 from __future__ import annotations
