@@ -1,4 +1,4 @@
-"""Inputs at the edge of what the estimator takes: each is taken, or refused by a message that says what is wrong."""
+"""Inputs at the edge of what the estimator takes: each is taken, or refused by a message that says why."""
 
 import warnings
 
