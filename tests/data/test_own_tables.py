@@ -24,6 +24,7 @@ TEXTS = {
     "another word": "Tierart;tail;wings\nox;1,5;0\nyak;0;1,5\nemu;1;0,25\n",
     "class in the middle": "tail,class,wings\n1.5,ox,0\n0,yak,1.5\n1,emu,0.25\n",
     "empty ends": "\nclass,tail,wings,,\nox,1.5,0,,\nyak,0,1.5,,\n,,,,\nemu,1,0.25,,\n,,,,\n\n",
+    "a title": "My animals of 2024\n\nclass;tail;wings\nox;1,5;0\nyak;0;1,5\nemu;1;0,25\n",
     "Windows line ends": "class,tail,wings\r\nox,1.5,0\r\nyak,0,1.5\r\nemu,1,0.25\r\n",
 }
 

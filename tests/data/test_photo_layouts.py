@@ -48,7 +48,7 @@ def imported(capsys, folder: Path, *words: str) -> tuple[int, str]:
     return code, "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize("name", ["Images", "photos", "IMG", "."])
+@pytest.mark.parametrize("name", ["Images", "photos", "IMG", "Bilder", "."])
 def test_the_folder_of_the_photos_may_have_another_name_or_none(folder, name):
     if name == ".":
         for path in (folder / "images").iterdir():
@@ -217,6 +217,12 @@ def test_a_folder_that_is_not_imported_says_how(folder, capsys, verb):
     assert command[:3] == ["dkgzsl", "data", "import"]
     assert main(command[1:]) == 0
     assert Path(f"{folder}.problem", "problem.json").is_file()
+
+
+def test_a_table_whose_columns_are_the_classes(folder):
+    (folder / "attributes.csv").write_text("attribute,a,b,c\nx,1,0,1\ny,0,1,1\n")
+    with pytest.raises(DataError, match="exchange rows and columns"):
+        read_image_folder(folder, "attributes")
 
 
 def test_a_folder_without_class_folders_names_what_is_there(folder):

@@ -99,6 +99,7 @@ def read_image_folder(folder: Path, semantics: str) -> ImageFolder:
             where=str(layout.base),
             fix=f"images are files named {', '.join(IMAGE_SUFFIXES)} in {layout.base.name}/CLASS/",
         )
+    _refuse_turned(found, tables.default, tables.origins[semantics])
     folders = _by_class(found, classes, origin, layout.base)
     tables = renamed(tables, classes, origin)
     unseen = [name_key(name) for name, role in given.items() if role == "unseen"]
@@ -170,6 +171,17 @@ def list_classes(folder: Path) -> tuple[str, ...]:
 def _classes_file(folder: Path) -> Path | None:
     files = (folder / f"{_CLASSES}{suffix}" for suffix in SUFFIXES)
     return next((path for path in files if path.is_file()), None)
+
+
+def _refuse_turned(found: Mapping[str, ClassFolder], table: SemanticTable, path: Path) -> None:
+    """That the classes are the rows of the table, not its columns."""
+    columns, rows = ({name_key(name) for name in names} for names in (table.columns, table.classes))
+    if found and not rows & {*found} and columns >= {*found}:
+        raise DataError(
+            "the classes are the columns of the table, not its rows",
+            where=str(path),
+            fix="exchange rows and columns: one row a class, one column an attribute",
+        )
 
 
 def _by_class(

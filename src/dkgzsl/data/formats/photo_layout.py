@@ -1,6 +1,6 @@
 """Where the photos of one's own images lie: one folder a class, in the layouts that people have.
 
-FOLDER/images/CLASS/*              or Images/, photos/, pictures/
+FOLDER/images/CLASS/*              or Images/, photos/, pictures/, or the only folder with class folders
 FOLDER/CLASS/*                     class folders next to the tables
 FOLDER/images/train/CLASS/*        with test/CLASS/* (and val/CLASS/*), below images/ or in FOLDER itself
 """
@@ -69,7 +69,7 @@ def find_layout(folder: Path) -> Layout | None:
         return None
     inside = {path.name.lower(): path for path in _folders(folder)}
     named = next((inside[name] for name in _FOLDERS if name in inside), None)
-    base = folder if named is None else named
+    base = _only_one_with_photos(folder) if named is None else named
     layout = Layout(base, _roots(base))
     if named is None and not any(_has_photos(one) for root, _ in layout.roots for one in _folders(root)):
         return None
@@ -144,6 +144,14 @@ def refuse_unphotographed(found: Mapping[str, ClassFolder], given_roles: Sequenc
 
 def _folders(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_system(path)]
+
+
+def _only_one_with_photos(folder: Path) -> Path:
+    """The only folder that holds class folders, whatever its name; or else the folder itself."""
+    filled = [path for path in _folders(folder) if _has_photos(path)]
+    if len(filled) != 1 or any(map(is_photo, filled[0].iterdir())):
+        return folder
+    return filled[0] if any(map(_has_photos, _folders(filled[0]))) else folder
 
 
 def _roots(base: Path) -> tuple[tuple[Path, bool], ...]:

@@ -57,9 +57,9 @@ class Sheet:
 def read_sheet(path: Path) -> Sheet:
     """Read a table, of an Excel file the first sheet that holds anything.
 
-    Empty rows and empty columns at the right end are left out. Text is UTF-8 or UTF-16, or else Windows-1252,
-    which a note says; the separator is the one of comma, semicolon, tab and bar that gives the header and the rows
-    the same number of cells.
+    Empty rows, empty columns at the right end and a title above the header are left out. Text is UTF-8 or UTF-16,
+    or else Windows-1252, which a note says; the separator is the one of comma, semicolon, tab and bar that gives the
+    header and the rows the same number of cells.
 
     Raises:
         DataError: the file cannot be read, is no table, or the extra `tables` is missing.
@@ -101,6 +101,8 @@ def _trimmed(rows: Iterable[Sequence[Any]], *, first: int = 1) -> tuple[tuple[in
             kept.append((number, cells, had))
     if not kept:
         return ()
+    while len(kept) > 1 and len(kept[0][1]) == 1 < len(kept[1][1]):  # a title above the header
+        kept.pop(0)
     width = len(kept[0][1])
     return tuple((number, (*cells, *[""] * (min(width, had) - len(cells)))) for number, cells, had in kept)
 
@@ -133,7 +135,7 @@ def _text(path: Path) -> tuple[str, tuple[str, ...]]:
 
 
 def _separator(lines: Sequence[str]) -> str:
-    """The separator by which most rows have as many cells as the header has, and the header the most cells.
+    """The separator by which most rows have the same number of cells, of several the one with the most cells.
 
     A cell that holds a semicolon, tab or bar was cut at the decimal commas around it.
     """
@@ -145,9 +147,10 @@ def _separator(lines: Sequence[str]) -> str:
             widths = [len(row) for row in rows]
         except csv.Error:
             return False, 0.0, False, 0
-        header = len(rows[0]) if rows else 0
-        whole = not any(mark in cell for cell in rows[0] for mark in ";\t|") if rows else False
-        return header > 1, widths.count(header) / max(1, len(widths)), whole, header
+        width = max(widths, key=widths.count, default=0)  # the header's where several are as frequent
+        first = next((row for row in rows if len(row) == width), [])
+        whole = not any(mark in cell for cell in first for mark in ";\t|")
+        return width > 1, widths.count(width) / max(1, len(widths)), whole, width
 
     return max(_SEPARATORS, key=fits)
 
