@@ -37,14 +37,12 @@ def test_spreadsheets_write_marks_and_decomposed_letters(tmp_path):
     ("text", "says"),
     [
         ("class,a,b\nox,1,2\ncow,1,big\n", ["'big', not a number", "row 3, column 'b'"]),
-        ("class,a,b\nox,1,\n", ["the cell is empty", "row 2, column 'b'"]),
-        ("class,a\nox,nan\n", ["the cell is nan", "row 2, column 'a'"]),
+        ("class,a,b\nox,1,\n", ["the column has no value at all", "column 'b'"]),
+        ("class,a\nox,nan\n", ["the row has no value at all", "row 2"]),
         ("class,a\nox,1e999\n", ["the cell is inf", "row 2"]),
         ("class,a\nox,1\n\nox,2\n", ["'ox' has two rows: 2 and 4"]),
         ("class,a,b\nox,1\n", ["2 cells, the header has 3", "row 2"]),
         ("class,a\n,1\n", ["no class name", "row 2"]),
-        ("name,a\nox,1\n", ["called 'class', not 'name'"]),
-        ("class;a\nox;1\n", ["separated by commas"]),
         ("class,a\n", ["no rows"]),
         ("", ["called 'class'"]),
     ],
@@ -63,12 +61,6 @@ def test_other_files_are_no_semantic_tables(tmp_path):
     assert not is_semantic_table(written(tmp_path, "class,a\n", "notes.txt"))
 
 
-def test_not_text(tmp_path):
-    (tmp_path / "t.csv").write_bytes(b"class,a\nKr\xe4he,1\n")
-    with pytest.raises(DataError, match="UTF-8"):
-        read_semantic_table(tmp_path / "t.csv")
-
-
 def test_parquet_is_read_like_csv(tmp_path):
     arrow = pytest.importorskip("pyarrow", reason="the extra `tables` is not installed")
     import pyarrow.parquet as parquet
@@ -79,8 +71,7 @@ def test_parquet_is_read_like_csv(tmp_path):
     assert table.classes == ("ox", "crow")
     assert table.values.tolist() == [[1, 0], [0, 2]]
     parquet.write_table(arrow.table({**columns, "tail": [1, None]}), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="the cell is empty"):
-        read_semantic_table(tmp_path / "t.parquet")
+    assert np.isnan(read_semantic_table(tmp_path / "t.parquet").values).tolist() == [[False, False], [True, False]]
     (tmp_path / "t.parquet").write_text("class,a\n")
     with pytest.raises(DataError, match="cannot read the Parquet table"):
         read_semantic_table(tmp_path / "t.parquet")

@@ -146,3 +146,54 @@ def test_a_bomb_is_refused_without_its_memory(tmp_path, size):
 def test_a_strip_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(png(30_000, 10))
     assert "too long" in why_not(tmp_path / "a.png")
+
+
+def shown(tmp_path, values: np.ndarray) -> np.ndarray:
+    """Gray values of a TIFF file as they are read."""
+    Image.fromarray(values).save(tmp_path / "a.tiff")
+    found = pixels(tmp_path / "a.tiff")
+    assert (found == found[..., :1]).all()
+    return found[..., 0].ravel()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [(np.uint16, 0, 4095), (np.int32, 0, 10**9), (np.int32, -500, 70000), (np.float32, -2.5, 0.5)],
+)
+def test_measured_tiff_files_are_scaled_by_their_own_range(tmp_path, dtype, low, high):
+    values = np.linspace(low, high, 256).astype(dtype).reshape(16, 16)
+    expected = [
+        (v - values.min()) / (float(values.max()) - values.min()) * 255 for v in values.astype(float).ravel()
+    ]
+    np.testing.assert_allclose(shown(tmp_path, values), expected, atol=0.51)
+
+
+def test_sixteen_bit_tiff_files_keep_the_range_of_their_format(tmp_path):
+    values = np.linspace(0, 30000, 256).astype(np.uint16).reshape(16, 16)
+    assert np.array_equal(shown(tmp_path, values), values.ravel() // 257)
+
+
+def test_gaps_in_floating_point_pixels_are_dark(tmp_path):
+    values = np.array([[0, 1], [np.nan, np.inf]], np.float32)
+    assert shown(tmp_path, values).tolist() == [0, 255, 0, 255]
+
+
+def test_heic_is_read_where_its_reader_is_installed(tmp_path, gradient):
+    heif = pytest.importorskip("pillow_heif", reason="the extra `heic` is not installed")
+    heif.from_pillow(gradient).save(tmp_path / "a.heic", quality=95)
+    assert np.abs(pixels(tmp_path / "a.heic") - np.asarray(gradient)).mean() < 4
+
+
+def test_heic_without_its_reader_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("dkgzsl.features.images._READERS_OF_HEIF", ("no_such_reader",))
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    assert "pip install 'dkgzsl[heic]'" in why_not(tmp_path / "a.heic")
+
+
+def test_avif_is_read_by_pillow(tmp_path, gradient):
+    from PIL import features
+
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    gradient.save(tmp_path / "a.avif", quality=95)
+    assert np.abs(pixels(tmp_path / "a.avif") - np.asarray(gradient)).mean() < 4

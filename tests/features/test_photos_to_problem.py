@@ -1,6 +1,7 @@
 """From a folder of photos to a loaded problem, by the verbs a person types."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from dkgzsl.cli.main import main
 from dkgzsl.data.load import load_dataset
+from dkgzsl.features.store import open_store
 
 
 @pytest.fixture
@@ -68,3 +70,28 @@ def test_mistakes_leave_nothing_behind(folder, weights, tmp_path, capsys):
     assert "do not fit the backbone" in capsys.readouterr().err
     assert main([*words, "--backbone", "test_vit", "--image-size", "65"]) == 2
     assert not store.exists()
+
+
+def test_a_class_that_was_lost_is_named_by_extract_and_by_train(folder, weights, tmp_path, capsys):
+    problem, store = str(tmp_path / "p"), str(tmp_path / "s")
+    assert main(["data", "import", str(folder), "--semantics", "attributes", "--out", problem]) == 0
+    for path in (folder / "images" / "ox").iterdir():
+        path.write_bytes(b"")
+    words = ["extract", problem, "--backbone", "test_vit", "--weights", str(weights), "--out", store]
+    assert main([*words, "--image-size", "64", "--device", "cpu", "--json"]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["images"] == 15
+    assert "class ox: 5 files, none can be read (the file is empty)" in said.err
+    assert main(["train", problem, "--features", store, "--out", str(tmp_path / "run")]) == 2
+    assert "class ox: 5 files, none can be read as an image (the file is empty)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_photo_whose_name_is_no_utf8_is_extracted(folder, weights, tmp_path):
+    (folder / "images" / "ox" / "0.jpg").rename(Path(os.fsdecode(os.fsencode(folder) + b"/images/ox/caf\xe9.jpg")))
+    problem, store = str(tmp_path / "p"), str(tmp_path / "s")
+    assert main(["data", "import", str(folder), "--semantics", "attributes", "--out", problem]) == 0
+    words = ["extract", problem, "--backbone", "test_vit", "--weights", str(weights), "--out", store]
+    assert main([*words, "--image-size", "64", "--device", "cpu"]) == 0
+    entries = {entry.path: entry.why for entry in open_store(Path(store)).entries}
+    assert entries[r"images/ox/caf\xe9.jpg"] is None

@@ -1,6 +1,7 @@
 """The verbs predict, add-class and remove-class, as a person types them."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,7 +80,17 @@ def test_an_image_of_no_class_has_no_class_in_json(made) -> None:
         changed = replace(recognizer, record=replace(recognizer.record, calibration=calibration))
         (explained,) = explained_predictions(changed, read.features, top=2)
         line = explained.to_json()
-        keys = ["class", "probability", "seen", "nearest", "in_distribution", "evidence"]
+        keys = [
+            "class",
+            "probability",
+            "seen",
+            "nearest",
+            "in_distribution",
+            "evidence",
+            "against",
+            "rival",
+            "regions",
+        ]
         assert list(line) == keys
         best = {key: line[key] for key in keys[:3]}
         assert best == (line["nearest"][0] if known else dict.fromkeys(keys[:3]))
@@ -184,7 +195,7 @@ def test_pictures_of_numbers(capsys, on_numbers, tmp_path) -> None:
         line["class"] == problem.class_names[problem.labels[i]] for line, i in zip(lines, chosen, strict=True)
     ]
     assert np.mean(right) > 0.7  # by chance 0.01
-    assert all(one["shown"] is None for line in lines for one in line["evidence"])
+    assert all(one["shown"] > 0 and one["accuracy"] > 0.5 for line in lines for one in line["evidence"])
 
 
 def test_a_class_goes_and_comes_again_by_its_description(capsys, on_numbers, tmp_path) -> None:
@@ -288,3 +299,15 @@ def test_mistakes_in_add_class_leave_no_version(capsys, made, on_numbers, tmp_pa
         assert expected in refused(capsys, "add-class", run, *words), words
     assert "no class 'x'" in refused(capsys, "remove-class", run, "--name", "x")
     assert set(made.run.glob("versions/*")) == versions
+
+
+def test_a_photo_whose_name_is_no_utf8_is_predicted_and_kept(capsys, made, tmp_path) -> None:
+    """The case file-name-not-utf8."""
+    photo = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    photo.write_bytes(made.photos[0].read_bytes())
+    words = ["--weights", str(made.weights), "--device", "cpu", "--out", str(tmp_path / "o.jsonl")]
+    (line,), _ = said(capsys, "predict", str(made.run), str(photo), *words)
+    assert line["image"] == str(tmp_path) + r"/caf\xe9.png"
+    assert [json.loads(one) for one in (tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()] == [line]
+    (same,), _ = said(capsys, "predict", str(made.run), str(made.photos[0]), *words[:4])
+    assert {**same, "image": ""} == {**line, "image": ""}

@@ -34,7 +34,8 @@ class Config:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     photos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTOS_OR_STORE...")]
-    """Photos, folders of photos (searched at any depth), one feature store, or one .npy file [photos, ...]."""
+    """Photos, folders of photos (searched at any depth), one feature store, or one file of features
+    (.npy, .npz, a table)."""
     force: bool = False
     """Adapt even where it does not seem to pay."""
     version: int | None = None
@@ -91,12 +92,13 @@ def _features(config: Config, recognizer: Recognizer) -> Features:
     """Features of the pool, from photos or from a file of features."""
     import numpy as np
 
+    from dkgzsl.data.formats.feature_files import is_arrays
     from dkgzsl.errors import DataError
     from dkgzsl.features.store import is_store
     from dkgzsl.inference.adaptation import read_pool
     from dkgzsl.inference.photos import list_photos, photo_reader
 
-    files = [path for path in config.photos if path.suffix == ".npy" or is_store(path)]
+    files = [path for path in config.photos if is_arrays(path) or path.suffix == ".npy" or is_store(path)]
     if files:
         if len(config.photos) > 1:
             raise DataError(

@@ -38,10 +38,11 @@ class Config:
     name: str | None = None
     """Name of the new class."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ATTRIBUTE=VALUE...")] = ()
-    """Attributes by the names of the run's table; one that is not set takes the mean of the seen classes."""
+    """Attributes by the names of the run's table; one that is not set is filled in from the classes
+    that are described alike."""
     attributes: Path | None = None
-    """File with the description: a CSV with the columns attribute and value, a table of attributes with a row of
-    that name, or a .npy file."""
+    """File with the description: a table with the columns attribute and value, a table of attributes with a row of
+    that name (CSV, Excel or Parquet), or a .npy file."""
     text: Annotated[str | None, tyro.conf.arg(metavar="SENTENCE")] = None
     """The description as a sentence, for semantics that a sentence encoder made."""
     csv: Path | None = None
@@ -50,7 +51,7 @@ class Config:
     photos: Path | None = None
     """Folder of a few photos of the class; with --csv a folder of class folders."""
     features: Path | None = None
-    """Features of a few photos of the class, instead of --photos: a .npy file [photos, ...]."""
+    """Features of a few photos of the class, instead of --photos: a .npy or .npz file, a table, or a store."""
     version: int | None = None
     """Version of the run to start from (default: the newest)."""
     weights: Path | None = None
@@ -90,7 +91,8 @@ def run(config: Config) -> None:
     described = _described(config, describer)
     photos = _photos(config, before, list(described))
     started = perf_counter()
-    after = before.with_classes({name: one.vector for name, one in described.items()}, photos)
+    sparse = [name for name, one in described.items() if one.sparse]
+    after = before.with_classes({name: one.vector for name, one in described.items()}, photos, sparse=sparse)
     seconds = perf_counter() - started
     change = {
         "action": "add-class",
@@ -105,8 +107,10 @@ def run(config: Config) -> None:
         return
     for name, one in described.items():
         if one.open:
+            filled = f"{one.open} of {len(one.vector)} attributes of {name} are not given; they are filled in from"
+            few = "; such a class is recognised less well: describe it in more detail" if one.sparse else ""
             print(
-                f"note: {one.open} attributes of {name} are not given; they have the mean of the seen classes",
+                f"{'warning' if one.sparse else 'note'}: {filled} the classes that are described alike{few}",
                 file=sys.stderr,
             )
         like = ", ".join(f"{other} {share:.2f}" for other, share in near[name])
@@ -135,11 +139,18 @@ def _photos(config: Config, recognizer: Recognizer, names: list[str]) -> dict[st
     """Features of photos by class, for the classes that have photos."""
     import numpy as np
 
+    from dkgzsl.data.formats.feature_files import finite_rows, read_features
     from dkgzsl.errors import DataError
-    from dkgzsl.inference.photos import list_photos, photo_reader, read_features
+    from dkgzsl.inference.photos import list_photos, photo_reader
 
     if config.features is not None:
-        return {names[0]: read_features(config.features)}
+        rows = read_features(config.features, pooled=len(recognizer.record.features) == 1)
+        good = finite_rows(rows)
+        for row in np.flatnonzero(~good):
+            print(f"skipped: row {row}: NaN or infinity among its features", file=sys.stderr)
+        if not good.any():
+            raise DataError("every row has NaN or infinity", where=str(config.features), fix="extract them again")
+        return {names[0]: np.asarray(rows[good])}
     if config.photos is None:
         return {}
     if config.csv is None:

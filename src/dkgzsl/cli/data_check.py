@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Search for leaks, off-by-ones, NaN and other traps in a data set; exit code 2 where there are errors."""
+    """Search for leaks, off-by-ones, NaN and other traps in a data set; exit code 2 where there are errors.
+
+    It also says what `train` would refuse. An imported problem is checked without --features, too, before it is
+    extracted.
+    """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_FOLDER")]
     """Data set by name, a folder in the xlsa17 layout, a feature map file, or an imported problem."""
@@ -37,16 +41,21 @@ def run(config: Config) -> None:
     Raises:
         DataError: there is no such data set, a file cannot be read, or a finding is an error.
     """
-    from dkgzsl.data.doctor import examine
+    from dkgzsl.data.doctor import examined
+    from dkgzsl.data.duplicates import as_rows
     from dkgzsl.data.load import read_unchecked
+    from dkgzsl.runs.plan import refusals
 
     raw = read_unchecked(
         config.name, data_root=config.data_root, features=config.features, semantics=config.semantics
     )
-    findings = examine(raw)
+    findings, twins = examined(raw)
+    if not any(finding.severity == "error" for finding in findings):
+        findings = [*refusals(raw), *findings]
     number = Counter(finding.severity for finding in findings)
     if config.json:
-        print(json.dumps({"dataset": raw.name, "where": raw.where, "findings": [asdict(f) for f in findings]}))
+        content = {"dataset": raw.name, "where": raw.where, "findings": [asdict(f) for f in findings]}
+        print(json.dumps({**content, "duplicates": as_rows(raw, twins)}))
     else:
         _print(findings)
         seen = "" if raw.number_of_images is None else f"{raw.number_of_images} images, "
@@ -55,9 +64,9 @@ def run(config: Config) -> None:
             f"warnings, {number['note']} notes"
         )
     if number["error"]:
-        raise DataError(
-            f"{raw.name} has {number['error']} errors: no honest figure can be computed from it", where=raw.where
-        )
+        untrainable = all(finding.check == "training" for finding in findings if finding.severity == "error")
+        why = "train refuses it" if untrainable else "no honest figure can be computed from it"
+        raise DataError(f"{raw.name} has {number['error']} errors: {why}", where=raw.where)
 
 
 def _print(findings: list[Finding]) -> None:

@@ -14,10 +14,10 @@ from dkgzsl.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Config:
-    """Make a feature store of a file of features (HDF5 region map, xlsa17 .mat), or an xlsa17 .mat of a store."""
+    """Make a feature store of a file of features (HDF5 region map, xlsa17 .mat, .npz), or a .mat of a store."""
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_STORE")]
-    """An HDF5 file with feature_map and labels, a .mat with features and labels, or a feature store."""
+    """An HDF5 file with feature_map and labels, a .mat or .npz with features and labels, or a feature store."""
     out: Path
     """Folder of the store, or the .mat file."""
     backbone: str | None = None
@@ -31,6 +31,7 @@ class Config:
 def run(config: Config) -> None:
     """Convert a file into a store, or a store into a file."""
     from dkgzsl.data.convert import store_from_file, store_to_mat
+    from dkgzsl.data.formats.feature_files import is_arrays, read_labelled
     from dkgzsl.features.store import is_store, open_store
 
     shape: tuple[int, ...]
@@ -41,6 +42,8 @@ def run(config: Config) -> None:
             raise DataError("there is a file already", where=str(config.out), fix="another --out, or --overwrite")
         shape = store_to_mat(open_store(config.source), config.out)
     else:
+        if is_arrays(config.source):
+            read_labelled(config.source)  # what cannot be read is said before what is missing
         if config.backbone is None:
             raise ConfigError("the file does not say what made its features", fix="name it with --backbone")
         shape = store_from_file(config.source, config.out, backbone=config.backbone, overwrite=config.overwrite)

@@ -16,10 +16,11 @@ import tyro
 class Config:
     """Make a problem of your own images.
 
-    FOLDER holds images/CLASS/*, and one or more tables of class descriptions (CSV or Parquet; first a column
-    `class`, then numbers), each a source of semantics named after its file. An optional classes.csv with the
-    columns `class` and `role` says which classes are seen, seen-train, seen-val (validation treats them as unseen)
-    or unseen; without it, classes with images are seen and the others unseen.
+    FOLDER holds images/CLASS/*, and one or more tables of class descriptions (CSV, Excel or Parquet; a column
+    `class`, then numbers, percentages, or yes and no), each a source of semantics named after its file. Photos may
+    also lie in CLASS/* next to the tables, or in train/CLASS/* and test/CLASS/*. An optional classes.csv with
+    the columns `class` and `role` says which classes are seen, seen-train, seen-val (validation treats them as
+    unseen), unseen, or left out (ignore); without it, classes with images are seen and the others unseen.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -38,20 +39,17 @@ class Config:
 
 def run(config: Config) -> None:
     """Validate the folder and write the problem."""
-    from dkgzsl.data.formats.image_folder import read_image_folder
+    from dkgzsl.data.formats.image_folder import read_image_folder, refuse_unreadable
     from dkgzsl.data.formats.problem_folder import write_problem_folder
 
     found = read_image_folder(config.folder, config.semantics)
+    refuse_unreadable(found)
     name = config.name or config.folder.resolve().name
     write_problem_folder(found, config.out, name=name, overwrite=config.overwrite)
     roles = Counter(found.roles)
     sources = {source: table.values.shape[1] for source, table in found.tables.items()}
-    if found.ignored:
-        print(
-            f"note: {len(found.ignored)} files in the class folders are no images by their names, such as "
-            f"{found.ignored[0]}",
-            file=sys.stderr,
-        )
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
     if not roles["unseen"]:
         print("note: no class is unseen; there is nothing to recognise without images yet", file=sys.stderr)
     if config.json:
@@ -63,6 +61,7 @@ def run(config: Config) -> None:
             "semantics": sources,
             "default_semantics": found.semantics_name,
             "ignored_files": list(found.ignored),
+            "notes": list(found.notes),
         }
         print(json.dumps(summary, ensure_ascii=False))
         return

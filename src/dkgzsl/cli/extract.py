@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from dkgzsl.errors import DataError
+
 if TYPE_CHECKING:
     from dkgzsl.features.extraction import Progress
+    from dkgzsl.features.store import FeatureStore
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def run(config: Config) -> None:
         print(f"skipped: {path}: {why}", file=sys.stderr)
     if len(unreadable) > 20:
         print(f"skipped: {len(unreadable) - 20} more, see {config.out / 'index.jsonl'}", file=sys.stderr)
+    lost = lost_classes(store)
     if config.json:
         summary = {
             "store": str(config.out),
@@ -95,11 +99,38 @@ def run(config: Config) -> None:
             "images_per_second": result.rate,
         }
         print(json.dumps(summary, ensure_ascii=False))
+        refuse_lost(lost, config.problem)
         return
     rate = f"{result.rate:.1f} images/s" if result.rate else "nothing was left to do"
     print(f"store      {config.out}: {result.done - len(unreadable):,} images, {len(unreadable)} unreadable")
+    refuse_lost(lost, config.problem)
     print(f"tokens     {list(result.shape)} float16, {rate}")
     print(f"next       dkgzsl train {config.problem} --features {config.out}")
+
+
+def lost_classes(store: FeatureStore) -> dict[str, list[str]]:
+    """Classes with photos of which none could be read, and why each could not."""
+    whys: dict[str, list[str]] = {}
+    for entry in store.entries:
+        whys.setdefault(store.class_names[entry.label], []).append(entry.why or "")
+    return {name: found for name, found in whys.items() if all(found)}
+
+
+def refuse_lost(lost: Mapping[str, Sequence[str]], problem: str) -> None:
+    """That there is no such class: `train` would refuse it, too.
+
+    Raises:
+        DataError: there is one; all other photos are in the store.
+    """
+    if lost:
+        named = "; ".join(
+            f"class {name}: {len(whys)} files, none can be read ({whys[0]})" for name, whys in lost.items()
+        )
+        raise DataError(
+            named,
+            where=problem,
+            fix="replace the files or take the classes' folders out, import and extract again",
+        )
 
 
 @contextmanager

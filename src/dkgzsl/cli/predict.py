@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ class Config:
 
     Probabilities are calibrated on validation images, and so is the decision "none of these". An image that cannot
     be read is reported and skipped; the exit code is 0 if at least one was read, and 2 if none was.
+
+    Attributes are read from the photo itself: those that it shows and the class has, those that speak against the
+    class, and those of the second class. Behind each stands how often it is read correctly, in percent: of two
+    photos of held-out classes, one with the attribute and one without, it says which is which (50 is chance).
+    Attributes that cannot be read better than by chance are not named.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -32,7 +38,7 @@ class Config:
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER...")] = ()
     """Photos, and folders of photos (searched at any depth)."""
     features: Path | None = None
-    """Features instead of photos: a .npy file [images, ...] or a feature store."""
+    """Features instead of photos: a .npy or .npz file [images, ...], a table of numbers, or a feature store."""
     top: int = 3
     """Classes to name."""
     attributes: int = 4
@@ -46,8 +52,8 @@ class Config:
     batch_size: int = 16
     """Photos that go through the backbone together."""
     overlay: Path | None = None
-    """Folder for pictures: for each photo one that shows where the attributes lie, and, if the run has FDE,
-    one of its saliency before and after training."""
+    """Folder for pictures: for each photo one that shows which parts decide and where the attributes lie, and, if
+    the run has FDE, one of its saliency before and after training."""
     out: Path | None = None
     """File for JSON Lines, one object per image; an existing file is replaced at the end."""
     json: bool = False
@@ -78,32 +84,59 @@ def run(config: Config) -> None:
 
 
 def _print(config: Config, found: Found, file: TextIO | None = None) -> None:
+    """Print what is found; a file gets all of it, also where nobody reads the output any more."""
+    gone: Exception | None = None
     for content, words in found:
-        line = json_format.dumps(content, ensure_ascii=False)
+        line = json_format.dumps(_as_json(content), ensure_ascii=False, allow_nan=False)
         if file is not None:
             file.write(line + "\n")
-        if config.json:
-            print(line, flush=True)
-        elif words:
-            print("\n".join(words), flush=True)
+        shown = line if config.json else "\n".join(words)
+        if not shown or gone is not None:
+            continue
+        try:
+            print(shown, flush=True)
+        except (OSError, ValueError) as error:  # a broken pipe, or an output that is closed
+            if file is None:
+                raise
+            gone = error
+    if gone is not None:
+        raise _WholeButUnreadError from gone
+
+
+class _WholeButUnreadError(Exception):
+    """Everything is found and written, and the reader of standard output has gone."""
+
+
+def _as_json(value: Any) -> Any:
+    """The value with null for what JSON has no number for: NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: _as_json(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_as_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_and_keep(config: Config, found: Found, out: Path) -> None:
     from dkgzsl.files import whole_file
 
+    unread = False
     try:
         with whole_file(out) as draft, draft.open("w", encoding="utf-8") as file:
-            _print(config, found, file)
-    except BrokenPipeError:  # standard output's, not the file's
-        raise
+            try:
+                _print(config, found, file)
+            except _WholeButUnreadError:
+                unread = True
     except OSError as error:
         raise ConfigError(f"cannot write: {error.strerror}", where=str(out)) from error
+    if unread:
+        raise BrokenPipeError
 
 
 Found = Iterator[tuple[dict[str, Any], list[str]]]  # an image's object and its lines of text
 
 
 def _of_photos(config: Config, recognizer: Recognizer) -> Found:
+    from dkgzsl.features.photo_files import printable
     from dkgzsl.inference.photos import list_photos, photo_reader
     from dkgzsl.inference.prediction import explained_predictions
 
@@ -114,15 +147,15 @@ def _of_photos(config: Config, recognizer: Recognizer) -> Found:
     read = 0
     for photos in reader.read(paths, batch_size=config.batch_size):
         for path, why in photos.unreadable:
-            print(f"skipped: {path}: {why}", file=sys.stderr)
-            yield {"image": str(path), "error": why}, []
+            print(f"skipped: {printable(path)}: {why}", file=sys.stderr)
+            yield {"image": printable(path), "error": why}, []
         given = explained_predictions(
             recognizer, photos.features, grid=reader.grid, top=config.top, attributes=config.attributes
         )
         for row, (path, explained) in enumerate(zip(photos.paths, given, strict=True)):
-            content, words = _shown(str(path), explained)
+            content, words = _shown(printable(path), explained)
             if config.overlay is not None:
-                stem = config.overlay / f"{read:03d}-{path.stem}"
+                stem = config.overlay / f"{read:03d}-{printable(path.stem)}"
                 files = _draw(recognizer, explained, photos, row, reader.grid, stem)
                 content |= files
                 words += [f"  {file}" for file in files.values()]
@@ -133,16 +166,35 @@ def _of_photos(config: Config, recognizer: Recognizer) -> Found:
 
 
 def _of_features(config: Config, recognizer: Recognizer) -> Found:
-    from dkgzsl.inference.photos import read_features
+    import numpy as np
+
+    from dkgzsl.data.formats.feature_files import finite_rows, read_features, unreadable_rows
     from dkgzsl.inference.prediction import explained_predictions
 
     assert config.features is not None, "there are no photos"
-    rows = read_features(config.features)
+    rows = read_features(config.features, pooled=len(recognizer.record.features) == 1)
+    whys = unreadable_rows(config.features)
+    read = 0
     for start in range(0, len(rows), config.batch_size):
-        batch = rows[start : start + config.batch_size]
-        given = explained_predictions(recognizer, batch, top=config.top, attributes=config.attributes)
-        for row, explained in enumerate(given, start):
-            yield _shown(f"row {row}", explained)
+        batch = np.asarray(rows[start : start + config.batch_size])
+        good = finite_rows(batch)
+        for row in range(start, start + len(batch)):
+            if not good[row - start]:
+                whys[row] = "NaN or infinity among its features"
+            good[row - start] &= row not in whys
+        given = explained_predictions(recognizer, batch[good], top=config.top, attributes=config.attributes)
+        explained = iter(given)
+        for row in range(start, start + len(batch)):
+            if row in whys:
+                print(f"skipped: row {row}: {whys[row]}", file=sys.stderr)
+                yield {"image": f"row {row}", "error": whys[row]}, []
+            else:
+                read += 1
+                yield _shown(f"row {row}", next(explained))
+    if not read:
+        raise DataError(
+            "no row has features that can be used", where=str(config.features), fix="see the reasons above"
+        )
 
 
 def _shown(image: str, explained: ExplainedPrediction) -> tuple[dict[str, Any], list[str]]:
@@ -153,11 +205,11 @@ def _shown(image: str, explained: ExplainedPrediction) -> tuple[dict[str, Any], 
 
 
 def _check_overlay(recognizer: Recognizer, folder: Path) -> None:
-    attention = recognizer.evidence is not None and recognizer.evidence.usual is not None
-    if not attention and (recognizer.refiner is None or recognizer.refiner.denoising is None):
+    known = recognizer.evidence
+    if len(recognizer.record.features) < 2 or (known is None and recognizer.refiner is None):
         raise DataError(
-            "this run has neither attention nor saliency over regions, so there is nothing to draw",
-            fix="train on region features with --representation refined, or pooled+scores",
+            "this run has no regions, or its attributes have no names, so there is nothing to draw",
+            fix="train on region features (dkgzsl extract), with a table of named attributes",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

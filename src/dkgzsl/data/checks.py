@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -10,6 +11,7 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Int
 
+from dkgzsl.data.gaps import gap_notes
 from dkgzsl.data.raw import RawData
 from dkgzsl.errors import DataError
 from dkgzsl.features.arrays import Features, rows_of
@@ -60,6 +62,8 @@ def structure(raw: RawData, *, every_region: bool = False) -> Iterator[Finding]:
     parts = list(_parts(raw))
     yield from parts
     broken = any(finding.severity == "error" for finding in (*counts, *labels, *parts))
+    if raw.unreadable and not counts and not labels:
+        yield from _unreadable_classes(raw)
     if raw.labels is not None and not counts and not labels and not _out_of_range(raw):
         yield from _roles(raw)
         if not broken:
@@ -220,6 +224,24 @@ def _roles(raw: RawData) -> Iterator[Finding]:
         )
 
 
+def _unreadable_classes(raw: RawData) -> Iterator[Finding]:
+    """A class whose images cannot be read would become an unseen class without images."""
+    assert raw.labels is not None
+    reasons: dict[int, list[str]] = {}
+    for position, why in raw.unreadable.items():
+        reasons.setdefault(int(raw.labels[position]), []).append(why)
+    for label, whys in sorted(reasons.items()):
+        if len(whys) == int((raw.labels == label).sum()):
+            why, count = Counter(whys).most_common(1)[0]
+            shown = why if count == len(whys) else f"{count} of them: {why}"
+            yield Finding(
+                "error",
+                "unreadable class",
+                f"class {raw.named(label)}: {len(whys)} files, none can be read as an image ({shown})",
+                "replace the files, or take the class's folder out; then import and extract again",
+            )
+
+
 def _empty_classes(raw: RawData) -> Iterator[Finding]:
     assert raw.labels is not None
     empty = np.setdiff1d(np.arange(raw.number_of_classes), raw.labels)
@@ -239,6 +261,14 @@ def _descriptions(raw: RawData) -> Iterator[Finding]:
         if table.ndim != 2 or not table.size:
             yield Finding("error", "descriptions", f"class descriptions {source!r} are empty")
             continue
+        gaps = np.isnan(table) & ~np.isnan(table).all(1, keepdims=True)
+        if gaps.any() and raw.described_only:  # one's own table; in a published one NaN is a mistake
+            for note in gap_notes(
+                np.where(gaps, np.nan, table), classes=[raw.named(k) for k in range(len(table))]
+            ):
+                severity: Severity = "warning" if note.startswith("warning: ") else "note"
+                yield Finding(severity, "missing values", f"{source!r}: {note.removeprefix('warning: ')}")
+            table = np.where(gaps, 0.0, table)
         broken = np.flatnonzero(~np.isfinite(table).all(1))
         if len(broken):
             yield Finding(

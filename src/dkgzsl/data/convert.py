@@ -1,4 +1,4 @@
-"""Feature stores from and to the field's files: HDF5 region maps and xlsa17 `.mat`."""
+"""Feature stores from and to the field's files: HDF5 region maps and xlsa17 `.mat`; and from `.npz`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float16, Integer
 
+from dkgzsl.data.formats.feature_files import is_arrays, read_labelled
 from dkgzsl.data.formats.matfile import read_mat
 from dkgzsl.errors import DataError
 from dkgzsl.features.arrays import StoredArray
@@ -26,7 +27,8 @@ def store_from_file(source: Path, out: Path, *, backbone: str, overwrite: bool =
     """Import a file of features into a store; returns the tokens' shape [N, 1 + R, C].
 
     It takes HDF5 files with `feature_map` [N, 1 + R, C] (the global token first) or [N, C, H, W] (the mean of the
-    regions becomes the global token), `labels` from 0 and, where there, `image_files`; and xlsa17 `.mat` files
+    regions becomes the global token), `labels` from 0 and, where there, `image_files`; .npz files with arrays of
+    the same kinds, whose labels may be class names; and xlsa17 `.mat` files
     with `features` [C, N], `labels` from 1 and `image_files`, which have no regions. Images without a recorded
     path are named by their position, `image 0`.
 
@@ -40,7 +42,7 @@ def store_from_file(source: Path, out: Path, *, backbone: str, overwrite: bool =
         DataError: a variable is missing or of another shape, a value is not finite in half precision, or the store
             cannot be written.
     """
-    features, labels, paths = _read_hdf5(source) if _is_region_map(source) else _read_xlsa17(source)
+    features, labels, paths, names = _read(source)
     count, rest = len(features), features.shape[1:]
     if len(labels) != count or (paths is not None and len(paths) != count):
         raise DataError(f"{count} images have features, and {len(labels)} have labels", where=str(source))
@@ -51,7 +53,7 @@ def store_from_file(source: Path, out: Path, *, backbone: str, overwrite: bool =
         regions = rest[0] - 1
     record = {
         "problem": source.parent.name,
-        "class_names": [f"class_{label + 1}" for label in range(int(labels.max(initial=-1)) + 1)],
+        "class_names": list(names or (f"class_{k + 1}" for k in range(int(labels.max(initial=-1)) + 1))),
         "backbone": {"name": backbone, "timm": None, "parameters": None, "note": "imported"},
         "weights": {"source": "unknown"},
         "preprocessing": None,
@@ -62,11 +64,11 @@ def store_from_file(source: Path, out: Path, *, backbone: str, overwrite: bool =
         "batch_size": _BATCH,
         "libraries": {"dkgzsl": version("dkgzsl")},
     }
-    named = paths or [f"image {number}" for number in range(count)]
+    listed = paths or [f"image {number}" for number in range(count)]
     with StoreWriter(
         out,
         record=record,
-        paths=named,
+        paths=listed,
         labels=labels.tolist(),
         tokens=1 + regions,
         channels=channels,
@@ -80,6 +82,14 @@ def store_from_file(source: Path, out: Path, *, backbone: str, overwrite: bool =
                 )
             store.append(block, [(None, None)] * len(block))
     return (count, 1 + regions, channels)
+
+
+def _read(source: Path) -> tuple[Any, Integer[np.ndarray, " images"], Sequence[str] | None, Sequence[str] | None]:
+    """Features, labels, and paths and class names where the file has them."""
+    if is_arrays(source):
+        found = read_labelled(source)
+        return found.features, found.labels, found.paths, found.class_names
+    return (*(_read_hdf5(source) if _is_region_map(source) else _read_xlsa17(source)), None)
 
 
 def store_to_mat(store: FeatureStore, out: Path) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from dkgzsl.data.catalog import KnownDataset, known
 from dkgzsl.data.checks import PARTS, Finding, structure
+from dkgzsl.data.duplicates import Pairs, duplicate_findings, equal_files
 from dkgzsl.data.raw import RawData, validation_classes
 from dkgzsl.features.arrays import rows_of
 
@@ -20,16 +21,25 @@ _FEW_NEGATIVE: Final = 0.05
 
 def examine(raw: RawData) -> list[Finding]:
     """All findings, errors first; features are read in blocks, once."""
+    return examined(raw)[0]
+
+
+def examined(raw: RawData) -> tuple[list[Finding], Pairs]:
+    """All findings, errors first, and the pairs of images that are the same."""
     findings = list(structure(raw, every_region=True))
+    findings += [Finding("note", "notes", note) for note in raw.notes]
     entry = known(raw.name)
     if entry is not None:
         findings += _official_counts(raw, entry)
     findings += _published_lists(raw)
     findings += _semantics(raw)
     findings += _file_names(raw)
-    findings += _features(raw)
-    findings += _unchecked(raw)
-    return sorted(findings, key=lambda finding: _ORDER[finding.severity])
+    found, twins = _features(raw)
+    by = "features"
+    if raw.features is None and raw.image_files is not None:
+        twins, by = equal_files(raw.image_files), "files"
+    findings += [*found, *duplicate_findings(raw, twins, by=by), *_unchecked(raw)]
+    return sorted(findings, key=lambda finding: _ORDER[finding.severity]), twins
 
 
 def _official_counts(raw: RawData, entry: KnownDataset) -> Iterator[Finding]:
@@ -130,10 +140,11 @@ def _file_names(raw: RawData) -> Iterator[Finding]:
         )
 
 
-def _features(raw: RawData) -> Iterator[Finding]:
+def _features(raw: RawData) -> tuple[list[Finding], Pairs]:
+    """Findings of the features, and pairs of images that have the same ones."""
     features = raw.features
     if features is None or features.ndim not in (2, 3) or not len(features):
-        return
+        return [], np.empty((0, 2), np.int64)
     first_of: dict[bytes, int] = {}
     constant, twins = 0, []
     lowest = np.full(int(np.prod(features.shape[1:])) if features.ndim == 2 else features.shape[2], np.inf)
@@ -147,34 +158,22 @@ def _features(raw: RawData) -> Iterator[Finding]:
         for offset, row in enumerate(flat):
             image = rows.start + offset
             twin = first_of.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), image)
-            if twin != image:
+            if twin != image and image not in raw.unreadable:
                 twins.append((twin, image))
+    found = []
     if constant:
-        yield Finding("warning", "constant images", f"{constant} images have the same value in every feature")
-    if twins:
-        yield from _duplicates(raw, np.array(twins))
+        message = f"{constant} images have the same value in every feature"
+        found.append(Finding("warning", "constant images", message))
     dead = int((lowest == highest).sum())
     if dead:
-        yield Finding("note", "constant features", f"{dead} of {len(lowest)} features are the same for all images")
-
-
-def _duplicates(raw: RawData, twins: np.ndarray) -> Iterator[Finding]:
-    part_of = np.full(int(twins.max()) + 1, -1)
-    for number, part in enumerate(PARTS):
-        positions = raw.parts[part]
-        part_of[positions[(positions >= 0) & (positions < len(part_of))]] = number
-    trained, tested = (part_of[twins] == 0).any(1), (part_of[twins] > 0).any(1)
-    across = int((trained & tested).sum())
-    yield Finding(
-        "warning" if across else "note",
-        "duplicate images",
-        f"{len(twins)} images have exactly the features of another; {across} of these pairs are in trainval and "
-        "in a test part",
-        "take one of each pair out" if across else None,
-    )
+        message = f"{dead} of {len(lowest)} features are the same for all images"
+        found.append(Finding("note", "constant features", message))
+    return found, np.array(twins, np.int64).reshape(-1, 2)
 
 
 def _unchecked(raw: RawData) -> Iterator[Finding]:
+    if raw.labels is not None and raw.features is None:
+        yield Finding("note", "not checked", "there are no features yet: whether they are finite is unchecked")
     if raw.labels is None:
         yield Finding(
             "note",

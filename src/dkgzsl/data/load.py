@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from dkgzsl.data.assemble import problem_of, with_extra_features
 from dkgzsl.data.catalog import KNOWN, known
 from dkgzsl.data.catalog import data_root as root_of
 from dkgzsl.data.formats.benchmark_folder import BenchmarkFolderReader, missing_files
+from dkgzsl.data.formats.photo_layout import find_layout
 from dkgzsl.data.formats.reader import (
     ListsImages,
     Reader,
@@ -20,6 +22,7 @@ from dkgzsl.data.formats.reader import (
     reader_for,
     refuse_broken,
 )
+from dkgzsl.data.formats.semantic_files import default_source
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData
 from dkgzsl.errors import DataError, nearest
@@ -140,6 +143,8 @@ def find(
         reader = reader_for(path) if path.exists() else None
         if reader is None and path.is_dir():
             refuse_broken()
+            if entry is None and find_layout(path) is not None:
+                raise _not_imported(path)
             reader = BenchmarkFolderReader()
         if reader is not None:
             return reader, path
@@ -150,4 +155,18 @@ def find(
         f"unknown data set {given!r}: neither a known name nor a folder",
         where=f"data root {root}",
         fix=nearest(given, [*(name for name, *_ in embedded_datasets()), *KNOWN], of="known data sets"),
+    )
+
+
+def _not_imported(folder: Path) -> DataError:
+    source = default_source(folder)
+    named = source or "NAME"
+    missing = (
+        "" if source else "put a table of class descriptions there (class, then numbers), named NAME.csv; then "
+    )
+    return DataError(
+        f"{folder.name} is a folder of photos that is not imported yet",
+        where=str(folder),
+        fix=f"{missing}dkgzsl data import {shlex.quote(str(folder))} --semantics {shlex.quote(named)} "
+        f"--out {shlex.quote(f'{str(folder).rstrip(chr(47))}.problem')}",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 
 def clean_name(name: str) -> str:
@@ -19,3 +20,19 @@ def spoken_name(name: str) -> str:
 def spoken_attribute(name: str) -> str:
     """An attribute's name as one would say it: `has_bill_shape::hooked_seabird` -> `bill shape hooked seabird`."""
     return spoken_name(name.removeprefix("has_").replace("::", " "))
+
+
+def name_key(name: str) -> str:
+    """A class name without case, `_`, hyphens and blanks: names that have the same key are one class.
+
+    Names of digits alone stay as they are: `-1` is not `1`.
+    """
+    key = re.sub(r"[-_\s\u2010-\u2015]+", "", unicodedata.normalize("NFKC", name).casefold())
+    return clean_name(name) if key.isdigit() else key
+
+
+def by_known_name(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Each name as the known names write it, by `name_key`; a name that none of them has stays as it is."""
+    exact = set(known)
+    keys = {name_key(name): name for name in sorted(exact)}
+    return {name: name if name in exact else keys.get(name_key(name), name) for name in names}

@@ -31,6 +31,8 @@ class RawData:
         described_only: classes without any image are meant to be there.
         attribute_names: names of a table's columns, by source.
         attribute_vectors: word vectors of the attributes [M, 300].
+        unreadable: why an image cannot be read, by its position; it is in no part.
+        notes: what was decided while reading, for people.
     """
 
     name: str
@@ -46,6 +48,8 @@ class RawData:
     described_only: bool = False
     attribute_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attribute_vectors: Float[np.ndarray, "_ _"] | None = None
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def number_of_classes(self) -> int:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+import warnings
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from dkgzsl.data.formats.tables import SemanticTable
+from dkgzsl.data.names import clean_name
 from dkgzsl.errors import InputError, nearest
 
 Semantics = Mapping[Any, Any] | SemanticTable | Any
 """{class: vector}, a data frame whose index holds the classes, or a `SemanticTable`."""
+_LARGEST = 1e15
+"""Larger numbers overflow where they are squared in single precision."""
 _SAME_ATTRIBUTES = "describe every class by the same attributes"
 
 
@@ -120,6 +125,11 @@ def vector_of(label: Any, vector: Any, *, size: int | None = None) -> Float[np.n
         raise InputError(f"the description of class {label!r} is no vector: its shape is {value.shape}")
     if not np.isfinite(value).all():
         raise InputError(f"the vector of class {label!r} holds NaN or infinity", fix="fill in the missing values")
+    if np.abs(value).max() > _LARGEST:
+        raise InputError(
+            f"the vector of class {label!r} holds {np.abs(value).max():.3g}, which is too large to compute with",
+            fix="scale the attributes, such as to values from 0 to 1",
+        )
     if not value.any():
         raise InputError(f"the vector of class {label!r} is all zero", fix="describe the class")
     if size is not None and len(value) != size:
@@ -128,6 +138,38 @@ def vector_of(label: Any, vector: Any, *, size: int | None = None) -> Float[np.n
             fix=_SAME_ATTRIBUTES,
         )
     return value
+
+
+def new_label(name: Any, classes: np.ndarray) -> Any:
+    """The label of a further class as Python's own type.
+
+    Raises:
+        InputError: it is empty, or there is a class of that name; outer blanks make no other name.
+    """
+    label = plain(name)
+    cleaned = clean_name(label) if isinstance(label, str) else label
+    if cleaned == "":
+        raise InputError("the class has no name", fix="give it one")
+    taken = [one for one in classes.tolist() if (clean_name(one) if isinstance(one, str) else one) == cleaned]
+    if taken:
+        raise InputError(f"there is a class {taken[0]!r} already", fix="remove it first, or take another name")
+    return label
+
+
+def warn_of_equal(
+    classes: Sequence[Any], values: Float[np.ndarray, "classes semantic"], seen: Collection[Any]
+) -> None:
+    """Warn of classes with the same description, of which at least one has no image."""
+    _, group = np.unique(values, axis=0, return_inverse=True)
+    order = np.argsort(group.ravel(), kind="stable")
+    for first, second in pairwise(order):
+        if group.ravel()[first] == group.ravel()[second] and not {classes[first], classes[second]} <= {*seen}:
+            warnings.warn(
+                f"{classes[first]!r} and {classes[second]!r} have the same description: no method can distinguish "
+                "them where one has no image",
+                UserWarning,
+                stacklevel=5,
+            )
 
 
 def check_known(label: Any, classes: np.ndarray) -> Any:

@@ -21,7 +21,7 @@ from dkgzsl.estimator.descriptions import (
     Semantics,
     check_known,
     joined_classes,
-    plain,
+    new_label,
     vector_of,
 )
 from dkgzsl.estimator.file import FILE, EstimatorState
@@ -248,9 +248,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "no class is described here, so none can be added by its description",
                 fix="give semantics to fit",
             )
-        label = plain(name)
-        if label in self.classes_.tolist():
-            raise InputError(f"there is a class {label!r} already", fix="remove it first, or take another name")
+        label = new_label(name, self.classes_)
         classes = joined_classes(self.classes_, [label])
         recognizer: Recognizer = self.recognizer_
         described = vector_of(label, vector, size=recognizer.record.semantics.size)

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Integer
 from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
@@ -45,6 +46,36 @@ class Images:
     form: Form
     features: Features
     record: Mapping[str, Any]
+
+
+def as_array(X: Any) -> Any:
+    """A PyTorch tensor as an array on the CPU; anything else as it is."""
+    if not isinstance(X, torch.Tensor):
+        return X
+    tensor = X.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _check_kinds(labels: Any) -> None:
+    """That labels of any type are of one kind: None or numbers among text cannot be sorted.
+
+    Raises:
+        InputError: they are not.
+    """
+    if isinstance(labels, list | tuple) or getattr(labels, "dtype", None) == np.dtype(object):
+        flat = list(labels)
+        missing = next((at for at, one in enumerate(flat) if one is None or one != one), None)
+        if missing is not None:
+            raise InputError(
+                f"y has no label in row {missing}: it is {flat[missing]!r}", fix="give each image a class"
+            )
+        texts = [isinstance(one, str) for one in flat]
+        if any(texts) and not all(texts):
+            odd = texts.index(not texts[0])
+            raise InputError(
+                f"y mixes text and other labels: {flat[0]!r} in row 0, {flat[odd]!r} in row {odd}",
+                fix="name every class by text, or every class by a number",
+            )
 
 
 def form_of(X: Any) -> Form:
@@ -91,7 +122,10 @@ def training_images(estimator: BaseEstimator, X: Any, y: Any) -> Iterator[tuple[
         ValueError: they cannot be used.
         ConfigError: files are given and no backbone is named.
     """
+    X, y = as_array(X), as_array(y)
     form = form_of(X)
+    if y is not None:
+        _check_kinds(y)
     if form == "vectors":
         features, labels = validate_data(estimator, _in_memory(X), y, dtype=np.float32)
         yield Images(form, features, {}), labels
@@ -167,6 +201,7 @@ def feature_blocks(
     Raises:
         InputError: they are no images like those that `fit` took, or a file cannot be read; it is named.
     """
+    X = as_array(X)
     given = form_of(X)
     if reader is not None:
         for photos in reader.read([Path(file) for file in X]):

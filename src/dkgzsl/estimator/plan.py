@@ -12,7 +12,7 @@ from dkgzsl.config import RefinementConfig, TrainConfig
 from dkgzsl.data.arrays import problem_from_arrays
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError
-from dkgzsl.estimator.descriptions import Descriptions, joined_classes
+from dkgzsl.estimator.descriptions import Descriptions, joined_classes, warn_of_equal
 from dkgzsl.estimator.input import Images, positions_of, seen_classes
 from dkgzsl.methods.closed_form.settings import ClosedFormSettings
 from dkgzsl.methods.registry import DEFAULT
@@ -54,6 +54,8 @@ def training_problem(
     others = [] if described is None else [c for c in described.classes if c not in set(seen.tolist())]
     classes = joined_classes(seen, others)
     order = [*seen.tolist(), *np.setdiff1d(classes, seen).tolist()]
+    if described is not None:
+        warn_of_equal(order, described.rows_of(order), seen.tolist())
     columns = None if described is None else described.columns
     # A representation may attend by attributes alone, and columns without names are none: they count as computed.
     unnamed: dict[str, Any] = {} if columns is not None else {"computed_semantics": {SOURCE: {}}}

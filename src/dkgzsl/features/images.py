@@ -5,12 +5,17 @@ from __future__ import annotations
 import io
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from hashlib import sha256
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
+
+from dkgzsl.features.photo_files import as_on_disk
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,6 +24,10 @@ LARGEST: Final = 89_478_485
 """Pixels beyond which an image is taken for a decompression bomb (a quarter of a gigabyte as RGB)."""
 LONGEST: Final = 100
 """Ratio of long to short side beyond which an image is not resized: the resized one would not fit in memory."""
+_TWELVE_BITS: Final = 4095
+_HEIF: Final = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+"""Brands of HEIC files (ISO/IEC 23008-12), at byte 8 after the word `ftyp`."""
+_READERS_OF_HEIF: Final = ("pillow_heif", "pi_heif")
 
 
 class UnreadableImageError(Exception):
@@ -38,13 +47,14 @@ def read_image(path: Path) -> tuple[Image, str]:
 
     The EXIF orientation is applied. Gray, palette and CMYK images are converted, 16-bit ones scaled to 8 bits,
     transparent ones laid on white; of an animation the first frame counts. The size is checked before any pixel
-    is decoded.
+    is decoded. Gray TIFF images of 12 bits, of 32 bits or of floating point are scaled by their own range: their
+    smallest value becomes 0, their largest 255. A HEIC file is decoded by pillow-heif, where it is installed.
 
     Raises:
         UnreadableImageError: the file is missing, empty, cut off, no image, too large or too long.
     """
     try:
-        content = path.read_bytes()
+        content = as_on_disk(path).read_bytes()
     except OSError as error:
         raise UnreadableImageError(f"cannot be opened: {error.strerror}", None) from error
     digest = sha256(content).hexdigest()
@@ -55,6 +65,36 @@ def read_image(path: Path) -> tuple[Image, str]:
     except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
         why = re.sub(r" at 0x[0-9a-fA-F]+", "", str(error))  # addresses differ at every attempt
         raise UnreadableImageError(f"cannot be decoded: {why}", digest) from error
+
+
+def unreadable_photos(root: Path, paths: Sequence[str], labels: Sequence[int]) -> dict[int, str]:
+    """Photos of the classes of which none can be read, by position, and why; empty without Pillow.
+
+    Of each class, photos are read until one can be: one a class, where all is well.
+
+    Args:
+        root: folder that the paths are relative to.
+        paths: of the photos.
+        labels: class of each photo.
+    """
+    if find_spec("PIL") is None:
+        return {}
+    of_class: dict[int, list[int]] = {}
+    for position, label in enumerate(labels):
+        of_class.setdefault(label, []).append(position)
+    found: dict[int, str] = {}
+    for positions in of_class.values():
+        whys: dict[int, str] = {}
+        for position in positions:
+            try:
+                read_image(root / paths[position])
+            except UnreadableImageError as error:
+                whys[position] = error.why
+            else:
+                break
+        if len(whys) == len(positions):
+            found |= whys
+    return found
 
 
 def png_text(pixels: UInt8[np.ndarray, "height width 3"]) -> str:
@@ -72,9 +112,12 @@ def _decode(content: bytes) -> Image:
     if not content:
         raise UnreadableImageError("the file is empty", None)
     try:
+        _learn_heif(content)
         image: Image.Image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError as error:  # its own text names an address in memory
-        raise UnreadableImageError("not an image", None) from error
+        avif = content[4:12] in (b"ftypavif", b"ftypavis")
+        why = "AVIF needs Pillow 11.3 or later: pip install --upgrade pillow" if avif else "not an image"
+        raise UnreadableImageError(why, None) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError(f"too large: more than {LARGEST:,} pixels", None) from error
     width, height = image.size
@@ -83,7 +126,7 @@ def _decode(content: bytes) -> Image:
     if max(width, height) > LONGEST * min(width, height):
         raise UnreadableImageError(f"too long: {width} x {height} pixels", None)
     image.load()
-    return _to_rgb(_upright(image))
+    return _to_rgb(_upright(image), tiff=image.format == "TIFF")
 
 
 def _upright(image: Image) -> Image:
@@ -95,15 +138,49 @@ def _upright(image: Image) -> Image:
         return image
 
 
-def _to_rgb(image: Image) -> Image:
+def _learn_heif(content: bytes) -> None:
+    """Register the reader of HEIC files with Pillow when the first such file comes."""
+    if content[4:8] != b"ftyp" or content[8:12] not in _HEIF:
+        return
+    for name in _READERS_OF_HEIF:
+        try:
+            import_module(name).register_heif_opener()
+        except ImportError:
+            continue
+        return
+    raise UnreadableImageError("HEIC needs pillow-heif: pip install 'dkgzsl[heic]', or save it as JPEG", None)
+
+
+def _to_rgb(image: Image, *, tiff: bool) -> Image:
     from PIL import Image
 
-    if image.mode == "F":
-        raise UnreadableImageError("floating-point pixels have no fixed range: save it with 8 bits", None)
-    if image.mode.startswith("I"):  # 16 bits a pixel, or 32 that hold 16; convert() would clip them at 255
-        gray = np.asarray(image).astype(np.int64).clip(0, 65535) // 257
-        return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
+    if image.mode == "F" or image.mode.startswith("I"):  # convert() would clip them at 255
+        return Image.fromarray(_eight_bits(np.asarray(image), tiff=tiff)).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
+
+
+def _eight_bits(pixels: Shaped[np.ndarray, "height width"], *, tiff: bool) -> UInt8[np.ndarray, "height width"]:
+    """Gray values of more than 8 bits, scaled to 0 to 255.
+
+    A 16-bit image fills the range of its format. TIFF has images of 12, 32 and floating-point bits, too, which
+    measured something: their own range is what can be shown.
+    """
+    values = pixels.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    floating = pixels.dtype.kind == "f"
+    sixteen = pixels.dtype.itemsize == 2 or not tiff  # Pillow gives 16-bit PNG in 32 bits, too
+    if not floating and sixteen and not (tiff and high <= _TWELVE_BITS):
+        return np.asarray((pixels.astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
+    if high <= low:
+        if floating:
+            raise UnreadableImageError(
+                "floating-point pixels that are all the same: there is no range to show", None
+            )
+        return np.full(pixels.shape, min(max(low, 0), 255), np.uint8)
+    return (
+        np.nan_to_num((values - low) * (255 / (high - low)), nan=0, posinf=255, neginf=0).round().astype(np.uint8)
+    )

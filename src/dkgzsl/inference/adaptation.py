@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dkgzsl.data.formats.feature_files import read_features
 from dkgzsl.data.problem import Features, Problem
 from dkgzsl.errors import DataError
 from dkgzsl.evaluation.adaptation import is_worthless
 from dkgzsl.features.store import is_store, open_store
-from dkgzsl.inference.photos import read_features
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.adaptation import HOLDS_DESCRIBED, Adaptation
 from dkgzsl.methods.base import Adaptable, Extendable
@@ -61,7 +61,7 @@ class Adapted:
 
 
 def read_pool(path: Path) -> Features:
-    """Features of a pool from a feature store or a .npy file; photos that could not be extracted are left out.
+    """Features of a pool from a store or a file of features; photos that could not be extracted are left out.
 
     Raises:
         DataError: the file cannot be read, holds something else, or holds no photo.

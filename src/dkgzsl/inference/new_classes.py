@@ -10,8 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from dkgzsl.data.formats.tables import is_semantic_table, read_named_columns, read_semantic_table
-from dkgzsl.data.names import clean_name, spoken_attribute
+from dkgzsl.data.formats.cells import is_number, number_in
+from dkgzsl.data.formats.tables import columns_of, read_named_columns, read_semantic_table
+from dkgzsl.data.gaps import SPARSE, completed
+from dkgzsl.data.names import by_known_name, clean_name, spoken_attribute
 from dkgzsl.data.text_semantics import encode, read_descriptions
 from dkgzsl.errors import ConfigError, DataError, nearest_few
 from dkgzsl.inference.recognizer import Recognizer
@@ -27,11 +29,17 @@ class Described(NamedTuple):
 
     Attributes:
         vector: on the scale of the run's semantics.
-        open: how many attributes were not given; they have the mean of the seen classes.
+        open: how many attributes were not given; they are filled in from the classes described alike
+            (`data.gaps.completed`).
     """
 
     vector: Vector
     open: int
+
+    @property
+    def sparse(self) -> bool:
+        """Whether most attributes were not given."""
+        return self.open > SPARSE * len(self.vector)
 
 
 @dataclass(frozen=True)
@@ -40,11 +48,13 @@ class Describer:
 
     Attributes:
         semantics: the run's record of them.
-        usual: mean of the seen classes' descriptions: the value of an attribute that is not given.
+        usual: mean of the seen classes' descriptions.
+        others: descriptions of all classes that are known; what is not given is filled in from them.
     """
 
     semantics: SemanticsRecord
     usual: Vector
+    others: Float[np.ndarray, "classes semantic"]
 
     @classmethod
     def of(cls, recognizer: Recognizer) -> Describer:
@@ -56,8 +66,9 @@ class Describer:
         model = recognizer.model
         if not isinstance(model, Extendable):
             raise unable(model, "extendable")
-        usual = model.semantics[model.seen].double().mean(0).cpu().numpy()
-        return cls(recognizer.record.semantics, usual)
+        table = model.semantics.double().cpu().numpy()
+        usual = table[model.seen.cpu().numpy()].mean(0)
+        return cls(recognizer.record.semantics, usual, table[recognizer.is_known])
 
     def from_values(self, values: Mapping[str, float], *, where: str | None = None) -> Described:
         """A description from some attributes by name, as the table writes them or as people say them.
@@ -81,14 +92,15 @@ class Describer:
         place = {spoken_attribute(name): k for k, name in enumerate(columns)} | {
             n: k for k, n in enumerate(columns)
         }
-        vector = self.usual.copy()
+        vector, written = np.full_like(self.usual, np.nan), by_known_name(values, place)
+        values = {written[name]: value for name, value in values.items()}
         for name, value in values.items():
             if name not in place:
                 raise DataError(
                     f"there is no attribute {name!r}", where=where, fix=nearest_few(name, columns, of="attributes")
                 )
             vector[place[name]] = self._checked(name, value, where)
-        return Described(vector, len(columns) - len({place[name] for name in values}))
+        return Described(completed(vector, self.others), int(np.isnan(vector).sum()))
 
     def from_vector(self, vector: Vector, *, where: str | None = None) -> Described:
         """A description from one number a dimension.
@@ -142,8 +154,9 @@ class Describer:
         """
         if path.suffix == ".npy":
             return self.from_vector(_npy(path), where=str(path))
-        if is_semantic_table(path):
+        if not {"attribute", "value"} <= {*columns_of(path)}:
             rows = self.from_table(path)
+            name = by_known_name([name], rows)[name]
             if name not in rows:
                 raise DataError(
                     f"the table has no row {name!r}",
@@ -166,7 +179,7 @@ class Describer:
             ConfigError: it holds text, and no encoder is on record.
             DataError: the file cannot be read, or does not fit the semantics.
         """
-        if not is_semantic_table(path):
+        if "description" in columns_of(path):
             return self.from_texts(read_descriptions(path))
         table = read_semantic_table(path)
         if self.semantics.columns is None:
@@ -176,7 +189,8 @@ class Describer:
             }
         return {
             name: self.from_values(
-                dict(zip(table.columns, row.tolist(), strict=True)), where=f"{path}, class {name}"
+                {c: value for c, value in zip(table.columns, row.tolist(), strict=True) if not np.isnan(value)},
+                where=f"{path}, class {name}",
             )
             for name, row in zip(table.classes, table.values, strict=True)
         }
@@ -213,15 +227,14 @@ def read_settings(pairs: Sequence[str]) -> dict[str, float]:
 
 
 def number_of(cell: str, *, where: str) -> float:
-    """A number from its text.
+    """A number from its text, a percentage, or yes or no.
 
     Raises:
-        DataError: the text is no number.
+        DataError: the text is no finite number.
     """
-    try:
-        return float(cell)
-    except ValueError as error:
-        raise DataError(f"{cell.strip()[:40]!r} is no number", where=where) from error
+    if not is_number(cell):
+        raise DataError(f"{cell.strip()[:40]!r} is no number", where=where)
+    return number_in(cell, where)
 
 
 def checked_name(name: str) -> str:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from dkgzsl.data.formats.image_folder import IMAGE_SUFFIXES
 from dkgzsl.device import device_of
 from dkgzsl.errors import DataError
-from dkgzsl.features.store import is_store, open_store, stored_as
+from dkgzsl.features.photo_files import IMAGE_SUFFIXES, files_below, is_photo
+from dkgzsl.features.store import stored_as
 from dkgzsl.runs.model_record import RecognitionRecord
 
 BATCH = 16
@@ -57,7 +57,7 @@ def photo_reader(
 
 
 def list_photos(given: Sequence[Path]) -> list[Path]:
-    """Image files as given, and those in given folders at any depth, sorted by name.
+    """Image files as given, and those in given folders at any depth, links followed, sorted by name.
 
     Raises:
         DataError: there is no such file or folder, or a folder without images.
@@ -65,7 +65,7 @@ def list_photos(given: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            inside = [file for file in files_below(path) if is_photo(file)]
             if not inside:
                 raise DataError(
                     "the folder holds no images",
@@ -78,26 +78,6 @@ def list_photos(given: Sequence[Path]) -> list[Path]:
         else:
             raise DataError("there is no such image or folder", where=str(path))
     return found
-
-
-def read_features(path: Path) -> np.ndarray:
-    """Features of many images from a .npy file or a feature store, mapped into memory.
-
-    Raises:
-        DataError: the file cannot be read, or holds something else.
-    """
-    if is_store(path):
-        return open_store(path).tokens
-    try:
-        rows: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"cannot read the features: {error}", where=str(path), fix="give a .npy file, or a feature store"
-        ) from error
-    if rows.ndim not in (2, 3) or rows.dtype.kind not in "fiu" or not len(rows):
-        found = f"{rows.dtype} {list(rows.shape)}"
-        raise DataError(f"features are numbers [images, ...], not {found}", where=str(path))
-    return rows
 
 
 class PhotoReader:

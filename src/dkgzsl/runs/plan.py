@@ -7,12 +7,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 
 from dkgzsl.compatibility import FORMAT
 from dkgzsl.config import Protocol, TrainConfig
+from dkgzsl.data.assemble import problem_of
+from dkgzsl.data.checks import Finding
 from dkgzsl.data.load import is_name, load_dataset
 from dkgzsl.data.problem import Problem
+from dkgzsl.data.raw import RawData
 from dkgzsl.data.splits import validation_cut, with_test_images
 from dkgzsl.device import device_of, resolved
 from dkgzsl.errors import ConfigError, DataError
@@ -26,6 +30,9 @@ from dkgzsl.representation.sovr import Progress
 
 DEFAULT_REPRESENTATIONS = ("pooled", "pooled+scores")
 """What is tried on region features where nothing is said, and classes have attributes."""
+FEWEST_FOR_SCORES = 30
+"""Seen classes from which on `pooled+scores` is tried: a third of them, ten, stand for the unseen ones in a cut.
+On fewer the choice is chance, and learning the scores takes most of the time."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ def make_plan(config: TrainConfig) -> Plan:
         features=_absolute(config.features),
         extra_features=tuple(_absolute(other) or other for other in config.extra_features),
     )
-    return plan_of(config, problem, notes=notes)
+    return plan_of(config, problem, notes=(*notes, *problem.provenance.get("notes", ())))
 
 
 def _with_method(config: TrainConfig, dataset: str | None) -> tuple[TrainConfig, tuple[str, ...]]:
@@ -158,6 +165,7 @@ def plan_of(config: TrainConfig, problem: Problem, *, notes: tuple[str, ...] = (
     """
     config, more = _with_method(config, problem.name)
     assert config.method is not None, "filled"
+    left = _left_out(config, problem)
     _check_classes(problem, config.method, config.protocol, seed=config.first_seed or 0)
     if config.baseline != "none":
         method_info(config.baseline)  # raises where no method is called so
@@ -173,7 +181,7 @@ def plan_of(config: TrainConfig, problem: Problem, *, notes: tuple[str, ...] = (
         precision = resolved(config.refinement.precision, device)
         config = replace(config, refinement=replace(config.refinement, precision=precision))
     seeds = tuple(range(first, first + config.seeds))
-    return Plan(config, problem, config.method or DEFAULT, seeds, device, (*notes, *more))
+    return Plan(config, problem, config.method or DEFAULT, seeds, device, (*notes, *more, *left))
 
 
 def _load(config: TrainConfig, *, test_seed: int) -> Problem:
@@ -219,11 +227,27 @@ def _representation(config: TrainConfig, problem: Problem) -> tuple[str, ...]:
             raise ConfigError("there are no extra features", fix="name them with --extra-features")
         representations(chosen, config.refinement, seed=0, device="cpu")  # raises where a name is unknown
         return chosen
-    attributes = has_attributes(problem)
+    scored = problem.has_regions and has_attributes(problem)
     if published is not None:
-        return (published,) if problem.has_regions and attributes else ("pooled",)
-    chosen = DEFAULT_REPRESENTATIONS if problem.has_regions and attributes else ("pooled",)
+        return (published,) if scored else ("pooled",)
+    chosen = DEFAULT_REPRESENTATIONS if scored and not _too_few(problem) else ("pooled",)
     return (*chosen, *(f"{name}+extra" for name in chosen)) if config.extra_features else chosen
+
+
+def _left_out(config: TrainConfig, problem: Problem) -> tuple[str, ...]:
+    """The line that says which representation is not tried, and why."""
+    open_choice = config.representation is None and method_info(config.method or DEFAULT).representation is None
+    if not open_choice or not problem.has_regions or not has_attributes(problem) or not _too_few(problem):
+        return ()
+    left = DEFAULT_REPRESENTATIONS[1]
+    return (
+        f"{left} is not tried: {len(problem.seen_classes)} seen classes are too few to validate it on (from "
+        f"{FEWEST_FOR_SCORES} on it is); --representation {' '.join(DEFAULT_REPRESENTATIONS)} tries it",
+    )
+
+
+def _too_few(problem: Problem) -> bool:
+    return len(problem.seen_classes) < FEWEST_FOR_SCORES
 
 
 def check_held_out(problem: Problem, protocol: Protocol, *, seed: int) -> None:
@@ -243,6 +267,26 @@ def check_held_out(problem: Problem, protocol: Protocol, *, seed: int) -> None:
                 f"{problem.name} has no held-out images of {kind} classes to choose by (protocol {protocol})",
                 fix="give it held-out images of both kinds: at least two training images of a seen class",
             )
+
+
+def refusals(raw: RawData) -> list[Finding]:
+    """What `train` would refuse of data in which nothing else is wrong, before there are features as well.
+
+    Args:
+        raw: what the data's files hold; without labels it is not known.
+    """
+    if raw.labels is None or not raw.tables:
+        return []
+    stand_in = (
+        raw if raw.features is not None else replace(raw, features=np.zeros((len(raw.labels), 1), np.float32))
+    )
+    try:
+        problem = problem_of(stand_in, semantics=next(iter(raw.tables)), provenance={})
+        check_held_out(problem, "validated", seed=0)
+        _check_classes(problem, DEFAULT, "validated", seed=0)
+    except DataError as error:
+        return [Finding("error", "training", f"train refuses this: {error.what}", error.fix)]
+    return []
 
 
 def _check_classes(problem: Problem, method: str, protocol: Protocol, *, seed: int) -> None:

@@ -25,6 +25,7 @@ from dkgzsl.data.catalog import (
     features_of,
     known,
 )
+from dkgzsl.data.formats.feature_files import is_arrays
 from dkgzsl.data.formats.feature_maps import SUFFIXES, read_raw_map
 from dkgzsl.data.formats.matfile import read_mat
 from dkgzsl.data.formats.reader import Wanted
@@ -57,6 +58,13 @@ class BenchmarkFolderReader:
             DataError: a file is missing or cannot be read.
         """
         file = _chosen(path, wanted)
+        if file is not None and is_arrays(file):
+            raise DataError(
+                f"{file.name} is not read for training: the order of its images is not known",
+                where=str(file),
+                fix=f"save features and labels as .npz, dkgzsl data convert {file.stem}.npz --backbone NAME --out "
+                "STORE, then --features STORE",
+            )
         if file is None:
             raw, provenance = read_raw(path, features=None, semantics=wanted.semantics)
         elif is_store(file):
@@ -177,6 +185,7 @@ def _read_store(folder: Path, store_folder: Path, semantics: str | None) -> tupl
         features=store.tokens,
         labels=store.labels,
         image_files=store.paths,
+        unreadable={int(row): store.entries[row].why or "" for row in unreadable},
         parts={part: positions[~np.isin(positions, unreadable)] for part, positions in raw.parts.items()},
     )
     provenance |= {"features": store_folder.name, **store.provenance()}

@@ -1,9 +1,11 @@
-"""One's own images: a folder of class folders, tables of class descriptions, and optionally the classes' roles.
+"""One's own images: class folders, tables of class descriptions, and optionally the classes' roles.
 
-FOLDER/images/CLASS/*        the photos; one folder a class
+FOLDER/images/CLASS/*        the photos; one folder a class (other layouts: `dkgzsl.data.formats.photo_layout`)
 FOLDER/attributes.csv        descriptions: a column `class`, then numbers; any number of such tables,
-FOLDER/sentences.parquet     each a source of semantics named after its file
+FOLDER/sentences.xlsx        each a source of semantics named after its file
 FOLDER/classes.csv           optional: columns `class` and `role`, others are ignored
+
+Class names are the same in all of them but for case, `_`, hyphens and blanks (`dkgzsl.data.names.name_key`).
 """
 
 from __future__ import annotations
@@ -13,20 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dkgzsl.data.formats.tables import (
-    SUFFIXES,
-    SemanticTable,
-    is_semantic_table,
-    read_named_columns,
-    read_semantic_table,
+from dkgzsl.data.formats.photo_layout import (
+    ClassFolder,
+    class_folders,
+    find_layout,
+    no_photos,
+    refuse_unphotographed,
 )
-from dkgzsl.data.names import clean_name
+from dkgzsl.data.formats.semantic_files import find_tables, renamed
+from dkgzsl.data.formats.spreadsheet import SUFFIXES
+from dkgzsl.data.formats.tables import SemanticTable, read_named_columns
+from dkgzsl.data.names import by_known_name, clean_name, name_key
 from dkgzsl.errors import DataError, nearest
+from dkgzsl.features.images import unreadable_photos
+from dkgzsl.features.photo_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 
 ROLES: Final = ("seen", "seen-train", "seen-val", "unseen")
 """seen-val: seen, and treated as unseen by validation. seen-train: seen, and never treated so."""
-IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-_CLASSES: Final = "classes.csv"
+IGNORE: Final = "ignore"
+"""The role of a class that is left out: its folder and its rows stay where they are."""
+_CLASSES: Final = "classes"
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,15 @@ class ImageFolder:
         folder: the folder.
         class_names: K names, sorted.
         roles: one of `ROLES` for each class.
-        images: paths relative to `folder`, with forward slashes, sorted by class and name.
+        images: paths relative to `folder`, with forward slashes, sorted by class and name, as `printable` writes
+            them.
         labels: class of each image, a position in `class_names`.
         semantics_name: the default source.
         tables: the sources by name; rows of all K classes, no others.
         origins: file of each source.
         ignored: files in the class folders that are no images by their names.
+        test: images that lie in a folder test/, which are the seen test images and no others.
+        notes: what was decided while reading, for people.
     """
 
     folder: Path
@@ -54,6 +65,8 @@ class ImageFolder:
     tables: Mapping[str, SemanticTable]
     origins: Mapping[str, Path]
     ignored: tuple[str, ...]
+    test: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 def read_image_folder(folder: Path, semantics: str) -> ImageFolder:
@@ -65,67 +78,89 @@ def read_image_folder(folder: Path, semantics: str) -> ImageFolder:
 
     Raises:
         DataError: no images or no such table, a class without a row or without a role, a row or role of an unknown
-            class, a misspelt role, a seen class without images, or a table that cannot be read.
+            class, a misspelt role, a seen class without images, a class folder whose files are no photos by their
+            names, or a table that cannot be read.
     """
-    images_folder = folder / "images"
-    if not images_folder.is_dir():
+    layout = find_layout(folder)
+    if layout is None:
+        raise no_photos(folder)
+    listed = _classes_file(folder)
+    roles = {} if listed is None else _read_roles(listed)
+    ignored = {name for name, role in roles.items() if role == IGNORE}
+    given = {name: role for name, role in roles.items() if role != IGNORE}
+    tables = find_tables(folder, semantics, other_than=listed).without(ignored)
+    classes = sorted(given or tables.default.classes)
+    origin = listed if given and listed is not None else tables.origins[semantics]
+    found, strange = class_folders(folder, layout, (*classes, *ignored))
+    found = {key: one for key, one in found.items() if key not in {name_key(name) for name in ignored}}
+    if not any(one.photos or one.others for one in found.values()):
         raise DataError(
-            "there is no folder images/ with one folder a class",
-            where=str(folder),
-            fix="see dkgzsl data import --help",
+            "the class folders hold no images",
+            where=str(layout.base),
+            fix=f"images are files named {', '.join(IMAGE_SUFFIXES)} in {layout.base.name}/CLASS/",
         )
-    origins = _find_tables(folder)
-    if semantics not in origins:
-        raise DataError(
-            f"no table of class descriptions is called {semantics!r}",
-            where=str(folder),
-            fix=nearest(semantics, origins, of="tables here"),
-        )
-    tables = {name: read_semantic_table(path) for name, path in origins.items()}
-    found, ignored = _find_images(folder, images_folder)
-    given = _read_roles(folder / _CLASSES) if (folder / _CLASSES).is_file() else None
-    described = set(tables[semantics].classes)
-    classes = sorted(given or described)
-    with_images = {name for name, paths in found.items() if paths}
-    for name in sorted(found):
-        if name not in classes:
-            listed = folder / _CLASSES if given else origins[semantics]
-            raise DataError(
-                f"the class folder {name!r} is no known class",
-                where=str(images_folder / name),
-                fix=f"give it a row in {listed.name}; " + _short(nearest(name, classes)),
-            )
-    for source, table in tables.items():
-        _same_classes(table.classes, classes, origins[source], folder / _CLASSES if given else origins[semantics])
-    roles = given or {name: "seen" if name in with_images else "unseen" for name in classes}
-    _check_roles(roles, with_images, folder)
+    _refuse_turned(found, tables.default, tables.origins[semantics])
+    folders = _by_class(found, classes, origin, layout.base)
+    tables = renamed(tables, classes, origin)
+    unseen = [name_key(name) for name, role in given.items() if role == "unseen"]
+    refuse_unphotographed(found, unseen, folder)
+    images = {name: one.photos for name, one in folders.items() if one.photos}
+    untrained = {name for name, one in folders.items() if one.test >= {*one.photos}}
+    if not given:
+        given = {name: "seen" if name in images and name not in untrained else "unseen" for name in classes}
+    _check_roles(given, set(images), untrained, folder)
+    test = frozenset(path for name, one in folders.items() if given[name] != "unseen" for path in one.test)
+    others = tuple(path for one in found.values() for path in one.others)
     return ImageFolder(
         folder=folder,
         class_names=tuple(classes),
-        roles=tuple(roles[name] for name in classes),
-        images=tuple(path for name in classes for path in found.get(name, ())),
-        labels=tuple(label for label, name in enumerate(classes) for _ in found.get(name, ())),
+        roles=tuple(given[name] for name in classes),
+        images=tuple(path for name in classes for path in images.get(name, ())),
+        labels=tuple(label for label, name in enumerate(classes) for _ in images.get(name, ())),
         semantics_name=semantics,
-        tables=tables,
-        origins=origins,
-        ignored=tuple(ignored),
+        tables=tables.tables,
+        origins=tables.origins,
+        ignored=others,
+        test=test,
+        notes=(*tables.notes, *_notes(strange, others, ignored, len(test) if layout.fixes_test else None)),
     )
+
+
+def refuse_unreadable(found: ImageFolder) -> None:
+    """That of each class with photos at least one can be read; of each, photos are opened until one can be.
+
+    Raises:
+        DataError: there is a class of which none can; the message says how many they are, and why.
+    """
+    whys = unreadable_photos(found.folder, found.images, found.labels)
+    for label, name in enumerate(found.class_names):
+        mine = [why for position, why in whys.items() if found.labels[position] == label]
+        if mine:
+            raise DataError(
+                f"class {name}: {len(mine)} files, none can be read as an image ({mine[0]})",
+                where=str(found.folder / found.images[found.labels.index(label)]),
+                fix=f"replace the files, take the folder out, or give it the role {IGNORE} in {_CLASSES}.csv",
+            )
 
 
 def list_classes(folder: Path) -> tuple[str, ...]:
     """Names of the classes of a folder: those of classes.csv, or else all that it has; a table is not needed yet.
 
     Raises:
-        DataError: there are none, or a table cannot be read.
+        DataError: there are none, or classes.csv cannot be read.
     """
-    if (folder / _CLASSES).is_file():
-        return tuple(sorted(_read_roles(folder / _CLASSES)))
-    names: set[str] = set()
-    if (folder / "images").is_dir():
-        names |= {clean_name(path.name) for path in (folder / "images").iterdir() if path.is_dir()}
-    for path in _find_tables(folder).values() if folder.is_dir() else ():
-        names |= set(read_semantic_table(path).classes)
-    names = {name for name in names if not name.startswith(".")}
+    listed = _classes_file(folder)
+    roles = {} if listed is None else _read_roles(listed)
+    names = {name for name, role in roles.items() if role != IGNORE}
+    if not names:
+        layout = find_layout(folder)
+        tables = find_tables(folder, None, other_than=listed).without(roles) if folder.is_dir() else None
+        described = {name for table in (tables.tables if tables else {}).values() for name in table.classes}
+        found, _ = class_folders(folder, layout, described) if layout is not None else ({}, [])
+        folders = {one.name for one in found.values()}
+        ignored = {name_key(name) for name in roles}
+        written = by_known_name(folders, described)
+        names = {name for name in (described | {*written.values()}) if name_key(name) not in ignored}
     if not names:
         raise DataError(
             "there are no classes: neither images/CLASS/, nor classes.csv, nor a table", where=str(folder)
@@ -133,80 +168,57 @@ def list_classes(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _find_tables(folder: Path) -> dict[str, Path]:
-    origins: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name == _CLASSES or not is_semantic_table(path):
-            continue
-        if path.stem in origins:
-            raise DataError(
-                f"two tables are called {path.stem!r}: {origins[path.stem].name} and {path.name}",
-                where=str(folder),
-                fix="rename one of them",
-            )
-        origins[path.stem] = path
-    return origins
+def _classes_file(folder: Path) -> Path | None:
+    files = (folder / f"{_CLASSES}{suffix}" for suffix in SUFFIXES)
+    return next((path for path in files if path.is_file()), None)
 
 
-def _find_images(folder: Path, images_folder: Path) -> tuple[dict[str, list[str]], list[str]]:
-    found: dict[str, list[str]] = {}
-    ignored = []
-    for class_folder in sorted(images_folder.iterdir()):
-        if not class_folder.is_dir() or class_folder.name.startswith("."):
-            continue
-        name = clean_name(class_folder.name)
-        if name in found:
-            raise DataError(f"two class folders are called {name!r}", where=str(images_folder))
-        found[name] = []
-        for path in sorted(class_folder.rglob("*")):
-            relative = path.relative_to(folder).as_posix()
-            if path.is_dir() or path.name.startswith("."):
-                continue
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                found[name].append(relative)
-            else:
-                ignored.append(relative)
-    if not any(found.values()):
+def _refuse_turned(found: Mapping[str, ClassFolder], table: SemanticTable, path: Path) -> None:
+    """That the classes are the rows of the table, not its columns."""
+    columns, rows = ({name_key(name) for name in names} for names in (table.columns, table.classes))
+    if found and not rows & {*found} and columns >= {*found}:
         raise DataError(
-            "the class folders hold no images",
-            where=str(images_folder),
-            fix=f"images are files named {', '.join(IMAGE_SUFFIXES)} in images/CLASS/",
+            "the classes are the columns of the table, not its rows",
+            where=str(path),
+            fix="exchange rows and columns: one row a class, one column an attribute",
         )
-    return found, ignored
+
+
+def _by_class(
+    found: Mapping[str, ClassFolder], classes: Sequence[str], origin: Path, base: Path
+) -> dict[str, ClassFolder]:
+    """The class folders by the names that the classes have elsewhere."""
+    names = {name_key(name): name for name in classes}
+    for key, one in found.items():
+        if key not in names:
+            raise DataError(
+                f"the class folder {one.name!r} is no known class",
+                where=str(base / one.name),
+                fix=f"give it a row in {origin.name}; {_short(nearest(one.name, classes))}; to leave it out, "
+                f"write the role {IGNORE} for it in {_CLASSES}.csv",
+            )
+    return {names[key]: one for key, one in found.items()}
 
 
 def _read_roles(path: Path) -> dict[str, str]:
     roles: dict[str, str] = {}
-    for line, (cell, role) in read_named_columns(path, ("class", "role")):
-        name, where = clean_name(cell), f"{path}, row {line}"
-        if name in roles:
+    keys: set[str] = set()
+    for line, (cell, word) in read_named_columns(path, ("class", "role")):
+        name, where, role = clean_name(cell), f"{path}, row {line}", word.lower()
+        if name_key(name) in keys:
             raise DataError(f"class {name!r} has two rows", where=where, fix="keep one of them")
-        if role not in ROLES:
-            raise DataError(f"unknown role {role!r} of class {name!r}", where=where, fix=nearest(role, ROLES))
+        if role not in (*ROLES, IGNORE):
+            raise DataError(
+                f"unknown role {word!r} of class {name!r}", where=where, fix=nearest(role, (*ROLES, IGNORE))
+            )
         roles[name] = role
+        keys.add(name_key(name))
     if not roles:
         raise DataError("the table has a header and no rows", where=str(path))
     return roles
 
 
-def _same_classes(rows: Sequence[str], classes: Sequence[str], path: Path, listed: Path) -> None:
-    missing, unknown = sorted(set(classes) - set(rows)), sorted(set(rows) - set(classes))
-    if missing:
-        similar = nearest(missing[0], unknown) if unknown else f"add a row a class to {path.name}"
-        raise DataError(
-            f"{len(missing)} of {len(classes)} classes have no row: {_few(missing)}",
-            where=str(path),
-            fix=_short(similar),
-        )
-    if unknown:
-        raise DataError(
-            f"{len(unknown)} rows are of classes that {listed.name} does not know: {_few(unknown)}",
-            where=str(path),
-            fix=f"add them to {listed.name}, or take the rows out",
-        )
-
-
-def _check_roles(roles: Mapping[str, str], with_images: set[str], folder: Path) -> None:
+def _check_roles(roles: Mapping[str, str], with_images: set[str], untrained: set[str], folder: Path) -> None:
     seen = [name for name, role in roles.items() if role != "unseen"]
     if not seen:
         raise DataError(
@@ -217,8 +229,28 @@ def _check_roles(roles: Mapping[str, str], with_images: set[str], folder: Path) 
         raise DataError(
             f"{len(empty)} seen classes have no images: {_few(empty)}",
             where=str(folder / "images"),
-            fix=f"give them images, or the role unseen in {_CLASSES}",
+            fix=f"give them images, or the role unseen in {_CLASSES}.csv",
         )
+    tested = [name for name in seen if name in untrained]
+    if tested:
+        raise DataError(
+            f"{len(tested)} seen classes have photos in test/ alone: {_few(tested)}",
+            where=str(folder),
+            fix=f"put some of their photos into train/, or give them the role unseen in {_CLASSES}.csv",
+        )
+
+
+def _notes(strange: Sequence[str], others: Sequence[str], ignored: set[str], test: int | None) -> list[str]:
+    notes = []
+    if others:
+        notes.append(f"{len(others)} files in the class folders are no images by their names, such as {others[0]}")
+    if strange:
+        notes.append(f"folders without photos, of no class, are left out: {_few(strange)}")
+    if ignored:
+        notes.append(f"classes of the role {IGNORE} are left out: {_few(sorted(ignored))}")
+    if test is not None:
+        notes.append(f"the {test} photos of seen classes in test/ are their test images; no others are drawn")
+    return notes
 
 
 def _few(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """An imported problem: a folder that lists images, classes, roles and class descriptions.
 
 problem.json          name, where the images lie, classes with roles, the default semantics
-images.csv            path and class of each image
+images.csv            path and class of each image, and `test` as its part where the user fixed the test images
 semantics/NAME.csv    one table a source, with NAME.json where the table was computed
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,10 +27,13 @@ from dkgzsl.data.formats.tables import (
     write_csv,
     write_semantic_table,
 )
+from dkgzsl.data.missing import note_of, unknown_entries, with_known_means
 from dkgzsl.data.problem import ImageIndices
 from dkgzsl.data.raw import RawData
 from dkgzsl.data.splits import drawn_by, test_images
 from dkgzsl.errors import DataError
+from dkgzsl.features.images import unreadable_photos
+from dkgzsl.features.photo_files import printable
 from dkgzsl.features.store import INDEX, open_store
 from dkgzsl.files import fingerprint, whole_file, whole_folder, write_whole
 
@@ -41,6 +44,7 @@ FORMAT: Final = "dkgzsl problem 1"
 _RECORD: Final = "problem.json"
 _IMAGES: Final = "images.csv"
 _SEMANTICS: Final = "semantics"
+_FIXED_TEST: Final = {"splits": "seen test images as in the folder test/"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class ProblemFolder:
         paths: relative path of each image.
         labels: class of each image.
         semantics_name: the default source.
+        test: which images of seen classes are their test images, where that is fixed; none where they are drawn.
     """
 
     folder: Path
@@ -66,6 +71,7 @@ class ProblemFolder:
     paths: tuple[str, ...]
     labels: Integer[np.ndarray, " images"]
     semantics_name: str
+    test: Bool[np.ndarray, " images"]
 
     @cached_property
     def tables(self) -> dict[str, SemanticTable]:
@@ -93,16 +99,22 @@ class ProblemFolder:
                 )
         return {name: table.rows_of(self.class_names) for name, table in self.tables.items()}
 
+    @property
+    def fixes_test(self) -> bool:
+        """Whether the seen test images are fixed, not drawn."""
+        return bool(self.test.any())
+
     def parts(self, test_seed: int, usable: Bool[np.ndarray, " images"]) -> dict[str, ImageIndices]:
-        """Positions by part; the seen test images are drawn by `test_seed` (see `dkgzsl.data.splits`).
+        """Positions by part; seen test images that are not fixed are drawn by `test_seed` (`dkgzsl.data.splits`).
 
         The draw is over all images, so that it does not depend on which of them are `usable`; those that are not
         are in no part. `train` and `val` divide `trainval` where a class has the role seen-val.
         """
         roles = np.array(self.roles)[self.labels]
         seen = np.flatnonzero(np.array(self.roles) != "unseen")
-        is_test = np.zeros(len(self.labels), bool)
-        is_test[test_images(self.labels, seen, seed=test_seed)] = True
+        is_test = self.test & (roles != "unseen")
+        if not self.fixes_test:
+            is_test[test_images(self.labels, seen, seed=test_seed)] = True
         masks = {
             "trainval": (roles != "unseen") & ~is_test,
             "test_seen": is_test,
@@ -140,8 +152,8 @@ def read_problem_folder(folder: Path) -> ProblemFolder:
         raise DataError(f"not a problem of the format {FORMAT!r}", where=str(path), fix="import the folder again")
     names = tuple(entry["class"] for entry in record["classes"])
     number = {name: label for label, name in enumerate(names)}
-    images = [cells for _, cells in read_named_columns(folder / _IMAGES, ("path", "class"))]
-    unknown = next((name for _, name in images if name not in number), None)
+    images = [c for _, c in read_named_columns(folder / _IMAGES, ("path", "class"), optional=("part",))]
+    unknown = next((name for _, name, _ in images if name not in number), None)
     if unknown is not None:
         raise DataError(f"an image is of the unknown class {unknown!r}", where=str(folder / _IMAGES))
     return ProblemFolder(
@@ -150,9 +162,10 @@ def read_problem_folder(folder: Path) -> ProblemFolder:
         source=Path(record["source"]),
         class_names=names,
         roles=tuple(entry["role"] for entry in record["classes"]),
-        paths=tuple(image for image, _ in images),
-        labels=np.array([number[name] for _, name in images], np.int64),
+        paths=tuple(image for image, _, _ in images),
+        labels=np.array([number[name] for _, name, _ in images], np.int64),
         semantics_name=record["semantics"],
+        test=np.array([part == "test" for _, _, part in images], bool),
     )
 
 
@@ -181,8 +194,11 @@ class ProblemFolderReader:
         copied. Images that the extraction could not read are in no part.
 
         Raises:
-            DataError: no store is named, problem or store cannot be read, or the store lacks an image.
+            DataError: no store is named and features are needed, problem or store cannot be read, or the store
+                lacks an image.
         """
+        if wanted.features is None and not wanted.features_needed:
+            return _before_extraction(read_problem_folder(path), path, wanted)
         if wanted.features is None:
             raise DataError(
                 "an imported problem needs its feature store",
@@ -194,18 +210,13 @@ class ProblemFolderReader:
         rows = store.rows_of(listed.paths)
         same = len(rows) == len(store.tokens) and bool((rows == np.arange(len(rows))).all())
         computed = {table.stem: _origin(table) for table in listed.table_files if _origin(table)}
-        raw = RawData(
-            name=listed.name,
-            where=str(path),
-            parts=listed.parts(wanted.test_seed, store.readable[rows]),
-            tables=listed.sources(),
-            class_names=listed.class_names,
-            labels=listed.labels,
+        bad = np.flatnonzero(~store.readable[rows])
+        raw = replace(
+            _raw(listed, path, listed.parts(wanted.test_seed, store.readable[rows])),
             features=store.tokens if same else store.tokens[rows],
-            image_files=tuple(str(listed.source / image) for image in listed.paths),
-            described_only=True,
             # The dimensions of an embedding are no attributes: their names say nothing.
             attribute_names={name: table.columns for name, table in listed.tables.items() if name not in computed},
+            unreadable={int(at): store.entries[rows[at]].why or "" for at in bad},
         )
         files = [path / _RECORD, path / _IMAGES, *listed.table_files, features / INDEX]
         return raw, {
@@ -216,8 +227,38 @@ class ProblemFolderReader:
             **store.provenance(),
             "default_semantics": listed.semantics_name,
             "computed_semantics": computed,
-            **drawn_by(wanted.test_seed),
+            **(_FIXED_TEST if listed.fixes_test else drawn_by(wanted.test_seed)),
         }
+
+
+def _raw(listed: ProblemFolder, path: Path, parts: dict[str, ImageIndices]) -> RawData:
+    """A problem as it lies in its folder, without features."""
+    tables, notes = listed.sources(), []
+    for name, table in tables.items():
+        unknown = unknown_entries(table)
+        if unknown.any():
+            tables[name] = with_known_means(table, unknown)
+            notes.append(note_of(name, unknown, listed.class_names))
+    return RawData(
+        name=listed.name,
+        where=str(path),
+        parts=parts,
+        tables=tables,
+        class_names=listed.class_names,
+        labels=listed.labels,
+        image_files=tuple(str(listed.source / image) for image in listed.paths),
+        described_only=True,
+        notes=tuple(notes),
+    )
+
+
+def _before_extraction(listed: ProblemFolder, path: Path, wanted: Wanted) -> tuple[RawData, dict[str, Any]]:
+    """For `data check`: what can be known before there are features, the images' files among it."""
+    unreadable = unreadable_photos(listed.source, listed.paths, listed.labels.tolist())
+    usable = np.ones(len(listed.labels), bool)
+    usable[[*unreadable]] = False
+    raw = replace(_raw(listed, path, listed.parts(wanted.test_seed, usable)), unreadable=unreadable)
+    return raw, {"format": "problem folder", "default_semantics": listed.semantics_name}
 
 
 def write_problem_folder(found: ImageFolder, out: Path, *, name: str, overwrite: bool = False) -> None:
@@ -271,15 +312,15 @@ def _write(found: ImageFolder, folder: Path, name: str) -> None:
         write_semantic_table(target, ordered)
         if origin.with_suffix(".json").is_file():
             shutil.copyfile(origin.with_suffix(".json"), target.with_suffix(".json"))
-    write_csv(
-        folder / _IMAGES,
-        ["path", "class"],
-        ([path, found.class_names[label]] for path, label in zip(found.images, found.labels, strict=True)),
-    )
+    classes = [found.class_names[label] for label in found.labels]
+    rows = [[path, name] for path, name in zip(found.images, classes, strict=True)]
+    if found.test:
+        rows = [[path, name, "test" if path in found.test else ""] for path, name in rows]
+    write_csv(folder / _IMAGES, ["path", "class", *(["part"] if found.test else [])], rows)
     record = {
         "format": FORMAT,
         "name": name,
-        "source": str(found.folder.resolve()),
+        "source": printable(found.folder.resolve()),
         "semantics": found.semantics_name,
         "classes": [{"class": c, "role": role} for c, role in zip(found.class_names, found.roles, strict=True)],
     }

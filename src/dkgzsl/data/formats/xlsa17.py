@@ -12,6 +12,7 @@ import numpy as np
 
 from dkgzsl.data.checks import PARTS
 from dkgzsl.data.formats.matfile import mat_names, read_mat
+from dkgzsl.data.missing import note_of, unknown_entries, with_known_means
 from dkgzsl.data.raw import RawData, count_classes, orient, whole_numbers
 from dkgzsl.errors import DataError, nearest
 from dkgzsl.features.arrays import rows_of
@@ -37,6 +38,7 @@ class SplitFile:
         path: the file.
         tables: `att` under the file's own name (`att`, `sent`, ...), `original_att` with `_original` behind it.
         parts: positions by part; `train` and `val` where the file has them.
+        notes: on entries that mean "not known", which have the mean of the other classes.
         class_names: cleaned names, where the file has them.
     """
 
@@ -44,6 +46,7 @@ class SplitFile:
     tables: Mapping[str, np.ndarray]
     parts: Mapping[str, np.ndarray]
     class_names: tuple[str, ...] | None
+    notes: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -89,6 +92,7 @@ def read_raw(
         parts=first.parts,
         tables=first.tables,
         class_names=named,
+        notes=first.notes,
         counts_from=_FIRST,
     )
     provenance: dict[str, Any] = {"format": "xlsa17", "folder": str(folder), "files": {}}
@@ -158,7 +162,23 @@ def read_split(path: Path, *, classes: int | None = None, labels: np.ndarray | N
         for part, key in _PARTS_IN_FILE.items()
         if key in contents
     }
-    return SplitFile(path=path, tables=tables, parts=parts, class_names=names)
+    unknown = unknown_entries(tables.get(f"{source}_original", tables[source]))
+    notes = (note_of(source, unknown, names),) if unknown.any() else ()
+    if unknown.any():
+        tables = _with_known(tables, source, unknown)
+    return SplitFile(path=path, tables=tables, parts=parts, class_names=names, notes=notes)
+
+
+def _with_known(tables: Mapping[str, np.ndarray], source: str, unknown: np.ndarray) -> dict[str, np.ndarray]:
+    """The tables with means for what is not known; rows of `att`, which have unit length there, have it again."""
+    original = f"{source}_original"
+    if original not in tables:
+        return {source: with_known_means(tables[source], unknown)}
+    filled, turned = with_known_means(tables[original], unknown), tables[source].copy()
+    rows = np.flatnonzero(unknown.any(1))
+    turned[rows] = filled[rows] / np.linalg.norm(filled[rows], axis=1, keepdims=True)
+    is_unit = np.allclose(np.linalg.norm(tables[source], axis=1), 1, atol=1e-4)
+    return {source: turned if is_unit else with_known_means(tables[source], unknown), original: filled}
 
 
 def read_features(path: Path) -> dict[str, Any]:
