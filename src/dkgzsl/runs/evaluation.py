@@ -18,6 +18,7 @@ from dkgzsl.evaluation.held_out import test_images
 from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.methods.registry import load_model, read_model
 from dkgzsl.methods.sections import read_train_config
+from dkgzsl.report.estimate import Estimate
 from dkgzsl.representation.representation import Fitted, read_fitted
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.folder import RunFolder, version_folder, version_of
@@ -102,6 +103,7 @@ def evaluate(
             fix="give the data set as it was then with --data-root, or train again",
         )
     number = version_of(path, version)
+    estimate = Estimate.of(before["seeds_detail"]) if number == 0 else None
     figures, seeds = _scored_again(plan, folder, before["seeds_detail"], number)
     result = result_object(
         run=str(path),
@@ -114,6 +116,7 @@ def evaluate(
         figures=figures,
         seconds=clock(),
     )
+    result["estimated"] = None if estimate is None else estimate.to_json()
     if number:
         pools = len(RecognitionRecord.read(version_folder(path, number)).pools)
         later = {"version": number, **({"adapted_to_pools": pools} if pools else {})}
