@@ -52,6 +52,7 @@ def test_the_json_object_and_the_run_folder(capsys, data, tmp_path) -> None:
     out = tmp_path / "run"
     result = train(capsys, data, *FEW, "--seeds", "2", "--out", str(out))
     fixed = ["run", "dataset", "method", "protocol", "semantics", "backbone", "seeds", "metrics", "seconds"]
+    fixed.append("estimated")
     assert list(result) == fixed
     assert result["method"] == "closed-form"
     assert result["protocol"] == "validated"

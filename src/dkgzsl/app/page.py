@@ -180,7 +180,7 @@ def _attribute_sliders(
     labels = [spoken_attribute(column) for column in columns]
     picked = gradio.Dropdown(
         list(zip(labels, columns, strict=True)), value=visible, multiselect=True, visible=bool(columns),
-        label="Attributes to set", info="the other attributes get the mean of the seen classes",
+        label="Attributes to set", info="the others are filled in from classes described alike",
     )  # fmt: skip
     values = () if mean is None or not columns else mean
     with gradio.Row():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from dkgzsl.app.session import Session, TriedImage
 from dkgzsl.inference.prediction import ExplainedPrediction, evidence_picture, in_words
+from dkgzsl.inference.reasons import Attribute, place_in_words
 from dkgzsl.inference.recognizer import Ranked
 
 if TYPE_CHECKING:
@@ -72,7 +74,8 @@ def classes_html(session: Session) -> str:
 
 def class_html(session: Session, name: str) -> str:
     """A class and its attributes in a table."""
-    kind = "seen in training" if session.recognizer.is_seen[session.recognizer.number_of(name)] else "unseen"
+    kind = session.recognizer.kind_of(name)
+    kind = "seen in training" if kind == "seen" else kind
     rows = "".join(
         f"<tr><td>{escape(attribute)}</td><td class=number>{value:.3g}</td>"
         f"<td class=number>{typical:+.1f}</td></tr>"
@@ -115,21 +118,38 @@ def _picture(tried: TriedImage) -> str:
 
 
 def _evidence_table(explained: ExplainedPrediction) -> str:
-    if not explained.evidence:
+    """What the photo shows for the class, against it and for its rival; a class's own attributes in older runs."""
+    name, reasons = escape(explained.prediction.ranked[0].name), explained.reasons
+    tables = _attributes_table(f"What speaks for {name}", explained.evidence)
+    if reasons is not None:
+        if not explained.evidence:
+            tables += f"<p>The photo shows no attribute that is typical of {name}.</p>"
+        tables += _attributes_table(f"What speaks against {name}", reasons.disagrees)
+        if reasons.rival is not None:
+            tables += _attributes_table(f"What speaks for {escape(reasons.rival)} instead", reasons.for_rival)
+    parts = dict.fromkeys(place_in_words(one.where) for one in explained.regions)
+    return tables + (f"<p>decided most by these parts: {', '.join(parts)}</p>" if parts else "")
+
+
+def _attributes_table(caption: str, attributes: Sequence[Attribute]) -> str:
+    if not attributes:
         return ""
-    has_maps = explained.evidence[0].shown is not None
-    head = "<th scope=col class=number>in this image</th>" if has_maps else ""
-    rows = "".join(
-        f"<tr><td>{escape(one.name)}</td><td class=number>{one.typical:+.1f}</td>"
-        f"{f'<td class=number>{one.shown:+.1f}</td>' if has_maps else ''}</tr>"
-        for one in explained.evidence
+    columns = ["in the description"]
+    rows = [[one.name, f"{one.typical:+.1f}"] for one in attributes]
+    if attributes[0].shown is not None:
+        columns.append("in this image")
+        rows = [[*row, f"{one.shown or 0.0:+.1f}"] for row, one in zip(rows, attributes, strict=True)]
+    if attributes[0].accuracy is not None:
+        columns.append("read correctly, %")
+        rows = [[*row, f"{100 * (one.accuracy or 0.0):.0f}"] for row, one in zip(rows, attributes, strict=True)]
+    head = "".join(f"<th scope=col class=number>{column}</th>" for column in columns)
+    body = "".join(
+        f"<tr><td>{escape(first)}</td>" + "".join(f"<td class=number>{cell}</td>" for cell in others) + "</tr>"
+        for first, *others in rows
     )
-    name = escape(explained.prediction.ranked[0].name)
     return (
-        f"<div class=scroll><table><caption>Attributes that support {name}, in standard deviations above the mean"
-        "</caption><thead><tr><th scope=col>attribute</th>"
-        f"<th scope=col class=number>in the description</th>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
+        f"<div class=scroll><table><caption>{caption}, in standard deviations above the mean</caption>"
+        f"<thead><tr><th scope=col>attribute</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
@@ -154,7 +174,7 @@ def _percent(one: Ranked) -> str:
 
 
 def _kind(one: Ranked) -> str:
-    return "seen" if one.seen else "unseen"
+    return one.kind
 
 
 def _framed(inside: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dkgzsl.errors import DataError
-from dkgzsl.inference.new_classes import Describer, checked_name
+from dkgzsl.inference.new_classes import Described, Describer, checked_name
 from dkgzsl.inference.photos import PhotoReader, Photos
 from dkgzsl.inference.prediction import ExplainedPrediction, explained_predictions
 from dkgzsl.inference.recognizer import Recognizer, save_version
@@ -127,14 +127,14 @@ class Session:
         return [(known.names[k], float(values[k]), float(typical[k])) for k in order]
 
     def with_values(self, name: str, values: Mapping[str, float]) -> Session:
-        """Add a class by attributes; attributes that are not given have the mean of the seen classes.
+        """Add a class by attributes; attributes that are not given are filled in from classes described alike.
 
         Raises:
             ConfigError: the name is empty.
             DataError: the name is taken, or an attribute is unknown or out of range.
             RunError: the model cannot add classes.
         """
-        return self._with(name, Describer.of(self.recognizer).from_values(values).vector)
+        return self._with(name, Describer.of(self.recognizer).from_values(values))
 
     def with_text(self, name: str, text: str) -> Session:
         """Add a class by a sentence, where a sentence encoder made the descriptions of the run.
@@ -146,11 +146,13 @@ class Session:
         """
         if not text.strip():
             raise DataError("the class is not described", fix="write a sentence about it")
-        return self._with(name, Describer.of(self.recognizer).from_texts({name: text})[name].vector)
+        return self._with(name, Describer.of(self.recognizer).from_texts({name: text})[name])
 
-    def _with(self, name: str, vector: Float[np.ndarray, " semantic"]) -> Session:
+    def _with(self, name: str, described: Described) -> Session:
         cleaned = checked_name(name)
-        return replace(self, recognizer=self.recognizer.with_class(cleaned, vector), added=(*self.added, cleaned))
+        sparse = (cleaned,) if described.sparse else ()
+        recognizer = self.recognizer.with_classes({cleaned: described.vector}, sparse=sparse)
+        return replace(self, recognizer=recognizer, added=(*self.added, cleaned))
 
     def saved(self) -> Session:
         """Save the added classes in a new version of the run; the older versions stay.

@@ -39,7 +39,8 @@ class Config:
     name: str | None = None
     """Name of the new class."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ATTRIBUTE=VALUE...")] = ()
-    """Attributes by the names of the run's table; one that is not set takes the mean of the seen classes."""
+    """Attributes by the names of the run's table; one that is not set is filled in from the classes
+    that are described alike."""
     attributes: Path | None = None
     """File with the description: a table with the columns attribute and value, a table of attributes with a row of
     that name (CSV, Excel or Parquet), or a .npy file."""
@@ -91,7 +92,8 @@ def run(config: Config) -> None:
     described = _described(config, describer)
     photos = _photos(config, before, list(described))
     started = perf_counter()
-    after = before.with_classes({name: one.vector for name, one in described.items()}, photos)
+    sparse = [name for name, one in described.items() if one.sparse]
+    after = before.with_classes({name: one.vector for name, one in described.items()}, photos, sparse=sparse)
     seconds = perf_counter() - started
     change = {
         "action": "add-class",
@@ -106,8 +108,10 @@ def run(config: Config) -> None:
         return
     for name, one in described.items():
         if one.open:
+            filled = f"{one.open} of {len(one.vector)} attributes of {name} are not given; they are filled in from"
+            few = "; such a class is recognised less well: describe it in more detail" if one.sparse else ""
             print(
-                f"note: {one.open} attributes of {name} are not given; they have the mean of the seen classes",
+                f"{'warning' if one.sparse else 'note'}: {filled} the classes that are described alike{few}",
                 file=sys.stderr,
             )
         like = ", ".join(f"{other} {share:.2f}" for other, share in near[name])

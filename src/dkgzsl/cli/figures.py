@@ -12,6 +12,7 @@ from rich.table import Table
 from dkgzsl.benchmark.table import FURTHER, cells_of_row, column_title, notes_of
 from dkgzsl.display import FIGURE_NAMES, mean_percent, percent
 from dkgzsl.methods.registry import method_title
+from dkgzsl.report.estimate import Estimate, headline, leaning, what_it_is
 
 if TYPE_CHECKING:
     from dkgzsl.runs.outline import Outline
@@ -47,8 +48,15 @@ def console(*, width: int = 120) -> Console:
 
 
 def print_figures(result: Mapping[str, Any], details: Mapping[str, Any]) -> None:
-    """The run's figures, those of chance and of the baseline, and what they depend on."""
+    """The run's figures, those of chance and of the baseline, and what they depend on.
+
+    Where no described class has test photos, the figures are those on held-out seen classes.
+    """
     seeds = result["seeds"]
+    estimate = headline(result["metrics"], details["seeds_detail"])
+    if estimate is not None:
+        _print_estimate(estimate, result, details)
+        return
     several = len(seeds) > 1
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     table.add_column("%")
@@ -68,11 +76,41 @@ def print_figures(result: Mapping[str, Any], details: Mapping[str, Any]) -> None
     out = console()
     out.print(table)
     out.print()
-    for line in _provenance(result, details):
-        out.print(line, markup=False, soft_wrap=True)
+    _print_lines(out, [leaning(*_compared(result, details)), *_provenance(result, details)])
 
 
-def _provenance(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
+def _print_estimate(estimate: Estimate, result: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    table.add_column("estimated, %")
+    for name in FIGURE_NAMES.values():
+        table.add_column(name, justify="right")
+    table.add_row(result["method"], *map(estimate.text, FIGURE_NAMES))
+    for other in (details.get("baseline"), details.get("default")):
+        found = Estimate.of([other]) if other else None
+        if other and found is not None:
+            title = other["method"] if found.cuts == estimate.cuts else f"{other['method']} ({found.cuts} cut)"
+            table.add_row(title, *map(found.text, FIGURE_NAMES))
+    out, metrics = console(), result["metrics"]
+    out.print(table)
+    out.print()
+    tested = "" if metrics["s"] is None else f"on test photos of seen classes: S {mean_percent(metrics['s'])} raw"
+    if metrics.get("s_calibrated") is not None:
+        tested += f", {mean_percent(metrics['s_calibrated'])} calibrated (all classes can be predicted)"
+    lines = [*what_it_is(estimate, result["method"]), tested, leaning(*_compared(result, details))]
+    _print_lines(out, [*lines, *_provenance(result, details, spread=False)])
+
+
+def _compared(result: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[Any, ...]:
+    return result["method"], result["metrics"], details.get("baseline"), details["seeds_detail"]
+
+
+def _print_lines(out: Console, lines: Sequence[str | None]) -> None:
+    for line in lines:
+        if line:
+            out.print(line, markup=False, soft_wrap=True)
+
+
+def _provenance(result: Mapping[str, Any], details: Mapping[str, Any], *, spread: bool = True) -> list[str]:
     seeds, backbone = result["seeds"], result["backbone"] or "an unknown backbone"
     lines = [
         f"{result['dataset']}, semantics {result['semantics']}, features of {backbone}; "
@@ -84,10 +122,11 @@ def _provenance(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[s
         lines.append(
             f"chosen on the test images, which were scored {evaluations} times; for comparison with printed tables"
         )
-    if len(seeds) == 1:
-        spread = details["seeds_detail"][0]["spread_over_classes"]
-        parts = [f"{FIGURE_NAMES[key]} {percent(spread[key])}" for key in FIGURE_NAMES if key in spread]
-        lines.append(f"spread over classes (bootstrap): {', '.join(parts)}")
+    if len(seeds) == 1 and spread:
+        found = details["seeds_detail"][0]["spread_over_classes"]
+        parts = [f"{FIGURE_NAMES[key]} {percent(found[key])}" for key in FIGURE_NAMES if key in found]
+        if parts:
+            lines.append(f"spread over classes (bootstrap): {', '.join(parts)}")
     if "version" in result:
         lines += _of_version(result, details)
     if result.get("adapted_to_pools"):

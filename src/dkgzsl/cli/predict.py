@@ -27,6 +27,11 @@ class Config:
 
     Probabilities are calibrated on validation images, and so is the decision "none of these". An image that cannot
     be read is reported and skipped; the exit code is 0 if at least one was read, and 2 if none was.
+
+    Attributes are read from the photo itself: those that it shows and the class has, those that speak against the
+    class, and those of the second class. Behind each stands how often it is read correctly, in percent: of two
+    photos of held-out classes, one with the attribute and one without, it says which is which (50 is chance).
+    Attributes that cannot be read better than by chance are not named.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -48,8 +53,8 @@ class Config:
     batch_size: int = 16
     """Photos that go through the backbone together."""
     overlay: Path | None = None
-    """Folder for pictures: for each photo one that shows where the attributes lie, and, if the run has FDE,
-    one of its saliency before and after training."""
+    """Folder for pictures: for each photo one that shows which parts decide and where the attributes lie, and, if
+    the run has FDE, one of its saliency before and after training."""
     out: Path | None = None
     """File for JSON Lines, one object per image; an existing file is replaced at the end."""
     json: bool = False
@@ -204,11 +209,11 @@ def _shown(image: str, explained: ExplainedPrediction) -> tuple[dict[str, Any], 
 
 
 def _check_overlay(recognizer: Recognizer, folder: Path) -> None:
-    attention = recognizer.evidence is not None and recognizer.evidence.usual is not None
-    if not attention and (recognizer.refiner is None or recognizer.refiner.denoising is None):
+    known = recognizer.evidence
+    if len(recognizer.record.features) < 2 or (known is None and recognizer.refiner is None):
         raise DataError(
-            "this run has neither attention nor saliency over regions, so there is nothing to draw",
-            fix="train on region features with --representation refined, or pooled+scores",
+            "this run has no regions, or its attributes have no names, so there is nothing to draw",
+            fix="train on region features (dkgzsl extract), with a table of named attributes",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from dkgzsl.data.checks import refuse_errors
+from dkgzsl.data.gaps import SPARSE, filled, gap_notes
 from dkgzsl.data.problem import Parts, Problem
 from dkgzsl.data.raw import RawData, validation_classes
 from dkgzsl.errors import DataError, nearest
@@ -29,13 +32,16 @@ def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -
             fix=nearest(semantics, raw.tables, of="its semantics"),
         )
     refuse_errors(raw)
+    whole = {source: filled(table, where=raw.where) for source, table in raw.tables.items()}
+    sparse = {s: np.flatnonzero(one.missing > SPARSE).tolist() for s, one in whole.items() if one.missing.any()}
     names = raw.class_names or tuple(f"class_{k + 1}" for k in range(raw.number_of_classes))
+    notes = [*raw.notes, *gap_notes(np.asarray(raw.tables[semantics], np.float64), classes=names)]
     return Problem(
         name=raw.name,
         features=raw.features,
         labels=raw.labels,
         class_names=names,
-        semantic_sources=dict(raw.tables),
+        semantic_sources={source: one.values for source, one in whole.items()},
         semantics_name=semantics,
         parts=Parts(
             trainval=raw.parts["trainval"],
@@ -43,7 +49,11 @@ def problem_of(raw: RawData, *, semantics: str, provenance: Mapping[str, Any]) -
             test_unseen=raw.parts["test_unseen"],
             validation_classes=validation_classes(raw),
         ),
-        provenance={**provenance, **({"notes": list(raw.notes)} if raw.notes else {})},
+        provenance={
+            **provenance,
+            **({"notes": notes} if notes else {}),
+            **({"sparse": sparse} if sparse else {}),
+        },
         image_files=raw.image_files,
         pictures=raw.pictures,
         attribute_names=dict(raw.attribute_names),

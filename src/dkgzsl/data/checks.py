@@ -11,6 +11,7 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Int
 
+from dkgzsl.data.gaps import gap_notes
 from dkgzsl.data.raw import RawData
 from dkgzsl.errors import DataError
 from dkgzsl.features.arrays import Features, rows_of
@@ -260,6 +261,14 @@ def _descriptions(raw: RawData) -> Iterator[Finding]:
         if table.ndim != 2 or not table.size:
             yield Finding("error", "descriptions", f"class descriptions {source!r} are empty")
             continue
+        gaps = np.isnan(table) & ~np.isnan(table).all(1, keepdims=True)
+        if gaps.any() and raw.described_only:  # one's own table; in a published one NaN is a mistake
+            for note in gap_notes(
+                np.where(gaps, np.nan, table), classes=[raw.named(k) for k in range(len(table))]
+            ):
+                severity: Severity = "warning" if note.startswith("warning: ") else "note"
+                yield Finding(severity, "missing values", f"{source!r}: {note.removeprefix('warning: ')}")
+            table = np.where(gaps, 0.0, table)
         broken = np.flatnonzero(~np.isfinite(table).all(1))
         if len(broken):
             yield Finding(

@@ -25,6 +25,7 @@ from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Method, Model, Setting, Task
 from dkgzsl.methods.closed_form.settings import settled
 from dkgzsl.methods.registry import DEFAULT, PUBLISHED, load_model
+from dkgzsl.representation.evidence import AttributeEvidence
 from dkgzsl.representation.representation import FittedBlocks, Representation
 from dkgzsl.runs.model_record import RecognitionRecord
 from dkgzsl.runs.plan import Plan
@@ -142,6 +143,7 @@ def recognizer_of(problem: Problem, outcome: Outcome) -> Recognizer:
         model=load_model(replace(saved, tensors=tensors)),
         visual=outcome.fitted.visual if isinstance(outcome.fitted, FittedBlocks) else None,
         record=RecognitionRecord.of(problem, outcome.calibration, outcome.adaptation),
+        evidence=AttributeEvidence.of(problem, outcome.fitted),
         in_distribution=outcome.in_distribution,
     )
 

@@ -61,12 +61,28 @@ class Calibration:
         threshold: an image whose in-distribution score is below it is none of the classes; None: no image is.
             1, but in runs of before there was `in_distribution`, whose score is the clearness.
         validation: reliability on the validation images that all this was chosen on; None where there were none.
+        found: the constant that was best on the validation images, before it was shrunk; None: not known.
+        spread: deviation of the constants that were best on each validation cut; None with one cut, or none.
     """
 
     constant: float = 0.0
     temperature: float = 1.0
     threshold: float | None = None
     validation: Reliability | None = None
+    found: float | None = None
+    spread: float | None = None
+
+    @property
+    def in_words(self) -> str | None:
+        """How sure the constant is, in one sentence; None where nothing was chosen."""
+        if self.validation is None or self.found is None:
+            return None
+        kept = f"{self.constant:+.2f} is added to the scores of described classes"
+        if self.spread is None:
+            return f"{kept}: the best constant on one validation cut, so how sure it is is not known"
+        sure = "sure" if abs(self.found) > 2 * self.spread else "unsure"
+        why = f"the cuts found {self.found:+.2f} with a deviation of {self.spread:.2f}"
+        return f"{kept}: {why}, so it is {sure}" + ("" if sure == "sure" else " and was kept small")
 
     def probabilities(self, scores: Scores) -> Scores:
         """Probabilities of scores that include the constant: rows sum to 1; 0 where a score is -inf."""

@@ -168,7 +168,11 @@ def validated(
         model=model,
         setting=choice.setting,
         constant=constant,
-        calibration=calibrate(choice.scored, constant, scales=scales, threshold=threshold),
+        calibration=replace(
+            calibrate(choice.scored, constant, scales=scales, threshold=threshold),
+            found=choice.constant.found,
+            spread=choice.constant.spread,
+        ),
         validation=validation,
         evaluations=choice.evaluations,
         representation=choice.representation.name,

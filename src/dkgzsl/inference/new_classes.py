@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from dkgzsl.data.formats.cells import is_number, number_in
 from dkgzsl.data.formats.tables import columns_of, read_named_columns, read_semantic_table
+from dkgzsl.data.gaps import SPARSE, completed
 from dkgzsl.data.names import by_known_name, clean_name, spoken_attribute
 from dkgzsl.data.text_semantics import encode, read_descriptions
 from dkgzsl.errors import ConfigError, DataError, nearest_few
@@ -28,11 +29,17 @@ class Described(NamedTuple):
 
     Attributes:
         vector: on the scale of the run's semantics.
-        open: how many attributes were not given; they have the mean of the seen classes.
+        open: how many attributes were not given; they are filled in from the classes described alike
+            (`data.gaps.completed`).
     """
 
     vector: Vector
     open: int
+
+    @property
+    def sparse(self) -> bool:
+        """Whether most attributes were not given."""
+        return self.open > SPARSE * len(self.vector)
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,13 @@ class Describer:
 
     Attributes:
         semantics: the run's record of them.
-        usual: mean of the seen classes' descriptions: the value of an attribute that is not given.
+        usual: mean of the seen classes' descriptions.
+        others: descriptions of all classes that are known; what is not given is filled in from them.
     """
 
     semantics: SemanticsRecord
     usual: Vector
+    others: Float[np.ndarray, "classes semantic"]
 
     @classmethod
     def of(cls, recognizer: Recognizer) -> Describer:
@@ -57,8 +66,9 @@ class Describer:
         model = recognizer.model
         if not isinstance(model, Extendable):
             raise unable(model, "extendable")
-        usual = model.semantics[model.seen].double().mean(0).cpu().numpy()
-        return cls(recognizer.record.semantics, usual)
+        table = model.semantics.double().cpu().numpy()
+        usual = table[model.seen.cpu().numpy()].mean(0)
+        return cls(recognizer.record.semantics, usual, table[recognizer.is_known])
 
     def from_values(self, values: Mapping[str, float], *, where: str | None = None) -> Described:
         """A description from some attributes by name, as the table writes them or as people say them.
@@ -82,7 +92,7 @@ class Describer:
         place = {spoken_attribute(name): k for k, name in enumerate(columns)} | {
             n: k for k, n in enumerate(columns)
         }
-        vector, written = self.usual.copy(), by_known_name(values, place)
+        vector, written = np.full_like(self.usual, np.nan), by_known_name(values, place)
         values = {written[name]: value for name, value in values.items()}
         for name, value in values.items():
             if name not in place:
@@ -90,7 +100,7 @@ class Describer:
                     f"there is no attribute {name!r}", where=where, fix=nearest_few(name, columns, of="attributes")
                 )
             vector[place[name]] = self._checked(name, value, where)
-        return Described(vector, len(columns) - len({place[name] for name in values}))
+        return Described(completed(vector, self.others), int(np.isnan(vector).sum()))
 
     def from_vector(self, vector: Vector, *, where: str | None = None) -> Described:
         """A description from one number a dimension.
@@ -179,7 +189,8 @@ class Describer:
             }
         return {
             name: self.from_values(
-                dict(zip(table.columns, row.tolist(), strict=True)), where=f"{path}, class {name}"
+                {c: value for c, value in zip(table.columns, row.tolist(), strict=True) if not np.isnan(value)},
+                where=f"{path}, class {name}",
             )
             for name, row in zip(table.classes, table.values, strict=True)
         }

@@ -1,8 +1,9 @@
-"""Predictions with their evidence, the attributes that speak for them, in words and as JSON."""
+"""Predictions with their evidence: the attributes that speak for them, against them, and for the second class."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,41 +11,29 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from dkgzsl.inference.recognizer import Prediction, Recognizer
+from dkgzsl.inference.reasons import (
+    NO_REASONS,
+    Attribute,
+    PhotoReasons,
+    Reasons,
+    RegionNamed,
+    losses_without_regions,
+    middle_of,
+    place_in_words,
+    regions_named,
+)
+from dkgzsl.inference.recognizer import Prediction, Ranked, Recognizer
+from dkgzsl.representation.attribute_attention import AttentionOutput
+from dkgzsl.representation.evidence import AttributeEvidence
 from dkgzsl.representation.overlay import map_panels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+_READABLE = 64  # narrower pictures are enlarged pixel by pixel
 ATTRIBUTES = 4
 """Attributes named as evidence, unless another number is asked for."""
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """An attribute that speaks for the predicted class.
-
-    Attributes:
-        name: the attribute.
-        typical: deviations of the class's value above the mean of the classes.
-        shown: deviations of its score in the photo above the training images' mean; None without ARA.
-        where: middle of the region with the largest attention, as shares of the width and the height of what the
-            backbone saw, from the top left; None without ARA.
-        attention: its weights over the regions, summing to 1; None without ARA.
-    """
-
-    name: str
-    typical: float
-    shown: float | None
-    where: tuple[float, float] | None
-    attention: Float[np.ndarray, " regions"] | None
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        where = None if self.where is None else {"x": round(self.where[0], 3), "y": round(self.where[1], 3)}
-        shown = None if self.shown is None else round(self.shown, 2)
-        return {"attribute": self.name, "typical": round(self.typical, 2), "shown": shown, "where": where}
 
 
 @dataclass(frozen=True)
@@ -54,15 +43,23 @@ class ExplainedPrediction:
     Attributes:
         prediction: the most probable classes.
         evidence: attributes that speak for the most probable one, the strongest first; empty where none is known.
+        reasons: attributes that were read from the photo; None where none can be read.
+        losses: how much less likely that class would be without each region (`losses_without_regions`); None
+            without regions.
+        regions: those that it would lose most by, the most first; empty without regions.
     """
 
     prediction: Prediction
     evidence: tuple[Attribute, ...]
+    reasons: Reasons | None = None
+    losses: Float[np.ndarray, " regions"] | None = None
+    regions: tuple[RegionNamed, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values: `class`, `probability` and `seen` are null where the image is none of the classes."""
         nearest = [
             {"class": one.name, "probability": round(one.probability, 6), "seen": one.seen}
+            | ({"photos": one.photos} if one.photos else {})
             for one in self.prediction.ranked
         ]
         none = {"class": None, "probability": None, "seen": None}
@@ -71,6 +68,8 @@ class ExplainedPrediction:
             "nearest": nearest,
             "in_distribution": round(self.prediction.in_distribution, 4),
             "evidence": [one.to_json() for one in self.evidence],
+            **(NO_REASONS if self.reasons is None else self.reasons.to_json()),
+            "regions": [one.to_json() for one in self.regions],
         }
 
 
@@ -97,17 +96,39 @@ def explained_predictions(
     if not attributes or known is None:
         return [ExplainedPrediction(one, ()) for one in recognizer.predict(features, top=top)]
     vectors, maps = recognizer.with_attention(features)
+    predictions = recognizer.predictions(vectors, top=max(top, 2))  # the rival is asked for, named or not
+    two = [[recognizer.number_of(one.name) for one in best.ranked[:2]] for best in predictions]
+    reader, losses = PhotoReasons.of(recognizer, features, grid=grid, top=attributes), None
+    if maps is None:
+        losses = losses_without_regions(recognizer, features, [numbers[0] for numbers in two])
     found = []
-    for row, prediction in enumerate(recognizer.predictions(vectors, top=top)):
-        number = recognizer.number_of(prediction.ranked[0].name)
-        shown = None if maps is None else maps.scores[row].float().cpu().numpy()
-        evidence = []
-        for one in known.of_class(number, shown, top=attributes):
-            weights = None if maps is None else maps.attention[row, one.attribute].float().cpu().numpy()
-            where = None if weights is None or grid is None else _middle(int(weights.argmax()), grid)
-            evidence.append(Attribute(known.names[one.attribute], one.typical, one.shown, where, weights))
-        found.append(ExplainedPrediction(prediction, tuple(evidence)))
+    for row, best in enumerate(predictions):
+        prediction = replace(best, ranked=best.ranked[:top])
+        reasons = None if reader is None else reader.of_photo(row, two[row])
+        if reasons is None or maps is not None:  # ARA says by itself what speaks for the class, and where
+            named = tuple(_attended(known, two[row][0], maps, row, grid=grid, top=attributes))
+        else:
+            named = reasons.agrees
+        lost = None if losses is None else losses[row]
+        found.append(ExplainedPrediction(prediction, named, reasons, lost, regions_named(lost, grid)))
     return found
+
+
+def _attended(
+    known: AttributeEvidence,
+    number: int,
+    maps: AttentionOutput | None,
+    row: int,
+    *,
+    grid: tuple[int, int] | None,
+    top: int,
+) -> Iterator[Attribute]:
+    """The attributes that speak for a class: by ARA, or, without, by its description alone."""
+    shown = None if maps is None else maps.scores[row].float().cpu().numpy()
+    for one in known.of_class(number, shown, top=top):
+        weights = None if maps is None else maps.attention[row, one.attribute].float().cpu().numpy()
+        where = None if weights is None or grid is None else middle_of(int(weights.argmax()), grid)
+        yield Attribute(known.names[one.attribute], one.typical, one.shown, where, weights)
 
 
 def evidence_picture(
@@ -116,16 +137,18 @@ def evidence_picture(
     """The photo, and next to it where each attribute of the evidence lies.
 
     Args:
-        explained: with evidence of ARA.
+        explained: with evidence that lies in regions.
         pixels: what the backbone saw.
         grid: rows and columns of the regions.
     """
-    maps = [
+    maps = [] if explained.losses is None else [("decides", explained.losses)]
+    maps += [
         (f"{one.name} ({one.shown or 0.0:+.1f})", one.attention)
         for one in explained.evidence
         if one.attention is not None
     ]
-    return map_panels(pixels, maps, grid)
+    factor = -(-_READABLE // pixels.shape[1])  # under a small picture its caption could not be read
+    return map_panels(pixels.repeat(factor, 0).repeat(factor, 1), maps, grid)
 
 
 def saliency_picture(
@@ -153,27 +176,56 @@ def saliency_picture(
 def in_words(explained: ExplainedPrediction) -> list[str]:
     """A prediction in lines of text: the class, the runners-up, the evidence."""
     prediction, ranked = explained.prediction, explained.prediction.ranked
-    first = _ranked(ranked[0].name, ranked[0].probability, ranked[0].seen)
+    first = _ranked(ranked[0])
     lines = [first if prediction.name is not None else f"none of these (nearest: {first})"]
-    lines += [f"  {_ranked(one.name, one.probability, one.seen)}" for one in ranked[1:]]
-    if explained.evidence:
-        named = "; ".join(_attribute(one) for one in explained.evidence)
-        lines.append(f"  {'shows' if explained.evidence[0].shown is not None else 'typical'}: {named}")
+    lines += [f"  {_ranked(one)}" for one in ranked[1:]]
+    return lines + [f"  {line}" for line in reasons_in_words(explained)]
+
+
+def reasons_in_words(explained: ExplainedPrediction) -> list[str]:
+    """What speaks for the most probable class, against it, and for its rival: a line each, without the empty ones.
+
+    Behind each attribute stands where the photo shows it, and how accurately it is read from photos of held-out
+    classes: in so many percent of pairs the photo whose class has it reads higher (AUROC; 50 is chance).
+    """
+    first = explained.prediction.ranked[0].name
+    named = "; ".join(map(_attribute, explained.evidence))
+    if explained.reasons is not None:
+        lines = _of_photo(explained, explained.reasons, named)
+    elif not named:
+        lines = []
+    else:
+        shown = explained.evidence[0].shown is not None
+        lines = [f"{'shows' if shown else f'typical of {first} (not read from the photo)'}: {named}"]
+    if explained.regions:
+        places = dict.fromkeys(place_in_words(one.where) for one in explained.regions)
+        lines.append(f"decided most by these parts: {', '.join(places)}")
     return lines
 
 
-def _ranked(name: str, probability: float, seen: bool) -> str:
-    return f"{name} {100 * probability:.0f} % ({'seen' if seen else 'unseen'})"
+def _of_photo(explained: ExplainedPrediction, reasons: Reasons, named: str) -> list[str]:
+    first = explained.prediction.ranked[0].name
+    lines = [
+        f"shows, typical of {first}: {named}" if named else f"shows no attribute that is typical of {first}",
+    ]
+    shows = "; ".join(_attribute(one) for one in reasons.disagrees if (one.shown or 0) > 0)
+    lacks = "; ".join(_attribute(one) for one in reasons.disagrees if (one.shown or 0) < 0)
+    both = [f"{verb} {what}" for verb, what in (("shows", shows), ("lacks", lacks)) if what]
+    if both:
+        lines.append(f"against {first}: {'; '.join(both)}")
+    if reasons.for_rival:
+        lines.append(f"for {reasons.rival} instead: shows {'; '.join(map(_attribute, reasons.for_rival))}")
+    return lines
+
+
+def _ranked(one: Ranked) -> str:
+    return f"{one.name} {100 * one.probability:.0f} % ({one.kind})"
 
 
 def _attribute(one: Attribute) -> str:
-    if one.where is None:
-        return one.name
-    across = ("left", "middle", "right")[min(2, int(3 * one.where[0]))]
-    down = ("upper", "", "lower")[min(2, int(3 * one.where[1]))]
-    return f"{one.name} ({f'{down} {across}'.strip()})"
-
-
-def _middle(region: int, grid: tuple[int, int]) -> tuple[float, float]:
-    row, column = divmod(region, grid[1])
-    return (column + 0.5) / grid[1], (row + 0.5) / grid[0]
+    facts = []
+    if one.where is not None:
+        facts.append(place_in_words(one.where))
+    if one.accuracy is not None:
+        facts.append(f"{100 * one.accuracy:.0f} % correct")
+    return f"{one.name} ({'; '.join(facts)})" if facts else one.name

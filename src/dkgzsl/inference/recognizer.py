@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +15,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dkgzsl.display import data_frame, html_card, html_table, percent
 from dkgzsl.errors import DataError, RunError, nearest
 from dkgzsl.evaluation.calibration import Calibration
 from dkgzsl.evaluation.in_distribution import FILE as IN_DISTRIBUTION
 from dkgzsl.evaluation.in_distribution import InDistribution, clearness
 from dkgzsl.files import whole_folder, write_whole
+from dkgzsl.inference.handicap import handicaps
+from dkgzsl.inference.ranked import Prediction as Prediction
+from dkgzsl.inference.ranked import Ranked as Ranked
 from dkgzsl.methods.base import Competing, Extendable, FewShot, Model
 from dkgzsl.methods.registry import load_model, read_model, unable, write_model
 from dkgzsl.representation.attribute_attention import AttentionOutput
@@ -27,66 +30,12 @@ from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.evidence import AttributeEvidence
 from dkgzsl.representation.sovr import Refiner
 from dkgzsl.runs.folder import HISTORY, VERSIONS, saving, version_folder, version_of, versions_of
-from dkgzsl.runs.model_record import FILE, UNDESCRIBED, RecognitionRecord
+from dkgzsl.runs.later import refresh_card
+from dkgzsl.runs.model_record import FILE, UNDESCRIBED, RecognitionRecord, kind_of
 
 MODEL: Final = "model.safetensors"
 REPRESENTATION: Final = "representation.safetensors"
 EVIDENCE: Final = "evidence.safetensors"
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """A class with its probability.
-
-    Attributes:
-        name: the class.
-        probability: among all classes, 0 to 1.
-        seen: whether it had training images.
-    """
-
-    name: str
-    probability: float
-    seen: bool
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What an image is taken for.
-
-    Attributes:
-        name: the most probable class, or None where the image is none of the classes.
-        ranked: the most probable classes, the best first; the nearest ones of an image that is none of them.
-        in_distribution: how well it fits the classes; below 1 it is none of them (`evaluation.in_distribution`).
-    """
-
-    name: str | None
-    ranked: tuple[Ranked, ...]
-    in_distribution: float
-
-    def __repr__(self) -> str:
-        classes = ", ".join(f"{one.name} {percent(one.probability)} %" for one in self.ranked)
-        return (
-            f"Prediction({classes})" if self.name is not None else f"Prediction(none of these; nearest: {classes})"
-        )
-
-    def _repr_html_(self) -> str:
-        rows = [(one.name, "seen" if one.seen else "unseen", percent(one.probability)) for one in self.ranked]
-        title = self.name if self.name is not None else "none of these classes"
-        return html_card(title, (), html_table(("class", "kind", "probability, %"), rows, words=2))
-
-    def to_frame(self) -> Any:
-        """A `pandas.DataFrame` with a row for each ranked class: `class`, `probability` (0 to 1), `seen`.
-
-        Raises:
-            ConfigError: pandas is not installed.
-        """
-        return data_frame(
-            {
-                "class": [one.name for one in self.ranked],
-                "probability": [one.probability for one in self.ranked],
-                "seen": [one.seen for one in self.ranked],
-            }
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,13 +142,34 @@ class Recognizer:
 
     @property
     def offsets(self) -> Float[np.ndarray, " classes"]:
-        """What calibration adds to each class's score: the constant for described classes."""
-        return self.calibration.constant * self._mask(self.model.unseen).astype(np.float64)
+        """What is added to each class's score: the constant for described classes, less their handicaps."""
+        constants = self.calibration.constant * self._mask(self.model.unseen).astype(np.float64)
+        return np.asarray(constants - self._handicaps)
+
+    @cached_property
+    def _handicaps(self) -> Float[np.ndarray, " classes"]:
+        """Those of sparsely described classes without photos."""
+        sparse = [k for k in self.record.sparse if not self.photos_of(k)]
+        constants = self.calibration.constant * self._mask(self.model.unseen).astype(np.float64)
+        return handicaps(self.model, sparse, self.is_known, self.is_seen, constants)
 
     def _mask(self, numbers: Tensor) -> Bool[np.ndarray, " classes"]:
         mask = np.zeros(len(self.class_names), dtype=bool)
         mask[numbers.cpu().numpy()] = True
         return mask
+
+    def photos_of(self, number: int) -> int:
+        """How many photos were added to the description of a class, after the training."""
+        return self.record.photos.get(str(number), 0)
+
+    def kind_of(self, name: str) -> str:
+        """What a class is known by: `seen`, `unseen`, or `described + 3 photos`.
+
+        Raises:
+            DataError: there is no such class.
+        """
+        number = self.number_of(name)
+        return kind_of(bool(self.is_seen[number]), self.photos_of(number))
 
     def number_of(self, name: str) -> int:
         """Number of a class that is recognised.
@@ -277,7 +247,10 @@ class Recognizer:
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top, int(self.is_known.sum()))]
         found = []
         for row, best in enumerate(order):
-            ranked = tuple(Ranked(self.class_names[k], float(probabilities[row, k]), bool(seen[k])) for k in best)
+            ranked = tuple(
+                Ranked(self.class_names[k], float(probabilities[row, k]), bool(seen[k]), self.photos_of(k))
+                for k in best.tolist()
+            )
             found.append(Prediction(ranked[0].name if accepted[row] else None, ranked, float(fit[row])))
         return found
 
@@ -311,12 +284,14 @@ class Recognizer:
         self,
         described: Mapping[str, Float[np.ndarray, " semantic"]],
         photos: Mapping[str, np.ndarray | Tensor] | None = None,
+        sparse: Collection[str] = (),
     ) -> Recognizer:
         """The same for several classes at once; they get the next numbers, in the order of `described`.
 
         Args:
             described: description by name.
             photos: features of a few photos, of those classes that have some.
+            sparse: those of which most of the description was missing.
         """
         if not isinstance(self.model, Extendable):
             raise unable(self.model, "extendable")
@@ -347,8 +322,15 @@ class Recognizer:
         if evidence is not None:
             same = evidence.source == self.record.semantics.name
             evidence = evidence.with_classes(rows if same else None, len(rows))
-        names = (*self.class_names, *described)
-        return replace(self, model=model, record=replace(self.record, class_names=names), evidence=evidence)
+        added = {str(numbers[list(described).index(name)]): len(found) for name, found in (photos or {}).items()}
+        few = (number for number, name in zip(numbers, described, strict=True) if name in sparse)
+        record = replace(
+            self.record,
+            class_names=(*self.class_names, *described),
+            photos={**self.record.photos, **added},
+            sparse=(*self.record.sparse, *few),
+        )
+        return replace(self, model=model, record=record, evidence=evidence)
 
     def _check_vector(self, name: str, vector: np.ndarray) -> None:
         size = self.record.semantics.size
@@ -393,6 +375,7 @@ def save_version(run: Path, recognizer: Recognizer, *, parent: int, change: Mapp
         number, made = max(versions_of(run), default=0) + 1, datetime.now(UTC).isoformat(timespec="seconds")
         history = {"version": number, "parent": parent, "made": made, **change}
         recognizer.save(run / VERSIONS / str(number), further={HISTORY: _json(history)})
+        refresh_card(run)
     return number
 
 

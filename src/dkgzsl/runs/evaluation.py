@@ -13,6 +13,7 @@ from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.held_out import test_images
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.methods.registry import load_model, read_model
+from dkgzsl.report.estimate import Estimate
 from dkgzsl.representation.representation import read_fitted
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.folder import RunFolder, version_folder, version_of
@@ -56,15 +57,11 @@ def evaluate(
     folder = RunFolder.open(path)
     before = folder.read_result()
     config = recorded_config(path)
-    config = replace(
-        config,
-        name=data or config.name,
-        features=features or config.features,
-        device=device,
-        data_root=data_root or config.data_root,
-    )
+    config = replace(config, name=data or config.name, features=features or config.features, device=device)
+    config = replace(config, data_root=data_root or config.data_root)
     plan = _same_data(config, folder)
     number = version_of(path, version)
+    estimate = Estimate.of(before["seeds_detail"]) if number == 0 else None
     figures, seeds = _scored_again(plan, folder, before["seeds_detail"], number)
     result = result_object(
         run=str(path),
@@ -77,6 +74,7 @@ def evaluate(
         figures=figures,
         seconds=clock(),
     )
+    result["estimated"] = None if estimate is None else estimate.to_json()
     if number:
         more, details = version_details(plan, folder, before, number)
         return Trained(path, {**result, **more}, {"seeds_detail": seeds, **details})

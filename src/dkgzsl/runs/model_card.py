@@ -7,8 +7,10 @@ from pathlib import PurePath
 from typing import Any
 
 from dkgzsl.errors import ConfigError
+from dkgzsl.evaluation.calibration import Calibration
 from dkgzsl.features.weights import weights_in_words
 from dkgzsl.methods.registry import method_info, method_title
+from dkgzsl.report.estimate import Estimate, headline, leaning, what_it_is
 
 _NAMES = {
     "t1": "T1, unseen images among unseen classes",
@@ -62,6 +64,7 @@ def model_card(
     environment: Mapping[str, Any],
     *,
     license_id: str = "other",
+    added: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The card of a finished run: front matter that model hubs index, then what people read.
 
@@ -70,6 +73,7 @@ def model_card(
         details: the further content of `result.json`.
         environment: of the run.
         license_id: a model hub's name of a licence; `other` says that it depends on data and backbone.
+        added: name and kind (`unseen`, `described + 3 photos`) of classes that were added after the training.
     """
     import yaml
 
@@ -79,12 +83,13 @@ def model_card(
     able = _capabilities(result["method"])
     parts = [
         _introduction(result, details, extendable="extendable" in able),
+        _added(added),
         _figures(result, details, environment),
         _intended_use(result, _kept(result, details)),
         _how_to_use(able, ((environment.get("data") or {}).get("store") or {}).get("weights") or {}),
         _made_with(result, environment),
     ]
-    body = "\n".join(line for part in parts for line in (*part, ""))
+    body = "\n".join(line for part in parts if part for line in (*part, ""))
     return f"---\n{front}---\n\n{body}"
 
 
@@ -124,13 +129,31 @@ def _front_matter(
         },
         "metrics": metrics,
     }
+    estimate = headline(result["metrics"], details["seeds_detail"])
+    estimated = [] if estimate is None else [_estimated_entry(entry, estimate)]
     return {
         "library_name": "dkgzsl",
         **front,
         "pipeline_tag": _TASK,
         "tags": [*_TAGS, f"method:{result['method']}", f"protocol:{result['protocol']}"],
-        "model-index": [{"name": f"{result['dataset']}-{result['method']}", "results": [entry]}],
+        "model-index": [{"name": f"{result['dataset']}-{result['method']}", "results": [*estimated, entry]}],
     }
+
+
+def _estimated_entry(entry: Mapping[str, Any], estimate: Estimate) -> dict[str, Any]:
+    """The entry of a model index for figures on held-out seen classes, next to that of the test images."""
+    metrics = [
+        {
+            "type": key,
+            "name": f"{_of_held(name)} (fraction of 1)",
+            "value": estimate.figures[key],
+            "args": {"deviation_over_cuts": None if estimate.spread is None else estimate.spread.get(key)},
+        }
+        for key, name in _NAMES.items()
+        if estimate.figures.get(key) is not None
+    ]
+    split = {"split": "validation", "args": {**entry["dataset"]["args"], "figures": estimate.named()}}
+    return {**entry, "dataset": {**entry["dataset"], **split}, "metrics": metrics}
 
 
 def _capabilities(method: str) -> tuple[str, ...]:
@@ -156,6 +179,13 @@ def _introduction(result: Mapping[str, Any], details: Mapping[str, Any], *, exte
     ]
 
 
+def _added(classes: Sequence[tuple[str, str]]) -> list[str]:
+    if not classes:
+        return []
+    named = ", ".join(f"{name} ({'described' if kind == 'unseen' else kind})" for name, kind in classes)
+    return [f"Added after the training, and not in the figures below: {named}."]
+
+
 def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Figures",
@@ -165,15 +195,18 @@ def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment:
         f"- seeds: {', '.join(map(str, result['seeds']))}; deviation over seeds, 0 for a single one",
         f"- split: sha256 {environment['split_sha256'][:16]}",
         "",
-        "| figure (%) | this model |",
-        "|---|---|",
-        *(f"| {name} | {percent(result['metrics'].get(key))} |" for key, name in _NAMES.items()),
+        *_table(result, details),
         "",
     ]
     baseline = details.get("baseline")
     if baseline:
+        estimate = headline(result["metrics"], details["seeds_detail"]) and Estimate.of([baseline])
         name, figures = method_title(baseline["method"]), figures_line(baseline["figures"])
+        if estimate:
+            figures = f"{figures_line(estimate.figures)}; {estimate.named()}"
         lines += [f"{name} on the same split and semantics, with the same validation: {figures}.", ""]
+    why = leaning(result["method"], result["metrics"], baseline, details["seeds_detail"])
+    lines += [f"{why}.", ""] if why else []
     chance = details["chance"]
     lines.append(f"Chance: {100 * chance['t1']:.1f} among unseen classes, {100 * chance['u']:.1f} among all.")
     reliability = details["seeds_detail"][0].get("reliability")
@@ -185,7 +218,42 @@ def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment:
                 f"{100 * reliability['kept_unseen']:.0f} % of unseen ones are not taken for none of the classes"
             )
         lines += ["", f"Expected calibration error on test images: {100 * reliability['ece']:.1f} %{kept}."]
+    calibration = details["seeds_detail"][0].get("calibration")
+    sure = None if calibration is None else Calibration.of_record(calibration).in_words
+    if sure is not None:
+        lines += ["", f"Calibration constant: {sure}."]
     return lines
+
+
+def _table(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
+    """Figures on test images; where no described class has any, those on held-out seen classes first."""
+    estimate = headline(result["metrics"], details["seeds_detail"])
+    if estimate is None:
+        rows = [f"| {name} | {percent(result['metrics'].get(key))} |" for key, name in _NAMES.items()]
+        return ["| figure (%) | this model |", "|---|---|", *rows]
+    first, *others = what_it_is(estimate, "the model")
+    rows = [f"| {_of_held(name)} | {estimate.text(key)} |" for key, name in _NAMES.items()]
+    tested = [
+        f"{name}: {percent(result['metrics'][key])}"
+        for key, name in _NAMES.items()
+        if result["metrics"].get(key) is not None
+    ]
+    return [
+        f"The figures are {first}.",
+        *(f"{sentence[0].upper()}{sentence[1:]}." for sentence in others),
+        "",
+        "| figure (%) | this model, estimated |",
+        "|---|---|",
+        *rows,
+        "",
+        f"On test photos of seen classes: {'; '.join(tested)}.",
+    ]
+
+
+def _of_held(name: str) -> str:
+    return name.replace("unseen images", "images of held-out classes").replace(
+        "unseen classes", "held-out classes"
+    )
 
 
 def _kept(result: Mapping[str, Any], details: Mapping[str, Any]) -> str | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from dkgzsl.data.numbers.features import feature_record
 from dkgzsl.data.problem import Problem
+from dkgzsl.display import counted
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.calibration import Calibration
 
@@ -60,6 +61,8 @@ class RecognitionRecord:
         adaptation: what adaptation to unlabelled photos was worth on validation classes
             (`evaluation.adaptation.mean_worth`); None: it was not measured.
         pools: sha256 of each pool of photos that the model was adapted to.
+        photos: how many photos were added to a described class, by its number (as text, as JSON has keys).
+        sparse: numbers of the classes of whose description most was missing.
     """
 
     class_names: tuple[str, ...]
@@ -71,6 +74,8 @@ class RecognitionRecord:
     dataset: str = ""
     adaptation: Mapping[str, Any] | None = None
     pools: tuple[str, ...] = ()
+    photos: Mapping[str, int] = field(default_factory=dict)
+    sparse: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -96,6 +101,7 @@ class RecognitionRecord:
             images=problem.provenance.get("store") or {},
             dataset=problem.name,
             adaptation=adaptation,
+            sparse=tuple(problem.provenance.get("sparse", {}).get(name, ())),
         )
 
     @classmethod
@@ -139,9 +145,23 @@ class RecognitionRecord:
             features=tuple(content["features"]),
             images=_since_numbers_have_a_backbone(content["images"]),
             dataset=content["dataset"],
-            adaptation=content.get("adaptation"),  # records of earlier versions have neither
+            adaptation=content.get("adaptation"),  # records of earlier versions lack this and the following
             pools=tuple(content.get("pools", ())),
+            photos=dict(content.get("photos", {})),
+            sparse=tuple(content.get("sparse", ())),
         )
+
+
+def kind_of(seen: bool, photos: int) -> str:
+    """What a class is known by, in words: `seen`, `unseen`, or `described + 3 photos`.
+
+    Args:
+        seen: whether it had training images.
+        photos: how many photos were added to its description later.
+    """
+    if seen or not photos:
+        return "seen" if seen else "unseen"
+    return f"described + {counted(photos, 'photo')}"
 
 
 def _since_numbers_have_a_backbone(images: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from dkgzsl.methods.sections import read_settings_file
 from dkgzsl.report.pages.content import RunContent
 from dkgzsl.report.record.record import Record
 from dkgzsl.runs.folder import RunFolder, versions_of
+from dkgzsl.runs.later import added_classes
 
 if TYPE_CHECKING:
     from dkgzsl.report.pages.compare import Compared
@@ -52,6 +53,7 @@ def read_run(path: Path) -> RunContent:
         default=Record.read(folder.record_file("default")),
         classes=classes,
         versions=len(versions_of(path)),
+        added=added_classes(path),
         files=tuple(
             sorted((p.name, p.stat().st_size) for p in path.iterdir() if p.is_file() and p.name != REPORT)
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any
 
@@ -13,16 +13,20 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dkgzsl.compatibility import FORMAT
 from dkgzsl.config import TrainConfig
+from dkgzsl.data.splits import validation_cut, validation_cuts
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.evaluation.bootstrap import deviations
+from dkgzsl.evaluation.cuts import mean_figures
+from dkgzsl.evaluation.held_out import POOLED, validation_task
 from dkgzsl.evaluation.in_distribution import FILE as IN_DISTRIBUTION
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import Outcome, run_protocol
 from dkgzsl.methods.base import Method, Setting, Setup
 from dkgzsl.methods.registry import DEFAULT, PUBLISHED, make_method, method_info, write_model
+from dkgzsl.report.estimate import Estimate
 from dkgzsl.report.record.record import full_record, predictions_record
 from dkgzsl.representation.evidence import AttributeEvidence
-from dkgzsl.representation.representation import FittedBlocks
+from dkgzsl.representation.representation import FittedBlocks, Representation, learns
 from dkgzsl.runs.environment import environment_of, split_hash
 from dkgzsl.runs.folder import RunFolder, choose_folder
 from dkgzsl.runs.model_card import model_card
@@ -72,6 +76,8 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
         figures=[Figures(**one["figures"]) for one in seeds],
         seconds=clock(),
     )
+    estimate = Estimate.of(seeds)
+    result["estimated"] = None if estimate is None else estimate.to_json()
     guessing = chance(unseen=len(plan.problem.unseen_classes), classes=len(plan.problem.class_names))
     details = {"seeds_detail": seeds, "baseline": baseline, "default": default, "chance": guessing}
     folder.write_json("result.json", {"format": FORMAT, **result, **details})
@@ -180,7 +186,9 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
         folder.write_json(
             FILE, RecognitionRecord.of(plan.problem, outcome.calibration, outcome.adaptation).to_json()
         )
-    record = {"seed": seed, **_record(outcome)}
+    ways = {way.name: way for way in plan.representations(seed)}
+    record = {"seed": seed, **_record(_on_every_cut(plan, method, ways[outcome.representation], seed, outcome))}
+    record["held_out_classes"] = _held_out(plan, seed)
     folder.write_seed(seed, record)
     if checkpoints.parent.exists():
         shutil.rmtree(checkpoints.parent)
@@ -268,7 +276,8 @@ def _run_comparison(
             predictions_record(problem, outcome.scored, outcome.constant).write(folder.record_file(name))
         except Exception as error:
             _log_failed(reporter, folder, error)
-    record = {"method": method.name, **_record(outcome)}
+    found = _record(_on_every_cut(plan, method, POOLED, seed, outcome))
+    record = {"method": method.name, **found, "held_out_classes": _held_out(plan, seed)}
     folder.write_seed(name, record)
     return record
 
@@ -290,6 +299,31 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "evaluations": outcome.evaluations,
         "test_evaluations": outcome.evaluations if outcome.protocol == "oracle" else 1,
     }
+
+
+def _on_every_cut(plan: Plan, method: Method, way: Representation, seed: int, outcome: Outcome) -> Outcome:
+    """With figures of all cuts, where they are the headline and the method has chosen on one cut alone.
+
+    The setting stays; of a method that trains by epochs, or a representation that learns, one cut must do.
+    """
+    problem = plan.problem_for(seed)
+    if outcome.cuts != 1 or outcome.figures.u is not None or outcome.constant is None:
+        return outcome
+    if method_info(method.name).iterative or learns(way.name):
+        return outcome
+    figures = []
+    for cut in validation_cuts(problem, seed):
+        task, held_out = validation_task(problem, seed, way, cut=cut)
+        figures.append(held_out.score(method.fit(task, outcome.setting)).figures(outcome.constant))
+    mean, spread = mean_figures(figures)
+    return replace(outcome, validation=mean, validation_spread=spread, cuts=len(figures))
+
+
+def _held_out(plan: Plan, seed: int) -> int | None:
+    """How many seen classes a validation cut treats as unseen."""
+    if plan.config.protocol != "validated":
+        return None
+    return len(validation_cut(plan.problem_for(seed), seed).pseudo_unseen_classes)
 
 
 def _reliability(outcome: Outcome) -> dict[str, Any]:

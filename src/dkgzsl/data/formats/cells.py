@@ -12,6 +12,8 @@ from dkgzsl.errors import DataError
 
 YES: Final = {"x", "yes", "y", "true", "t", "ja", "j", "oui", "si", "sí", "✓", "✔", "☑"}
 NO: Final = {"no", "n", "false", "f", "nein", "non", "✗", "✘", "☐"}
+GAPS: Final = {"?", "nan", "na", "n/a", "#n/a", "-", "\u2013"}
+"""What stands in a cell whose value is not known."""
 FIX: Final = "every cell after the class name holds a number, a percentage, or yes or no"
 _COMMA: Final = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.I)
 _GROUPED: Final = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
@@ -22,21 +24,28 @@ def numbers_of(cells: Sequence[Any], places: Sequence[str]) -> list[float]:
     """The numbers of one column.
 
     A percentage is divided by 100; yes is 1 and no is 0. In a column that marks with `x` (or yes, or a tick) and
-    leaves all other cells empty, an empty cell is 0.
+    leaves all other cells empty, an empty cell is 0. In any other column an empty cell, or one that says so
+    (`GAPS`), is a value that is missing: NaN.
 
     Args:
         cells: of the column.
         places: where each stands, for messages.
 
     Raises:
-        DataError: a cell is empty or no finite number.
+        DataError: a cell is something else than a finite number.
     """
-    filled = [cell for cell in cells if not is_empty(cell)]
+    filled = [cell for cell in cells if not is_gap(cell)]
     marked = bool(filled) and all(isinstance(cell, str) and _word(cell) in YES for cell in filled)
     return [
-        0.0 if marked and is_empty(cell) else number_in(cell, place)
+        (0.0 if marked else math.nan) if is_gap(cell) else number_in(cell, place)
         for cell, place in zip(cells, places, strict=True)
     ]
+
+
+def is_gap(cell: Any) -> bool:
+    """Whether a cell holds no value: it is empty, or says that the value is missing."""
+    missing = isinstance(cell, float) and math.isnan(cell)
+    return is_empty(cell) or missing or (isinstance(cell, str) and _word(cell) in GAPS)
 
 
 def number_in(cell: Any, where: str) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from dkgzsl.data.formats.spreadsheet import SAVE_AS, SUFFIXES, UNREAD
 from dkgzsl.data.formats.tables import OF_TEXT, SemanticTable, columns_of, is_semantic_table, read_semantic_table
+from dkgzsl.data.gaps import gap_notes
 from dkgzsl.data.names import by_known_name, name_key
 from dkgzsl.errors import DataError, nearest
 from dkgzsl.features.photo_files import is_system
@@ -128,6 +129,7 @@ def renamed(found: Tables, classes: Sequence[str], listed: Path) -> Tables:
         _same_classes(rows, classes, found.origins[name], listed)
         tables[name] = replace(table, classes=tuple(rows))
         notes += _twins(found.origins[name].name, tables[name])
+        notes += [f"{found.origins[name].name}: {note}" for note in gap_notes(tables[name].values, classes=rows)]
     return replace(
         found, tables=tables, origins={name: found.origins[name] for name in tables}, notes=tuple(notes)
     )

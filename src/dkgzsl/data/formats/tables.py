@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -32,7 +33,7 @@ class SemanticTable:
     Attributes:
         classes: K class names, each once.
         columns: S column names.
-        values: the descriptions, finite numbers [K, S].
+        values: the descriptions [K, S], finite numbers; NaN where a value is missing.
         notes: what was decided while reading, for people.
     """
 
@@ -77,8 +78,8 @@ def read_semantic_table(path: Path) -> SemanticTable:
 
     Raises:
         DataError: the file is missing, has no such columns, two columns of one name, a row of another length, a
-            class twice, or a cell that is no finite number; the message names row and column as a spreadsheet
-            counts them.
+            class twice, a row or column without any value, or a cell that is no finite number; the message names
+            row and column as a spreadsheet counts them.
     """
     sheet = read_sheet(path)
     if not sheet.rows:
@@ -193,7 +194,15 @@ def _values(
         cells = [(row[n], places[n][at]) for at, (_, row) in enumerate(rows) for n in columns]
         check_decimals(cells, separated_by_comma=not sheet.decimal_comma)
     by_column = [numbers_of([row[n] for _, row in rows], places[n]) for n in columns]
-    return np.asarray(by_column, np.float64).T.copy()
+    values = np.asarray(by_column, np.float64).T.copy()
+    for where, empty in (("row", np.isnan(values).all(1)), ("column", np.isnan(values).all(0))):
+        if empty.any():
+            at = int(np.flatnonzero(empty)[0])
+            place = f"row {lines[at]}" if where == "row" else f"column {header[columns[at]]!r}"
+            raise DataError(
+                f"the {where} has no value at all", where=f"{path}, {place}", fix="fill some in, or take it out"
+            )
+    return values
 
 
 class _Places(Sequence[str]):
@@ -210,8 +219,11 @@ class _Places(Sequence[str]):
 
 
 def write_semantic_table(path: Path, table: SemanticTable) -> None:
-    """Write a table as CSV, each number in the shortest form that reads back to the same value."""
-    rows = ([name, *map(str, row)] for name, row in zip(table.classes, table.values, strict=True))
+    """Write a table as CSV, each number in the shortest form that reads back to the same value; NaN as no text."""
+    rows = (
+        [name, *("" if math.isnan(value) else str(value) for value in row)]
+        for name, row in zip(table.classes, table.values, strict=True)
+    )
     write_csv(path, ["class", *table.columns], rows)
 
 

@@ -23,7 +23,7 @@ from dkgzsl.files import Manifest, ManifestEntry, copy_verified, manifest_of, wh
 from dkgzsl.inference.hub.redaction import copy_redacted, redacted
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.runs.folder import RunFolder
-from dkgzsl.runs.model_card import model_card
+from dkgzsl.runs.later import card_of
 
 MANIFEST: Final = "manifest.json"
 CARD: Final = "README.md"
@@ -72,10 +72,9 @@ def pack(run: Path, folder: Path, *, license_id: str = "other", versions: Collec
     Raises:
         RunError: the run is not finished, or something cannot be read or written.
     """
-    opened = RunFolder.open(run)
-    result, environment = opened.read_result(), opened.read_json("environment.json")
+    RunFolder.open(run)
     Recognizer.from_run(run)  # what cannot be loaded here cannot be loaded there
-    card = redacted(model_card(result, result, environment, license_id=license_id))
+    card = redacted(card_of(run, license_id=license_id))
     try:
         for name in _packaged(run, versions):
             target = folder / name

@@ -31,6 +31,7 @@ class RunContent:
         classes: rows of `per_class.csv`, by column.
         files: name and size in bytes of each file.
         versions: number of times that classes were added or removed after the training.
+        added: name and kind (`unseen`, `described + 3 photos`) of the classes that were added and are still known.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class RunContent:
     classes: Sequence[Mapping[str, str]]
     files: tuple[tuple[str, int], ...]
     versions: int
+    added: Sequence[tuple[str, str]] = ()
 
     @property
     def first(self) -> Record | None:

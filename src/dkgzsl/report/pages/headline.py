@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dkgzsl.report.estimate import Estimate, headline, leaning, what_it_is
 from dkgzsl.report.pages.content import RunContent
 from dkgzsl.report.paired import Difference, paired_differences, same_images
 from dkgzsl.report.wording import FIGURES, classes, counted, name, percent, signed
@@ -78,6 +79,11 @@ def tested(content: RunContent) -> str | None:
         return None
     facts = record.facts
     unseen, seen = classes(facts["unseen_classes"], "unseen "), classes(facts["seen_classes"], "seen ")
+    if not facts["test_unseen"]:
+        return (
+            f"There are no test images of the {unseen}; the model was tested on {facts['test_seen']:,} further "
+            f"images of {seen}."
+        )
     return (
         f"The model was tested on {facts['test_unseen']:,} images of {unseen} "
         f"and on {facts['test_seen']:,} further images of {seen}."
@@ -120,8 +126,14 @@ def tiles(content: RunContent) -> list[Tile]:
     baseline: Mapping[str, Any] = (content.result.get("baseline") or {}).get("figures", {})
     default: Mapping[str, Any] = (content.result.get("default") or {}).get("figures", {})
     chance: Mapping[str, float] = content.result.get("chance") or {}
-    beyond = differences(content)
     spread: Mapping[str, float] = {} if content.several else content.detail.get("spread_over_classes") or {}
+    estimate = estimated(content)
+    if estimate is not None:
+        metrics, chance = estimate.to_json()["metrics"], {}
+        other = Estimate.of([content.result["baseline"]]) if content.result.get("baseline") else None
+        baseline = {} if other is None else other.figures
+        default, spread = {}, {}
+    beyond = {} if estimate is not None else differences(content)
     found = []
     for key, (label, meaning) in FIGURES.items():
         value, other, luck = metrics.get(key), baseline.get(key), chance.get(key)
@@ -129,9 +141,9 @@ def tiles(content: RunContent) -> list[Tile]:
             Tile(
                 key=key,
                 label=label,
-                meaning=meaning,
+                meaning=meaning if estimate is None else meaning.replace("unseen", "held-out"),
                 value=percent(None if value is None else value["mean"]),
-                deviation=percent(value["std"]) if content.several and value is not None else None,
+                deviation=_deviation(value, shown=content.several or estimate is not None),
                 place=None if value is None else round(100 * value["mean"], 2),
                 baseline=None if other is None else percent(other),
                 baseline_place=None if other is None else round(100 * other, 2),
@@ -147,21 +159,44 @@ def tiles(content: RunContent) -> list[Tile]:
     return found
 
 
+def estimated(content: RunContent) -> Estimate | None:
+    """The figures on held-out seen classes, where no described class has test images."""
+    return headline(content.result["metrics"], content.details)
+
+
+def estimate_in_words(content: RunContent) -> list[str]:
+    """Sentences on what the headline is; empty where it is of test images."""
+    estimate = estimated(content)
+    return [] if estimate is None else [f"{one[0].upper()}{one[1:]}." for one in what_it_is(estimate, "The model")]
+
+
+def leaning_in_words(content: RunContent) -> str | None:
+    """Why the baseline's S can be higher, where it is."""
+    why = leaning(content.method, content.result["metrics"], content.result.get("baseline"), content.details)
+    return why and f"{why}."
+
+
+def _deviation(value: Mapping[str, Any] | None, *, shown: bool) -> str | None:
+    return percent(value["std"]) if shown and value is not None and value["std"] is not None else None
+
+
 def in_words(content: RunContent) -> str:
     """The figures in sentences; empty where none is defined."""
-    metrics = content.result["metrics"]
+    metrics, estimate = content.result["metrics"], estimated(content)
     chance = content.result.get("chance") or {}
+    if estimate is not None:
+        metrics, chance = estimate.to_json()["metrics"], {}
     t1, u, s, h, calibrated = (metrics.get(key) for key in ("t1", "u", "s", "h", "h_calibrated"))
-    sentences = []
+    sentences, kind = [], "unseen" if estimate is None else "held-out"
     if t1 is not None:
         luck = f" (chance: {_percent(chance['t1'])})" if "t1" in chance else ""
         sentences.append(
-            "When only unseen classes can be predicted, the model classifies "
+            f"When only {kind} classes can be predicted, the model classifies "
             f"{_percent(t1['mean'])} of their images correctly{luck}."
         )
     if u is not None and s is not None:
         sentences.append(
-            f"When all classes can be predicted, it classifies {_percent(u['mean'])} of the images of unseen "
+            f"When all classes can be predicted, it classifies {_percent(u['mean'])} of the images of {kind} "
             f"classes and {_percent(s['mean'])} of the images of seen classes correctly."
         )
     if h is not None:

@@ -69,6 +69,9 @@ def _context(content: RunContent, images: bool) -> dict[str, Any]:
         "sentence": headline.sentence(content),
         "tested": headline.tested(content),
         "in_words": headline.in_words(content),
+        "added": [(name(one), "described" if kind == "unseen" else kind) for one, kind in content.added],
+        "estimated": headline.estimate_in_words(content),
+        "leaning": headline.leaning_in_words(content),
         "tiles": headline.tiles(content),
         "baseline": content.baseline_name,
         "default": DEFAULT if result.get("default") else None,
@@ -117,8 +120,8 @@ def _charts(content: RunContent, rows: Sequence[classes.ClassRow]) -> dict[str, 
     chosen = {**content.detail["setting"], "representation": content.detail.get("representation")}
     feature_map = None if record is None else record.feature_map
     return {
-        "curve": _curve(content),
-        "shares": _shares(content),
+        "curve": None if headline.estimated(content) else _curve(content),
+        "shares": None if headline.estimated(content) else _shares(content),
         "reliability": reliability_chart("reliability", content.detail.get("reliability")),
         "map": map_chart("map", feature_map, record.class_names) if record and feature_map else None,
         "classes": class_chart("classes", values, is_unseen) if (values == values).any() else None,
