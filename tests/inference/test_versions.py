@@ -9,6 +9,7 @@ import pytest
 
 from dkgzsl.app.session import Session
 from dkgzsl.cli.main import main
+from dkgzsl.inference.new_classes import Described
 from dkgzsl.inference.recognizer import Recognizer, save_version
 from dkgzsl.runs.folder import versions_of
 from worlds import ATTRIBUTES, world_folder
@@ -72,13 +73,13 @@ def test_a_run_without_a_baseline_says_so(capsys, data, tmp_path) -> None:
     assert "eszsl" not in printed
 
 
-def added(session: Session, name: str, seed: int) -> Session:
-    return session._with(name, np.random.default_rng(seed).random(ATTRIBUTES))
+def added(session: Session, name: str, seed: int, missing: int = 0) -> Session:
+    return session._with(name, Described(np.random.default_rng(seed).random(ATTRIBUTES), missing))
 
 
 def test_two_people_who_save_get_two_versions_and_the_newest_has_both_classes(data, tmp_path) -> None:
     run = Path(train(data, tmp_path / "run", *FEW, "--baseline", "none"))
-    one, other = added(Session.open(run), "first", 1), added(Session.open(run), "second", 2)
+    one, other = added(Session.open(run), "first", 1), added(Session.open(run), "second", 2, missing=ATTRIBUTES)
     own = other.recognizer.model.semantics[other.recognizer.number_of("second")]
     one, other = one.saved(), other.saved()
     assert (one.parent, one.note) == (1, None)
@@ -90,6 +91,7 @@ def test_two_people_who_save_get_two_versions_and_the_newest_has_both_classes(da
     assert ["second" in names for names in known] == [False, True]
     newest = Recognizer.from_run(run)
     np.testing.assert_array_equal(newest.model.semantics[newest.number_of("second")], own)
+    assert newest.record.sparse == (newest.number_of("second"),)  # what is known of it is kept
     assert "first" in other.recognizer.known_names  # on the second one's page, too
     third = added(other, "third", 3).saved()
     assert (third.parent, third.note) == (3, None)

@@ -191,8 +191,9 @@ class Session:
         described = {
             name: model.semantics[self.recognizer.number_of(name)].double().cpu().numpy() for name in self.added
         }
+        sparse = [name for name in described if self.recognizer.number_of(name) in self.recognizer.record.sparse]
         note = f"version {newest} was saved meanwhile: this one has its classes, too"
-        return replace(self, recognizer=there.with_classes(described), parent=newest, note=note)
+        return replace(self, recognizer=there.with_classes(described, sparse=sparse), parent=newest, note=note)
 
 
 def read_one(reader: PhotoReader, path: Path) -> Photos:
