@@ -36,6 +36,7 @@ FLOORS: Sequence[Collection[str]] = (
     {"display"},
     {"cache"},
     {"device"},
+    {"writing"},
     {"files"},
     {"config"},
     {"features"},

@@ -7,14 +7,16 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from hashlib import file_digest, sha256
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 from dkgzsl.errors import RunError
+from dkgzsl.writing import exchange, folder_to_disk, locked
 
 if TYPE_CHECKING:
     from torch import Tensor  # importing torch takes seconds, and most of this module does without it
@@ -58,6 +60,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield draft
         _to_disk(draft)
         draft.replace(path)
+        folder_to_disk(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -76,7 +79,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """An empty draft folder to fill: it becomes the folder when the block ends, and goes when the block fails.
 
-    Folders above it are made. A link stays a link: the folder that it leads to is written.
+    Folders above it are made. A link stays a link: the folder that it leads to is written. What a killed process
+    has left of an earlier replacement is put right first (see `restore`).
 
     Args:
         path: the folder; new or empty, unless `replace` is set.
@@ -87,21 +91,97 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
     Raises:
         OSError: the folder cannot be written, or there is something and `replace` is not set.
+        InUseError: another command writes it.
     """
     whole = path.resolve()
-    draft = _draft_of(whole)
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-        for file in draft.rglob("*"):
-            if file.is_file():
-                _to_disk(file)
-        if replace and whole.exists():
-            _exchange(whole, draft)
-        else:
-            draft.replace(whole)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with locked(whole, what="this folder"):
+        restore(whole)
+        sweep(whole)
+        draft = _draft_of(whole)
+        draft.mkdir(parents=True)
+        try:
+            yield draft
+            put_in_place(draft, whole, replace=replace)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def put_in_place(draft: Path, whole: Path, *, replace: bool) -> None:
+    """Let a filled folder take another's place; the old one goes last.
+
+    Raises:
+        OSError: it cannot, or there is something and `replace` is not set.
+    """
+    for file in draft.rglob("*"):
+        if file.is_file():
+            _to_disk(file)
+    if not replace or not whole.exists():
+        draft.replace(whole)
+    elif exchange(draft, whole):
+        pass  # in one step: the draft's name is the old one's now
+    else:
+        old = _old_of(whole)
+        whole.rename(old)  # killed after this line: `restore` puts it back
+        try:
+            draft.rename(whole)
+        except BaseException:
+            old.rename(whole)
+            raise
+        draft = old.rename(_draft_of(whole))
+    folder_to_disk(whole.parent)
+    take_away(draft)
+
+
+def restore(path: Path) -> None:
+    """Put a folder back that was about to be replaced by a process that was killed between two renames.
+
+    Call it under the folder's lock.
+
+    Raises:
+        OSError: it cannot be put back.
+    """
+    old = _old_of(path)
+    if not os.path.lexists(old):
+        return
+    if os.path.lexists(path):
+        take_away(old.rename(_draft_of(path)))  # the new one has its place: the old one was about to go
+    else:
+        old.rename(path)
+
+
+def take_away(path: Path) -> None:
+    """Remove a file or folder that may be there.
+
+    A folder first gets the name of a draft, so that nobody takes what is left of it for the whole.
+    """
+    if path.is_dir() and not path.is_symlink():
+        away = path if is_draft(path) else _draft_of(path)
+        try:
+            path.rename(away)
+        except OSError:  # a mount point keeps its name: it is emptied
+            away = path
+        shutil.rmtree(away, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove the drafts of a file or folder that killed processes have left. Call it under its lock."""
+    with suppress(OSError):
+        for draft in path.parent.glob(f".{escape(path.name)}.????????{DRAFT}"):
+            take_away(draft)
+
+
+def sweep_inside(folder: Path) -> None:
+    """Remove the drafts in a folder, at any depth, that killed processes have left. Call it under its lock."""
+    with suppress(OSError):
+        for draft in [path for path in folder.rglob(f".*{DRAFT}") if is_draft(path)]:
+            take_away(draft)
+
+
+def _old_of(path: Path) -> Path:
+    """Where a folder lies for a moment that cannot be exchanged in one step."""
+    return path.with_name(f".{path.name}.replaced{DRAFT}")
 
 
 def _draft_of(path: Path) -> Path:
@@ -113,20 +193,6 @@ def _to_disk(file: Path) -> None:
     """Without it a power cut may leave an empty file under the final name: renames may reach the disk first."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
-
-
-def _exchange(whole: Path, draft: Path) -> None:
-    old = _draft_of(whole)
-    whole.rename(old)
-    try:
-        draft.rename(whole)
-    except BaseException:
-        old.rename(whole)
-        raise
-    if old.is_dir():
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        old.unlink()
 
 
 def sha256_of(path: Path) -> str:

@@ -175,9 +175,11 @@ def test_what_another_run_set_aside_is_left_alone(monkeypatch, tmp_path) -> None
         patched.setattr("dkgzsl.runs.training.run_protocol", _broken_off)
         with pytest.raises(KeyboardInterrupt):
             train(run(out, overwrite=True))
-    shutil.rmtree(out)  # the broken one is taken away by hand, and a new one made
-    train(run(out))
-    assert (aside / "result.json").is_file()
+    shutil.rmtree(out)  # the broken one is taken away by hand: the older one comes back, as after a kill
+    with pytest.raises(RunError, match="exists already"):
+        train(run(out))
+    assert (out / "result.json").is_file()
+    shutil.copytree(out, aside)  # whose it is, nothing says
     with pytest.raises(RunError, match="lies here still"):
         train(run(out, overwrite=True))
     assert (out / "result.json").is_file()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from jaxtyping import Float16
 
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.store import FORMAT, INDEX, RECORD, TOKENS, ImageEntry, read_record
+from dkgzsl.features.store_place import cannot_write, check_room, place_of, take_place, writing_store
 from dkgzsl.files import is_draft, write_whole
 
 
@@ -30,7 +31,8 @@ class StoreWriter:
         labels: class of each image.
         tokens: number of tokens an image, 1 + R.
         channels: their size C.
-        overwrite: start again whatever is there, if it is a store.
+        overwrite: start again whatever is there, if it is a store. The one there stays until the new one is whole
+            (see `dkgzsl.features.store_place`); an interrupted one of the same record goes on.
 
     Attributes:
         done: images in the index, a whole number of batches or all of them.
@@ -51,7 +53,7 @@ class StoreWriter:
         channels: int,
         overwrite: bool = False,
     ) -> None:
-        self._folder, self._paths, self._labels = folder, list(paths), [int(label) for label in labels]
+        self._out, self._paths, self._labels = folder, list(paths), [int(label) for label in labels]
         images = "".join(f"{label} {path}\n" for path, label in zip(paths, self._labels, strict=True))
         self.record: dict[str, Any] = {
             "format": FORMAT,
@@ -59,12 +61,22 @@ class StoreWriter:
             "shape": [len(self._paths), tokens, channels],
             "images_sha256": sha256(images.encode()).hexdigest(),
         }
-        self._prepare(overwrite)
-        self._index = (folder / INDEX).open("r+b")
-        _lock(self._index, folder)
-        self.done = self._keep_whole_batches()
-        self._tokens = (folder / TOKENS).open("r+b")
-        self._start = (folder / TOKENS).stat().st_size - 2 * int(np.prod(self.record["shape"]))
+        self._open = ExitStack()  # the lock comes before the first byte
+        try:
+            self._open.enter_context(writing_store(folder))
+            self._folder = place_of(folder, overwrite=overwrite)
+            self._prepare()
+            self._index = self._open.enter_context((self._folder / INDEX).open("r+b"))
+            _lock(self._index, folder)
+            self.done = self._keep_whole_batches()
+            self._tokens = self._open.enter_context((self._folder / TOKENS).open("r+b"))
+            self._start = (self._folder / TOKENS).stat().st_size - 2 * int(np.prod(self.record["shape"]))
+        except OSError as error:
+            self._open.close()
+            raise cannot_write(error, folder) from error
+        except BaseException:
+            self._open.close()
+            raise
 
     def append(
         self, tokens: Float16[np.ndarray, "batch tokens channels"], files: Sequence[tuple[str | None, str | None]]
@@ -72,7 +84,18 @@ class StoreWriter:
         """Write the tokens of the next images and then, when these are on the disk, their lines in the index.
 
         `files` gives for each image the sha256 of its file and why it could not be read (None: it could).
+
+        Raises:
+            DataError: they cannot be written.
         """
+        try:
+            self._append(tokens, files)
+        except OSError as error:
+            raise cannot_write(error, self._out) from error
+
+    def _append(
+        self, tokens: Float16[np.ndarray, "batch tokens channels"], files: Sequence[tuple[str | None, str | None]]
+    ) -> None:
         count, (_, *rest) = len(files), self.record["shape"]
         self._tokens.seek(self._start + 2 * self.done * int(np.prod(rest)))
         self._tokens.write(np.ascontiguousarray(tokens).data)
@@ -86,9 +109,18 @@ class StoreWriter:
         self.done += count
 
     def close(self) -> None:
-        """Close the files; the store can be opened again to go on, or to read when it is finished."""
+        """Close the files; the store can be opened again to go on, or to read when it is finished.
+
+        A finished one that replaces another takes its place.
+
+        Raises:
+            DataError: it cannot.
+        """
         self._tokens.close()
         self._index.close()
+        with self._open:
+            if self._folder != self._out and self.done == len(self._paths):
+                take_place(self._folder, self._out)
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -98,7 +130,7 @@ class StoreWriter:
     ) -> None:
         self.close()
 
-    def _prepare(self, overwrite: bool) -> None:
+    def _prepare(self) -> None:
         folder = self._folder
         if folder.exists() and not folder.is_dir():
             raise DataError("the store is a folder, and a file is there", where=str(folder))
@@ -109,20 +141,19 @@ class StoreWriter:
                 where=str(folder),
                 fix="name a new folder with --out",
             )
-        if RECORD in present and not overwrite:
-            _refuse_difference(read_record(folder), self.record, folder)
-            return
-        # The record is written last and removed first: without it, the folder counts as empty.
+        if RECORD in present:
+            try:
+                _refuse_difference(read_record(folder), self.record, folder)
+                return
+            except (ConfigError, DataError):
+                if folder == self._out:
+                    raise
+        # Only here in what is no store yet, or a draft. The record is written last and removed first: without it,
+        # the folder counts as empty.
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORD).unlink(missing_ok=True)
         shape = tuple(self.record["shape"])
-        needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(folder).free
-        if needed > free:
-            raise DataError(
-                f"the store takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
-                where=str(folder),
-                fix="name a folder on another disk with --out",
-            )
+        check_room(folder, 2 * int(np.prod(shape)), replaces=folder != self._out)
         np.lib.format.open_memmap(folder / TOKENS, mode="w+", dtype=np.float16, shape=shape)
         (folder / INDEX).write_bytes(b"")
         write_whole(folder / RECORD, json.dumps(self.record, indent=2, ensure_ascii=False) + "\n")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shlex
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
@@ -16,8 +15,17 @@ from typing import Any, Final
 from dkgzsl.compatibility import FORMAT, check_format, upgraded_result
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
-from dkgzsl.files import write_whole
+from dkgzsl.files import take_away, write_whole
 from dkgzsl.runs.places import found_again
+from dkgzsl.runs.states import (
+    REPLACES,
+    is_beginning,
+    replaced_by,
+    set_aside,
+    settle,
+    settle_locked,
+    take_over,
+)
 
 VERSIONS: Final = "versions"
 HISTORY: Final = "history.json"
@@ -88,9 +96,9 @@ def choose_folder(config: TrainConfig, dataset: str, method: str) -> Path:
         return next(folder for folder in taken if not folder.exists())
     folder = Path(config.out)
     if config.resume:
-        if not (folder / "config.yaml").is_file():
+        if not (folder / "config.yaml").is_file() and not (is_beginning(folder) and any(folder.iterdir())):
             raise RunError("there is no run to resume", where=str(folder), fix="leave --resume out to start one")
-    elif folder.exists() and not config.overwrite and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and not config.overwrite and not is_beginning(folder):
         raise RunError(
             "the run folder exists already",
             where=str(folder),
@@ -101,38 +109,6 @@ def choose_folder(config: TrainConfig, dataset: str, method: str) -> Path:
 
 _MARKS = ("environment.json", "config.yaml", "metrics.jsonl")
 """What every run has: a folder with a `config.yaml` alone may be anybody's project, and is not overwritten."""
-
-
-_REPLACES = ".replaces"
-"""In a run that replaces another, until it is complete: the name of the folder that keeps the older run."""
-
-
-def _set_aside(path: Path) -> Path:
-    """Move a run out of the way, and say where it lies.
-
-    A run that never became complete makes way for the one that it was to replace itself.
-
-    Raises:
-        RunError: the process works in it, or a run is set aside there that this one knows nothing of.
-    """
-    before = path.with_name(f".{path.name}.replaced")
-    if Path.cwd().is_relative_to(path):
-        raise RunError(
-            "will not replace the folder that this was started in",
-            where=str(path),
-            fix="start it from another folder",
-        )
-    if before.exists():
-        if not (path / _REPLACES).is_file():
-            raise RunError(
-                "a run that was to be replaced once lies here still",
-                where=str(before),
-                fix="give it a name of its own, or remove it",
-            )
-        shutil.rmtree(path)
-    else:
-        path.rename(before)
-    return before
 
 
 class RunFolder:
@@ -151,7 +127,8 @@ class RunFolder:
     def create(cls, path: Path, *, overwrite: bool) -> RunFolder:
         """Make the folder, in place of an older run where `overwrite` is set.
 
-        The older run is kept until `complete`, so that a run that fails or is interrupted loses nothing.
+        The older run is kept until `complete`, so that a run that fails or is interrupted loses nothing. The
+        caller has the folder's lock; the states that it goes through are those of `dkgzsl.runs.states`.
 
         Raises:
             RunError: it cannot be written, or holds something that is no run, or the process works in it.
@@ -159,17 +136,16 @@ class RunFolder:
         folder = cls(path)
         whole, before = path.resolve(), None  # a link stays one: what it leads to is replaced
         try:
-            if overwrite and whole.is_dir() and any(whole.iterdir()):
+            settle_locked(whole)
+            if overwrite and whole.is_dir() and not is_beginning(whole):
                 if not all((whole / name).is_file() for name in _MARKS):
                     raise RunError(
                         "will not overwrite a folder that is no run", where=str(path), fix="name another --out"
                     )
-                before = _set_aside(whole)
+                before = set_aside(whole)
             whole.mkdir(parents=True, exist_ok=True)
             # Written in any case, which shows whether the folder can be written to.
-            folder.file(_REPLACES).write_text(before.name if before else "", encoding="utf-8")
-            if before is None:
-                folder.file(_REPLACES).unlink()
+            write_whole(whole / REPLACES, before.name if before else "")
         except OSError as error:
             if before is not None:
                 folder.discard(before)
@@ -187,6 +163,8 @@ class RunFolder:
         Raises:
             RunError: there is none.
         """
+        if not (path / "config.yaml").is_file():
+            settle(path)
         if not (path / "config.yaml").is_file():
             what = "this is no run folder (it has no config.yaml)" if path.exists() else "there is no such folder"
             raise RunError(what, where=str(path), fix="name the run folder that dkgzsl train has printed")
@@ -220,25 +198,20 @@ class RunFolder:
         """Take away a run that could not begin; what it was to replace is there again."""
         before = before or self.replaced
         whole = self.path.resolve()
-        shutil.rmtree(whole, ignore_errors=True)
-        if before is not None and not whole.exists():
-            before.rename(whole)
+        with suppress(OSError):  # the error that led here is the one to report
+            take_away(whole)
+            if before is not None and not whole.exists():
+                before.rename(whole)
 
     @property
     def replaced(self) -> Path | None:
         """Where the run lies that this one replaces once it is complete; None where there is none."""
-        try:
-            name = self.file(_REPLACES).read_text(encoding="utf-8")
-        except OSError:
-            return None
-        before = self.path.resolve().with_name(name) if name else None
-        return before if before is not None and before.is_dir() else None
+        return replaced_by(self.path.resolve())
 
     def complete(self) -> None:
         """Take away the run that this one replaces: only now is it no longer needed."""
-        if self.replaced is not None:
-            shutil.rmtree(self.replaced, ignore_errors=True)
-        self.file(_REPLACES).unlink(missing_ok=True)
+        with self._writing(REPLACES):
+            take_over(self.path.resolve())
 
     def check_same(self, config: Mapping[str, Any], split_hash: str) -> None:
         """That a run is continued with the settings and the split it was started with.
@@ -352,6 +325,13 @@ class RunFolder:
         with self._writing("metrics.jsonl"), self.file("metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
 
+    def mend_log(self) -> None:
+        """Take a last line away that was broken off, so that the next one is not glued to it."""
+        with self._writing("metrics.jsonl"):
+            content = self.file("metrics.jsonl").read_bytes()
+            if content and not content.endswith(b"\n"):
+                write_whole(self.file("metrics.jsonl"), content[: content.rfind(b"\n") + 1])
+
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Write what a run has from the start; once `config.yaml` is there, it can be resumed."""
         import yaml
@@ -359,3 +339,6 @@ class RunFolder:
         self.write_json("environment.json", environment)
         self.write_text("metrics.jsonl", "")
         self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        if self.replaced is None:
+            with self._writing(REPLACES):
+                self.file(REPLACES).unlink(missing_ok=True)

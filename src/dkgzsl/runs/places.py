@@ -13,6 +13,7 @@ from dkgzsl.config import TrainConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.methods.sections import read_train_config
+from dkgzsl.runs.states import settle
 
 PLACES: Final = ("name", "data_root", "features", "extra_features")
 """Settings that may be paths; `config.yaml` has them absolute."""
@@ -106,6 +107,8 @@ def resumed(config: TrainConfig) -> TrainConfig:
     if not config.resume or config.out is None or config.name or config.dataset or config.config:
         return config
     run = Path(config.out)
+    if not (run / "config.yaml").is_file():
+        settle(run)
     if not (run / "config.yaml").is_file():
         fix = "leave --resume out, and name a data set to start one"
         raise RunError("there is no run to resume", where=str(run), fix=fix)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -14,13 +16,14 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from dkgzsl.compatibility import FORMAT
 from dkgzsl.config import TrainConfig
 from dkgzsl.data.splits import validation_cut, validation_cuts
-from dkgzsl.errors import ConfigError, DataError
+from dkgzsl.errors import ConfigError, DataError, RunError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.cuts import mean_figures
 from dkgzsl.evaluation.held_out import POOLED, validation_task
 from dkgzsl.evaluation.in_distribution import FILE as IN_DISTRIBUTION
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import Outcome, run_protocol
+from dkgzsl.files import sweep, sweep_inside
 from dkgzsl.methods.base import Method, Setting, Setup
 from dkgzsl.methods.registry import DEFAULT, PUBLISHED, make_method, method_info, write_model
 from dkgzsl.report.estimate import Estimate
@@ -34,7 +37,9 @@ from dkgzsl.runs.model_record import FILE, RecognitionRecord
 from dkgzsl.runs.places import places_of
 from dkgzsl.runs.plan import Plan, make_plan
 from dkgzsl.runs.progress import Reporter
+from dkgzsl.runs.states import settle_locked
 from dkgzsl.runs.summary import Trained, backbone_of, chance, result_object
+from dkgzsl.writing import locked
 
 LOGGED_STEPS = 10
 """Steps of refinement between two lines of the log."""
@@ -61,7 +66,12 @@ def train(
 def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | None = None) -> Trained:
     """Carry out a plan."""
     clock = clock or stopwatch()
-    folder = _open_folder(plan)
+    path = _place_of(plan)
+    with locked(path, what="this run"):
+        return _run_in(plan, _open_folder(plan, path), reporter, clock)
+
+
+def _run_in(plan: Plan, folder: RunFolder, reporter: Reporter, clock: Callable[[], float]) -> Trained:
     for note in plan.notes:
         reporter.log(note)
     seeds, baseline, default = _run_all(plan, folder, reporter)
@@ -88,13 +98,38 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
     return Trained(folder.path, result, details)
 
 
-def _open_folder(plan: Plan) -> RunFolder:
-    """The run's folder: a new one, or that of the run to be resumed."""
+def _place_of(plan: Plan) -> Path:
+    """Where the run goes; a folder of today's date is made at once, so that nobody else takes its name."""
+    config = plan.config
+    while config.out is None:
+        path = choose_folder(config, plan.problem.name, plan.method)
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunError(
+                f"cannot write the run folder: {error.strerror or error}",
+                where=str(path),
+                fix="name another --out",
+            ) from error
+    return Path(config.out)
+
+
+def _open_folder(plan: Plan, path: Path) -> RunFolder:
+    """The run's folder, whose lock is held: a new one, or that of the run to be resumed."""
     config, problem = plan.config, plan.problem
-    path = choose_folder(config, problem.name, plan.method)
-    if config.resume:
+    with suppress(OSError):  # a folder that cannot be written is reported below
+        settle_locked(path.resolve())
+        sweep(path.resolve())
+        sweep_inside(path)
+    if config.out is not None:
+        choose_folder(config, problem.name, plan.method)  # raises where it is taken
+    if config.resume and (path / "config.yaml").is_file():
         folder = RunFolder.open(path)
         folder.check_same(plan.recorded(), split_hash(problem))
+        folder.mend_log()
         return folder
     folder = RunFolder.create(path, overwrite=config.overwrite)
     try:
