@@ -25,6 +25,31 @@ class InUseError(DkgzslError):
     """Another command writes the same file or folder."""
 
 
+_GOING_ON: list[str] = []
+
+
+@contextmanager
+def going_on(how: str) -> Iterator[None]:
+    """Whoever interrupts the block learns how to go on: a KeyboardInterrupt gets it as a note.
+
+    Args:
+        how: a sentence, or a command.
+    """
+    _GOING_ON.append(how)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(how)
+        raise
+    finally:
+        _GOING_ON.remove(how)
+
+
+def how_to_go_on() -> list[str]:
+    """The sentences of all `going_on` blocks that are at work, the outermost first."""
+    return list(_GOING_ON)
+
+
 @contextmanager
 def locked(path: Path, *, what: str, wait: float = 0.0) -> Iterator[None]:
     """Nobody else writes a file or folder meanwhile, in this process or another one of this machine.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -162,21 +164,49 @@ def _run_parallel(shares: Sequence[_Share], jobs: int, folder: Path, done: Done)
                         reported.add(cell)
                         done(cell, record)
 
-    with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
-        running: set[Future[list[Cell]]] = {pool.submit(_run_whole_share, share) for share in shares}
+    with ProcessPoolExecutor(max_workers=jobs, mp_context=context, initializer=_follow_parent) as pool:
         try:
+            with _without_interrupts():
+                running: set[Future[list[Cell]]] = {pool.submit(_run_whole_share, share) for share in shares}
             while running:
                 finished, running = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
                 report_done()
                 for future in finished:
                     future.result()
         except BaseException:
+            for worker in list((pool._processes or {}).values()):
+                worker.kill()  # what it has not finished, the next call goes on with
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     for share in shares:
         for cell in share.cells:
             if cell not in reported:
                 done(cell, read_cell(folder, cell) or {})
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile do not get the terminal's Ctrl-C: the parent ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _follow_parent() -> None:
+    """End with the parent, however that ends: nobody else would stop a worker that is left alone."""
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _run_whole_share(share: _Share) -> list[Cell]:

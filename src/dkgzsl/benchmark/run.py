@@ -101,7 +101,7 @@ def benchmark(
         RunError: a folder that cannot be written.
     """
     cells = cells_of(config) if cells is None else cells
-    folder = Path(config.out) if config.out else _fresh()
+    folder = named(config.out)
     begin(folder, config)
     records = run_cells(config, cells, folder / "cells", on_cell or (lambda *_: None))
     rows, failed = rows_of(cells, records)
@@ -166,7 +166,10 @@ def write(folder: Path, name: str, text: str) -> None:
         ) from error
 
 
-def _fresh() -> Path:
+def named(out: str | None) -> Path:
+    """The benchmark's folder; without a name one of today's date in `runs`."""
+    if out:
+        return Path(out)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     taken = (Path("runs") / f"{stamp}-benchmark{'' if n == 1 else f'-{n}'}" for n in range(1, 1000))
     return next(folder for folder in taken if not folder.exists())

@@ -53,33 +53,14 @@ class Config:
 
 def run(config: Config) -> None:
     """Read the pool, adapt, save a version, print it."""
-    from dkgzsl.inference.adaptation import adapt, checked_pool
-    from dkgzsl.inference.recognizer import Recognizer, save_version
-    from dkgzsl.methods.base import Adaptable
-    from dkgzsl.methods.registry import unable
-    from dkgzsl.runs.folder import version_of
+    from dkgzsl.inference.new_version import make_version
 
-    folder = Path(config.run)
-    parent = version_of(folder, config.version)
-    before = Recognizer.from_run(folder, parent)
-    if not isinstance(before.model, Adaptable):
-        raise unable(before.model, "adaptable", where=config.run)
-    features, where = _features(config, before), " ".join(map(str, config.photos))
-    pool = checked_pool(before, features, trained_on=_trained_on(config), where=where)
-    started = perf_counter()
-    found = adapt(before, pool, force=config.force)
-    seconds = perf_counter() - started
-    version = parent
-    if found.refusal is None:
-        change = {
-            "action": "adapt",
-            "photos": len(pool.vectors),
-            "pool_sha256": pool.sha256,
-            "trained_on": pool.trained_on,
-            "repeated": pool.repeated,
-            "forced": config.force,
-        }
-        version = save_version(folder, found.recognizer, parent=parent, change=change)
+    adapting = _Adapting(config)
+    made = make_version(Path(config.run), config.version, adapting)
+    before, version, parent = made.before, made.version, made.parent
+    pool, found, seconds = adapting.pool, adapting.found, adapting.seconds
+    assert pool is not None, "it has run"
+    assert found is not None, "likewise"
     content = _content(config, before, pool, found, version, seconds)
     if config.json:
         print(json_format.dumps(content, ensure_ascii=False))
@@ -88,6 +69,44 @@ def run(config: Config) -> None:
     if found.refusal is not None:
         again = command("adapt", config.run, *config.photos, *_flags(config), "--force")
         print(f"not adapted: {found.refusal}\nto adapt all the same: {again}", file=sys.stderr)
+
+
+class _Adapting:
+    """The change of a recognizer that the command asks for; what came of it is kept for the print."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._features: Features | None = None
+        self._trained_on: set[bytes] | None = None
+        self.pool: Pool | None = None
+        self.found: Adapted | None = None
+        self.seconds = 0.0
+
+    def __call__(self, before: Recognizer) -> tuple[Recognizer, dict[str, Any] | None]:
+        from dkgzsl.inference.adaptation import adapt, checked_pool
+        from dkgzsl.methods.base import Adaptable
+        from dkgzsl.methods.registry import unable
+
+        config = self._config
+        if not isinstance(before.model, Adaptable):
+            raise unable(before.model, "adaptable", where=config.run)
+        if self._features is None or self._trained_on is None:  # they are read once
+            self._features, self._trained_on = _features(config, before), _trained_on(config)
+        where = " ".join(map(str, config.photos))
+        pool = self.pool = checked_pool(before, self._features, trained_on=self._trained_on, where=where)
+        started = perf_counter()
+        found = self.found = adapt(before, pool, force=config.force)
+        self.seconds = perf_counter() - started
+        if found.refusal is not None:
+            return before, None
+        return found.recognizer, {
+            "action": "adapt",
+            "photos": len(pool.vectors),
+            "pool_sha256": pool.sha256,
+            "trained_on": pool.trained_on,
+            "repeated": pool.repeated,
+            "forced": config.force,
+        }
 
 
 def _flags(config: Config) -> list[str]:

@@ -81,27 +81,13 @@ class Config:
 
 def run(config: Config) -> None:
     """Describe, add, save a version, print it."""
-    from dkgzsl.inference.new_classes import Describer, nearest_classes
-    from dkgzsl.inference.recognizer import Recognizer, save_version
-    from dkgzsl.runs.folder import version_of
+    from dkgzsl.inference.new_classes import nearest_classes
+    from dkgzsl.inference.new_version import make_version
 
-    folder = Path(config.run)
-    parent = version_of(folder, config.version)
-    before = Recognizer.from_run(folder, parent)
-    describer = Describer.of(before)
-    described = _described(config, describer)
-    photos = _photos(config, before, list(described))
-    started = perf_counter()
-    sparse = [name for name, one in described.items() if one.sparse]
-    after = before.with_classes({name: one.vector for name, one in described.items()}, photos, sparse=sparse)
-    seconds = perf_counter() - started
-    change = {
-        "action": "add-class",
-        "classes": list(described),
-        "described_by": next(way for way in ("set", "attributes", "text", "csv") if getattr(config, way)),
-        "photos": {name: len(features) for name, features in photos.items()},
-    }
-    version = save_version(folder, after, parent=parent, change=change)
+    adding = _Adding(config)
+    made = make_version(Path(config.run), config.version, adding)
+    before, after, version, parent = made.before, made.after, made.version, made.parent
+    described, photos, seconds = adding.described, adding.photos or {}, adding.seconds
     near = {name: nearest_classes(before, one.vector) for name, one in described.items()}
     if config.json:
         _print_json(config.run, version, described, photos, near, after, seconds)
@@ -122,6 +108,35 @@ def run(config: Config) -> None:
     print(f"before     --version {parent}")
     tried = () if config.photos is None else (str(config.photos),)
     print(next_line(after_version(config.run, after, tried)))
+
+
+class _Adding:
+    """The change of a recognizer that the command asks for; what came of it is kept for the print."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.described: dict[str, Described] = {}
+        self.photos: dict[str, np.ndarray] | None = None
+        self.seconds = 0.0
+
+    def __call__(self, before: Recognizer) -> tuple[Recognizer, dict[str, Any]]:
+        from dkgzsl.inference.new_classes import Describer
+
+        described = self.described = _described(self._config, Describer.of(before))
+        if self.photos is None:  # they are read once
+            self.photos = _photos(self._config, before, list(described))
+        started = perf_counter()
+        sparse = [name for name, one in described.items() if one.sparse]
+        vectors = {name: one.vector for name, one in described.items()}
+        after = before.with_classes(vectors, self.photos, sparse=sparse)
+        self.seconds = perf_counter() - started
+        ways = ("set", "attributes", "text", "csv")
+        return after, {
+            "action": "add-class",
+            "classes": list(described),
+            "described_by": next(way for way in ways if getattr(self._config, way)),
+            "photos": {name: len(features) for name, features in self.photos.items()},
+        }
 
 
 def _described(config: Config, describer: Describer) -> dict[str, Described]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
+from dataclasses import replace
 
 from dkgzsl.config import BenchmarkConfig as Config
 from dkgzsl.errors import RunError
+from dkgzsl.writing import going_on
 
 __all__ = ["Config", "run"]
 
@@ -16,7 +19,7 @@ def run(config: Config) -> None:
 
     from dkgzsl.benchmark.cells import Cell
     from dkgzsl.benchmark.grid import cells_of
-    from dkgzsl.benchmark.run import benchmark
+    from dkgzsl.benchmark.run import benchmark, named
     from dkgzsl.cli.figures import print_rows
     from dkgzsl.runs.progress import Reporter
 
@@ -34,13 +37,10 @@ def run(config: Config) -> None:
             reporter.log(f"failed: {name}: {record['error']}")
         reporter.advance(note=f"{name}, {record.get('seconds', 0):.0f} s")
 
-    try:
-        with reporter:
-            reporter.stage("cells", len(cells))
-            found = benchmark(config, cells=cells, on_cell=on_cell)
-    except KeyboardInterrupt:
-        reporter.log("what is done is kept: the same command with the same --out goes on")
-        raise
+    out = str(named(config.out))
+    with going_on(f"what is done is kept: the same command with --out {shlex.quote(out)} goes on"), reporter:
+        reporter.stage("cells", len(cells))
+        found = benchmark(replace(config, out=out), cells=cells, on_cell=on_cell)
     if config.json:
         print(json.dumps({"rows": found.rows, "failed": found.failed, "out": str(found.folder)}))
     else:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import dkgzsl.cli.clock  # noqa: F401  (first of all: it starts the clock)
+from dkgzsl.cli.interrupts import Interrupts, Terminated
 from dkgzsl.errors import DkgzslError, nearest
 
 # verb -> (what it does, module); the module has a dataclass `Config` and a function `run(config)`.
@@ -49,27 +50,41 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 2 a mistake that the message explains, 130 Ctrl-C.
+    """Run the command line; returns the exit code: 0 done, 2 a mistake that the message explains.
 
-    141: the reader of the output has gone.
+    130: Ctrl-C; 143: SIGTERM; 141: the reader of the output has gone.
+
+    Args:
+        arguments: the words (default: those of the process, which then takes signals over and ends with them).
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    interrupts = Interrupts()
+    if arguments is None:
+        interrupts.begin()
     try:
-        return _dispatch(words)
+        code = _main(list(sys.argv[1:] if arguments is None else arguments), interrupts)
+    except KeyboardInterrupt as error:  # the second one, or one between the lines of `_main`
+        print(interrupts.message(error), file=sys.stderr)
+        code = 130
+    return interrupts.code_after(code)
+
+
+def _main(words: list[str], interrupts: Interrupts) -> int:
+    try:
+        return _dispatch(words, interrupts)
     except DkgzslError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read the output has gone, as `| head` does: end as quietly as other tools
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(interrupts.message(error), file=sys.stderr)
+        return 143 if isinstance(error, Terminated) else 130
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str], interrupts: Interrupts) -> int:
     if words[:1] == ["help"] and len(words) > 1:  # `help VERB` is `VERB --help`
-        return _dispatch([*words[1:], "--help"])
+        return _dispatch([*words[1:], "--help"], interrupts)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -81,6 +96,7 @@ def _dispatch(words: list[str]) -> int:
     for length in (2, 1):
         verb = " ".join(words[:length])
         if verb in VERBS:
+            interrupts.verb = verb
             return _run(verb, words[length:])
     group = words[0]
     members = [verb for verb in VERBS if verb.split()[0] == group]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -30,16 +30,18 @@ class Config:
 def run(config: Config) -> None:
     """Remove, save a version, print it."""
     from dkgzsl.data.names import clean_name
-    from dkgzsl.inference.recognizer import Recognizer, save_version
-    from dkgzsl.runs.folder import version_of
+    from dkgzsl.inference.new_version import make_version
+    from dkgzsl.inference.recognizer import Recognizer
 
-    folder = Path(config.run)
-    parent = version_of(folder, config.version)
-    recognizer = Recognizer.from_run(folder, parent)
     names = [clean_name(name) for name in config.name]
-    for name in names:
-        recognizer = recognizer.without_class(name)
-    version = save_version(folder, recognizer, parent=parent, change={"action": "remove-class", "classes": names})
+
+    def remove(recognizer: Recognizer) -> tuple[Recognizer, dict[str, Any]]:
+        for name in names:
+            recognizer = recognizer.without_class(name)
+        return recognizer, {"action": "remove-class", "classes": names}
+
+    made = make_version(Path(config.run), config.version, remove)
+    recognizer, version, parent = made.after, made.version, made.parent
     if config.json:
         content = {"run": config.run, "version": version, "removed": names, "classes": len(recognizer.known_names)}
         print(json_format.dumps(content, ensure_ascii=False))

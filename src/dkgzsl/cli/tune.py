@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dkgzsl.cli.clock import seconds_since_start
 from dkgzsl.cli.next_step import command, next_line
 from dkgzsl.config import TuneConfig as Config
+from dkgzsl.writing import going_on
 
 if TYPE_CHECKING:
     from dkgzsl.benchmark.trials import TrialRecord
@@ -38,12 +39,8 @@ def run(config: Config) -> None:
             reporter.log(f"trial {record.number} gave no score: {record.error}")
         reporter.advance(note="" if best is None else f"best {best:.4f}")
 
-    try:
-        with reporter:
-            found = tune(config, on_trial=on_trial, on_begin=on_begin)
-    except KeyboardInterrupt:
-        reporter.log("what is done is kept: the same command with the same --out goes on")
-        raise
+    with going_on("what is done is kept: the same command with the same --out goes on"), reporter:
+        found = tune(config, on_trial=on_trial, on_begin=on_begin)
     if config.json:
         print(json.dumps(_content(found)))
     else:

@@ -2,10 +2,10 @@
 
 `extract --overwrite` fills `.STORE.new`, a neighbour of STORE. When its last image is on the disk, the two take
 each other's names in one step, and the older store goes. Until then STORE stays as it was, and whoever reads it
-reads it whole. The same command, interrupted, goes on with the neighbour where that was begun with the same settings
-on the same images, and begins it again otherwise. A neighbour that was begun before STORE is the older store of a
-process that was killed right after the exchange, and goes. One lock, `.STORE.lock`, is taken before anything is read
-or written.
+reads it whole. The same command, interrupted, goes on with the neighbour where that was begun with the same
+settings on the same images, and begins it again otherwise. A neighbour that was begun before STORE is the older
+store of a process that was killed right after the exchange, and goes. One lock, `.STORE.lock`, is taken before
+anything is read or written.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any, Final
 from dkgzsl.compatibility import FORMAT, check_format, upgraded_result
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
-from dkgzsl.files import take_away, write_whole
+from dkgzsl.files import sweep_inside, take_away, write_whole
 from dkgzsl.runs.places import found_again
 from dkgzsl.runs.states import (
     REPLACES,
@@ -76,6 +76,7 @@ def saving(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"cannot be saved: {error.strerror or error}", where=str(folder)) from error
     try:
+        sweep_inside(folder / VERSIONS)
         yield
     finally:
         lock.release()

@@ -15,11 +15,11 @@ that is written whole. `.replaces` is a file in RUN: the name of the neighbour, 
 | taking over | `result.json` and `.replaces` | older run | refuses | older run goes | as *done*, older run goes |
 
 `train` goes from *none* over *beginning* and *begun* to *done*; `train --overwrite` from *older run* (begun or
-done) over *set aside*, *replacing* and *taking over* to *done*. `settle` leads *set aside* back to the older run,
-and *taking over* to *done*, at the begin of every command that trains; commands that read call it where there is no
-`config.yaml`. "Begins again" of `--resume` needs the data set to be named, as nothing of the settings is known yet.
-"Refuses" says what the other two would do. Drafts (`.NAME.xxxxxxxx.partial`) of a killed process go with the next
-command that trains.
+done) over *set aside*, *replacing* and *taking over* to *done*. `settle` leads *set aside* back to the older
+run, and *taking over* to *done*, at the begin of every command that trains; commands that read call it where there
+is no `config.yaml`. "Begins again" of `--resume` needs the data set to be named, as nothing of the settings is
+known yet. "Refuses" says what the other two would do. Drafts (`.NAME.xxxxxxxx.partial`) of a killed process go
+with the next command that trains.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from dkgzsl.runs.plan import Plan, make_plan
 from dkgzsl.runs.progress import Reporter
 from dkgzsl.runs.states import settle_locked
 from dkgzsl.runs.summary import Trained, backbone_of, chance, result_object
-from dkgzsl.writing import locked
+from dkgzsl.writing import going_on, locked
 
 LOGGED_STEPS = 10
 """Steps of refinement between two lines of the log."""
@@ -68,7 +68,9 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
     clock = clock or stopwatch()
     path = _place_of(plan)
     with locked(path, what="this run"):
-        return _run_in(plan, _open_folder(plan, path), reporter, clock)
+        folder = _open_folder(plan, path)
+        with going_on(f"to continue the run: {shlex.join(['dkgzsl', 'train', '--resume', '--out', str(path)])}"):
+            return _run_in(plan, folder, reporter, clock)
 
 
 def _run_in(plan: Plan, folder: RunFolder, reporter: Reporter, clock: Callable[[], float]) -> Trained:
@@ -158,10 +160,7 @@ def _run_all(
             baseline = folder.read_seed("baseline") or _run_baseline(plan, folder, reporter)
             default = folder.read_seed("default") or _run_default(plan, folder, reporter)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            words = ["dkgzsl", "train", "--resume", "--out", str(folder.path)]
-            reporter.log(f"to continue the run: {shlex.join(words)}")
-        elif isinstance(error, ConfigError | DataError | LinAlgError) and not plan.config.resume and not seeds:
+        if isinstance(error, ConfigError | DataError | LinAlgError) and not plan.config.resume and not seeds:
             folder.discard()  # nothing was fitted: the settings or the data are wrong
         if folder.replaced is not None:  # after `discard`, which puts the older run back
             reporter.log(f"the run that this one was to replace lies in {folder.replaced}")
