@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,14 @@ def _stable(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _stable(one) for key, one in value.items() if key not in VOLATILE}
     return [_stable(one) for one in value] if isinstance(value, list) else value
+
+
+def warm() -> None:
+    """Import every module of the package, so that the forked processes need not."""
+    for module in pkgutil.walk_packages(dkgzsl.__path__, "dkgzsl."):
+        if not module.name.endswith("__main__"):
+            with suppress(ImportError):
+                import_module(module.name)
 
 
 def forked(work: Callable[[], int], *, log: Path) -> int:

@@ -32,7 +32,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 import numpy as np
 
 from dkgzsl.cli.main import main
-from faults_forks import Case, Result, Verb, run_forked, undisturbed
+from faults_forks import Case, Result, Verb, run_forked, undisturbed, warm
 
 FEW = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.kernel-width", "0"]
 FEW += ["--closed-form.episodes", "off", "--baseline", "none", "--report", "off"]
@@ -64,6 +64,7 @@ def verbs(shared: Path) -> list[Verb]:
     """
     from worlds import ATTRIBUTES, CHANNELS, arrays, world_folder
 
+    warm()
     data, run, other = shared / "world", shared / "run", shared / "other"
     if not data.exists():
         world_folder(data)

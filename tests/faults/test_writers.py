@@ -208,7 +208,7 @@ def children_of(process: int) -> set[int]:
     found = subprocess.run(
         ["ps", "-e", "-o", "pid=,ppid=,sid="], capture_output=True, text=True, check=True
     ).stdout
-    rows = [tuple(map(int, line.split())) for line in found.splitlines()]
+    rows = [tuple(map(int, line.split())) for line in said.stdout.splitlines()]
     return {pid for pid, _, session in rows if session == process and pid != process}
 
 
