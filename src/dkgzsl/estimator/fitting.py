@@ -92,9 +92,9 @@ def fit_seen(plan: Plan) -> Outcome:
     model = _solved(partial(best.method.fit, task, best.selector.setting))
     scored, usual = best.selector.scored, held_out.training_scores(model)
     level = 1.0 if usual is None else level_of(usual, held_out.is_unseen)
-    training, before = best.selector.training, level
-    if training is not None:
-        before = level_of(training, best.selector.held_out.is_unseen)
+    known, before = best.selector.training, level
+    if known is not None:
+        before = level_of(known, best.selector.held_out.is_unseen)
     least = least_clearness([scored], 0.0, [before])
     needed = in_distribution_of(task.features, task.labels.numpy(), level=level, least=least)
     threshold = None if needed is None else THRESHOLD

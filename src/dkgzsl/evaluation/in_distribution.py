@@ -49,9 +49,9 @@ def clearness(
 ) -> Float[np.ndarray, " images"]:
     """How clearly one class stands out: the best score less the mean of the scores over the seen classes.
 
-    What the scores of an image have in common cancels out. Described classes do not count in the mean, so that those
-    which join or leave change nothing. For the default method it is the log likelihood ratio of the best class to
-    the geometric mean of the seen classes.
+    What the scores of an image have in common cancels out. Described classes do not count in the mean, so that
+    those which join or leave change nothing. For the default method it is the log likelihood ratio of the best
+    class to the geometric mean of the seen classes.
 
     Args:
         scores: with the calibration constant included; -inf for classes outside the task.
