@@ -213,10 +213,12 @@ def test_commands_that_make_a_version_at_once_both_count(verbs, shared, tmp_path
 
 
 def children_of(process: int) -> set[int]:
-    listing = ["ps", "-e", "-o", "pid=,ppid=,sid="]
+    """Processes of the session, without those that have ended and that nobody has asked about."""
+    listing = ["ps", "-e", "-o", "pid=,sid=,stat="]
     said = subprocess.run(listing, capture_output=True, text=True, check=True)
-    rows = [tuple(map(int, line.split())) for line in said.stdout.splitlines()]
-    return {pid for pid, _, session in rows if session == process and pid != process}
+    rows = [line.split() for line in said.stdout.splitlines()]
+    found = {int(pid) for pid, session, state in rows if int(session) == process and not state.startswith("Z")}
+    return found - {process}
 
 
 def wait_until(condition, seconds: float) -> bool:
