@@ -37,6 +37,7 @@ FLOORS: Sequence[Collection[str]] = (
     {"cache"},
     {"device"},
     {"files"},
+    {"checksums"},
     {"config"},
     {"features"},
     {"data", "methods"},

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dkgzsl.checksums import check_files
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
@@ -103,6 +104,7 @@ def evaluate(
             fix="give the data set as it was then with --data-root, or train again",
         )
     number = version_of(path, version)
+    check_files(version_folder(path, number))
     estimate = Estimate.of(before["seeds_detail"]) if number == 0 else None
     figures, seeds = _scored_again(plan, folder, before["seeds_detail"], number)
     result = result_object(

@@ -81,6 +81,7 @@ def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | Non
     folder.write_json("result.json", {"format": FORMAT, **result, **details})
     folder.write_text("card.md", model_card(result, details, folder.read_json("environment.json")))
     folder.log("result", **result)
+    folder.seal(finished=True)
     folder.complete()
     _write_page(plan, folder, reporter)
     return Trained(folder.path, result, details)
@@ -93,6 +94,7 @@ def _open_folder(plan: Plan) -> RunFolder:
     if config.resume:
         folder = RunFolder.open(path)
         folder.check_same(plan.recorded(), split_hash(problem))
+        folder.unseal()
         return folder
     folder = RunFolder.create(path, overwrite=config.overwrite)
     try:
@@ -185,6 +187,7 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
     record = {"seed": seed, **_record(_on_every_cut(plan, method, ways[outcome.representation], seed, outcome))}
     record["held_out_classes"] = _held_out(plan, seed)
     folder.write_seed(seed, record)
+    folder.seal(finished=False)
     if checkpoints.parent.exists():
         shutil.rmtree(checkpoints.parent)
     return record
@@ -273,6 +276,7 @@ def _run_comparison(
     found = _record(_on_every_cut(plan, method, POOLED, seed, outcome))
     record = {"method": method.name, **found, "held_out_classes": _held_out(plan, seed)}
     folder.write_seed(name, record)
+    folder.seal(finished=False)
     return record
 
 
