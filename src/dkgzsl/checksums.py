@@ -1,7 +1,7 @@
 """Checksums of the files of a run, a version or a saved estimator: written last, verified when files are read.
 
-`checksums.json` lies in the folder whose files it names. It has the sha256 of each file, and one of its own list, so
-that damage to itself is told apart from damage to the others. `card.md` and `report.html` are not in it: later verbs
+`checksums.json` lies in the folder whose files it names. It has the sha256 of each file, and one of its own list:
+so damage to itself is not taken for damage to the others. `card.md` and `report.html` are not in it: later verbs
 make them again from the others. A version has its own `checksums.json`.
 
 A run that goes on has one, too, after each seed: without `result.json` and `metrics.jsonl`, which still change.
@@ -61,7 +61,9 @@ class Checksums:
         Raises:
             OSError: a file cannot be read.
         """
-        paths = {path.relative_to(folder).as_posix(): path for path in (*folder.glob("*"), *folder.glob("seeds/*"))}
+        paths = {
+            path.relative_to(folder).as_posix(): path for path in (*folder.glob("*"), *folder.glob("seeds/*"))
+        }
         names = sorted(name for name, path in paths.items() if _FILES.fullmatch(name) and path.is_file())
         kept = [name for name in names if finished or name not in _CHANGING]
         before = {} if known is None else known.unfinished().sha256
@@ -181,5 +183,3 @@ def _damaged_list(folder: Path, why: str) -> RunError:
         fix=f"{_BACKUP}; or, if you know the other files to be whole, remove {FILE} and run "
         f"dkgzsl data check {folder} --deep --write-checksums",
     )
-
-
