@@ -1,0 +1,175 @@
+"""What the page takes at once: sizes, numbers, how long files and visitors are kept, and polite refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Final
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_MEGABYTE: Final = 1_000_000
+_FORM: Final = 20_000
+"""Bytes of an upload besides the photo: names and boundaries of the form."""
+REFUSED: Final = 429
+"""Status of a refusal; the page shows the text that comes with it (of a 503 it shows words of its own)."""
+_FOLDER: Final = "GRADIO_TEMP_DIR"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the page takes at once.
+
+    Attributes:
+        photo_megabytes: the largest photo.
+        waiting: requests that wait for a worker; further ones are refused.
+        workers: requests that are worked on at once.
+        uploading: photos that are received at once.
+        uploaded_megabytes: photos that are kept at once.
+        keep_seconds: how long an uploaded photo is kept. It is read within seconds; two visitors may share one.
+        visitors: whose last photo and added classes are remembered; those who were there longest ago go first.
+    """
+
+    photo_megabytes: int = 20
+    waiting: int = 40
+    workers: int = 2
+    uploading: int = 16
+    uploaded_megabytes: int = 1000
+    keep_seconds: float = 60
+    visitors: int = 500
+
+    @property
+    def busy(self) -> str:
+        """What a visitor reads who is refused."""
+        return (
+            f"The page is busy: {self.waiting} photos are waiting already, and yours was not taken. "
+            "Please try again in half a minute."
+        )
+
+    @property
+    def too_large(self) -> str:
+        """What a visitor reads whose photo is too large."""
+        return f"The photo is too large: the page takes photos of up to {self.photo_megabytes} MB. Make it smaller."
+
+
+class Gate:
+    """ASGI middleware that refuses what is too large or too much, before the page sees it.
+
+    Args:
+        app: the page.
+        limits: what is taken.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], limits: Limits) -> None:
+        self._app, self._limits = app, limits
+        self._uploading = 0
+        self._uploaded: deque[tuple[float, int]] = deque()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer a request: hand it on, or refuse it."""
+        path = str(scope.get("path", "")).rstrip("/")
+        if scope["type"] != "http" or scope.get("method") != "POST":
+            await self._app(scope, receive, send)
+        elif path.endswith("/upload"):
+            await self._upload(scope, receive, send)
+        else:
+            await self._checked(scope, receive, send)
+
+    async def _upload(self, scope: Message, receive: Receive, send: Send) -> None:
+        length = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"")
+        if not length.isdigit():
+            return await _refuse(send, 411, "The photo's size is not said.")
+        size, now = int(length), time.monotonic()
+        if size > self._limits.photo_megabytes * _MEGABYTE + _FORM:
+            return await _refuse(send, 413, self._limits.too_large)
+        while self._uploaded and self._uploaded[0][0] < now - self._limits.keep_seconds:
+            self._uploaded.popleft()
+        kept = size + sum(one for _, one in self._uploaded)
+        if self._uploading >= self._limits.uploading or kept > self._limits.uploaded_megabytes * _MEGABYTE:
+            return await _refuse(send, REFUSED, self._limits.busy)
+        self._uploading += 1
+        self._uploaded.append((now, size))
+        try:
+            await self._checked(scope, receive, send)
+        finally:
+            self._uploading -= 1
+        return None
+
+    async def _checked(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Hand a request on; a full queue, and a request that Gradio fails at, get the page's own words."""
+        begun = full = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun, full
+            if message["type"] == "http.response.start" and message["status"] == 503:
+                begun = full = True
+                await _refuse(send, REFUSED, self._limits.busy)
+            elif not full:
+                begun = True
+                await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception:
+            if begun:
+                raise
+            await _refuse(send, 400, "This is no request that the page makes. Please load the page again.")
+
+
+async def _refuse(send: Send, status: int, text: str) -> None:
+    content = json.dumps({"detail": text, "error": text}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(content)).encode()),
+        (b"connection", b"close"),  # what was sent and not read yet is no next request
+        *([(b"retry-after", b"30")] if status == REFUSED else []),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+class PhotoFolder:
+    """A folder of the page's own for uploaded photos; each goes after some time, the folder at the end.
+
+    Args:
+        keep_seconds: how long a photo stays after it came.
+    """
+
+    def __init__(self, keep_seconds: float) -> None:
+        self.path = Path(mkdtemp(prefix="dkgzsl-page-"))
+        self._keep, self._ended = keep_seconds, threading.Event()
+        self._before = os.environ.get(_FOLDER)
+        os.environ[_FOLDER] = str(self.path)  # Gradio reads it when the page is built
+        threading.Thread(target=self._run, name="old-photos", daemon=True).start()
+
+    def close(self) -> None:
+        """Remove the folder and all in it."""
+        self._ended.set()
+        if self._before is None:
+            os.environ.pop(_FOLDER, None)
+        else:
+            os.environ[_FOLDER] = self._before
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def remove_old(self) -> None:
+        """Remove what came too long ago, and folders that are empty then."""
+        oldest = time.time() - self._keep
+        for path in sorted(self.path.rglob("*"), reverse=True):  # what is in a folder before the folder
+            with suppress(OSError):  # it has gone, or something came into it meanwhile
+                if path.lstat().st_ctime < oldest:
+                    path.rmdir() if path.is_dir() else path.unlink()
+
+    def _run(self) -> None:
+        while not self._ended.wait(min(5.0, self._keep / 2)):
+            self.remove_old()
