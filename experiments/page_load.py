@@ -3,10 +3,11 @@
     python experiments/page_load.py [RUN] [--clients 50] [--seconds 15] [--malformed 0.05] [--json]
     python experiments/page_load.py --clients 200 --seconds 60         # the long form of docs/reliability.md
 
-Without RUN a small model of `numbers` is trained first. The page runs in a process of its own. Each client uploads a
-photo, asks for a prediction, waits for the answer, and begins again as a new visitor; a refused one waits for a
+Without RUN a small model of `numbers` is trained first. The page runs in a process of its own. Each client uploads
+a photo, asks for a prediction, waits for the answer, and begins again as a new visitor; a refused one waits for a
 second. Some requests are malformed: broken forms, no photos, files of others, too large ones, unknown functions,
-broken JSON. Exit code 1 where a good request got neither an answer nor a polite refusal within 10 s, or a file stays.
+broken JSON. Exit code 1 where a good request got neither an answer nor a polite refusal within 10 s, or a file
+stays.
 """
 
 from __future__ import annotations
@@ -202,7 +203,9 @@ class Client:
 
     async def _broken_json(self) -> int:
         headers = {"content-type": "application/json"}
-        return (await self._http.post("/gradio_api/queue/join", content=b'{"data": [', headers=headers)).status_code
+        return (
+            await self._http.post("/gradio_api/queue/join", content=b'{"data": [', headers=headers)
+        ).status_code
 
     async def _long_name(self) -> int:
         named = {"files": ("n" * 3000 + ".png", random.choice(self._images), "image/png")}
@@ -285,7 +288,7 @@ async def _measured(page: Page, options: argparse.Namespace, keep: float) -> Rep
     counted = await load(page.address, **given, malformed=options.malformed)
     ended.set()
     await watching
-    await asyncio.sleep(keep + 10)
+    await asyncio.sleep(keep + min(5.0, keep / 2) + 2)  # old photos are looked for every 5 s
     answered = np.array(counted.answered or [np.nan])
     return Report(
         **given,

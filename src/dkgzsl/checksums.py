@@ -160,7 +160,8 @@ def check_files(folder: Path, names: Collection[str] | None = None) -> Checksums
         raise RunError(
             f"{name} {what}",
             where=str(folder),
-            fix=f"{_BACKUP}; dkgzsl data check {folder} --deep looks at every file",
+            fix=f"{_BACKUP}; if you changed it yourself, remove {FILE} and run "
+            f"dkgzsl data check {folder} --deep --write-checksums",
         )
     return sums
 

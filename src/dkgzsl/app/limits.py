@@ -60,7 +60,9 @@ class Limits:
     @property
     def too_large(self) -> str:
         """What a visitor reads whose photo is too large."""
-        return f"The photo is too large: the page takes photos of up to {self.photo_megabytes} MB. Make it smaller."
+        return (
+            f"The photo is too large: the page takes photos of up to {self.photo_megabytes} MB. Make it smaller."
+        )
 
 
 class Gate:

@@ -151,7 +151,9 @@ class Session:
         if not text.strip():
             raise DataError("the class is not described", fix="write a sentence about it")
         if len(text) > LONGEST_TEXT:
-            raise DataError(f"the description has more than {LONGEST_TEXT:,} characters", fix="write a shorter one")
+            raise DataError(
+                f"the description has more than {LONGEST_TEXT:,} characters", fix="write a shorter one"
+            )
         return self._with(name, Describer.of(self.recognizer).from_texts({name: text})[name])
 
     def _with(self, name: str, described: Described) -> Session:

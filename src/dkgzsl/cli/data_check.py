@@ -83,7 +83,7 @@ def _deep(config: Config, folders: list[Path]) -> None:
         raise DataError(
             f"{sum(len(one.damaged) for one in wrong)} damaged",
             where=", ".join(str(one.folder) for one in wrong),
-            fix="take them from a backup, or make them again: train or pull a run, extract a store with --overwrite",
+            fix="take them from a backup, or make them again (train, pull, extract --overwrite)",
         )
 
 

@@ -199,7 +199,7 @@ def open_store(folder: Path) -> FeatureStore:
             if sums
             else np.load(path, mmap_mode="r", allow_pickle=False)
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of many kinds: NumPy parses the header as Python
         raise DataError(f"cannot read the features: {error}", where=str(folder / TOKENS)) from error
     if tokens.shape != shape or tokens.dtype != np.float16 or len(entries) != shape[0]:
         raise DataError(
