@@ -1,12 +1,12 @@
-"""The page under load, over loopback: answers, refusals, memory, files left behind.
+"""The page under load, over loopback: replies, refusals, memory, files left behind.
 
     python experiments/page_load.py [RUN] [--clients 50] [--seconds 15] [--malformed 0.05] [--json]
     python experiments/page_load.py --clients 200 --seconds 60         # the long form of docs/reliability.md
 
 Without RUN a small model of `numbers` is trained first. The page runs in a process of its own. Each client uploads
-a photo, asks for a prediction, waits for the answer, and begins again as a new visitor; a refused one waits for a
+a photo, asks for a prediction, waits for the reply, and begins again as a new visitor; a refused one waits for a
 second. Some requests are malformed: broken forms, no photos, files of others, too large ones, unknown functions,
-broken JSON. Exit code 1 where a good request got neither an answer nor a polite refusal within 10 s, or a file
+broken JSON. Exit code 1 where a good request got neither a reply nor a polite refusal within 10 s, or a file
 stays.
 """
 
@@ -33,15 +33,15 @@ import httpx
 import numpy as np
 
 LONGEST = 10.0
-"""Seconds within which a good request has to be answered or refused."""
+"""Seconds within which a good request has to be served or refused."""
 REFUSED = (429,)
 
 
 @dataclass
 class Counted:
-    """What became of the requests; seconds in `answered` and `refused`."""
+    """What became of the requests; seconds in `served` and `refused`."""
 
-    answered: list[float] = field(default_factory=list)
+    served: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     malformed: dict[str, int] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Report:
 
     clients: int
     seconds: float
-    answered: int
+    served: int
     refused: int
     failed: list[str]
     malformed: dict[str, int]
@@ -69,7 +69,7 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """Whether every good request was answered or refused in time, and no file stays."""
+        """Whether every good request was served or refused in time, and no file stays."""
         return not self.failed and max(self.slowest, self.refusal_p99) <= LONGEST and not self.files_left
 
 
@@ -116,12 +116,12 @@ class Client:
         except Exception as error:  # whatever went wrong is counted
             self._counted.failed.append(f"{type(error).__name__}: {error}"[:200])
             return
-        (self._counted.refused if refused else self._counted.answered).append(time.monotonic() - began)
+        (self._counted.refused if refused else self._counted.served).append(time.monotonic() - began)
         if refused:
             await asyncio.sleep(1)
 
     async def _ask(self, image: bytes) -> bool:
-        """Upload, join the queue, read the answer; returns whether the page refused."""
+        """Upload, join the queue, read the reply; returns whether the page refused."""
         sent = await self._http.post("/gradio_api/upload", files={"files": ("photo.png", image, "image/png")})
         if sent.status_code in REFUSED:
             return polite(sent.text)
@@ -131,9 +131,9 @@ class Client:
         if joined.status_code in REFUSED:
             return polite(joined.text)
         joined.raise_for_status()
-        answer = await self._answer(visitor)
-        if not answer["success"] or "dkgzsl" not in json.dumps(answer["output"]):
-            raise ValueError(f"no prediction: {json.dumps(answer)[:150]}")
+        reply = await self._reply(visitor)
+        if not reply["success"] or "dkgzsl" not in json.dumps(reply["output"]):
+            raise ValueError(f"no prediction: {json.dumps(reply)[:150]}")
         return False
 
     async def _join(self, path: str, visitor: str, function: int | None = None) -> httpx.Response:
@@ -141,14 +141,14 @@ class Client:
         content = {"data": data, "fn_index": self._function if function is None else function}
         return await self._http.post("/gradio_api/queue/join", json={**content, "session_hash": visitor})
 
-    async def _answer(self, visitor: str) -> dict[str, Any]:
+    async def _reply(self, visitor: str) -> dict[str, Any]:
         async with self._http.stream("GET", "/gradio_api/queue/data", params={"session_hash": visitor}) as lines:
             async for line in lines.aiter_lines():
                 if line.startswith("data:"):
                     message = json.loads(line.removeprefix("data:"))
                     if message["msg"] == "process_completed":
                         return dict(message)
-        raise ValueError("the answer ended early")
+        raise ValueError("the reply ended early")
 
     async def _malformed(self) -> None:
         kind = random.choice(list(self._kinds()))
@@ -184,15 +184,15 @@ class Client:
         joined = await self._join(sent.json()[0], visitor)
         if joined.status_code != 200:
             return joined.status_code
-        answer = await self._answer(visitor)
-        return "answered" if answer["success"] else "refused with a reason"
+        reply = await self._reply(visitor)
+        return "served" if reply["success"] else "refused with a reason"
 
     async def _foreign_file(self) -> str | int:
         visitor = secrets.token_hex(6)
         joined = await self._join("/etc/passwd", visitor)
         if joined.status_code != 200:
             return joined.status_code
-        return "answered" if (await self._answer(visitor))["success"] else "refused with a reason"
+        return "served" if (await self._reply(visitor))["success"] else "refused with a reason"
 
     async def _too_large(self) -> int:
         large = {"files": ("photo.png", bytes(21_000_000), "image/png")}
@@ -273,7 +273,7 @@ class Page:
 
 
 async def _measured(page: Page, options: argparse.Namespace, keep: float) -> Report:
-    # Before: after a first few answers, so that what is loaded at the first request is there.
+    # Before: after a first few replies, so that what is loaded at the first request is there.
     await load(page.address, clients=4, seconds=3, malformed=0.2)
     before, peak, ended = page.memory(), 0.0, asyncio.Event()
 
@@ -289,16 +289,16 @@ async def _measured(page: Page, options: argparse.Namespace, keep: float) -> Rep
     ended.set()
     await watching
     await asyncio.sleep(keep + min(5.0, keep / 2) + 2)  # old photos are looked for every 5 s
-    answered = np.array(counted.answered or [np.nan])
+    served = np.array(counted.served or [np.nan])
     return Report(
         **given,
-        answered=len(counted.answered),
+        served=len(counted.served),
         refused=len(counted.refused),
         failed=counted.failed,
         malformed=dict(sorted(counted.malformed.items())),
-        p50=float(np.percentile(answered, 50)),
-        p99=float(np.percentile(answered, 99)),
-        slowest=float(answered.max()),
+        p50=float(np.percentile(served, 50)),
+        p99=float(np.percentile(served, 99)),
+        slowest=float(served.max()),
         refusal_p99=float(np.percentile(counted.refused or [0.0], 99)),
         memory_before=before,
         memory_peak=peak,

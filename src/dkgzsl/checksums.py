@@ -29,7 +29,7 @@ _FILES: Final = re.compile(
     r"|(recognizer|estimator|history|environment|result)\.json|config\.yaml|metrics\.jsonl|per_class\.csv"
     r"|seeds/[\w-]+\.json"
 )
-"""Names of the files that are read again; whatever else a user keeps in the folder is not looked at."""
+"""Names of the files that are read again; whatever else a user keeps in the folder does not matter."""
 _CHANGING: Final = ("result.json", "metrics.jsonl")
 _BACKUP: Final = "take the folder from a backup, pull it again, or train again"
 

@@ -46,7 +46,7 @@ class Limits:
     workers: int = 2
     uploading: int = 16
     uploaded_megabytes: int = 1000
-    keep_seconds: float = 60
+    keep_seconds: float = 60.0
     visitors: int = 500
 
     @property
@@ -79,7 +79,7 @@ class Gate:
         self._uploaded: deque[tuple[float, int]] = deque()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request: hand it on, or refuse it."""
+        """Hand a request on, or refuse it."""
         path = str(scope.get("path", "")).rstrip("/")
         if scope["type"] != "http" or scope.get("method") != "POST":
             await self._app(scope, receive, send)

@@ -47,7 +47,7 @@ def verified(folder: Path, *, write: bool = False) -> Iterator[Verified]:
     """Verify a run with its versions, or a feature store, or all that lie at any depth in a folder.
 
     Args:
-        folder: where to look.
+        folder: a run, a store, or a folder above some.
         write: whether checksums are written where there are none; files are taken as they are now.
 
     Raises:

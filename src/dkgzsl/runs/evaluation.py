@@ -104,7 +104,6 @@ def evaluate(
             fix="give the data set as it was then with --data-root, or train again",
         )
     number = version_of(path, version)
-    check_files(version_folder(path, number))
     estimate = Estimate.of(before["seeds_detail"]) if number == 0 else None
     figures, seeds = _scored_again(plan, folder, before["seeds_detail"], number)
     result = result_object(
@@ -144,6 +143,7 @@ def _scored_again(
         problem = plan.problem_for(seed)
         if number:
             later = version_folder(folder.path, number)
+            check_files(later)
             scored = score_version(later, problem, read_fitted(later / "representation.safetensors"))
         else:
             model = load_model(read_model(folder.model_file(position)))
