@@ -4,8 +4,8 @@
     python experiments/page_load.py --clients 200 --seconds 60         # the long form of docs/reliability.md
 
 Without RUN a small model of `numbers` is trained first. The page runs in a process of its own. Each client uploads
-a photo, asks for a prediction, waits for the reply, and begins again as a new visitor; a refused one waits for a
-second. Some requests are malformed: broken forms, no photos, files of others, too large ones, unknown functions,
+a photo, asks for a prediction, waits for the reply, and begins again; a refused one waits for as long as the page
+asks for. Some requests are malformed: broken forms, no photos, files of others, too large ones, unknown functions,
 broken JSON. Exit code 1 where a good request got neither a reply nor a polite refusal within 10 s, or a file
 stays.
 """
@@ -92,7 +92,7 @@ class Client:
 
     def __init__(self, http: httpx.AsyncClient, counted: Counted, images: list[bytes], malformed: float) -> None:
         self._http, self._counted, self._images, self._share = http, counted, images, malformed
-        self._function = 0
+        self._function, self._visitor, self._pause = 0, secrets.token_hex(6), 1.0
 
     async def find_predict(self) -> None:
         """Look up the number of the function that predicts, as the page in a browser does."""
@@ -118,17 +118,19 @@ class Client:
             return
         (self._counted.refused if refused else self._counted.served).append(time.monotonic() - began)
         if refused:
-            await asyncio.sleep(1)
+            await asyncio.sleep(self._pause)
 
     async def _ask(self, image: bytes) -> bool:
         """Upload, join the queue, read the reply; returns whether the page refused."""
         sent = await self._http.post("/gradio_api/upload", files={"files": ("photo.png", image, "image/png")})
         if sent.status_code in REFUSED:
+            self._pause = float(sent.headers["retry-after"])
             return polite(sent.text)
         sent.raise_for_status()
-        visitor = secrets.token_hex(6)
+        visitor = self._visitor
         joined = await self._join(sent.json()[0], visitor)
         if joined.status_code in REFUSED:
+            self._pause = float(joined.headers["retry-after"])
             return polite(joined.text)
         joined.raise_for_status()
         reply = await self._reply(visitor)
@@ -214,7 +216,7 @@ class Client:
 
 def polite(text: str) -> bool:
     """True; a refusal without a sentence for the visitor is an error."""
-    if "Please try again" not in json.loads(text)["detail"]:
+    if "Please try again" not in text:
         raise ValueError(f"refused without a sentence: {text[:100]}")
     return True
 

@@ -34,6 +34,7 @@ class Limits:
     Attributes:
         photo_megabytes: the largest photo.
         waiting: requests that wait for a worker; further ones are refused.
+        patience: seconds that a request may have to wait, as the last ones show; beyond, further ones are refused.
         workers: requests that are worked on at once.
         uploading: photos that are received at once.
         uploaded_megabytes: photos that are kept at once.
@@ -43,6 +44,7 @@ class Limits:
 
     photo_megabytes: int = 20
     waiting: int = 40
+    patience: float = 4.0
     workers: int = 2
     uploading: int = 16
     uploaded_megabytes: int = 1000
@@ -53,8 +55,8 @@ class Limits:
     def busy(self) -> str:
         """What a visitor reads who is refused."""
         return (
-            f"The page is busy: {self.waiting} photos are waiting already, and yours was not taken. "
-            "Please try again in half a minute."
+            "The page is busy: as many photos as it can take are waiting already, and yours was not taken. "
+            "Please try again in a few seconds."
         )
 
     @property
@@ -75,31 +77,54 @@ class Gate:
 
     def __init__(self, app: Callable[..., Awaitable[None]], limits: Limits) -> None:
         self._app, self._limits = app, limits
-        self._uploading = 0
+        self._uploading = self._waiting = 0
+        self._seconds_each = 0.1
         self._uploaded: deque[tuple[float, int]] = deque()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Hand a request on, or refuse it."""
         path = str(scope.get("path", "")).rstrip("/")
-        if scope["type"] != "http" or scope.get("method") != "POST":
+        if scope["type"] == "http" and path.endswith("/queue/data"):
+            await self._wait(scope, receive, send)
+        elif scope["type"] != "http" or scope.get("method") != "POST":
             await self._app(scope, receive, send)
         elif path.endswith("/upload"):
             await self._upload(scope, receive, send)
         else:
             await self._checked(scope, receive, send)
 
+    async def _wait(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Hand on the request whose reply is the prediction; how long it takes shows what can be taken further."""
+        self._waiting += 1
+        ahead, began = self._waiting, time.monotonic()
+        try:
+            await self._app(scope, receive, send)
+            self._seconds_each += 0.2 * ((time.monotonic() - began) / ahead - self._seconds_each)
+        finally:
+            self._waiting -= 1
+
+    @property
+    def _full(self) -> bool:
+        """Whether one more photo would have to wait too long."""
+        there = self._uploading + self._waiting
+        if self._uploading >= self._limits.uploading or there >= self._limits.waiting:
+            return True
+        return there >= 2 * self._limits.workers and (there + 1) * self._seconds_each > self._limits.patience
+
     async def _upload(self, scope: Message, receive: Receive, send: Send) -> None:
         length = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"")
         if not length.isdigit():
-            return await _refuse(send, 411, "The photo's size is not said.")
+            return await _refuse(send, 411, "The photo's size is not said.", plain=True)
         size, now = int(length), time.monotonic()
         if size > self._limits.photo_megabytes * _MEGABYTE + _FORM:
-            return await _refuse(send, 413, self._limits.too_large)
+            await _read(receive, 5 * self._limits.photo_megabytes * _MEGABYTE)
+            return await _refuse(send, 413, self._limits.too_large, plain=True)
         while self._uploaded and self._uploaded[0][0] < now - self._limits.keep_seconds:
             self._uploaded.popleft()
         kept = size + sum(one for _, one in self._uploaded)
-        if self._uploading >= self._limits.uploading or kept > self._limits.uploaded_megabytes * _MEGABYTE:
-            return await _refuse(send, REFUSED, self._limits.busy)
+        if self._full or kept > self._limits.uploaded_megabytes * _MEGABYTE:
+            await _read(receive, size)
+            return await _refuse(send, REFUSED, self._limits.busy, plain=True)
         self._uploading += 1
         self._uploaded.append((now, size))
         try:
@@ -129,13 +154,22 @@ class Gate:
             await _refuse(send, 400, "This is no request that the page makes. Please load the page again.")
 
 
-async def _refuse(send: Send, status: int, text: str) -> None:
-    content = json.dumps({"detail": text, "error": text}).encode()
+async def _read(receive: Receive, most: int) -> None:
+    """Read and forget what is sent, up to so many bytes: who is still sending does not see a refusal."""
+    while most > 0:
+        message = await receive()
+        most -= len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
+
+
+async def _refuse(send: Send, status: int, text: str, *, plain: bool = False) -> None:
+    """Send a refusal; of an upload's the page shows the whole text, of others the JSON's `detail`."""
+    content = text.encode() if plain else json.dumps({"detail": text, "error": text}).encode()
     headers = [
-        (b"content-type", b"application/json"),
+        (b"content-type", b"text/plain; charset=utf-8" if plain else b"application/json"),
         (b"content-length", str(len(content)).encode()),
-        (b"connection", b"close"),  # what was sent and not read yet is no next request
-        *([(b"retry-after", b"30")] if status == REFUSED else []),
+        *([(b"retry-after", b"5")] if status == REFUSED else []),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
