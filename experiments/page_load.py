@@ -224,7 +224,7 @@ def polite(text: str) -> bool:
 async def load(address: str, *, clients: int, seconds: float, malformed: float) -> Counted:
     """Clients at work on a page for some seconds; they end what they have begun."""
     counted, images, until = Counted(), photos(), time.monotonic() + seconds
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=clients)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=clients, keepalive_expiry=2)
     async with httpx.AsyncClient(base_url=address, timeout=3 * LONGEST, limits=limits, trust_env=False) as http:
         one_each = (Client(http, counted, images, malformed).run(until) for _ in range(clients))
         await asyncio.gather(*one_each)

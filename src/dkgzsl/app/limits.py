@@ -22,6 +22,8 @@ Send = Callable[[Message], Awaitable[None]]
 _MEGABYTE: Final = 1_000_000
 _FORM: Final = 20_000
 """Bytes of an upload besides the photo: names and boundaries of the form."""
+_PROMISE: Final = 10.0
+"""Seconds for which a photo that came counts as waiting, until its visitor asks for the prediction."""
 REFUSED: Final = 429
 """Status of a refusal; the page shows the text that comes with it (of a 503 it shows words of its own)."""
 _FOLDER: Final = "GRADIO_TEMP_DIR"
@@ -79,6 +81,7 @@ class Gate:
         self._app, self._limits = app, limits
         self._uploading = self._waiting = 0
         self._seconds_each = 0.1
+        self._promised: deque[float] = deque()  # photos that came, and are not waiting yet: until when they count
         self._uploaded: deque[tuple[float, int]] = deque()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -96,6 +99,8 @@ class Gate:
     async def _wait(self, scope: Message, receive: Receive, send: Send) -> None:
         """Hand on the request whose reply is the prediction; how long it takes shows what can be taken further."""
         self._waiting += 1
+        if self._promised:
+            self._promised.popleft()
         ahead, began = self._waiting, time.monotonic()
         try:
             await self._app(scope, receive, send)
@@ -106,7 +111,9 @@ class Gate:
     @property
     def _full(self) -> bool:
         """Whether one more photo would have to wait too long."""
-        there = self._uploading + self._waiting
+        while self._promised and self._promised[0] < time.monotonic():
+            self._promised.popleft()
+        there = self._uploading + len(self._promised) + self._waiting
         if self._uploading >= self._limits.uploading or there >= self._limits.waiting:
             return True
         return there >= 2 * self._limits.workers and (there + 1) * self._seconds_each > self._limits.patience
@@ -129,6 +136,7 @@ class Gate:
         self._uploaded.append((now, size))
         try:
             await self._checked(scope, receive, send)
+            self._promised.append(time.monotonic() + _PROMISE)
         finally:
             self._uploading -= 1
         return None

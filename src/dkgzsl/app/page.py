@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -41,6 +42,7 @@ def serve(
         ConfigError: Gradio is not installed, or the port is taken.
     """
     limits = limits or Limits()
+    sys.setswitchinterval(0.0005)  # else each of many short requests waits 5 ms for the threads that predict
     photos = PhotoFolder(limits.keep_seconds)
     try:
         page = build(session, reader)
