@@ -25,14 +25,8 @@ STEPS = ("rename", "replace", "unlink", "rmdir", "mkdir", "fsync")
 VOLATILE = ("seconds", "run", "made", "minutes", "written", "path", "out")
 """Entries of JSON files that differ from call to call."""
 SKIPPED = (
-    "metrics.jsonl",
-    "environment.json",
-    "card.md",
-    "README.md",
-    "manifest.json",
-    "config.yaml",
-    "journal.jsonl",
-)
+    "metrics.jsonl", "environment.json", "card.md", "README.md", "manifest.json", "config.yaml", "checksums.json",
+)  # fmt: skip
 """Files that hold times and places; what they describe is compared itself."""
 
 Result = Mapping[str, str]

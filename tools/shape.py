@@ -38,6 +38,7 @@ FLOORS: Sequence[Collection[str]] = (
     {"device"},
     {"writing"},
     {"files"},
+    {"checksums"},
     {"config"},
     {"features"},
     {"data", "methods"},

@@ -1,9 +1,11 @@
 """The page: its functions, the page in a browser, and the message where Gradio is not installed."""
 
+import asyncio
 import base64
 import builtins
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dkgzsl.app.limits import Gate, Limits, PhotoFolder
 from dkgzsl.app.pieces import bias_html, class_html, prediction_html
 from dkgzsl.app.session import Session, read_one
 from dkgzsl.cli.main import main
@@ -214,3 +217,90 @@ def write(browser: Browser, label: str, text: str) -> None:
         f"([...document.querySelectorAll('label')].find(e => e.innerText.includes('{label}'))"
         ".querySelector('input,textarea'))"
     )
+
+
+def asked(limits: Limits, app, path: str, *, length: int | None = 10, gate: Gate | None = None) -> tuple[int, str]:
+    """Status and text of the answer to a POST request, through the gate."""
+    headers = [] if length is None else [(b"content-length", str(length).encode())]
+    sent = []
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+    asyncio.run((gate or Gate(app, limits))(scope, _sending, send))
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent).decode()
+
+
+async def _full(_scope, _receive, send) -> None:
+    await send({"type": "http.response.start", "status": 503, "headers": []})
+    await send({"type": "http.response.body", "body": b"Queue is full. Max size is 40 and size is 40."})
+
+
+async def _sending() -> dict:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _answering(_scope, _receive, send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"fine"})
+
+
+async def _failing(*_) -> None:
+    raise KeyError("fn_index")
+
+
+def test_the_page_refuses_politely() -> None:
+    limits = Limits(waiting=40, photo_megabytes=2, uploaded_megabytes=4)
+    assert asked(limits, _answering, "/gradio_api/queue/join") == (200, "fine")
+    status, text = asked(limits, _full, "/gradio_api/queue/join")
+    assert status == 429
+    assert json.loads(text)["detail"].startswith("The page is busy: ")
+    assert asked(limits, _failing, "/gradio_api/queue/join")[0] == 400
+    assert asked(limits, _answering, "/gradio_api/upload", length=None)[0] == 411
+    status, text = asked(limits, _answering, "/gradio_api/upload", length=2_100_000)
+    assert (status, "up to 2 MB" in text) == (413, True)
+    gate = Gate(_answering, limits)
+    given = [asked(limits, None, "/gradio_api/upload", length=1_500_000, gate=gate)[0] for _ in range(4)]
+    assert given == [200, 200, 429, 429], "4 MB of photos are kept at once"
+
+
+def test_old_photos_go() -> None:
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    folder = PhotoFolder(keep_seconds=0.5)
+    try:
+        assert os.environ["GRADIO_TEMP_DIR"] == str(folder.path)
+        (folder.path / "a").mkdir()
+        (folder.path / "a" / "old.png").write_text("x")
+        time.sleep(0.7)
+        (folder.path / "new.png").write_text("x")
+        folder.remove_old()
+        assert [path.name for path in folder.path.rglob("*") if path.is_file()] == ["new.png"]
+    finally:
+        folder.close()
+    assert not folder.path.exists()
+    assert os.environ.get("GRADIO_TEMP_DIR") == before
+
+
+def test_names_and_numbers_of_new_classes_are_limited(run) -> None:
+    session = Session.open(run, 0)
+    column = session.recognizer.record.semantics.columns[0]
+    with pytest.raises(DataError, match="more than 100 characters"):
+        session.with_values("n" * 101, {column: 1.0})
+    with pytest.raises(DataError, match="more than 2,000 characters"):
+        session.with_text("new", "n" * 2001)
+    with pytest.raises(DataError, match="save them first"):
+        replace(session, added=tuple(map(str, range(50)))).with_values("new", {column: 1.0})
+
+
+def test_the_page_under_a_little_load(run) -> None:
+    pytest.importorskip("gradio", reason="the extra `app` is not installed")
+    script = Path(__file__).parents[2] / "experiments" / "page_load.py"
+    words = [sys.executable, str(script), str(run), "--clients", "10", "--seconds", "4", "--malformed", "0.2"]
+    ended = subprocess.run([*words, "--keep", "2", "--json"], capture_output=True, text=True, check=False)
+    found = json.loads(ended.stdout)
+    assert found["failed"] == []
+    assert found["served"] > 3
+    assert found["files_left"] == 0
+    assert found["memory_after"] < 1.25 * found["memory_before"]
+    assert not [kind for kind in found["malformed"] if kind.endswith(": 500") or "Error" in kind]

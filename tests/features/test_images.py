@@ -3,11 +3,13 @@ import struct
 import tracemalloc
 import zlib
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from dkgzsl.features import images
 from dkgzsl.features.images import UnreadableImageError, read_image
 
 
@@ -197,3 +199,44 @@ def test_avif_is_read_by_pillow(tmp_path, gradient):
         pytest.skip("this Pillow has no AVIF")
     gradient.save(tmp_path / "a.avif", quality=95)
     assert np.abs(pixels(tmp_path / "a.avif") - np.asarray(gradient)).mean() < 4
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+
+
+@pytest.mark.parametrize("name", ["a.eps", "a.png", "a.jpg"])
+def test_an_eps_is_no_image_whatever_its_name(tmp_path, name, monkeypatch) -> None:
+    from PIL import EpsImagePlugin
+
+    with Image.open(io.BytesIO(EPS)) as opened:
+        assert opened.format == "EPS", "otherwise nothing is tested"
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
+    (tmp_path / name).write_bytes(EPS)
+    with pytest.raises(UnreadableImageError, match="not an image"):
+        read_image(tmp_path / name)
+
+
+def test_images_are_opened_at_one_place() -> None:
+    source = Path(images.__file__).parents[1]
+    opening = [path.name for path in source.rglob("*.py") if "Image.open(" in path.read_text()]
+    assert opening == ["images.py"]
+
+
+@pytest.mark.parametrize("mode", ["16 bits", "12 bits", "float", "RGBA", "palette"])
+def test_strips_give_what_the_whole_image_gives(tmp_path, monkeypatch, mode) -> None:
+    generator = np.random.default_rng(0)
+    file = tmp_path / ("a.tif" if mode in ("12 bits", "float") else "a.png")
+    if mode == "RGBA":
+        Image.fromarray(generator.integers(0, 256, (37, 53, 4)).astype(np.uint8)).save(file)
+    elif mode == "palette":
+        made = Image.fromarray(generator.integers(0, 256, (37, 53, 3)).astype(np.uint8)).quantize(16)
+        made.save(file, transparency=3)
+    elif mode == "float":
+        Image.fromarray(generator.normal(size=(37, 53)).astype(np.float32)).save(file)
+    else:
+        highest = 4096 if mode == "12 bits" else 65536
+        Image.fromarray(generator.integers(0, highest, (37, 53)).astype(np.uint16)).save(file)
+    whole = np.asarray(read_image(file)[0])
+    monkeypatch.setattr(images, "_STRIP", 200)
+    assert np.array_equal(np.asarray(read_image(file)[0]), whole)
+    assert len(np.unique(whole)) > 10

@@ -13,6 +13,7 @@ from dkgzsl.cli.main import main
 from dkgzsl.errors import InputError, RunError
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.registry import load_model, read_model
+from sealing import reseal
 from worlds import CLASSES, SEEN, arrays, world_folder
 
 QUICK = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
@@ -149,11 +150,13 @@ def test_an_adaptation_that_validation_finds_worthless_is_refused(run, problem, 
     content = json.loads(file.read_text())
     worth = {"ausuc_before": 0.6, "ausuc_after": 0.5, "gain": -0.1, "gain_error": None, "cuts": 1, "pools": 2}
     file.write_text(json.dumps({**content, "adaptation": {**worth, "refused": 0}}))
+    reseal(Path(run))
     pool = pool_of(problem, tmp_path, problem.parts.test_unseen)
     found = adapted(capsys, run, pool)
     assert not found["adapted"]
     assert "validation classes" in found["reason"]
     file.write_text(json.dumps({**content, "adaptation": {**worth, "refused": 2}}))
+    reseal(Path(run))
     assert adapted(capsys, run, pool)["adapted"], "validation could not say"
 
 
@@ -188,6 +191,7 @@ def test_without_the_data_a_note_says_that_training_images_are_not_looked_for(
     pool = pool_of(problem, tmp_path, problem.parts.test_unseen)
     config = Path(run) / "config.yaml"
     config.write_text(config.read_text().replace("world", "gone"))
+    reseal(Path(run))
     assert main(["adapt", run, pool]) == 0
     assert "training images among the photos are not looked for" in capsys.readouterr().err
 

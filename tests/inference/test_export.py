@@ -24,6 +24,7 @@ from dkgzsl.inference.export.onnx_file import read_metadata, run_onnx
 from dkgzsl.inference.photos import PhotoReader
 from dkgzsl.inference.recognizer import Recognizer
 from inference.photo_runs import FEW, PhotoRun, photo_run
+from sealing import reseal
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "run_onnx.py"
 
@@ -176,6 +177,7 @@ def test_what_fde_rounds_is_rounded_in_the_file(capsys, made, tmp_path) -> None:
         tensors, values = read_checkpoint(saved)
         values["refiner"]["config"]["precision"] = precision
         write_checkpoint(saved, tensors, values)
+        reseal(run)
         exported(capsys, str(run), "--out", str(file), "--features-only")
         own[precision] = Recognizer.from_run(run).probabilities(tokens)
         np.testing.assert_allclose(run_onnx(file, tokens)[0], own[precision], atol=2e-5)

@@ -20,6 +20,7 @@ from dkgzsl.inference.hub.hub import pull, push
 from dkgzsl.inference.hub.redaction import redacted, redacted_values
 from dkgzsl.inference.recognizer import Recognizer
 from inference.photo_runs import PhotoRun, photo_run
+from sealing import reseal
 
 pytest.importorskip("timm", reason="the extra `images` is not installed")
 
@@ -40,6 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> PhotoRun:
     tensors, values = read_checkpoint(made.run / "representation.safetensors")
     values["refiner"]["record"]["vectors"] = f"encoder:{encoder}"
     write_checkpoint(made.run / "representation.safetensors", tensors, values)
+    reseal(made.run)
     return made
 
 
@@ -92,7 +94,7 @@ def test_there_and_back(capsys, made, tmp_path) -> None:
 
 def test_what_is_in_a_package(made, pushed) -> None:
     names = {path.relative_to(pushed).as_posix() for path in pushed.rglob("*") if path.is_file()}
-    version = {f"versions/1/{path.name}" for path in (made.run / "versions" / "1").iterdir()}
+    version = {f"versions/1/{path.name}" for path in (made.run / "versions" / "1").glob("[!c]*")}
     assert names == {
         "README.md", "manifest.json", "config.yaml", "environment.json", "recognizer.json", "result.json",
         "metrics.jsonl", "per_class.csv", "model.safetensors", "representation.safetensors",
@@ -342,6 +344,7 @@ def test_an_unfinished_run_is_not_pushed(capsys, made, tmp_path) -> None:
     unfinished = tmp_path / "unfinished"
     shutil.copytree(made.run, unfinished)
     (unfinished / "result.json").unlink()
+    (unfinished / "checksums.json").unlink()
     assert main(["push", str(unfinished), str(tmp_path / "x")]) == 2
     assert "it is not finished" in capsys.readouterr().err
     assert main(["push", str(tmp_path / "none"), str(tmp_path / "x")]) == 2

@@ -10,6 +10,7 @@ import pytest
 
 from dkgzsl.cli.main import main
 from report.reading import Page
+from sealing import reseal
 
 
 @pytest.fixture
@@ -19,6 +20,7 @@ def lost_split(default_run, tmp_path):
     shutil.copytree(default_run, other)
     environment = json.loads((other / "environment.json").read_text())
     (other / "environment.json").write_text(json.dumps({**environment, "split_sha256": "0" * 64}))
+    reseal(other)
     return other
 
 
@@ -64,7 +66,7 @@ def test_runs_that_cannot_be_compared_say_why(
 ) -> None:
     old = tmp_path / "old"
     shutil.copytree(seeds_run, old)
-    for file in old.glob("report*"):
+    for file in (*old.glob("report*"), old / "checksums.json"):
         file.unlink()
     runs = [str(run) for run in (default_run, lost_split, oracle_run, old)]
     assert main(["compare", *runs, "--json"]) == 0

@@ -220,7 +220,7 @@ def test_charts_show_names_letter_by_letter() -> None:
 def test_a_folder_without_a_record_has_a_page_that_says_what_is_missing(seeds_run, tmp_path) -> None:
     old = tmp_path / "old"
     shutil.copytree(seeds_run, old)
-    for file in old.glob("report*"):
+    for file in (*old.glob("report*"), old / "checksums.json"):
         file.unlink()
     environment = json.loads((old / "environment.json").read_text())
     del environment["started"]
@@ -254,6 +254,7 @@ def renamed_as_in_older_versions(run: Path, copy: Path) -> None:
     (copy / "result.json").write_text(json.dumps(result))
     log = (copy / "metrics.jsonl").read_text()
     (copy / "metrics.jsonl").write_text(log.replace('"event": "evaluation"', '"event": "look"'))
+    (copy / "checksums.json").unlink()
 
 
 def test_a_run_of_an_older_version_has_the_same_page(run, tmp_path) -> None:
@@ -309,6 +310,7 @@ def test_what_is_no_finished_run_is_explained(tmp_path, capsys, default_run) -> 
     unfinished = tmp_path / "unfinished"
     shutil.copytree(default_run, unfinished)
     (unfinished / "result.json").unlink()
+    (unfinished / "checksums.json").unlink()
     assert main(["report", str(unfinished)]) == 2
     assert "not finished" in capsys.readouterr().err
     shutil.copy(default_run / "result.json", unfinished)

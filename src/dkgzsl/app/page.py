@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -11,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from dkgzsl.app.limits import Gate, Limits, PhotoFolder
 from dkgzsl.app.pieces import STYLE, bias_html, class_html, classes_html, prediction_html
 from dkgzsl.app.session import Session, read_one
 from dkgzsl.data.names import spoken_attribute
@@ -24,7 +26,9 @@ BIAS: Final = 10.0
 """The bias slider goes from minus this to plus this, in temperatures."""
 
 
-def serve(session: Session, reader: PhotoReader, *, host: str, port: int | None) -> None:
+def serve(
+    session: Session, reader: PhotoReader, *, host: str, port: int | None, limits: Limits | None = None
+) -> None:
     """Serve the page until Ctrl-C.
 
     Args:
@@ -32,17 +36,30 @@ def serve(session: Session, reader: PhotoReader, *, host: str, port: int | None)
         reader: reads images in the same way as the run's features were made.
         host: address to listen on.
         port: None takes the first free one from 7860.
+        limits: what the page takes at once (default: `Limits()`).
 
     Raises:
         ConfigError: Gradio is not installed, or the port is taken.
     """
-    page = build(session, reader)
-    launch(page, host=host, port=port)
-    page.block_thread()
+    limits = limits or Limits()
+    sys.setswitchinterval(0.0005)  # else each of many short requests waits 5 ms for the threads that predict
+    photos = PhotoFolder(limits.keep_seconds)
+    try:
+        page = build(session, reader)
+        launch(page, host=host, port=port, limits=limits)
+        page.block_thread()
+    finally:
+        photos.close()
 
 
-def launch(page: Any, *, host: str, port: int | None) -> str:
+def launch(page: Any, *, host: str, port: int | None, limits: Limits | None = None) -> str:
     """Start to serve a page that `build` made, in the background.
+
+    Args:
+        page: the page.
+        host: address to listen on.
+        port: None takes the first free one from 7860.
+        limits: what the page takes at once (default: `Limits()`).
 
     Returns:
         The address of the page.
@@ -50,12 +67,18 @@ def launch(page: Any, *, host: str, port: int | None) -> str:
     Raises:
         ConfigError: the port is taken, or the address does not belong to this machine.
     """
-    gradio = _gradio()
+    gradio, limits = _gradio(), limits or Limits()
+    # Nothing gets past the queue (api_open): who comes when it is full is refused.
+    page.queue(max_size=limits.waiting, default_concurrency_limit=limits.workers, api_open=False)
+    from starlette.middleware import Middleware
+
     plain = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     try:
         _, address, _ = page.launch(
             server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, share=False, ssr_mode=False,
             footer_links=[], theme=plain, css=STYLE, inbrowser=False,
+            max_file_size=f"{limits.photo_megabytes}mb", state_session_capacity=limits.visitors,
+            app_kwargs={"middleware": [Middleware(Gate, limits=limits)]},
         )  # fmt: skip
     except OSError as error:
         raise ConfigError(f"the page cannot be served: {error}", fix="--port N, --host ADDRESS") from error

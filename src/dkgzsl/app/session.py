@@ -20,6 +20,12 @@ from dkgzsl.runs.folder import saving, version_of
 
 TOP = 5
 """So many classes are shown for an image."""
+LONGEST_NAME = 100
+"""Characters of the name of a class that the page adds."""
+LONGEST_TEXT = 2000
+"""Characters of the description of a class that the page adds."""
+MOST_ADDED = 50
+"""So many classes a visitor may add before they are saved."""
 
 
 class TriedImage(NamedTuple):
@@ -131,7 +137,8 @@ class Session:
 
         Raises:
             ConfigError: the name is empty.
-            DataError: the name is taken, or an attribute is unknown or out of range.
+            DataError: the name is taken or too long, an attribute is unknown or out of range, or too many
+                classes were added.
             RunError: the model cannot add classes.
         """
         return self._with(name, Describer.of(self.recognizer).from_values(values))
@@ -141,15 +148,24 @@ class Session:
 
         Raises:
             ConfigError: the name is empty, or the run has no encoder.
-            DataError: the text is empty, the name is taken, or the encoder cannot be loaded.
+            DataError: the text is empty or too long, the name is taken or too long, too many classes were added,
+                or the encoder cannot be loaded.
             RunError: the model cannot add classes.
         """
         if not text.strip():
             raise DataError("the class is not described", fix="write a sentence about it")
+        if len(text) > LONGEST_TEXT:
+            raise DataError(
+                f"the description has more than {LONGEST_TEXT:,} characters", fix="write a shorter one"
+            )
         return self._with(name, Describer.of(self.recognizer).from_texts({name: text})[name])
 
     def _with(self, name: str, described: Described) -> Session:
         cleaned = checked_name(name)
+        if len(cleaned) > LONGEST_NAME:
+            raise DataError(f"the name has more than {LONGEST_NAME} characters", fix="take a shorter one")
+        if len(self.added) >= MOST_ADDED:
+            raise DataError(f"{MOST_ADDED} classes were added and not saved", fix="save them first")
         sparse = (cleaned,) if described.sparse else ()
         recognizer = self.recognizer.with_classes({cleaned: described.vector}, sparse=sparse)
         return replace(self, recognizer=recognizer, added=(*self.added, cleaned))

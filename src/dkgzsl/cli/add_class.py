@@ -163,7 +163,7 @@ def _photos(config: Config, recognizer: Recognizer, names: list[str]) -> dict[st
 
     if config.features is not None:
         rows = read_features(config.features, pooled=len(recognizer.record.features) == 1)
-        good = finite_rows(rows)
+        good = finite_rows(np.asarray(rows))
         for row in np.flatnonzero(~good):
             print(f"skipped: row {row}: NaN or infinity among its features", file=sys.stderr)
         if not good.any():

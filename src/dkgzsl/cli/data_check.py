@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from dkgzsl.cli.next_step import command, next_line
-from dkgzsl.errors import DataError
+from dkgzsl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from dkgzsl.data.checks import Finding
+    from dkgzsl.runs.deep_check import Verified
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,23 @@ class Config:
     """Search for leaks, off-by-ones, NaN and other traps in a data set; exit code 2 where there are errors.
 
     It also says what `train` would refuse. An imported problem is checked without --features, too, before it is
-    extracted.
+    extracted. With --deep, every file of runs and every row of feature stores is compared with its checksum.
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_FOLDER")]
-    """Data set by name, a folder in the xlsa17 layout, a feature map file, or an imported problem."""
+    """Data set by name, a folder in the xlsa17 layout, a feature map file, or an imported problem; with --deep a
+    run, a saved estimator or a feature store, too."""
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     features: str | None = None
     """Feature file by name or path, or a feature store (default: res101, or the only one there is)."""
     semantics: str | None = None
     """Split file to start from, by the name of its class descriptions (default: att)."""
+    deep: bool = False
+    """Compare every file of a run, and every row of the feature stores, with its checksum."""
+    write_checksums: bool = False
+    """With --deep: write checksums where there are none, as in runs and stores of dkgzsl 0.2 and earlier. Files
+    are taken as they are now."""
     json: bool = False
     """Print one JSON object on standard output."""
 
@@ -41,8 +48,63 @@ def run(config: Config) -> None:
     """Print the findings.
 
     Raises:
-        DataError: there is no such data set, a file cannot be read, or a finding is an error.
+        ConfigError: checksums are to be written, without --deep.
+        DataError: there is no such data set, a file cannot be read or is damaged, or a finding is an error.
     """
+    from dkgzsl.runs.deep_check import is_verifiable
+
+    if config.write_checksums and not config.deep:
+        raise ConfigError("--write-checksums belongs to --deep", fix="give both")
+    if config.deep and is_verifiable(Path(config.name)):
+        _deep(config, [Path(config.name)])
+    else:
+        where = _search(config)
+        if config.deep:
+            features = [] if config.features is None else [Path(config.features)]
+            _deep(config, [path for path in (where, *features) if path.is_dir()])
+
+
+def _deep(config: Config, folders: list[Path]) -> None:
+    """Compare with checksums, and print what was found."""
+    from dkgzsl.runs.deep_check import verified
+
+    found = []
+    for folder in folders:
+        try:
+            found += list(verified(folder, write=config.write_checksums))
+        except OSError as error:
+            what = f"checksums cannot be written: {error.strerror or error}"
+            raise DataError(what, where=str(folder)) from error
+    if config.json:
+        print(json.dumps({"deep": [one.to_json() for one in found]}))
+    else:
+        _print_deep(found)
+    wrong = [one for one in found if one.damaged]
+    if wrong:
+        raise DataError(
+            f"{sum(len(one.damaged) for one in wrong)} damaged",
+            where=", ".join(str(one.folder) for one in wrong),
+            fix="take them from a backup, or make them again (train, pull, extract --overwrite)",
+        )
+
+
+def _print_deep(found: list[Verified]) -> None:
+    for one in found:
+        what = "files" if one.kind == "run" else "rows"
+        for name, why in one.damaged.items():
+            print(f"damaged  {one.folder}: {name} {why}")
+        if one.written:
+            print(f"written  {one.folder}: checksums of this {one.kind} as it is now")
+        elif not one.checked and not one.damaged:
+            print(f"unknown  {one.folder}: this {one.kind} has no checksums; --write-checksums adds them")
+        elif not one.damaged:
+            print(f"whole    {one.folder}: all {one.checked:,} {what} are as they were written")
+    if not found:
+        print("no run and no feature store is there to compare with checksums")
+
+
+def _search(config: Config) -> Path:
+    """Look for traps in a data set, and print them; returns where it lies."""
     from dkgzsl.data.doctor import examined
     from dkgzsl.data.duplicates import as_rows
     from dkgzsl.data.load import read_unchecked
@@ -71,6 +133,7 @@ def run(config: Config) -> None:
         untrainable = all(finding.check == "training" for finding in findings if finding.severity == "error")
         why = "train refuses it" if untrainable else "no honest figure can be computed from it"
         raise DataError(f"{raw.name} has {number['error']} errors: {why}", where=raw.where)
+    return Path(raw.where)
 
 
 def _next(config: Config) -> str:

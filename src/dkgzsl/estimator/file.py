@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from dkgzsl.checksums import check_files
 from dkgzsl.compatibility import upgraded_estimator
 from dkgzsl.config import RefinementConfig, from_mapping
 from dkgzsl.errors import RunError
@@ -96,6 +97,7 @@ class EstimatorState:
         Raises:
             RunError: it is damaged.
         """
+        check_files(folder, (FILE,))
         if not (folder / FILE).is_file():
             return _of_run(folder, record)
         try:

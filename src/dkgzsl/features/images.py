@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,6 +28,10 @@ LONGEST: Final = 100
 _TWELVE_BITS: Final = 4095
 _HEIF: Final = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 """Brands of HEIC files (ISO/IEC 23008-12), at byte 8 after the word `ftyp`."""
+FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "HEIF", "AVIF")
+"""Formats that are read, by Pillow's names. Its other readers are never asked: that of EPS starts Ghostscript."""
+_STRIP: Final = 4 * 2**20
+"""Pixels that are converted at once where a conversion takes many bytes a pixel."""
 _READERS_OF_HEIF: Final = ("pillow_heif", "pi_heif")
 
 
@@ -40,6 +45,20 @@ class UnreadableImageError(Exception):
     def __init__(self, why: str, digest: str | None) -> None:
         super().__init__(why)
         self.why, self.sha256 = why, digest
+
+
+def open_image(content: bytes) -> Image:
+    """An image of one of the `FORMATS`, not decoded yet; nothing else in this package opens images.
+
+    Raises:
+        PIL.UnidentifiedImageError: it is none.
+        PIL.Image.DecompressionBombError: it has far too many pixels.
+    """
+    from PIL import Image
+
+    Image.init()  # else a format counts as known only after it was used
+    image: Image.Image = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
+    return image
 
 
 def read_image(path: Path) -> tuple[Image, str]:
@@ -113,7 +132,7 @@ def _decode(content: bytes) -> Image:
         raise UnreadableImageError("the file is empty", None)
     try:
         _learn_heif(content)
-        image: Image.Image = Image.open(io.BytesIO(content))
+        image = open_image(content)
     except UnidentifiedImageError as error:  # its own text names an address in memory
         avif = content[4:12] in (b"ftypavif", b"ftypavis")
         why = "AVIF needs Pillow 11.3 or later: pip install --upgrade pillow" if avif else "not an image"
@@ -132,10 +151,10 @@ def _decode(content: bytes) -> Image:
 def _upright(image: Image) -> Image:
     from PIL import ImageOps
 
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block says nothing about the pixels, which are decoded by now
-        return image
+    # A damaged EXIF block says nothing about the pixels, which are decoded by now.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)  # else a second copy of all pixels
+    return image
 
 
 def _learn_heif(content: bytes) -> None:
@@ -157,9 +176,33 @@ def _to_rgb(image: Image, *, tiff: bool) -> Image:
     if image.mode == "F" or image.mode.startswith("I"):  # convert() would clip them at 255
         return Image.fromarray(_eight_bits(np.asarray(image), tiff=tiff)).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        return _on_white(image)
     return image.convert("RGB")
+
+
+def _ends(pixels: Shaped[np.ndarray, "height width"]) -> list[float]:
+    """The smallest and the largest finite value; nothing where there is none."""
+    finite = pixels[np.isfinite(pixels)]
+    return [float(finite.min()), float(finite.max())] if finite.size else []
+
+
+def _on_white(image: Image) -> Image:
+    """A transparent image on white, strip by strip: at once it would take 16 bytes a pixel."""
+    from PIL import Image
+
+    made = Image.new("RGB", image.size)
+    for top, bottom in _strips(image.size):
+        layer = image.crop((0, top, image.width, bottom)).convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        made.paste(Image.alpha_composite(white, layer).convert("RGB"), (0, top))
+    return made
+
+
+def _strips(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """First row of each strip of an image, and the row after its last."""
+    width, height = size
+    rows = max(1, _STRIP // max(1, width))
+    return ((top, min(top + rows, height)) for top in range(0, height, rows))
 
 
 def _eight_bits(pixels: Shaped[np.ndarray, "height width"], *, tiff: bool) -> UInt8[np.ndarray, "height width"]:
@@ -168,19 +211,23 @@ def _eight_bits(pixels: Shaped[np.ndarray, "height width"], *, tiff: bool) -> UI
     A 16-bit image fills the range of its format. TIFF has images of 12, 32 and floating-point bits, too, which
     measured something: their own range is what can be shown.
     """
-    values = pixels.astype(np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    strips = [slice(*rows) for rows in _strips((pixels.shape[1], pixels.shape[0]))]
+    ends = [end for rows in strips for end in _ends(pixels[rows])]
+    low, high = (min(ends), max(ends)) if ends else (0.0, 0.0)
+    made = np.empty(pixels.shape, np.uint8)
     floating = pixels.dtype.kind == "f"
     sixteen = pixels.dtype.itemsize == 2 or not tiff  # Pillow gives 16-bit PNG in 32 bits, too
     if not floating and sixteen and not (tiff and high <= _TWELVE_BITS):
-        return np.asarray((pixels.astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
+        for rows in strips:
+            made[rows] = pixels[rows].astype(np.int64).clip(0, 65535) // 257
+        return made
     if high <= low:
         if floating:
             raise UnreadableImageError(
                 "floating-point pixels that are all the same: there is no range to show", None
             )
         return np.full(pixels.shape, min(max(low, 0), 255), np.uint8)
-    return (
-        np.nan_to_num((values - low) * (255 / (high - low)), nan=0, posinf=255, neginf=0).round().astype(np.uint8)
-    )
+    for rows in strips:
+        values = (pixels[rows].astype(np.float64) - low) * (255 / (high - low))
+        made[rows] = np.nan_to_num(values, nan=0, posinf=255, neginf=0).round()
+    return made

@@ -9,26 +9,39 @@ A store is a folder of three files:
 
 An image counts as done when its line is in the index, and lines are written after their tokens: at whatever
 moment a process dies, the index says where to go on. Class descriptions are no part of a store.
+
+Each line ends with three checksums (CRC-32): of the image's global token, of its region tokens, and of the line up
+to there. The record has a sha256 of itself. Lines and record are verified when a store is opened, tokens when they
+are read. Stores of dkgzsl 0.2 and earlier have no checksums; `add_checksums` adds them.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Bool, Float16, Integer
+from jaxtyping import Bool, Integer
 
+from dkgzsl.checksums import warn_of_old
 from dkgzsl.errors import DataError
+from dkgzsl.features.checked_rows import CheckedRows, RowSums
+from dkgzsl.files import write_whole
 
 FORMAT: Final = "dkgzsl feature store 1"
 TOKENS: Final = "tokens.npy"
 INDEX: Final = "index.jsonl"
 RECORD: Final = "store.json"
+_OWN: Final = "sha256"
+"""In the record: its own checksum."""
+_SUMS: Final = ', "crc32": ['
+_KEYS: Final = {"path", "label", "sha256", "status", "why"}
 
 
 @dataclass(frozen=True)
@@ -40,18 +53,42 @@ class ImageEntry:
         label: its class, a position in the record's `class_names`.
         sha256: of the file's bytes; None where the file could not be opened at all.
         why: why the image could not be read; None where it could.
+        sums: of its tokens; None in stores without checksums.
     """
 
     path: str
     label: int
     sha256: str | None
     why: str | None = None
+    sums: RowSums | None = None
 
     def line(self) -> str:
         """The entry as a line of the index."""
         status = {"status": "done"} if self.why is None else {"status": "unreadable", "why": self.why}
         entry = {"path": self.path, "label": self.label, "sha256": self.sha256, **status}
-        return json.dumps(entry, ensure_ascii=False) + "\n"
+        line = json.dumps(entry, ensure_ascii=False)
+        if self.sums is None:
+            return line + "\n"
+        line = f"{line[:-1]}{_SUMS}{self.sums.first}, {self.sums.others}, "
+        return f"{line}{zlib.crc32(line.encode())}]}}\n"
+
+    @classmethod
+    def of_line(cls, line: str) -> ImageEntry:
+        """The entry that `line` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is damaged.
+        """
+        entry = json.loads(line)
+        sums = entry.pop("crc32", None)
+        if not entry.keys() <= _KEYS:
+            raise ValueError(f"an image has the unknown entry {min(entry.keys() - _KEYS)!r}")
+        if sums is not None:
+            first, others, own = sums
+            if zlib.crc32(line[: line.rindex(str(own))].encode()) != own:
+                raise ValueError(f"the line of {entry['path']} differs from its checksum")
+            sums = RowSums(first, others)
+        return cls(entry["path"], entry["label"], entry["sha256"], entry.get("why"), sums)
 
 
 @dataclass(frozen=True)
@@ -60,13 +97,14 @@ class FeatureStore:
 
     Attributes:
         folder: where it lies.
-        tokens: the features [N, 1 + R, C], a memory map; rows of unreadable images are zero.
+        tokens: the features [N, 1 + R, C], mapped, each row checked as it is read; rows of unreadable images are
+            zero.
         entries: the index, N entries.
         record: backbone, weights, preprocessing, versions, grid, class names.
     """
 
     folder: Path
-    tokens: Float16[np.ndarray, "images tokens channels"]
+    tokens: np.ndarray | CheckedRows
     entries: tuple[ImageEntry, ...]
     record: Mapping[str, Any]
 
@@ -134,10 +172,10 @@ def open_store(folder: Path) -> FeatureStore:
     """Open a finished store for reading.
 
     Raises:
-        DataError: there is none, it is unfinished, or its files do not belong together.
+        DataError: there is none, it is unfinished, its record or index is damaged, or its files do not belong
+            together.
     """
-    record = read_record(folder)
-    entries = tuple(_read_index(folder / INDEX))
+    record, entries = read_record(folder), tuple(_read_index(folder / INDEX))
     shape = tuple(record["shape"])
     if len(entries) < shape[0]:
         raise DataError(
@@ -145,9 +183,23 @@ def open_store(folder: Path) -> FeatureStore:
             where=str(folder),
             fix="run the same `dkgzsl extract` again: it goes on from there",
         )
+    sums = [entry.sums for entry in entries if entry.sums is not None]
+    if not sums and entries:
+        warn_of_old(folder)
+    elif len(sums) < len(entries) or not _has_own_sum(folder / RECORD):
+        raise DataError(
+            f"{INDEX} or {RECORD} is damaged: checksums are missing",
+            where=str(folder),
+            fix="extract again with --overwrite, or take the store from a backup",
+        )
     try:
-        tokens = np.load(folder / TOKENS, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        path = folder / TOKENS
+        tokens: np.ndarray | CheckedRows = (
+            CheckedRows(path, sums, [entry.path for entry in entries])
+            if sums
+            else np.load(path, mmap_mode="r", allow_pickle=False)
+        )
+    except Exception as error:  # of many kinds: NumPy parses the header as Python
         raise DataError(f"cannot read the features: {error}", where=str(folder / TOKENS)) from error
     if tokens.shape != shape or tokens.dtype != np.float16 or len(entries) != shape[0]:
         raise DataError(
@@ -174,13 +226,62 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise DataError(f"the record is damaged: {error}", where=str(path)) from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise DataError(f"not a store of the format {FORMAT!r}", where=str(path))
+    own = record.pop(_OWN, None)
+    if own not in (None, _sum_of(record)):
+        raise DataError(
+            f"{RECORD} is damaged: it differs from its own checksum",
+            where=str(folder),
+            fix="extract again with --overwrite, or take the store from a backup",
+        )
     return record
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of a store with its checksum.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = {**record, _OWN: _sum_of(record)}
+    write_whole(folder / RECORD, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def add_checksums(store: FeatureStore) -> FeatureStore:
+    """Write the checksums of a finished store that has none; its tokens are taken as they are now.
+
+    Returns:
+        The store, opened again.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if isinstance(store.tokens, CheckedRows):
+        return store
+    # The record first: a record with a checksum and an index without is a store without checksums.
+    write_record(store.folder, store.record)
+    lines = (
+        replace(entry, sums=RowSums.of(np.array(store.tokens[row]))).line()
+        for row, entry in enumerate(store.entries)
+    )
+    write_whole(store.folder / INDEX, "".join(lines))
+    return open_store(store.folder)
+
+
+def _sum_of(record: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _has_own_sum(path: Path) -> bool:
+    return _OWN in json.loads(path.read_text(encoding="utf-8"))
 
 
 def _read_index(path: Path) -> list[ImageEntry]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last line end is cut off
-        parsed = [json.loads(line) for line in lines]
-        return [ImageEntry(e["path"], e["label"], e["sha256"], e.get("why")) for e in parsed]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"the index cannot be read: {error!r}", where=str(path)) from error
+        return [ImageEntry.of_line(line) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"the index is damaged or cannot be read: {error}",
+            where=str(path),
+            fix="extract again with --overwrite, or take the store from a backup",
+        ) from error

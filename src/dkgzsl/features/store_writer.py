@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Float16
 
 from dkgzsl.errors import ConfigError, DataError
-from dkgzsl.features.store import FORMAT, INDEX, RECORD, TOKENS, ImageEntry, read_record
+from dkgzsl.features.checked_rows import RowSums
+from dkgzsl.features.store import FORMAT, INDEX, RECORD, TOKENS, ImageEntry, read_record, write_record
 from dkgzsl.features.store_place import cannot_write, check_room, place_of, take_place, writing_store
-from dkgzsl.files import is_draft, write_whole
+from dkgzsl.files import is_draft
 
 
 class StoreWriter:
@@ -101,12 +102,18 @@ class StoreWriter:
         self._tokens.write(np.ascontiguousarray(tokens).data)
         _flush(self._tokens)
         lines = [
-            ImageEntry(self._paths[row], self._labels[row], digest, why).line()
-            for row, (digest, why) in enumerate(files, start=self.done)
+            self._entry(self.done + k, tokens[k], digest, why).line() for k, (digest, why) in enumerate(files)
         ]
         self._index.write("".join(lines).encode())
         _flush(self._index)
         self.done += count
+
+    def _entry(
+        self, row: int, tokens: Float16[np.ndarray, "tokens channels"], digest: str | None, why: str | None
+    ) -> ImageEntry:
+        """A line of the index; without checksums where the store was begun without."""
+        sums = RowSums.of(tokens) if self._with_sums else None
+        return ImageEntry(self._paths[row], self._labels[row], digest, why, sums)
 
     def close(self) -> None:
         """Close the files; the store can be opened again to go on, or to read when it is finished.
@@ -156,11 +163,12 @@ class StoreWriter:
         check_room(folder, 2 * int(np.prod(shape)), replaces=folder != self._out)
         np.lib.format.open_memmap(folder / TOKENS, mode="w+", dtype=np.float16, shape=shape)
         (folder / INDEX).write_bytes(b"")
-        write_whole(folder / RECORD, json.dumps(self.record, indent=2, ensure_ascii=False) + "\n")
+        write_record(folder, self.record)
 
     def _keep_whole_batches(self) -> int:
         """Cut the index after its last whole batch, so that batches are the same however often it is resumed."""
         content = self._index.read()
+        self._with_sums = not content or b'"crc32": [' in content[: content.find(b"\n") + 1]
         ends = [at + 1 for at, byte in enumerate(content) if byte == ord("\n")]
         done, batch = len(ends), self.record["batch_size"]
         if done < len(self._paths):

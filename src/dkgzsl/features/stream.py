@@ -12,6 +12,7 @@ from jaxtyping import Integer
 from torch import Tensor
 
 from dkgzsl.features.arrays import Features, MultiBackboneFeatures
+from dkgzsl.features.checked_rows import CheckedRows
 
 TokenArray = Features
 """[images, 1 + regions, channels], the global token first; an array or a memory map of any float type."""
@@ -57,6 +58,7 @@ def _mapping_of(array: TokenArray) -> mmap.mmap | None:
     A writable map is left alone: pages not yet written would be dropped on a private one.
     """
     base: object = array.main if isinstance(array, MultiBackboneFeatures) else array
+    base = base.mapped if isinstance(base, CheckedRows) else base
     while isinstance(base, np.ndarray):
         if isinstance(base, np.memmap) and base.mode != "r":
             return None

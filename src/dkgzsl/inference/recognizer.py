@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dkgzsl.checksums import Checksums, check_files
 from dkgzsl.errors import DataError, RunError, nearest
 from dkgzsl.evaluation.calibration import Calibration
 from dkgzsl.evaluation.in_distribution import FILE as IN_DISTRIBUTION
@@ -77,13 +78,14 @@ class Recognizer:
         Raises:
             RunError: it is not there, or damaged.
         """
+        check_files(folder, (FILE, MODEL, REPRESENTATION, EVIDENCE, IN_DISTRIBUTION))
         record = RecognitionRecord.read(folder)
         model, visual = load_model(read_model(folder / MODEL)), VisualFeatures.read(folder / REPRESENTATION)
         evidence, found = AttributeEvidence.read(folder / EVIDENCE), InDistribution.read(folder / IN_DISTRIBUTION)
         return cls(model, visual, record, evidence, found)
 
     def save(self, folder: Path, *, further: Mapping[str, str] | None = None) -> None:
-        """Write everything into a new folder: all of it, or nothing.
+        """Write everything into a new folder, with checksums: all of it, or nothing.
 
         Args:
             folder: new, or empty.
@@ -105,6 +107,7 @@ class Recognizer:
                     self.in_distribution.write(draft / IN_DISTRIBUTION)
                 for name, content in {**(further or {}), FILE: _json(self.record.to_json())}.items():
                     write_whole(draft / name, content)
+                Checksums.of(draft).write(draft)
         except OSError as error:
             raise RunError(f"cannot be saved: {error.strerror or error}", where=str(folder)) from error
 

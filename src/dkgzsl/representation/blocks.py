@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dkgzsl.errors import DataError
 from dkgzsl.features.arrays import MultiBackboneFeatures
+from dkgzsl.features.checked_rows import CheckedRows
 from dkgzsl.features.stream import TokenArray, chunks, read_ahead
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.representation.attribute_attention import AttentionOutput
@@ -301,7 +302,7 @@ def global_vectors(
     """
     if features.ndim == 2:
         rows = features[positions]
-    elif isinstance(features, np.ndarray):  # a memory map reads the chosen tokens alone
+    elif isinstance(features, np.ndarray | CheckedRows):  # a memory map reads the chosen tokens alone
         rows = features[positions, 0]
     else:
         stream = read_ahead(features, chunks(positions, 256))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dkgzsl.checksums import check_files
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
@@ -104,6 +105,7 @@ def _scored_again(
         problem = plan.problem_for(seed)
         if number:
             later = version_folder(folder.path, number)
+            check_files(later)
             scored = score_version(later, problem, read_fitted(later / "representation.safetensors"))
         else:
             model = load_model(read_model(folder.model_file(position)))

@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
+from dkgzsl.checksums import Checksums, check_files
 from dkgzsl.compatibility import FORMAT, check_format, upgraded_result
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
@@ -159,17 +160,35 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """An existing run.
+        """An existing run; its files are verified by their checksums.
 
         Raises:
-            RunError: there is none.
+            RunError: there is none, or a file is damaged.
         """
         if not (path / "config.yaml").is_file():
             settle(path)
         if not (path / "config.yaml").is_file():
             what = "this is no run folder (it has no config.yaml)" if path.exists() else "there is no such folder"
             raise RunError(what, where=str(path), fix="name the run folder that dkgzsl train has printed")
+        check_files(path)
         return cls(path)
+
+    def seal(self, *, finished: bool) -> None:
+        """Write the checksums of the run's files as they are now.
+
+        Args:
+            finished: whether the run is complete; before that, files that still change are left out.
+        """
+        with self._writing("its checksums"):
+            known = Checksums.read(self.path)
+            Checksums.of(self.path, finished=finished, known=known).write(self.path)
+
+    def unseal(self) -> None:
+        """Before a complete run is continued: files that change then are no longer under checksums."""
+        sums = Checksums.read(self.path)
+        if sums is not None and sums.finished:
+            with self._writing("its checksums"):
+                sums.unfinished().write(self.path)
 
     def file(self, name: str) -> Path:
         """Path of one of its files."""
@@ -255,6 +274,9 @@ class RunFolder:
         Raises:
             RunError: the run is not finished, the file is damaged, or a later version wrote it.
         """
+        sums = Checksums.read(self.path)
+        if sums is not None and not sums.finished:
+            raise self._not_finished("result.json")
         content = self.read_json("result.json")
         if check_format(content, where=str(self.file("result.json"))) != FORMAT:
             return upgraded_result(content)
@@ -313,13 +335,16 @@ class RunFolder:
         try:
             return json.loads(self.file(name).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise RunError(
-                f"the run has no {name}: it is not finished",
-                where=str(self.path),
-                fix=shlex.join(["dkgzsl", "train", "--resume", "--out", str(self.path)]),
-            ) from error
+            raise self._not_finished(name) from error
         except ValueError as error:
             raise RunError(f"{name} is damaged: {error}", where=str(self.path)) from error
+
+    def _not_finished(self, name: str) -> RunError:
+        return RunError(
+            f"the run has no {name}: it is not finished",
+            where=str(self.path),
+            fix=shlex.join(["dkgzsl", "train", "--resume", "--out", str(self.path)]),
+        )
 
     def log(self, event: str, **values: Any) -> None:
         """Append one line to `metrics.jsonl`."""

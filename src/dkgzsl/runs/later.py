@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from dkgzsl.checksums import check_files
 from dkgzsl.files import write_whole
 from dkgzsl.runs.folder import RunFolder, version_folder, versions_of
 from dkgzsl.runs.model_card import model_card
-from dkgzsl.runs.model_record import RecognitionRecord, kind_of
+from dkgzsl.runs.model_record import FILE, RecognitionRecord, kind_of
 
 CARD = "card.md"
 
@@ -34,6 +35,8 @@ def added_classes(run: Path) -> tuple[Added, ...]:
     newest = max(versions_of(run), default=0)
     if not newest:
         return ()
+    for folder in (run, version_folder(run, newest)):
+        check_files(folder, (FILE,))
     before, after = RecognitionRecord.read(run), RecognitionRecord.read(version_folder(run, newest))
     return tuple(
         Added(after.class_names[k], kind_of(False, after.photos.get(str(k), 0)))

@@ -95,6 +95,7 @@ def _run_in(plan: Plan, folder: RunFolder, reporter: Reporter, clock: Callable[[
     folder.write_json("result.json", {"format": FORMAT, **result, **details})
     folder.write_text("card.md", model_card(result, details, folder.read_json("environment.json")))
     folder.log("result", **result)
+    folder.seal(finished=True)
     folder.complete()
     _write_page(plan, folder, reporter)
     return Trained(folder.path, result, details)
@@ -131,6 +132,7 @@ def _open_folder(plan: Plan, path: Path) -> RunFolder:
     if config.resume and (path / "config.yaml").is_file():
         folder = RunFolder.open(path)
         folder.check_same(plan.recorded(), split_hash(problem))
+        folder.unseal()
         folder.mend_log()
         return folder
     folder = RunFolder.create(path, overwrite=config.overwrite)
@@ -138,6 +140,7 @@ def _open_folder(plan: Plan, path: Path) -> RunFolder:
         recorded = plan.recorded()
         environment = environment_of(problem, device=plan.device, seeds=list(plan.seeds))
         folder.begin(recorded, environment | places_of(recorded, problem, path))
+        folder.seal(finished=False)
     except Exception:
         folder.discard()
         raise
@@ -224,6 +227,7 @@ def _run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter:
     record = {"seed": seed, **_record(_on_every_cut(plan, method, ways[outcome.representation], seed, outcome))}
     record["held_out_classes"] = _held_out(plan, seed)
     folder.write_seed(seed, record)
+    folder.seal(finished=False)
     if checkpoints.parent.exists():
         shutil.rmtree(checkpoints.parent)
     return record
@@ -313,6 +317,7 @@ def _run_comparison(
     found = _record(_on_every_cut(plan, method, POOLED, seed, outcome))
     record = {"method": method.name, **found, "held_out_classes": _held_out(plan, seed)}
     folder.write_seed(name, record)
+    folder.seal(finished=False)
     return record
 
 

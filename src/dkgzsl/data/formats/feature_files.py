@@ -17,6 +17,7 @@ from jaxtyping import Bool, Integer, Shaped
 from dkgzsl.data.formats.cells import is_numeral, number_in
 from dkgzsl.data.formats.spreadsheet import PARQUET_SUFFIXES, SUFFIXES, read_sheet
 from dkgzsl.errors import DataError
+from dkgzsl.features.arrays import StoredArray
 from dkgzsl.features.store import is_store, open_store
 
 FEATURES: Final = ("features", "X", "x", "feature_map", "tokens", "embeddings")
@@ -44,7 +45,7 @@ class LabelledFeatures:
     paths: list[str] | None
 
 
-def read_features(path: Path, *, pooled: bool = False) -> np.ndarray:
+def read_features(path: Path, *, pooled: bool = False) -> np.ndarray | StoredArray:
     """Features of many images [N, C] or [N, 1 + R, C], mapped into memory where the file allows it.
 
     A .npz file holds one array, or one that is called as in `FEATURES`. Of a table, the numbers of all columns are
@@ -58,7 +59,7 @@ def read_features(path: Path, *, pooled: bool = False) -> np.ndarray:
         DataError: the file is missing, is of another kind (the message says how to save it), or holds no features.
     """
     if is_store(path):
-        rows: np.ndarray = open_store(path).tokens
+        rows: np.ndarray | StoredArray = open_store(path).tokens
     elif (kind := _kind(path)) == "npz":
         rows = _array(path, _npz(path, FEATURES), FEATURES, "features")
     elif kind == "table":

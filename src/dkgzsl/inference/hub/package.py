@@ -18,11 +18,12 @@ from typing import Final
 from safetensors import SafetensorError, safe_open
 
 import dkgzsl
+from dkgzsl.checksums import Checksums, check_files
 from dkgzsl.errors import RunError
 from dkgzsl.files import Manifest, ManifestEntry, copy_verified, manifest_of, whole_folder
 from dkgzsl.inference.hub.redaction import copy_redacted, redacted
 from dkgzsl.inference.recognizer import Recognizer
-from dkgzsl.runs.folder import RunFolder
+from dkgzsl.runs.folder import RunFolder, version_folder, versions_of
 from dkgzsl.runs.later import card_of
 
 MANIFEST: Final = "manifest.json"
@@ -73,6 +74,8 @@ def pack(run: Path, folder: Path, *, license_id: str = "other", versions: Collec
         RunError: the run is not finished, or something cannot be read or written.
     """
     RunFolder.open(run)
+    for version in versions_of(run):  # a package would say of damaged files that they are the run's
+        check_files(version_folder(run, version))
     Recognizer.from_run(run)  # what cannot be loaded here cannot be loaded there
     card = redacted(card_of(run, license_id=license_id))
     try:
@@ -159,6 +162,8 @@ def receive(manifest: Manifest, fetch: Callable[[str], Path], out: Path, *, wher
                 target.parent.mkdir(parents=True, exist_ok=True)
                 copy_verified(fetch(name), target, entry, name=name, where=where)
                 _check_content(target, name=name, where=where)
+            for version in (0, *versions_in(manifest)):
+                Checksums.of(version_folder(draft, version)).write(version_folder(draft, version))
             _check_loads(draft, versions_in(manifest), where=where)
     except OSError as error:
         raise RunError(f"the run cannot be written: {error.strerror or error}", where=str(out)) from error

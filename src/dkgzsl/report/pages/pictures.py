@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Float
 
-from dkgzsl.features.images import UnreadableImageError, read_image
+from dkgzsl.features.images import UnreadableImageError, open_image, read_image
 from dkgzsl.report import wording
 from dkgzsl.report.record.record import Record
 from dkgzsl.representation.overlay import overlay
@@ -80,11 +80,9 @@ class Pictures:
         return _address(_from_pixels(overlay(np.asarray(crop), weights, grid)), "JPEG")
 
     def _photo(self, position: int) -> Image | None:
-        from PIL import Image
-
         kept, path = self._kept.get(str(position)), self._files.get(str(position))
         if kept is not None:
-            return Image.open(BytesIO(b64decode(kept))).convert("RGB")
+            return open_image(b64decode(kept)).convert("RGB")
         if path is None:
             return None
         try:

@@ -1,0 +1,374 @@
+"""The page under load, over loopback: replies, refusals, memory, files left behind.
+
+    python experiments/page_load.py [RUN] [--clients 50] [--seconds 15] [--malformed 0.05] [--json]
+    python experiments/page_load.py --clients 200 --seconds 60         # the long form of docs/reliability.md
+
+Without RUN a small model of `numbers` is trained first. The page runs in a process of its own. Each client uploads
+a photo, asks for a prediction, waits for the reply, and begins again; a refused one waits for as long as the page
+asks for. Some requests are malformed: broken forms, no photos, files of others, too large ones, unknown functions,
+broken JSON. Exit code 1 where a good request got neither a reply nor a polite refusal within 10 s, or a file
+stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import random
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+LONGEST = 10.0
+"""Seconds within which a good request has to be served or refused."""
+REFUSED = (429,)
+
+
+@dataclass
+class Counted:
+    """What became of the requests; seconds in `served` and `refused`."""
+
+    served: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    malformed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of a load test: seconds, megabytes, numbers of requests and files."""
+
+    clients: int
+    seconds: float
+    served: int
+    refused: int
+    failed: list[str]
+    malformed: dict[str, int]
+    p50: float
+    p99: float
+    slowest: float
+    refusal_p99: float
+    memory_before: float
+    memory_peak: float
+    memory_after: float
+    files_left: int
+    tracebacks: int
+
+    @property
+    def good(self) -> bool:
+        """Whether every good request was served or refused in time, and no file stays."""
+        return not self.failed and max(self.slowest, self.refusal_p99) <= LONGEST and not self.files_left
+
+
+def photos(number: int = 64) -> list[bytes]:
+    """PNG files, each another one: strokes on white with a little noise."""
+    from PIL import Image
+
+    made, generator = [], np.random.default_rng(0)
+    for _ in range(number):
+        pixels = generator.integers(200, 256, (64, 64)).astype(np.uint8)
+        pixels[16:48, 30:34] = 0
+        content = io.BytesIO()
+        Image.fromarray(pixels).save(content, "PNG")
+        made.append(content.getvalue())
+    return made
+
+
+class Client:
+    """Visitors, one after the other, until the time is over."""
+
+    def __init__(self, http: httpx.AsyncClient, counted: Counted, images: list[bytes], malformed: float) -> None:
+        self._http, self._counted, self._images, self._share = http, counted, images, malformed
+        self._function, self._visitor, self._pause = 0, secrets.token_hex(6), 1.0
+
+    async def find_predict(self) -> None:
+        """Look up the number of the function that predicts, as the page in a browser does."""
+        functions = (await self._http.get("/config")).json()["dependencies"]
+        self._function = next(one["id"] for one in functions if one["api_name"] == "predict")
+
+    async def run(self, until: float) -> None:
+        """Ask until a moment of `time.monotonic`."""
+        await asyncio.sleep(random.random())
+        await self.find_predict()
+        while time.monotonic() < until:
+            if random.random() < self._share:
+                await self._malformed()
+            else:
+                await self._good()
+
+    async def _good(self) -> None:
+        began, refused = time.monotonic(), False
+        try:
+            refused = await asyncio.wait_for(self._ask(random.choice(self._images)), 3 * LONGEST)
+        except Exception as error:  # whatever went wrong is counted
+            self._counted.failed.append(f"{type(error).__name__}: {error}"[:200])
+            return
+        (self._counted.refused if refused else self._counted.served).append(time.monotonic() - began)
+        if refused:
+            await asyncio.sleep(self._pause)
+
+    async def _ask(self, image: bytes) -> bool:
+        """Upload, join the queue, read the reply; returns whether the page refused."""
+        sent = await self._http.post("/gradio_api/upload", files={"files": ("photo.png", image, "image/png")})
+        if sent.status_code in REFUSED:
+            self._pause = float(sent.headers["retry-after"])
+            return polite(sent.text)
+        sent.raise_for_status()
+        visitor = self._visitor
+        joined = await self._join(sent.json()[0], visitor)
+        if joined.status_code in REFUSED:
+            self._pause = float(joined.headers["retry-after"])
+            return polite(joined.text)
+        joined.raise_for_status()
+        reply = await self._reply(visitor)
+        if not reply["success"] or "dkgzsl" not in json.dumps(reply["output"]):
+            raise ValueError(f"no prediction: {json.dumps(reply)[:150]}")
+        return False
+
+    async def _join(self, path: str, visitor: str, function: int | None = None) -> httpx.Response:
+        data = [{"path": path, "meta": {"_type": "gradio.FileData"}, "orig_name": "photo.png"}, 0, None]
+        content = {"data": data, "fn_index": self._function if function is None else function}
+        return await self._http.post("/gradio_api/queue/join", json={**content, "session_hash": visitor})
+
+    async def _reply(self, visitor: str) -> dict[str, Any]:
+        async with self._http.stream("GET", "/gradio_api/queue/data", params={"session_hash": visitor}) as lines:
+            async for line in lines.aiter_lines():
+                if line.startswith("data:"):
+                    message = json.loads(line.removeprefix("data:"))
+                    if message["msg"] == "process_completed":
+                        return dict(message)
+        raise ValueError("the reply ended early")
+
+    async def _malformed(self) -> None:
+        kind = random.choice(list(self._kinds()))
+        try:
+            status = await asyncio.wait_for(self._kinds()[kind](), 3 * LONGEST)
+        except Exception as error:
+            status = type(error).__name__
+        name = f"{kind}: {status}"
+        self._counted.malformed[name] = self._counted.malformed.get(name, 0) + 1
+
+    def _kinds(self) -> dict[str, Any]:
+        return {
+            "broken form": self._broken_form,
+            "no photo": lambda: self._no_photo(b"this is no photo"),
+            "an EPS": lambda: self._no_photo(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"),
+            "another's file": self._foreign_file,
+            "too large": self._too_large,
+            "unknown function": self._unknown_function,
+            "broken JSON": self._broken_json,
+            "long name": self._long_name,
+        }
+
+    async def _broken_form(self) -> int:
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        sent = await self._http.post("/gradio_api/upload", content=b"--x\r\nbroken", headers=headers)
+        return sent.status_code
+
+    async def _no_photo(self, content: bytes) -> str | int:
+        sent = await self._http.post("/gradio_api/upload", files={"files": ("photo.png", content, "image/png")})
+        if sent.status_code != 200:
+            return sent.status_code
+        visitor = secrets.token_hex(6)
+        joined = await self._join(sent.json()[0], visitor)
+        if joined.status_code != 200:
+            return joined.status_code
+        reply = await self._reply(visitor)
+        return "served" if reply["success"] else "refused with a reason"
+
+    async def _foreign_file(self) -> str | int:
+        visitor = secrets.token_hex(6)
+        joined = await self._join("/etc/passwd", visitor)
+        if joined.status_code != 200:
+            return joined.status_code
+        return "served" if (await self._reply(visitor))["success"] else "refused with a reason"
+
+    async def _too_large(self) -> int:
+        large = {"files": ("photo.png", bytes(21_000_000), "image/png")}
+        return (await self._http.post("/gradio_api/upload", files=large)).status_code
+
+    async def _unknown_function(self) -> int:
+        return (await self._join("x", secrets.token_hex(6), function=999)).status_code
+
+    async def _broken_json(self) -> int:
+        headers = {"content-type": "application/json"}
+        return (
+            await self._http.post("/gradio_api/queue/join", content=b'{"data": [', headers=headers)
+        ).status_code
+
+    async def _long_name(self) -> int:
+        named = {"files": ("n" * 3000 + ".png", random.choice(self._images), "image/png")}
+        return (await self._http.post("/gradio_api/upload", files=named)).status_code
+
+
+def polite(text: str) -> bool:
+    """True; a refusal without a sentence for the visitor is an error."""
+    if "Please try again" not in text:
+        raise ValueError(f"refused without a sentence: {text[:100]}")
+    return True
+
+
+async def load(address: str, *, clients: int, seconds: float, malformed: float) -> Counted:
+    """Clients at work on a page for some seconds; they end what they have begun."""
+    counted, images, until = Counted(), photos(), time.monotonic() + seconds
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=clients, keepalive_expiry=2)
+    async with httpx.AsyncClient(base_url=address, timeout=3 * LONGEST, limits=limits, trust_env=False) as http:
+        one_each = (Client(http, counted, images, malformed).run(until) for _ in range(clients))
+        await asyncio.gather(*one_each)
+    return counted
+
+
+class Page:
+    """The page of a run in a process of its own, with a folder of its own for temporary files."""
+
+    def __init__(self, run: Path, scratch: Path, keep_seconds: float | None = None) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address, self.scratch = f"http://127.0.0.1:{port}", scratch
+        words = [sys.executable, __file__, str(run), "--serve", str(port)]
+        words += [] if keep_seconds is None else ["--keep", str(keep_seconds)]
+        environment = {**os.environ, "TMPDIR": str(scratch)}
+        self._complaints = scratch.with_name("complaints.txt").open("w+")
+        self._process = subprocess.Popen(
+            words, env=environment, stdout=subprocess.PIPE, stderr=self._complaints, text=True
+        )
+        assert self._process.stdout is not None
+        if "the page is at" not in self._process.stdout.readline():
+            raise RuntimeError("the page does not start")
+
+    def memory(self) -> float:
+        """Resident megabytes."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+    def files(self) -> int:
+        """Temporary files that are there."""
+        return sum(path.is_file() for path in self.scratch.rglob("*"))
+
+    def tracebacks(self) -> int:
+        """How often the page has printed a traceback."""
+        self._complaints.seek(0)
+        return self._complaints.read().count("Traceback (most recent call last)")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+async def _measured(page: Page, options: argparse.Namespace, keep: float) -> Report:
+    # Before: after a first few replies, so that what is loaded at the first request is there.
+    await load(page.address, clients=4, seconds=3, malformed=0.2)
+    before, peak, ended = page.memory(), 0.0, asyncio.Event()
+
+    async def watch() -> None:
+        nonlocal peak
+        while not ended.is_set():
+            peak = max(peak, page.memory())
+            await asyncio.sleep(0.5)
+
+    watching = asyncio.create_task(watch())
+    given = {"clients": options.clients, "seconds": options.seconds}
+    counted = await load(page.address, **given, malformed=options.malformed)
+    ended.set()
+    await watching
+    await asyncio.sleep(keep + min(5.0, keep / 2) + 2)  # old photos are looked for every 5 s
+    served = np.array(counted.served or [np.nan])
+    return Report(
+        **given,
+        served=len(counted.served),
+        refused=len(counted.refused),
+        failed=counted.failed,
+        malformed=dict(sorted(counted.malformed.items())),
+        p50=float(np.percentile(served, 50)),
+        p99=float(np.percentile(served, 99)),
+        slowest=float(served.max()),
+        refusal_p99=float(np.percentile(counted.refused or [0.0], 99)),
+        memory_before=before,
+        memory_peak=peak,
+        memory_after=page.memory(),
+        files_left=page.files(),
+        tracebacks=page.tracebacks(),
+    )
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Serve the page, put it under load, and count."""
+    from dkgzsl.app.limits import Limits
+
+    with tempfile.TemporaryDirectory() as scratch:
+        run = options.run or _trained(Path(scratch) / "run")
+        temporary = Path(scratch) / "temporary"
+        temporary.mkdir()
+        page = Page(run, temporary, options.keep)
+        try:
+            keep = Limits().keep_seconds if options.keep is None else options.keep
+            return asyncio.run(_measured(page, options, keep))
+        finally:
+            page.close()
+
+
+def _trained(out: Path) -> Path:
+    quick = ["--closed-form.components", "40", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
+    quick += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off", "--baseline", "none"]
+    words = [sys.executable, "-m", "dkgzsl", "train", "numbers", *quick, "--report", "off", "--out", str(out)]
+    subprocess.run(words, check=True, capture_output=True)
+    return out
+
+
+def _serve(run: Path, port: int, keep: float | None) -> None:
+    from dkgzsl.app.limits import Limits
+    from dkgzsl.app.page import serve
+    from dkgzsl.app.session import Session
+    from dkgzsl.inference.photos import photo_reader
+
+    session = Session.open(run)
+    limits = Limits() if keep is None else Limits(keep_seconds=keep)
+    serve(session, photo_reader(session.recognizer.record), host="127.0.0.1", port=port, limits=limits)
+
+
+def main() -> int:
+    """Measure, print; or serve, as the process that is measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path)
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--malformed", type=float, default=0.05, help="share of malformed requests")
+    parser.add_argument("--keep", type=float, help="seconds that the page keeps a photo (default: the page's)")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve is not None:
+        _serve(options.run, options.serve, options.keep)
+        return 0
+    report = measure(options)
+    if options.json:
+        print(json.dumps(asdict(report)))
+    else:
+        for name, value in {**asdict(report), "failed": len(report.failed)}.items():
+            print(f"{name:<14} {value:.2f}" if isinstance(value, float) else f"{name:<14} {value}")
+        for text in report.failed[:5]:
+            print(f"failed: {text}")
+    return 0 if report.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
