@@ -299,7 +299,7 @@ def test_a_signal_ends_a_computation_that_does_not_listen(tmp_path) -> None:
 
 
 def test_a_signal_ends_train_and_its_line_goes_on(verbs, shared, tmp_path) -> None:
-    words = ["train", str(shared / "world"), *kills.FEW, "--closed-form.ridge", "0.1", "--seeds", "60"]
+    words = ["train", str(shared / "world"), *kills.FEW, "--closed-form.ridge", "0.1", "--seeds", "8"]
     process = command([*words, "--out", str(tmp_path / "run")])
     assert wait_until(lambda: list((tmp_path / "run" / "seeds").glob("*.json")), 60)
     started = time.monotonic()
