@@ -1,0 +1,233 @@
+"""MATLAB and HDF5 files read in a child process, so that a damaged one cannot take this process with it.
+
+The child (`child.py`) may take 128 MiB and 32 bytes for each byte of the file, and 10 s of processor time and 1 s for
+each 4 MiB. It gives plain numbers and texts, never objects; what it gives is checked again here. Links, external and
+virtual data sets, and filters that are no part of HDF5 are refused: a file says nothing about other files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+
+from dkgzsl.errors import DataError
+
+BYTES: Final = 128 * 2**20
+BYTES_A_BYTE: Final = 32
+"""An array may take so many bytes in memory, and so many more for each byte of its file."""
+_SECONDS: Final = 10
+_BYTES_A_SECOND: Final = 4 * 2**20
+_WAIT: Final = 20
+"""The clock on the wall may show so many times what the processor may take: disks and busy machines are slow."""
+_HEADER: Final = 2**30
+_KINDS: Final = "fiubc"
+_PROGRAM: Final = Path(__file__).with_name("child.py")
+
+
+@dataclass(frozen=True)
+class Staying:
+    """An HDF5 data set that stays in its file.
+
+    Attributes:
+        shape: of the array.
+        dtype: of its entries.
+        offset: where it begins in the file, in bytes; None where it does not lie in one piece.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int | None
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds.
+
+    Attributes:
+        is_hdf5: whether it is an HDF5 file, in which MATLAB's arrays have their axes reversed.
+        names: of all variables, also of those that were not read.
+        arrays: those that were read: numbers, and texts as arrays of str.
+        staying: those that stay in the file.
+    """
+
+    is_hdf5: bool
+    names: tuple[str, ...]
+    arrays: Mapping[str, np.ndarray]
+    staying: Mapping[str, Staying] = field(default_factory=dict)
+
+
+def most_bytes(file_size: int) -> int:
+    """Bytes that an array may take in memory when its file has `file_size` bytes."""
+    return BYTES + BYTES_A_BYTE * file_size
+
+
+def read_untrusted(
+    path: Path, *, kind: str, names: Collection[str] | None = None, staying: Collection[str] = ()
+) -> Content:
+    """Read variables of a MATLAB or HDF5 file in a child process.
+
+    Args:
+        path: the file.
+        kind: what it should be, for messages.
+        names: variables to read (default: all); those that the file lacks are left out.
+        staying: data sets of an HDF5 file that stay there.
+
+    Raises:
+        DataError: there is no such file, or it is damaged, too large for what it holds, or refers to other files.
+    """
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise DataError(f"the file cannot be reached: {error}", where=str(path)) from error
+    if size is None:
+        raise DataError(f"no file {path.name}", where=str(path.parent))
+    request = {
+        "path": os.fsdecode(path.absolute()),
+        "names": None if names is None else sorted(names),
+        "staying": sorted(staying),
+        "bytes": most_bytes(size),
+        "seconds": _SECONDS + size // _BYTES_A_SECOND,
+    }
+    try:
+        return _Child(request).content()
+    except _Failure as error:
+        raise DataError(
+            f"{path.name} cannot be read as {kind}: {error}",
+            where=str(path),
+            fix="fetch or save the file again; it may have been cut off" if error.damaged else error.fix,
+        ) from error
+
+
+class _Failure(Exception):
+    def __init__(self, why: str, *, damaged: bool = True) -> None:
+        super().__init__(why)
+        self.damaged = damaged
+        self.fix = "save it as plain arrays in the file itself; docs/inputs.md has the limits"
+
+
+class _Child:
+    """One child process that reads one file."""
+
+    def __init__(self, request: Mapping[str, Any]) -> None:
+        self._request = request
+        self._limit: int = request["bytes"]
+
+    def content(self) -> Content:
+        """Start the child, take what it writes, and end it."""
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-P", os.fspath(_PROGRAM)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={
+                    **os.environ,
+                    **single,
+                    "PYTHONPATH": path,
+                    "PYTHONFAULTHANDLER": "",
+                    "HDF5_PLUGIN_PATH": os.devnull,
+                },
+            )
+        except OSError as error:
+            raise _Failure(f"the process that reads it cannot start: {error.strerror}", damaged=False) from error
+        clock = threading.Timer(_WAIT * self._request["seconds"], child.kill)
+        clock.daemon = True
+        clock.start()
+        assert child.stdin is not None, "it was asked for"
+        assert child.stdout is not None, "it was asked for"
+        try:
+            with child.stdin as stdin:
+                stdin.write(json.dumps(self._request).encode())
+            return self._take(child.stdout)
+        except (EOFError, BrokenPipeError) as error:
+            child.wait()
+            raise _Failure(_end_of(child.returncode, self._request["seconds"])) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise _Failure("what it holds makes no sense") from error
+        finally:
+            clock.cancel()
+            child.kill()
+            child.stdout.close()
+            child.wait()
+
+    def _take(self, stream: IO[bytes]) -> Content:
+        length = int.from_bytes(_exactly(stream, 8), "little")
+        if length > min(_HEADER, BYTES + 8 * self._limit):
+            raise ValueError("the header is too long")
+        header = json.loads(_exactly(stream, length))
+        if "refused" in header:
+            raise _Failure(str(header["refused"]), damaged=False)
+        if "error" in header:
+            raise _Failure(str(header["error"]))
+        arrays = {str(name): _texts(one) for name, one in header["texts"].items()}
+        left = self._limit
+        for name, one in header["arrays"].items():
+            dtype, shape = _form(one)
+            left -= math.prod(shape) * dtype.itemsize
+            if left < 0:
+                raise ValueError("it is larger than it may be")
+            arrays[str(name)] = _array(stream, dtype, shape, turned=one["turned"] is True)
+        staying = {
+            str(name): Staying(_form(o)[1], _form(o)[0], o["offset"]) for name, o in header["staying"].items()
+        }
+        return Content(header.get("hdf5") is True, tuple(map(str, header["names"])), arrays, staying)
+
+
+def _end_of(code: int | None, seconds: int) -> str:
+    """What ended the child, in words."""
+    if code is not None and code < 0:
+        signals = {24: f"it takes more than {seconds} s", 9: "it takes too much time or memory"}
+        return signals.get(-code, f"the library that reads it crashed (signal {-code})")
+    return f"the library that reads it ended (exit code {code})"
+
+
+def _exactly(stream: IO[bytes], count: int) -> bytes:
+    content = stream.read(count)
+    if len(content) != count:
+        raise EOFError
+    return content
+
+
+def _form(described: Mapping[str, Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    dtype, shape = np.dtype(str(described["dtype"])), tuple(described["shape"])
+    if not all(type(side) is int and side >= 0 for side in shape) or len(shape) > 32:
+        raise ValueError("no shape")
+    return dtype, shape
+
+
+def _texts(described: Mapping[str, Any]) -> np.ndarray:
+    texts = [str(one).encode("utf-8", "replace").decode() for one in described["texts"]]
+    return np.array(texts, dtype=str).reshape(_shape_of(described["shape"], len(texts)))
+
+
+def _shape_of(shape: Any, entries: int) -> tuple[int, ...]:
+    found = tuple(int(side) for side in shape)
+    if math.prod(found) != entries:
+        raise ValueError("no shape")
+    return found
+
+
+def _array(stream: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...], *, turned: bool) -> np.ndarray:
+    """The next array of the stream; one that is turned lies there with its axes reversed."""
+    if dtype.kind not in _KINDS:
+        raise ValueError("no numbers")
+    found: np.ndarray = np.empty(shape[::-1] if turned else shape, dtype)
+    room = memoryview(found.reshape(-1).view(np.uint8).data) if found.size else memoryview(bytearray())
+    while len(room):
+        count = stream.readinto(room)  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError
+        room = room[count:]
+    return found.T if turned else found
