@@ -16,14 +16,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float16, Integer
 
 from dkgzsl.errors import DataError
+from dkgzsl.reading import check_schema, load_npy, parse_json, read_json_lines, read_text
 
 FORMAT: Final = "dkgzsl feature store 1"
 TOKENS: Final = "tokens.npy"
@@ -145,10 +146,7 @@ def open_store(folder: Path) -> FeatureStore:
             where=str(folder),
             fix="run the same `dkgzsl extract` again: it goes on from there",
         )
-    try:
-        tokens = np.load(folder / TOKENS, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the features: {error}", where=str(folder / TOKENS)) from error
+    tokens = load_npy(folder / TOKENS, "cannot read the features", mapped=True)
     if tokens.shape != shape or tokens.dtype != np.float16 or len(entries) != shape[0]:
         raise DataError(
             f"the store's files do not belong together: {TOKENS} is {tokens.dtype} {list(tokens.shape)}, "
@@ -166,21 +164,43 @@ def read_record(folder: Path) -> dict[str, Any]:
         DataError: the folder holds no store, or one of another format.
     """
     path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"no feature store: {error.strerror}", where=str(path)) from error
-    except ValueError as error:
-        raise DataError(f"the record is damaged: {error}", where=str(path)) from error
+    text = read_text(path, "no feature store")
+    record = parse_json(text, "the record is damaged", path)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise DataError(f"not a store of the format {FORMAT!r}", where=str(path))
+    check_schema(record, _schemas()[0], "the record is damaged", path)
     return record
 
 
 def _read_index(path: Path) -> list[ImageEntry]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last line end is cut off
-        parsed = [json.loads(line) for line in lines]
-        return [ImageEntry(e["path"], e["label"], e["sha256"], e.get("why")) for e in parsed]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"the index cannot be read: {error!r}", where=str(path)) from error
+    parsed = read_json_lines(path, _schemas()[1], "the index cannot be read")
+    return [ImageEntry(e["path"], e["label"], e["sha256"], e.get("why")) for e in parsed]
+
+
+@cache
+def _schemas() -> tuple[Any, Any]:
+    """What the record and a line of the index must hold; made when first needed, since pydantic takes a while."""
+    from pydantic import ConfigDict, Field, create_model
+
+    whole = Annotated[int, Field(ge=0)]
+    rules = ConfigDict(strict=True, extra="allow")
+    backbone = create_model("Backbone", __config__=rules, name=(str, ...))
+    record = create_model(
+        "Record",
+        __config__=rules,
+        shape=(Annotated[list[whole], Field(min_length=3, max_length=3)], ...),
+        class_names=(list[str], ...),
+        grid=(Annotated[list[whole], Field(min_length=2, max_length=2)] | None, ...),
+        backbone=(backbone, ...),
+        preprocessing=(dict[str, Any] | None, None),
+        weights=(dict[str, Any], {}),
+    )
+    line = create_model(
+        "Line",
+        __config__=rules,
+        path=(str, ...),
+        label=(whole, ...),
+        sha256=(str | None, ...),
+        why=(str | None, None),
+    )
+    return record, line

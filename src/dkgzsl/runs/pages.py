@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +11,12 @@ from dkgzsl.compatibility import upgraded_event
 from dkgzsl.errors import RunError
 from dkgzsl.files import write_whole
 from dkgzsl.methods.sections import read_settings_file
+from dkgzsl.reading import read_json_lines, reading
 from dkgzsl.report.pages.content import RunContent
 from dkgzsl.report.record.record import Record
 from dkgzsl.runs.folder import RunFolder, versions_of
 from dkgzsl.runs.later import added_classes
+from dkgzsl.runs.schema import Event
 
 if TYPE_CHECKING:
     from dkgzsl.report.pages.compare import Compared
@@ -32,16 +33,15 @@ def read_run(path: Path) -> RunContent:
     """
     folder = RunFolder.open(path)
     result = folder.read_result()
-    try:
-        config = read_settings_file(folder.file("config.yaml"))
-        log = [
-            upgraded_event(json.loads(line))
-            for line in folder.file("metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
-        with folder.file("per_class.csv").open(encoding="utf-8", newline="") as file:
-            classes = list(csv.DictReader(file))
-    except (OSError, ValueError) as error:
-        raise RunError(f"the run folder is damaged: {error}", where=str(path)) from error
+    config = read_settings_file(folder.file("config.yaml"))
+    damaged = "the run folder is damaged: metrics.jsonl"
+    events = read_json_lines(folder.file("metrics.jsonl"), Event, damaged, error=RunError)
+    log = [upgraded_event(event) for event in events]
+    with (
+        reading("the run folder is damaged: per_class.csv", path, error=RunError),
+        folder.file("per_class.csv").open(encoding="utf-8", newline="") as file,
+    ):
+        classes = list(csv.DictReader(file))
     return RunContent(
         folder=path,
         result=result,

@@ -4,8 +4,8 @@ The libraries that read these files are written in C, and one flipped byte can c
 memory: they run here, under limits, and what they give leaves as plain buffers. This file imports nothing of the
 package, so that it starts in a fraction of a second.
 
-It reads one JSON object from standard input, and writes to standard output eight bytes with the length of a header,
-the header (JSON), then the buffers of the arrays one after the other, in the order of the header.
+It reads one JSON object from standard input, and writes to standard output eight bytes with the length of a
+header, the header (JSON), then the buffers of the arrays one after the other, in the order of the header.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PIECE: Final = 16 * 2**20
 _MOST_NAMES: Final = 10_000
 _MOST_CHUNKS: Final = 4_000_000
 _READ_THROUGH: Final = 64 * 2**20
-"""Compressed data that stay in the file are read once here up to this size; of larger ones the index is checked."""
+"""Compressed data that stay in a file up to this size are read once here; of larger ones the index is checked."""
 
 
 class Refused(Exception):

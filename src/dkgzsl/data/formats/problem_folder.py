@@ -11,9 +11,9 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -36,6 +36,7 @@ from dkgzsl.features.images import unreadable_photos
 from dkgzsl.features.photo_files import printable
 from dkgzsl.features.store import INDEX, open_store
 from dkgzsl.files import fingerprint, whole_file, whole_folder, write_whole
+from dkgzsl.reading import check_schema, parse_json, read_json, read_text
 
 if TYPE_CHECKING:
     from dkgzsl.features.extraction import ImageList
@@ -44,6 +45,7 @@ FORMAT: Final = "dkgzsl problem 1"
 _RECORD: Final = "problem.json"
 _IMAGES: Final = "images.csv"
 _SEMANTICS: Final = "semantics"
+_DAMAGED: Final = "the file is damaged"
 _FIXED_TEST: Final = {"splits": "seen test images as in the folder test/"}
 
 
@@ -138,18 +140,13 @@ def read_problem_folder(folder: Path) -> ProblemFolder:
         DataError: the folder holds none, or one that is damaged.
     """
     path = folder / _RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"no imported problem: {error.strerror}",
-            where=str(path),
-            fix="dkgzsl data import FOLDER --out PROBLEM",
-        ) from error
-    except ValueError as error:
-        raise DataError(f"the file is damaged: {error}", where=str(path), fix="import the folder again") from error
+    if not path.is_file():
+        raise DataError("no imported problem", where=str(path), fix="dkgzsl data import FOLDER --out PROBLEM")
+    again = "import the folder again"
+    record = parse_json(read_text(path, _DAMAGED, fix=again), _DAMAGED, path, fix=again)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise DataError(f"not a problem of the format {FORMAT!r}", where=str(path), fix="import the folder again")
+        raise DataError(f"not a problem of the format {FORMAT!r}", where=str(path), fix=again)
+    check_schema(record, _schema(), _DAMAGED, path, fix=again)
     names = tuple(entry["class"] for entry in record["classes"])
     number = {name: label for label, name in enumerate(names)}
     images = [c for _, c in read_named_columns(folder / _IMAGES, ("path", "class"), optional=("part",))]
@@ -166,6 +163,26 @@ def read_problem_folder(folder: Path) -> ProblemFolder:
         labels=np.array([number[name] for _, name, _ in images], np.int64),
         semantics_name=record["semantics"],
         test=np.array([part == "test" for _, _, part in images], bool),
+    )
+
+
+@cache
+def _schema() -> Any:
+    """What problem.json holds, and nothing else; made when first needed, since pydantic takes a while."""
+    from pydantic import ConfigDict, Field, create_model
+
+    rules = ConfigDict(strict=True, extra="forbid")
+    role = Literal["seen", "seen-train", "seen-val", "unseen"]
+    one = create_model("Class", __config__=rules, name=(str, Field(alias="class", min_length=1)), role=(role, ...))
+    listed: Any = Annotated[list[one], Field(min_length=1)]
+    return create_model(
+        "ProblemRecord",
+        __config__=rules,
+        format=(str, ...),
+        name=(str, ...),
+        source=(str, ...),
+        semantics=(str, ...),
+        classes=(listed, ...),
     )
 
 
@@ -331,11 +348,8 @@ def _origin(table: Path) -> dict[str, Any]:
     path = table.with_suffix(".json")
     if not path.is_file():
         return {}
-    try:
-        origin = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"the file is damaged: {error}", where=str(path)) from error
-    return origin if isinstance(origin, dict) else {}
+    origin: dict[str, Any] = read_json(path, dict[str, Any], _DAMAGED)
+    return origin
 
 
 def _json(value: Any) -> str:

@@ -1,8 +1,9 @@
 """MATLAB and HDF5 files read in a child process, so that a damaged one cannot take this process with it.
 
-The child (`child.py`) may take 128 MiB and 32 bytes for each byte of the file, and 10 s of processor time and 1 s for
-each 4 MiB. It gives plain numbers and texts, never objects; what it gives is checked again here. Links, external and
-virtual data sets, and filters that are no part of HDF5 are refused: a file says nothing about other files.
+The child (`child.py`) may take the memory that `dkgzsl.reading.most_bytes` says, 10 s of processor time, and 1 s
+more for each 4 MiB of the file. It gives plain numbers and texts, never objects; what it gives is checked again
+here. Links, external and virtual data sets, and filters that are no part of HDF5 are refused: a file says nothing
+about other files.
 """
 
 from __future__ import annotations
@@ -21,10 +22,8 @@ from typing import IO, Any, Final
 import numpy as np
 
 from dkgzsl.errors import DataError
+from dkgzsl.reading import BYTES, most_bytes, reading
 
-BYTES: Final = 128 * 2**20
-BYTES_A_BYTE: Final = 32
-"""An array may take so many bytes in memory, and so many more for each byte of its file."""
 _SECONDS: Final = 10
 _BYTES_A_SECOND: Final = 4 * 2**20
 _WAIT: Final = 20
@@ -66,11 +65,6 @@ class Content:
     staying: Mapping[str, Staying] = field(default_factory=dict)
 
 
-def most_bytes(file_size: int) -> int:
-    """Bytes that an array may take in memory when its file has `file_size` bytes."""
-    return BYTES + BYTES_A_BYTE * file_size
-
-
 def read_untrusted(
     path: Path, *, kind: str, names: Collection[str] | None = None, staying: Collection[str] = ()
 ) -> Content:
@@ -85,10 +79,8 @@ def read_untrusted(
     Raises:
         DataError: there is no such file, or it is damaged, too large for what it holds, or refers to other files.
     """
-    try:
+    with reading("the file cannot be reached", path):
         size = path.stat().st_size if path.is_file() else None
-    except (OSError, ValueError) as error:
-        raise DataError(f"the file cannot be reached: {error}", where=str(path)) from error
     if size is None:
         raise DataError(f"no file {path.name}", where=str(path.parent))
     request = {
@@ -125,7 +117,7 @@ class _Child:
     def content(self) -> Content:
         """Start the child, take what it writes, and end it."""
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         try:
             child = subprocess.Popen(
                 [sys.executable, "-P", os.fspath(_PROGRAM)],
