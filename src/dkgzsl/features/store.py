@@ -94,12 +94,13 @@ class FeatureStore:
     @property
     def grid(self) -> tuple[int, int] | None:
         """Rows and columns of the regions; None for a store of global tokens alone."""
-        return None if self.record["grid"] is None else (self.record["grid"][0], self.record["grid"][1])
+        grid = self.record.get("grid")
+        return None if grid is None else (grid[0], grid[1])
 
     def provenance(self) -> dict[str, Any]:
         """What is recorded with every number that is computed from the store."""
         return {
-            "backbone": self.record["backbone"]["name"],
+            "backbone": (self.record.get("backbone") or {}).get("name"),
             "store": {key: value for key, value in self.record.items() if key != "class_names"},
             "unreadable_images": int((~self.readable).sum()),
         }
@@ -190,8 +191,8 @@ def _schemas() -> tuple[Any, Any]:
         __config__=rules,
         shape=(Annotated[list[whole], Field(min_length=3, max_length=3)], ...),
         class_names=(list[str], ...),
-        grid=(Annotated[list[whole], Field(min_length=2, max_length=2)] | None, ...),
-        backbone=(backbone, ...),
+        grid=(Annotated[list[whole], Field(min_length=2, max_length=2)] | None, None),
+        backbone=(backbone | None, None),
         preprocessing=(dict[str, Any] | None, None),
         weights=(dict[str, Any], {}),
     )

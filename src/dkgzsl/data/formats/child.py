@@ -1,4 +1,5 @@
-"""The program of the child process that reads a MATLAB or HDF5 file (`dkgzsl.data.formats.untrusted` starts it).
+"""The program of the child process that reads MATLAB, HDF5, Excel and Parquet files (
+`dkgzsl.data.formats.untrusted` starts it).
 
 The libraries that read these files are written in C, and one flipped byte can crash them or make them take all
 memory: they run here, under limits, and what they give leaves as plain buffers. This file imports nothing of the
@@ -14,7 +15,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -41,13 +43,9 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
-        import h5py
-
-        is_hdf5 = bool(h5py.is_hdf5(request["path"]))
-        if not is_hdf5:
-            import scipy.io  # noqa: F401  (before the limits: they count from here)
+        send = _sender(request)
         _limit(request)
-        (_send_hdf5 if is_hdf5 else _send_mat)(request, out)
+        send(request, out)
     except Refused as error:
         _send(out, {"refused": str(error)})
     except MemoryError:
@@ -57,6 +55,25 @@ def main() -> None:
     except BaseException as error:  # of many kinds: a damaged file can make the libraries raise anything
         _send(out, {"error": f"{str(error) or type(error).__name__}"[:300]})
     out.close()
+
+
+def _sender(request: Mapping[str, Any]) -> Callable[[Mapping[str, Any], BinaryIO], None]:
+    """What reads the file; its libraries are imported here, before memory is limited."""
+    if request["kind"] == "excel":
+        import openpyxl  # noqa: F401
+
+        return _send_excel
+    if request["kind"] == "parquet":
+        import pyarrow.parquet  # noqa: F401
+
+        return _send_parquet
+    import h5py
+
+    if h5py.is_hdf5(request["path"]):
+        return _send_hdf5
+    import scipy.io  # noqa: F401
+
+    return _send_mat
 
 
 def _limit(request: Mapping[str, Any]) -> None:
@@ -82,7 +99,7 @@ def _limit(request: Mapping[str, Any]) -> None:
 
 
 def _send(out: BinaryIO, header: Mapping[str, Any]) -> None:
-    content = json.dumps(header).encode()
+    content = json.dumps(header, default=str).encode()
     out.write(len(content).to_bytes(8, "little") + content)
     out.flush()
 
@@ -259,6 +276,50 @@ def _texts(file: Any, name: str, item: Any, left: int, size: int) -> dict[str, A
         return None
     found = [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in np.ravel(item[()])]
     return {"shape": list(item.shape), "texts": found}
+
+
+def _send_excel(request: Mapping[str, Any], out: BinaryIO) -> None:
+    from openpyxl import load_workbook
+
+    warnings.simplefilter("ignore")  # of what it leaves out, such as the colours of cells
+    book, left, sheets = load_workbook(request["path"], read_only=True, data_only=True), request["cells"], []
+    for sheet in book.worksheets:
+        rows = []
+        for row in sheet.iter_rows(values_only=True):
+            left -= 1 + len(row)
+            if left < 0:
+                raise Refused(f"it has more than {request['cells']:,} cells")
+            rows.append(row)
+        sheets.append([sheet.title, rows])
+    _send(out, {"sheets": sheets})
+
+
+def _send_parquet(request: Mapping[str, Any], out: BinaryIO) -> None:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    pyarrow.set_cpu_count(1)
+    file = ParquetFile(request["path"])
+    rows, columns = file.metadata.num_rows, file.metadata.num_columns
+    if rows * max(1, columns) > request["cells"]:
+        raise Refused(f"it has {rows:,} rows of {columns:,} columns, more than {request['cells']:,} cells")
+    table = file.read(use_threads=False)
+    index = []
+    with suppress(ValueError, TypeError, AttributeError):  # what pandas has noted there may be damaged
+        index = list((table.schema.pandas_metadata or {}).get("index_columns", []))
+    arrays, lists = {}, {}
+    for at, column in enumerate(table.columns):
+        kind = column.type
+        if (pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)) and not column.null_count:
+            arrays[str(at)] = column.to_numpy()
+        else:
+            lists[str(at)] = column.to_pylist()
+    described = {at: _described(values.dtype, values.shape, False) for at, values in arrays.items()}
+    names = [str(name) for name in table.column_names]
+    _send(out, {"names": names, "index": index, "lists": lists, "arrays": described})
+    for values in arrays.values():
+        for piece in _pieces(np.ascontiguousarray(values)):
+            out.write(piece)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""MATLAB and HDF5 files read in a child process, so that a damaged one cannot take this process with it.
+"""MATLAB, HDF5, Excel and Parquet files read in a child process, so that a damaged one harms no other process.
 
 The child (`child.py`) may take the memory that `dkgzsl.reading.most_bytes` says, 10 s of processor time, and 1 s
 more for each 4 MiB of the file. It gives plain numbers and texts, never objects; what it gives is checked again
@@ -14,21 +14,25 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 
 import numpy as np
 
 from dkgzsl.errors import DataError
 from dkgzsl.reading import BYTES, most_bytes, reading
 
+T = TypeVar("T")
+
 _SECONDS: Final = 10
 _BYTES_A_SECOND: Final = 4 * 2**20
 _WAIT: Final = 20
 """The clock on the wall may show so many times what the processor may take: disks and busy machines are slow."""
-_HEADER: Final = 2**30
+_HEADER: Final = 2**31
+_CELLS: Final = 2_000_000
+_FIX: Final = "save it as plain arrays in the file itself, or as a smaller table; docs/inputs.md has the limits"
 _KINDS: Final = "fiubc"
 _PROGRAM: Final = Path(__file__).with_name("child.py")
 
@@ -83,38 +87,64 @@ def read_untrusted(
         size = path.stat().st_size if path.is_file() else None
     if size is None:
         raise DataError(f"no file {path.name}", where=str(path.parent))
-    request = {
-        "path": os.fsdecode(path.absolute()),
-        "names": None if names is None else sorted(names),
-        "staying": sorted(staying),
-        "bytes": most_bytes(size),
-        "seconds": _SECONDS + size // _BYTES_A_SECOND,
-    }
+    wanted = None if names is None else sorted(names)
+    child = _Child({"kind": "arrays", "names": wanted, "staying": sorted(staying)}, path, size)
+    return _or_error(lambda: child.run(child.content), f"{path.name} cannot be read as {kind}", path)
+
+
+def read_workbook(path: Path) -> list[tuple[str, list[list[Any]]]]:
+    """Title and rows of each sheet of an Excel file, read in a child process.
+
+    Cells hold text, numbers, truth values or nothing; dates are texts.
+
+    Raises:
+        DataError: the file is damaged, or has more cells than 2 million and one for each of its bytes.
+    """
+    child = _Child({"kind": "excel"}, path, _size_of(path))
+    sheets = _or_error(lambda: child.run(child.values), "cannot read the Excel table", path)["sheets"]
+    return [(str(title), rows) for title, rows in sheets]
+
+
+def read_parquet(path: Path) -> tuple[list[str], list[Any], list[list[Any]]]:
+    """Names of the columns of a Parquet file, those that pandas made of an index, and the columns' values.
+
+    Raises:
+        DataError: the file is damaged, or has more cells than 2 million and one for each of its bytes.
+    """
+    child = _Child({"kind": "parquet"}, path, _size_of(path))
+    found = _or_error(lambda: child.run(child.values), "cannot read the Parquet table", path)
+    columns = {**found["lists"], **{at: values.tolist() for at, values in found["arrays"].items()}}
+    return found["names"], found["index"], [columns[str(at)] for at in range(len(found["names"]))]
+
+
+def _size_of(path: Path) -> int:
+    with reading("cannot read the table", path):
+        return path.stat().st_size
+
+
+def _or_error(read: Callable[[], T], what: str, path: Path) -> T:
     try:
-        return _Child(request).content()
+        return read()
     except _Failure as error:
-        raise DataError(
-            f"{path.name} cannot be read as {kind}: {error}",
-            where=str(path),
-            fix="fetch or save the file again; it may have been cut off" if error.damaged else error.fix,
-        ) from error
+        again = "fetch or save the file again; it may have been cut off"
+        raise DataError(f"{what}: {error}", where=str(path), fix=again if error.damaged else _FIX) from error
 
 
 class _Failure(Exception):
     def __init__(self, why: str, *, damaged: bool = True) -> None:
         super().__init__(why)
         self.damaged = damaged
-        self.fix = "save it as plain arrays in the file itself; docs/inputs.md has the limits"
 
 
 class _Child:
     """One child process that reads one file."""
 
-    def __init__(self, request: Mapping[str, Any]) -> None:
-        self._request = request
-        self._limit: int = request["bytes"]
+    def __init__(self, request: Mapping[str, Any], path: Path, size: int) -> None:
+        self._limit, self._seconds = most_bytes(size), _SECONDS + size // _BYTES_A_SECOND
+        limits = {"bytes": self._limit, "seconds": self._seconds, "cells": _CELLS + size}
+        self._request = {**request, **limits, "path": os.fsdecode(path.absolute())}
 
-    def content(self) -> Content:
+    def run(self, take: Callable[[IO[bytes]], T]) -> T:
         """Start the child, take what it writes, and end it."""
         path = os.pathsep.join(entry for entry in sys.path if entry)
         single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -130,11 +160,12 @@ class _Child:
                     "PYTHONPATH": path,
                     "PYTHONFAULTHANDLER": "",
                     "HDF5_PLUGIN_PATH": os.devnull,
+                    "ARROW_DEFAULT_MEMORY_POOL": "system",
                 },
             )
         except OSError as error:
             raise _Failure(f"the process that reads it cannot start: {error.strerror}", damaged=False) from error
-        clock = threading.Timer(_WAIT * self._request["seconds"], child.kill)
+        clock = threading.Timer(_WAIT * self._seconds, child.kill)
         clock.daemon = True
         clock.start()
         assert child.stdin is not None, "it was asked for"
@@ -142,10 +173,10 @@ class _Child:
         try:
             with child.stdin as stdin:
                 stdin.write(json.dumps(self._request).encode())
-            return self._take(child.stdout)
+            return take(child.stdout)
         except (EOFError, BrokenPipeError) as error:
             child.wait()
-            raise _Failure(_end_of(child.returncode, self._request["seconds"])) from error
+            raise _Failure(_end_of(child.returncode, self._seconds)) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _Failure("what it holds makes no sense") from error
         finally:
@@ -154,27 +185,42 @@ class _Child:
             child.stdout.close()
             child.wait()
 
-    def _take(self, stream: IO[bytes]) -> Content:
+    def _header(self, stream: IO[bytes]) -> dict[str, Any]:
         length = int.from_bytes(_exactly(stream, 8), "little")
         if length > min(_HEADER, BYTES + 8 * self._limit):
             raise ValueError("the header is too long")
-        header = json.loads(_exactly(stream, length))
+        content = _exactly(stream, length)
+        header: dict[str, Any] = json.loads(content)
+        if b"\\ud" in content:  # half of a surrogate pair, which no terminal shows
+            header = json.loads(json.dumps(header, ensure_ascii=False).encode("utf-8", "replace"))
         if "refused" in header:
             raise _Failure(str(header["refused"]), damaged=False)
         if "error" in header:
             raise _Failure(str(header["error"]))
-        arrays = {str(name): _texts(one) for name, one in header["texts"].items()}
-        left = self._limit
-        for name, one in header["arrays"].items():
+        return header
+
+    def values(self, stream: IO[bytes]) -> dict[str, Any]:
+        """The header, with arrays in place of their descriptions."""
+        header = self._header(stream)
+        return {**header, "arrays": self._arrays(stream, header)}
+
+    def content(self, stream: IO[bytes]) -> Content:
+        """Arrays by name, and those that stay in the file."""
+        header = self._header(stream)
+        texts = {str(name): _texts(one) for name, one in header["texts"].items()}
+        staying = {name: Staying(*_form(one)[::-1], one["offset"]) for name, one in header["staying"].items()}
+        names = tuple(map(str, header["names"]))
+        return Content(header.get("hdf5") is True, names, texts | self._arrays(stream, header), staying)
+
+    def _arrays(self, stream: IO[bytes], header: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        arrays, left = {}, self._limit
+        for name, one in header.get("arrays", {}).items():
             dtype, shape = _form(one)
             left -= math.prod(shape) * dtype.itemsize
             if left < 0:
                 raise ValueError("it is larger than it may be")
             arrays[str(name)] = _array(stream, dtype, shape, turned=one["turned"] is True)
-        staying = {
-            str(name): Staying(_form(o)[1], _form(o)[0], o["offset"]) for name, o in header["staying"].items()
-        }
-        return Content(header.get("hdf5") is True, tuple(map(str, header["names"])), arrays, staying)
+        return arrays
 
 
 def _end_of(code: int | None, seconds: int) -> str:
