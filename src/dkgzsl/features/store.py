@@ -185,7 +185,7 @@ def _schemas() -> tuple[Any, Any]:
 
     whole = Annotated[int, Field(ge=0)]
     rules = ConfigDict(strict=True, extra="allow")
-    backbone = create_model("Backbone", __config__=rules, name=(str, ...))
+    backbone: Any = create_model("Backbone", __config__=rules, name=(str, ...))
     record = create_model(
         "Record",
         __config__=rules,
