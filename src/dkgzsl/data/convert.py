@@ -14,7 +14,7 @@ from jaxtyping import Float16, Integer
 from dkgzsl.data.formats.feature_files import is_arrays, read_labelled
 from dkgzsl.data.formats.matfile import read_mat
 from dkgzsl.data.formats.untrusted import Content, read_untrusted
-from dkgzsl.data.raw import whole_numbers
+from dkgzsl.data.raw import MOST_CLASSES, whole_numbers
 from dkgzsl.errors import DataError
 from dkgzsl.features.arrays import StoredArray
 from dkgzsl.features.store import FeatureStore
@@ -50,6 +50,10 @@ def store_from_file(source: Path, out: Path, *, backbone: str, overwrite: bool =
         raise DataError(f"{count} images have features, and {len(labels)} have labels", where=str(source))
     if len(rest) not in (1, 2, 3):
         raise DataError(f"features of shape {list(features.shape)} are no regions", where=str(source))
+    if names is None and int(labels.max(initial=0)) >= MOST_CLASSES:
+        raise DataError(
+            f"labels go up to {int(labels.max()):,}", where=str(source), fix="number the classes in a row"
+        )
     channels, regions = (rest[0], math.prod(rest[1:])) if len(rest) == 3 else (rest[-1], 0)
     if len(rest) == 2:
         regions = rest[0] - 1

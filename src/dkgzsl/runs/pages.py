@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from dkgzsl.report.record.record import Record
 from dkgzsl.runs.folder import RunFolder, versions_of
 from dkgzsl.runs.later import added_classes
 from dkgzsl.runs.schema import Event
+from dkgzsl.runs.summary import read_per_class
 
 if TYPE_CHECKING:
     from dkgzsl.report.pages.compare import Compared
@@ -37,11 +37,7 @@ def read_run(path: Path) -> RunContent:
     damaged = "the run folder is damaged: metrics.jsonl"
     events = read_json_lines(folder.file("metrics.jsonl"), Event, damaged, error=RunError)
     log = [upgraded_event(event) for event in events]
-    with (
-        reading("the run folder is damaged: per_class.csv", path, error=RunError),
-        folder.file("per_class.csv").open(encoding="utf-8", newline="") as file,
-    ):
-        classes = list(csv.DictReader(file))
+    classes = read_per_class(folder.file("per_class.csv"))
     return RunContent(
         folder=path,
         result=result,
@@ -73,7 +69,10 @@ def write_report(path: Path, *, out: Path | None = None, images: bool = True) ->
     """
     from dkgzsl.report.pages.run import render_run
 
-    return write_page(out or path / REPORT, render_run(read_run(path), images=images))
+    content = read_run(path)
+    with reading("the page cannot be made of what the run folder holds", path, error=RunError, fix="train again"):
+        page = render_run(content, images=images)
+    return write_page(out or path / REPORT, page)
 
 
 def compare_runs(paths: Sequence[Path]) -> list[Compared]:
@@ -89,7 +88,9 @@ def compare_runs(paths: Sequence[Path]) -> list[Compared]:
     )
     if twice is not None:
         raise RunError("the run is named twice", where=str(twice), fix="name each run once")
-    return compare([read_run(path) for path in paths])
+    contents = [read_run(path) for path in paths]
+    with reading("the runs cannot be compared", paths[0] if paths else "", error=RunError, fix="train them again"):
+        return compare(contents)
 
 
 def write_comparison(paths: Sequence[Path], *, out: Path) -> Path:

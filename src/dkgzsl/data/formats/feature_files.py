@@ -16,6 +16,7 @@ from jaxtyping import Bool, Integer, Shaped
 
 from dkgzsl.data.formats.cells import is_numeral, number_in
 from dkgzsl.data.formats.spreadsheet import PARQUET_SUFFIXES, SUFFIXES, read_sheet
+from dkgzsl.data.raw import MOST_CLASSES
 from dkgzsl.errors import DataError
 from dkgzsl.features.store import is_store, open_store
 from dkgzsl.reading import load_npy, load_npz, reading
@@ -204,6 +205,8 @@ def _array(path: Path, arrays: Mapping[str, np.ndarray | None], names: Sequence[
 def _numbered(labels: np.ndarray, path: Path) -> Integer[np.ndarray, " images"]:
     if labels.dtype.kind not in "iuf" or (labels != np.round(labels)).any() or labels.min(initial=0) < 0:
         raise DataError("labels are class names, or whole numbers from 0", where=str(path))
+    if labels.max(initial=0) >= MOST_CLASSES:
+        raise DataError(f"labels go up to {labels.max():,}", where=str(path), fix="number the classes in a row")
     return labels.astype(np.int64)
 
 
