@@ -1,5 +1,6 @@
 """Damaged files through every reader, in forked workers: only our own errors, no crash, no hang, little memory."""
 
+import faulthandler
 import json
 import os
 import resource
@@ -139,6 +140,7 @@ class _Worker:
 
 
 def _work(todo: list[Case], folder: Path, write: int) -> None:
+    faulthandler.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     start = _peak()

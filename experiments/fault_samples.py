@@ -85,7 +85,9 @@ def _samples() -> dict[str, Sample]:
     config = Sample("run", "config.yaml", evaluate, lambda folder: ["evaluate", str(folder)])
     store = {f"store/{n}": Sample("own/store", n, open_store) for n in ("store.json", "index.jsonl", "tokens.npy")}
     own = {
-        name: Sample("own", f"problem/{name}", _problem, lambda folder: _check(folder / "problem"))
+        name: Sample(
+            "own", f"problem/{name}", _problem, lambda f: [*_check(f / "problem"), "--features", str(f / "store")]
+        )
         for name in ("problem.json", "images.csv", "semantics/att.csv", "semantics/att.json")
     }
     tables = {
