@@ -73,6 +73,10 @@ def _check(folder: Path) -> list[str]:
     return ["data", "check", str(folder)]
 
 
+def _check_problem(folder: Path) -> list[str]:
+    return [*_check(folder / "problem"), "--features", str(folder / "store")]
+
+
 def _samples() -> dict[str, Sample]:
     run = {
         name: Sample("run", name, _page, lambda folder: ["report", str(folder)])
@@ -85,9 +89,7 @@ def _samples() -> dict[str, Sample]:
     config = Sample("run", "config.yaml", evaluate, lambda folder: ["evaluate", str(folder)])
     store = {f"store/{n}": Sample("own/store", n, open_store) for n in ("store.json", "index.jsonl", "tokens.npy")}
     own = {
-        name: Sample(
-            "own", f"problem/{name}", _problem, lambda f: [*_check(f / "problem"), "--features", str(f / "store")]
-        )
+        name: Sample("own", f"problem/{name}", _problem, _check_problem)
         for name in ("problem.json", "images.csv", "semantics/att.csv", "semantics/att.json")
     }
     tables = {
