@@ -31,6 +31,10 @@ class DataError(DkgzslError):
     """Data cannot be used: they are missing, unreadable or inconsistent."""
 
 
+class MissingError(DataError):
+    """A known data set is not on this machine, or not all of it."""
+
+
 class InputError(DataError, ValueError):
     """An argument of a Python call cannot be used. It is a ValueError, too, as scikit-learn's tools expect."""
 

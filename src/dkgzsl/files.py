@@ -27,6 +27,15 @@ _END: Final = 64 * 2**20
 _PIECE: Final = 2**20
 
 
+def home_folder() -> Path:
+    """Where data sets and weights are kept, there or not: DKGZSL_HOME, or else `dkgzsl` in the user's cache folder
+    (XDG_CACHE_HOME, or ~/.cache).
+    """
+    if home := os.environ.get("DKGZSL_HOME"):
+        return Path(home).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dkgzsl"
+
+
 def is_draft(path: Path) -> bool:
     """Whether a path is named as the drafts of this module are."""
     return path.name.startswith(".") and path.name.endswith(DRAFT)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ import yaml
 
 pytest.importorskip("optuna", reason="the search needs the extra tune")
 
-from dkgzsl.benchmark.tune import TrialRecord, TrialRunner, first_trial, settings_of, space_of, tune
+from dkgzsl.benchmark.trials import TrialRecord, TrialRunner, settings_of
+from dkgzsl.benchmark.tune import chosen, first_trial, space_of, tune
 from dkgzsl.cli.main import main
 from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.errors import ConfigError, RunError
@@ -64,8 +66,8 @@ def test_the_same_seed_gives_the_same_trials_broken_off_or_not(data, tmp_path) -
     )
     assert done == [11, 12]
     assert tried(parts.trials) == tried(whole.trials)
-    other = tune(TuneConfig(name=data, trials=2, seed=1, out=str(tmp_path / "other")))
-    assert other.trials[1].values != whole.trials[1].values
+    other = tune(TuneConfig(name=data, trials=3, seed=1, out=str(tmp_path / "other")))
+    assert other.trials[2].values != whole.trials[2].values
     table = (tmp_path / "parts" / "trials.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(table.splitlines()))
     assert [int(row["trial"]) for row in rows] == list(range(13))
@@ -74,11 +76,11 @@ def test_the_same_seed_gives_the_same_trials_broken_off_or_not(data, tmp_path) -
 
 def test_train_takes_the_best_settings_and_finds_the_same_on_validation(capsys, data, tmp_path) -> None:
     found = tune(TuneConfig(name=data, trials=6, out=str(tmp_path / "search")))
-    best = found.best
+    best = found.highest
     assert best.score == max(one.score for one in found.trials)
     assert best.score == pytest.approx(best.figures["ausuc"] + RAW_SHARE * best.figures["h"])
     run = tmp_path / "run"
-    words = ["--config", str(tmp_path / "search" / "best.yaml"), "--report", "off", "--out", str(run), "--json"]
+    words = ["--config", str(tmp_path / "search" / "highest.yaml"), "--report", "off", "--out", str(run), "--json"]
     assert main(["train", data, *words]) == 0
     assert json.loads(capsys.readouterr().out)["method"] == "closed-form"
     validation = validation_of_run(run)
@@ -110,16 +112,16 @@ def test_the_published_method(capsys, data, tmp_path) -> None:
     assert found["method"] == "dkgzsl"
     assert found["trials"] == 2
     assert "--epochs and --batch-size select the published method" in printed.err
-    settings = found["best"]["settings"]
-    best = read_train_config(tmp_path / "s" / "best.yaml")
+    settings = found["highest"]["settings"]
+    best = read_train_config(tmp_path / "s" / "highest.yaml")
     assert (best.method, best.settings.epochs, best.settings.batch_size) == ("dkgzsl", 3, 64)
     assert best.settings.gamma == settings["dkgzsl.gamma"]
     assert best.settings.hidden_size == settings["dkgzsl.hidden_size"]
     assert best.settings.softmax.learning_rate == settings["dkgzsl.softmax.learning_rate"]
     run = tmp_path / "run"
-    words = ["--config", str(tmp_path / "s" / "best.yaml"), "--report", "off", "--out", str(run), "--json"]
+    words = ["--config", str(tmp_path / "s" / "highest.yaml"), "--report", "off", "--out", str(run), "--json"]
     assert main(["train", data, *words]) == 0
-    assert validation_of_run(run)["ausuc"] == pytest.approx(found["best"]["validation"]["ausuc"], abs=1e-9)
+    assert validation_of_run(run)["ausuc"] == pytest.approx(found["highest"]["validation"]["ausuc"], abs=1e-9)
 
 
 SEARCHED = tuple(name for name in BUILT_IN if name != "clip")
@@ -159,15 +161,15 @@ def test_a_peer_is_tuned_and_its_best_settings_are_trained(capsys, data, tmp_pat
     assert main(words) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["method"], found["trials"], found["failed"]) == (method, 3, 0)
-    section, settings = method.replace("-", "_"), found["best"]["settings"]
+    section, settings = method.replace("-", "_"), found["highest"]["settings"]
     assert settings
     assert all(name.startswith(f"{section}.") for name in settings)
-    run, best = tmp_path / "run", tmp_path / "s" / "best.yaml"
+    run, best = tmp_path / "run", tmp_path / "s" / "highest.yaml"
     assert yaml.safe_load(best.read_text())[section]["scalings"] == [settings[f"{section}.scalings"]]
     words = ["--config", str(best), "--report", "off", "--baseline", "none", "--out", str(run), "--json"]
     assert main(["train", data, *words]) == 0
     assert json.loads(capsys.readouterr().out)["method"] == method
-    assert validation_of_run(run)["ausuc"] == pytest.approx(found["best"]["validation"]["ausuc"], abs=1e-9)
+    assert validation_of_run(run)["ausuc"] == pytest.approx(found["highest"]["validation"]["ausuc"], abs=1e-9)
 
 
 def test_representations_are_searched_where_several_are_named(capsys, tmp_path) -> None:
@@ -176,15 +178,19 @@ def test_representations_are_searched_where_several_are_named(capsys, tmp_path) 
     assert main([*words, "--representation", "pooled", "pooled+maximum"]) == 0
     rows = list(csv.DictReader((out / "trials.csv").read_text().splitlines()))
     tried_on = [row["representation"] for row in rows]
-    assert tried_on[0] == "pooled"
-    assert set(tried_on) == {"pooled", "pooled+maximum"}
-    best = max(rows, key=lambda row: float(row["score"]))
-    settings = read_train_config(out / "best.yaml")
+    assert tried_on[:2] == ["", "pooled"]
+    assert set(tried_on[1:]) == {"pooled", "pooled+maximum"}
+    best = max(rows[1:], key=lambda row: float(row["score"]))
+    settings = read_train_config(out / "highest.yaml")
     assert settings.representation == (best["representation"],)
     assert settings.settings.scalings == (best["ridge.scalings"],)
-    printed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    text = capsys.readouterr().out
+    printed = dict(line.split(maxsplit=1) for line in text.splitlines())
     assert printed["ridge.powers"] == best["ridge.powers"]
-    assert printed["trial"].startswith(f"{best['trial']} of 6: {float(best['score']):.4f}")
+    shown = [line.split()[-4:] for line in text.splitlines() if ", trial " in line]
+    for row, cells in zip((rows[0], best), shown, strict=True):
+        values = [row[name] for name in ("ausuc", "h", "h_calibrated", "score")]
+        assert cells == [f"{100 * float(value):.1f}" for value in values]
 
 
 def test_a_method_without_settings_names_those_that_can_be_tuned(capsys, data, tmp_path) -> None:
@@ -229,15 +235,15 @@ def test_a_setting_that_fails_is_recorded_and_not_the_end(monkeypatch, data, tmp
     run_trial = TrialRunner.__call__
 
     def fails_once(self, values):
-        if values["closed_form.shrinkage"] == 0.6:  # the first trial
+        if values.get("closed_form.shrinkage") == 0.6:  # the first trial after the defaults
             raise RunError("it diverged")
         return run_trial(self, values)
 
     monkeypatch.setattr(TrialRunner, "__call__", fails_once)
     config = TuneConfig(name=data, trials=3, out=str(tmp_path / "search"))
     found = tune(config)
-    assert [one.error for one in found.trials] == ["it diverged", None, None]
-    assert found.best.number > 0
+    assert [one.error for one in found.trials] == [None, "it diverged", None]
+    assert found.highest.number == 2
     assert tried(tune(config).trials) == tried(found.trials)  # counted, not tried again
     monkeypatch.setattr(TrialRunner, "__call__", lambda *_: (_ for _ in ()).throw(RunError("it diverged")))
     with pytest.raises(ConfigError, match="no trial came to a score: it diverged"):
@@ -273,3 +279,64 @@ def test_mistakes_are_sentences(capsys, monkeypatch, data, tmp_path) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert "pip install 'dkgzsl[tune]'" in refused(data, "--out", str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+
+
+def test_the_first_trial_is_what_train_does_by_itself(capsys, data, tmp_path) -> None:
+    out, run = tmp_path / "s", tmp_path / "run"
+    assert main(["tune", data, "--trials", "2", "--out", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    words = ["--report", "off", "--baseline", "none", "--out", str(run), "--json"]
+    assert main(["train", data, *words]) == 0
+    capsys.readouterr()
+    validation = validation_of_run(run)
+    assert found["default"]["trial"] == 0
+    assert found["default"]["settings"] == {}
+    for name in ("ausuc", "h", "h_calibrated"):
+        assert found["default"]["validation"][name] == pytest.approx(validation[name], abs=1e-9)
+    assert found["default"]["spread"] > 0
+
+
+def test_the_spread_is_that_of_the_defaults_over_the_cuts(capsys, data, tmp_path) -> None:
+    """Against the evaluations that `train` logs on each cut."""
+    found = tune(TuneConfig(name=data, trials=1, out=str(tmp_path / "s")))
+    scores: list[np.ndarray] = []
+
+    def kept(selector, setting, models, *, candidate=True):
+        scores.append(np.array(call(selector, setting, models, candidate=candidate)))
+        return scores[-1]
+
+    from dkgzsl.evaluation.cuts import CutsSelector
+
+    call = CutsSelector.__call__
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(CutsSelector, "__call__", kept)
+        plan = make_plan(TrainConfig(name=data))
+        run_protocol("validated", plan.make_method(0), plan.problem, seed=0)
+    deviations = [float(np.std(one, ddof=1)) for one in scores if np.isfinite(one).all() and len(one) > 1]
+    assert any(found.default.spread == pytest.approx(one, abs=1e-9) for one in deviations)
+
+
+@pytest.mark.parametrize(("gain", "taken"), [(0.1, 0), (0.125, 0), (0.15, 1), (-0.2, 0)])
+def test_the_defaults_stay_unless_a_trial_beats_them_by_more_than_their_spread(gain, taken) -> None:
+    default = TrialRecord(0, {}, 0.5, {}, 1.0, None, 0.125)
+    highest = TrialRecord(1, {"a": 1}, 0.5 + gain, {}, 1.0, None, 0.4)
+    assert chosen(default, highest).number == taken
+    failed = TrialRecord(0, {}, None, {}, 1.0, "it diverged")
+    assert chosen(failed, highest) is highest
+
+
+def test_what_is_printed_runs_and_leads_to_the_settings_that_were_kept(
+    capsys, data, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["tune", data, "--trials", "3", "--out", "my search"]) == 0
+    text = capsys.readouterr().out
+    assert "defaults, trial 0" in text
+    kept = "the defaults are kept" in text
+    content = yaml.safe_load(Path("my search", "best.yaml").read_text())
+    plain = json.loads(json.dumps(make_plan(TrainConfig(name=data)).recorded()))
+    assert (content == plain) == kept
+    line = next(one for one in text.splitlines() if one.startswith("next "))
+    program, *words = shlex.split(line.removeprefix("next "))
+    assert program == "dkgzsl"
+    assert main([*words, "--report", "off", "--baseline", "none", "--out", "run"]) == 0

@@ -20,11 +20,12 @@ import pytest
 
 from dkgzsl.cli.main import main
 from dkgzsl.data.catalog import KNOWN, data_root
-from dkgzsl.data.fetching import download, sources
+from dkgzsl.data.fetching import additions, download, sources
 from dkgzsl.data.fetching.fetch import fetch, plan_fetch, read_origins
 from dkgzsl.data.fetching.sources import SOURCES, Source, find_source
 from dkgzsl.errors import DataError
 
+REAL = dict(additions.ADDITIONS)
 MAT = {"res101.mat": os.urandom(50_000), "att_splits.mat": os.urandom(20_000), "allclasses.txt": b"one\ntwo\n"}
 
 
@@ -67,6 +68,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
     small = {key: replace(source, size=200_000, unpacked=200_000, sha256=None) for key, source in SOURCES.items()}
     monkeypatch.setattr(sources, "SOURCES", small)
+    monkeypatch.setattr(additions, "ADDITIONS", {})
 
 
 @pytest.fixture
@@ -417,3 +419,91 @@ def test_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert data_root(tmp_path) == tmp_path
     with pytest.raises(DataError):
         find_source("nothing", "images")
+
+
+SENTENCES = os.urandom(30_000)
+
+
+@pytest.fixture
+def sentences(quick: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[lb.Files]:
+    """A server of the file that CUB's archive lacks."""
+    with lb.serve(SENTENCES, "sent_splits.mat") as files:
+        known, digest = REAL["CUB"], hashlib.sha256(SENTENCES).hexdigest()
+        there = replace(known, url=files.url, size=len(SENTENCES), sha256=digest)
+        monkeypatch.setattr(additions, "ADDITIONS", {"CUB": there})
+        yield files
+
+
+def test_cub_comes_with_its_sentences(
+    server: lb.Files, sentences: lb.Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("CUB", "--data-root", tmp_path, "--source", server.url, "--dry-run") == 0
+    assert f"with it: sent_splits.mat, 0.0 MB, from {sentences.url}" in capsys.readouterr().err
+    assert sentences.asked == []
+    assert run("CUB", "--data-root", tmp_path, "--source", server.url) == 0
+    assert (tmp_path / "CUB" / "sent_splits.mat").read_bytes() == SENTENCES
+    assert {name for name in tree(tmp_path) if "sent" in name} == {"CUB/sent_splits.mat"}
+    out = capsys.readouterr().out
+    assert hashlib.sha256(SENTENCES).hexdigest() in out
+    assert out.splitlines()[-1] == f"next       dkgzsl train CUB --data-root {tmp_path}"
+    assert run("CUB", "--data-root", tmp_path, "--source", server.url, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["addition"]["state"] == "present"
+    assert len(sentences.asked) == 1
+    assert run("SUN", "--data-root", tmp_path, "--source", server.url, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["addition"] is None
+
+
+def test_features_that_were_fetched_before_get_their_sentences(
+    server: lb.Files, sentences: lb.Files, tmp_path: Path
+) -> None:
+    assert run("CUB", "--data-root", tmp_path, "--source", server.url) == 0
+    (tmp_path / "CUB" / "sent_splits.mat").unlink()
+    assert run("CUB", "--data-root", tmp_path, "--source", server.url) == 0
+    assert (tmp_path / "CUB" / "sent_splits.mat").read_bytes() == SENTENCES
+    (tmp_path / "CUB" / "sent_splits.mat").write_bytes(b"mine")
+    assert run("CUB", "--data-root", tmp_path, "--source", server.url) == 0
+    assert (tmp_path / "CUB" / "sent_splits.mat").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("fault", ["missing", "another"])
+def test_without_the_sentences_one_line_says_so_and_the_features_are_there(
+    server: lb.Files, sentences: lb.Files, tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    if fault == "missing":
+        sentences.script = [lb.says(404)]
+    else:
+        sentences.content = SENTENCES[:-1] + b"?"
+    assert run("CUB", "--data-root", tmp_path, "--source", server.url) == 0
+    out = capsys.readouterr().out
+    [line] = [one for one in out.splitlines() if "sent_splits.mat" in one]
+    assert line.startswith("without sent_splits.mat (")
+    assert "without it CUB has its 312 attributes" in line
+    assert f"by hand: {sentences.url}, into {tmp_path / 'CUB'}" in line
+    assert (tmp_path / "CUB" / "res101.mat").is_file()
+    assert not (tmp_path / "CUB" / "sent_splits.mat").exists()
+
+
+def test_the_known_sha256_is_that_of_the_file(xlsa17: Path) -> None:
+    file = xlsa17 / "CUB" / "sent_splits.mat"
+    if not file.is_file():
+        pytest.skip(f"the file is not here: {file}")
+    content = file.read_bytes()
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (REAL["CUB"].size, REAL["CUB"].sha256)
+
+
+def test_what_is_next_runs(
+    quick: None, server: lb.Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images without the features' file cannot be extracted yet: it is fetched first."""
+
+    def last() -> str:
+        return capsys.readouterr().out.splitlines()[-1]
+
+    with lb.serve(birds(), "CUB_200_2011.tgz") as images:
+        assert run("CUB", "--what", "images", "--data-root", tmp_path, "--source", images.url) == 0
+        assert last() == f"next       dkgzsl data fetch CUB --data-root {tmp_path}"
+        assert run("CUB", "--data-root", tmp_path, "--source", server.url) == 0
+        assert last() == f"next       dkgzsl train CUB --data-root {tmp_path}"
+        assert run("CUB", "--what", "images", "--data-root", tmp_path, "--source", images.url) == 0
+        expected = f"next       dkgzsl extract CUB --data-root {tmp_path} --backbone resnet50 --out CUB-resnet50"
+        assert last() == expected

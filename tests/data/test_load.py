@@ -54,8 +54,10 @@ def test_the_published_command_without_data_says_what_to_fetch_and_where_it_belo
     for words in (
         "CUB lacks vit_b16.mat (or vit_b16.hdf5) and att_splits.mat",
         str(root / "CUB"),
-        "dkgzsl data fetch CUB (brings res101.mat and att_splits.mat: xlsa17.zip",
-        "dkgzsl data fetch CUB --what images (CUB_200_2011.tgz",
+        "dkgzsl data fetch CUB\n",
+        "brings res101.mat and att_splits.mat: xlsa17.zip",
+        "dkgzsl data fetch CUB --what images\n",
+        "CUB_200_2011.tgz",
         "dkgzsl extract CUB --backbone vit-b/16 --out STORE",
     ):
         assert words in message

@@ -162,8 +162,12 @@ def test_image_files_go_through_the_backbone(
         with pytest.raises(InputError, match=r"(?s)cannot be read.*broken\.png"):
             call([str(tmp_path / "broken.png"), files[-1]])
     without = ZeroShotClassifier.load(tmp_path / "model").set_params(weights=None)
+    np.testing.assert_array_equal(without.predict(files[:1]), model.predict(files[:1]))
+    without = ZeroShotClassifier.load(tmp_path / "model").set_params(weights=None)
+    moved = weights.rename(weights.with_name("elsewhere.safetensors"))
     with pytest.raises(DataError, match="weights came from the file"):
         without.predict(files[:1])
+    moved.rename(weights)
 
 
 def test_files_need_a_model_that_knows_how_an_image_becomes_features(

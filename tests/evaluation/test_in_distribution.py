@@ -98,19 +98,24 @@ def test_what_scores_have_in_common_and_classes_outside_say_nothing() -> None:
     np.testing.assert_allclose(clearness(outside), clearness(scores))
     np.testing.assert_allclose(clearness(scores), [max(row) - sum(row) / 6 for row in scores])
     assert clearness(np.zeros((1, 6)))[0] == 0
+    described = np.arange(6) >= 4
+    np.testing.assert_allclose(clearness(scores, described), [max(row) - sum(row[:4]) / 4 for row in scores])
+    more = np.concatenate([scores, scores[:, 4:] - 10], axis=1)  # described classes that are far away
+    np.testing.assert_allclose(clearness(more, np.arange(8) >= 4), clearness(scores, described))
+    np.testing.assert_allclose(clearness(scores, np.ones(6, dtype=bool)), clearness(scores))
 
 
 def test_the_least_clearness_loses_its_share_of_each_kind_in_units_of_the_level() -> None:
     cuts = [cut(sharpness=2.0), cut(sharpness=5.0, seed=1)]
-    levels = [level_of(one.scores + 0.3 * one.is_unseen) for one in cuts]
+    levels = [level_of(one.scores, one.is_unseen) for one in cuts]
     assert levels[1] / levels[0] == pytest.approx(2.5, rel=0.05)
-    least = least_clearness(cuts, 0.3, levels)
+    least = least_clearness(cuts, 0.0, levels)
     assert least is not None
     for one, level in zip(cuts, levels, strict=True):
-        scores = one.scores + 0.3 * one.is_unseen
+        scores = one.scores
         described = one.is_unseen[scores.argmax(1)]
         for kind, bound in ((False, least[0]), (True, least[1])):
-            lost = (clearness(scores)[described == kind] / level < bound).mean()
+            lost = (clearness(scores, one.is_unseen)[described == kind] / level < bound).mean()
             assert lost == pytest.approx(LOST - FAR, abs=0.01)
     alike = Scored(np.zeros((4, 6)), np.zeros((4, 6)), np.arange(4), cuts[0].is_unseen)
     assert least_clearness([alike], 0.0, [1.0]) is None
@@ -121,10 +126,10 @@ def test_an_image_that_no_class_stands_out_for_is_none_of_them() -> None:
     needed = in_distribution_of(train, labels, level=2.0, least=(0.5, 0.25))
     assert needed is not None
     described = np.array([False, False, True])
-    scores = np.array([[1.4, 0.0, 0.0], [1.6, 0.0, 0.0], [0.0, 0.0, 0.7], [0.0, 0.0, 0.8]])
+    scores = np.array([[1.4, 0.0, 1.0], [1.6, 0.0, 1.0], [0.0, 0.0, 0.7], [0.0, 0.0, 0.8]])
     found = needed.score(scores, described, train[:4])
-    assert (found >= 1).tolist() == [False, True, False, True]
-    np.testing.assert_allclose(found, np.array([1.4, 1.6, 1.4, 1.6]) / 1.5, rtol=1e-6)
+    assert (found >= 1).tolist() == [False, False, True, True]
+    np.testing.assert_allclose(found, [0.7, 0.8, 1.4, 1.6])
 
 
 def test_a_file_brings_it_back_and_few_images_tell_nothing(tmp_path: Path) -> None:

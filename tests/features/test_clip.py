@@ -146,8 +146,11 @@ def test_a_store_finds_its_clip_model_again(weights) -> None:
     kept = build_backbone("clip:test-tiny", weights=path)
     assert kept.weights["sha256"] != drawn.weights["sha256"]
     assert rebuild_backbone(kept.record(), weights=path).weights == kept.weights
+    assert rebuild_backbone(kept.record()).weights == kept.weights
+    moved = path.rename(path.with_name("elsewhere.safetensors"))
     with pytest.raises(DataError, match="--weights"):
         rebuild_backbone(kept.record())
+    moved.rename(path)
 
 
 @pytest.mark.parametrize(
@@ -181,11 +184,12 @@ def test_what_the_tag_of_weights_says_is_heard(monkeypatch) -> None:
     assert given["pretrained"] == "own"
 
 
-def test_where_a_file_lies_is_not_recorded_of_a_backbone(weights) -> None:
+def test_where_a_file_lies_is_recorded_once(weights) -> None:
     path, _ = weights
     record = build_backbone(f"clip:test-tiny@{path}").record()
     assert record["backbone"]["name"] == "clip:test-tiny"
     assert record["weights"]["file"] == "tiny.safetensors"
+    assert record["weights"].pop("path") == str(path)
     assert str(path.parent) not in json.dumps(record)
 
 

@@ -202,7 +202,9 @@ def test_the_script_cuts_photos_as_the_package_does(mode, size) -> None:
 def test_mistakes_are_told_and_leave_nothing(capsys, made, tmp_path, monkeypatch) -> None:
     file = tmp_path / "x.onnx"
     run, out = str(made.run), ["--out", str(file)]
+    away = made.weights.rename(made.weights.with_name("away.safetensors"))
     assert "name it with --weights" in refused(capsys, run, *out)
+    away.rename(made.weights)
     other = tmp_path / "other.safetensors"
     save_file({name: tensor + 1 for name, tensor in load_file(made.weights).items()}, other)
     assert "other weights" in refused(capsys, run, *out, "--weights", str(other))

@@ -165,7 +165,6 @@ def test_mistakes_in_predict(capsys, made, on_numbers, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     cases = {
         (run,): "no photo is named",
-        (run, photo): "--weights",
         (run, photo, "--weights", str(made.run / "model.safetensors")): "do not fit",
         (run, str(tmp_path / "none.png")): "no such image",
         (run, str(tmp_path / "empty")): "no images",
@@ -180,6 +179,9 @@ def test_mistakes_in_predict(capsys, made, on_numbers, tmp_path) -> None:
     for words, expected in cases.items():
         assert expected in refused(capsys, "predict", *words), words
     assert not (tmp_path / "o").exists()
+    away = made.weights.rename(made.weights.with_name("away.safetensors"))
+    assert "name it with --weights" in refused(capsys, "predict", run, photo)
+    away.rename(made.weights)
 
 
 def test_pictures_of_numbers(capsys, on_numbers, tmp_path) -> None:

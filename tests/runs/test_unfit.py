@@ -254,7 +254,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path, capsys) -> None:
         patch.setattr(RunFolder, "write_seed", interrupt)
         assert main(["train", data, "--closed-form.components", "20", "--closed-form.episodes", "off"]) == 130
     (folder,) = Path("runs").iterdir()
-    assert f"--out {folder} --resume" in capsys.readouterr().err
+    assert f"dkgzsl train --resume --out {folder}\n" in capsys.readouterr().err
 
 
 def test_a_known_name_is_recorded_as_a_name(monkeypatch, tmp_path) -> None:

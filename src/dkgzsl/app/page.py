@@ -258,7 +258,10 @@ class _Handlers:
         return self._changed((state or self.first).with_values(name, chosen), photos, bias)
 
     def save(self, photos: Photos | None, bias: float, state: Session | None) -> tuple[Any, ...]:
-        return self._changed((state or self.first).saved(), photos, bias)
+        saved = (state or self.first).saved()
+        text = f"saved as version {saved.parent} of the run"
+        self.gradio.Info(f"{text}; {saved.note}" if saved.note else text)
+        return self._changed(saved, photos, bias)
 
     def start_from(self, name: str | None, state: Session | None) -> list[Any]:
         if not name:

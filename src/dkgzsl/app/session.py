@@ -16,7 +16,7 @@ from dkgzsl.inference.photos import PhotoReader, Photos
 from dkgzsl.inference.prediction import ExplainedPrediction, explained_predictions
 from dkgzsl.inference.recognizer import Recognizer, save_version
 from dkgzsl.methods.base import Extendable
-from dkgzsl.runs.folder import version_of
+from dkgzsl.runs.folder import saving, version_of
 
 TOP = 5
 """So many classes are shown for an image."""
@@ -47,12 +47,16 @@ class Session:
         parent: the version of the run that the recognizer was read from.
         recognizer: it includes the classes that the visitor has added.
         added: names of the added classes that are not saved in a version of the run.
+        newest: the run's newest version when the session began or was saved last.
+        note: what somebody else did to the run meanwhile; None: nothing.
     """
 
     run: Path
     parent: int
     recognizer: Recognizer
     added: tuple[str, ...] = ()
+    newest: int | None = None
+    note: str | None = None
 
     @classmethod
     def open(cls, run: Path, version: int | None = None) -> Session:
@@ -62,7 +66,7 @@ class Session:
             RunError: the folder holds no finished run, or no such version.
         """
         number = version_of(run, version)
-        return cls(run, number, Recognizer.from_run(run, number))
+        return cls(run, number, Recognizer.from_run(run, number), newest=version_of(run, None))
 
     @property
     def mean_description(self) -> Float[np.ndarray, " semantic"] | None:
@@ -153,6 +157,9 @@ class Session:
     def saved(self) -> Session:
         """Save the added classes in a new version of the run; the older versions stay.
 
+        Where somebody else saved a version meanwhile, the classes are added to that one, so that the newest has
+        both; where they cannot be (a class of that name is in it), `note` says what the newest has not.
+
         Raises:
             DataError: no class was added since the last time.
             RunError: it cannot be written.
@@ -160,8 +167,33 @@ class Session:
         if not self.added:
             raise DataError("no class was added", fix="describe one first")
         change = {"action": "add-class", "classes": list(self.added), "described_by": "app", "photos": {}}
-        version = save_version(self.run, self.recognizer, parent=self.parent, change=change)
-        return replace(self, parent=version, added=())
+        with saving(self.run):  # nobody else saves after the newest version was read
+            merged = self._on_the_newest()
+            version = save_version(self.run, merged.recognizer, parent=merged.parent, change=change)
+        return replace(merged, parent=version, added=(), newest=version)
+
+    def _on_the_newest(self) -> Session:
+        """This session's classes on top of the newest version, where that is not the one it began with."""
+        newest = version_of(self.run, None)
+        if self.newest is None or newest == self.newest:
+            return replace(self, note=None)
+        there, model = Recognizer.from_run(self.run, newest), self.recognizer.model
+        assert isinstance(model, Extendable), "classes were added to it"
+        taken = [name for name in self.added if name in there.known_names]
+        if taken:
+            lost = [name for name in there.known_names if name not in self.recognizer.known_names]
+            without = f"; it has not: {', '.join(lost)}" if lost else ""
+            note = (
+                f"version {newest} was saved meanwhile, and has a class {', '.join(taken)}, too: yours is saved "
+            )
+            note += f"as a version of its own, made from version {self.parent}{without}"
+            return replace(self, note=note)
+        described = {
+            name: model.semantics[self.recognizer.number_of(name)].double().cpu().numpy() for name in self.added
+        }
+        sparse = [name for name in described if self.recognizer.number_of(name) in self.recognizer.record.sparse]
+        note = f"version {newest} was saved meanwhile: this one has its classes, too"
+        return replace(self, recognizer=there.with_classes(described, sparse=sparse), parent=newest, note=note)
 
 
 def read_one(reader: PhotoReader, path: Path) -> Photos:

@@ -1,5 +1,8 @@
 """A search by Optuna for settings on a user's own data, scored on validation classes only.
 
+Trial 0 is the defaults, as `train` would use them. They are kept unless a trial beats them by more than the spread
+of their own score: the best of many trials is better on validation by luck alone.
+
 Each trial's sampler is seeded by the search's seed and the number of trials done, so that a search that was broken
 off goes on as if it had not been. The journal is a file of JSON lines.
 
@@ -11,64 +14,32 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dkgzsl.benchmark.run import write
+from dkgzsl.benchmark.trials import FIGURES, REPRESENTATION, TrialRecord, TrialRunner, record_trial, settings_of
 from dkgzsl.compatibility import FORMAT, check_format
 from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.data.problem import Problem
-from dkgzsl.data.splits import validation_cuts
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.evaluation.cuts import CutsSelector, mean_figures
-from dkgzsl.evaluation.held_out import HeldOut, validation_task
-from dkgzsl.evaluation.metrics import Figures
-from dkgzsl.evaluation.protocols import constant_for
-from dkgzsl.evaluation.selection import RAW_SHARE, ValidationSelector
 from dkgzsl.files import write_whole
-from dkgzsl.methods.base import Method, MethodInfo, Task
-from dkgzsl.methods.cuts import CutMethod
+from dkgzsl.methods.base import MethodInfo
 from dkgzsl.methods.registry import BUILT_IN, method_info
-from dkgzsl.methods.search import Choice, Space, grid_of, start_of, with_values
+from dkgzsl.methods.search import Choice, Space, grid_of, start_of
 from dkgzsl.reading import read_json
-from dkgzsl.representation.representation import learns
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.plan import Plan, make_plan
 
 _JOURNAL, _SEARCH = "journal.jsonl", "search.json"
 _STARTUP = 10
 """Trials at random before the estimator has something to go by."""
-Values = Mapping[str, Any]
-"""A trial's settings, by the names that `train` has for them; numbers and words."""
-_REPRESENTATION = "representation"
-_FIGURES = ("ausuc", "h", "u", "s", "h_calibrated")
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """A trial that is done.
-
-    Attributes:
-        number: from 0.
-        values: its settings, by the names of `train`.
-        score: AUSUC and a little raw H (`RAW_SHARE`) on validation images; None where it could not be fitted.
-        figures: on validation images, fractions of 1; empty where there are none.
-        seconds: wall-clock time.
-        error: why it could not be fitted, or None.
-    """
-
-    number: int
-    values: Values
-    score: float | None
-    figures: dict[str, float | None]
-    seconds: float
-    error: str | None
 
 
 @dataclass(frozen=True)
@@ -76,16 +47,23 @@ class Tuned:
     """A search as it stands.
 
     Attributes:
-        folder: `best.yaml`, `trials.csv`, and the journal that the search goes on from.
+        folder: `best.yaml`, `highest.yaml`, `trials.csv`, and the journal that the search goes on from.
         plan: what was searched.
-        trials: all that are done, those of earlier calls, too.
-        best: the one with the highest score.
+        trials: all that are done, those of earlier calls, too; the first is the defaults.
+        highest: the one with the highest score of those after the defaults, or the defaults where there is none.
+        best: what `best.yaml` has: `highest`, or the defaults where it beats them by no more than their spread.
     """
 
     folder: Path
     plan: Plan
     trials: list[TrialRecord]
+    highest: TrialRecord
     best: TrialRecord
+
+    @property
+    def default(self) -> TrialRecord:
+        """The defaults."""
+        return self.trials[0]
 
 
 def tune(
@@ -119,25 +97,46 @@ def tune(
         on_begin(plan, len(done))
     end = time.monotonic() + 60 * config.minutes if config.minutes else None
     while len(done) < config.trials and (end is None or time.monotonic() < end):
-        study.sampler = _sampler(optuna, config.seed, len(done))
-        if not done:
-            study.enqueue_trial(first_trial(plan, space), skip_if_exists=False)
-        trial = study.ask()
-        values = {name: one.suggest(trial, name) for name, one in space.items()}
-        record = _record(runner, len(done), values)
-        trial.set_user_attr("record", json.loads(json.dumps(asdict(record))))
-        study.tell(trial, record.score, state=None if record.score is not None else optuna.trial.TrialState.FAIL)
-        done.append(record)
-        best = _best(done)
-        _write(folder, plan, done, best)
+        done.append(_next_trial(optuna, study, runner, space, done))
+        _write(folder, plan, done, space)
         if on_trial is not None:
-            on_trial(record, None if best is None else best.score)
-    best = _best(done)
-    if best is None:
+            on_trial(done[-1], max((one.score for one in done if one.score is not None), default=None))
+    highest = _highest(done)
+    if highest is None:
         why = next((one.error for one in done if one.error), "the time was over before the first one")
-        raise ConfigError(f"no trial came to a score: {why}", fix="look at the data (dkgzsl data check)")
-    _write(folder, plan, done, best)
-    return Tuned(folder, plan, done, best)
+        raise ConfigError(
+            f"no trial came to a score: {why}", fix=shlex.join(["dkgzsl", "data", "check", str(plan.config.name)])
+        )
+    _write(folder, plan, done, space)
+    return Tuned(folder, plan, done, highest, chosen(done[0], highest))
+
+
+def _next_trial(
+    optuna: Any, study: Any, runner: TrialRunner, space: Space, done: list[TrialRecord]
+) -> TrialRecord:
+    """Fit and record a trial: first the defaults, then where the method begins, then what the sampler proposes."""
+    study.sampler, states = _sampler(optuna, runner.seed, len(done)), optuna.trial.TrialState
+    if not done:  # the defaults try several values of a setting, so that they are no point of the space
+        record = record_trial(runner, 0, {})
+        state = states.COMPLETE if record.score is not None else states.FAIL
+        attributes = {"record": json.loads(json.dumps(asdict(record)))}
+        study.add_trial(optuna.trial.create_trial(state=state, value=record.score, user_attrs=attributes))
+        return record
+    if len(done) == 1:
+        study.enqueue_trial(first_trial(runner.plan, space), skip_if_exists=False)
+    trial = study.ask()
+    record = record_trial(runner, len(done), {name: one.suggest(trial, name) for name, one in space.items()})
+    trial.set_user_attr("record", json.loads(json.dumps(asdict(record))))
+    study.tell(trial, record.score, state=None if record.score is not None else states.FAIL)
+    return record
+
+
+def chosen(default: TrialRecord, highest: TrialRecord) -> TrialRecord:
+    """The trial with the highest score, or the defaults where it does not beat them by more than their spread."""
+    if default.score is None:
+        return highest
+    assert highest.score is not None, "the highest score is one"
+    return highest if highest.score - default.score > (default.spread or 0.0) else default
 
 
 def _optuna() -> Any:
@@ -217,7 +216,7 @@ def space_of(plan: Plan) -> Space:
     within = _own_space(plan.info, plan.config.settings, plan.problem)
     chosen: dict[str, Any] = {}
     if len(plan.config.representation) > 1:
-        chosen[_REPRESENTATION] = Choice(plan.config.representation)
+        chosen[REPRESENTATION] = Choice(plan.config.representation)
     if not within and not chosen:
         raise _nothing_to_search(plan)
     return chosen | {f"{plan.info.section}.{name}": part for name, part in within.items()}
@@ -240,98 +239,14 @@ def _nothing_to_search(plan: Plan) -> ConfigError:
 
 
 def first_trial(plan: Plan, space: Space) -> dict[str, Any]:
-    """Where the search begins: the first representation, and what the method says or its settings have."""
+    """Where the search begins after the defaults: the first representation, and the method's start or settings."""
     prefix = f"{plan.info.section}."
     within = {name.removeprefix(prefix): part for name, part in space.items() if name.startswith(prefix)}
     begin = {prefix + name: value for name, value in start_of(within, plan.config.settings).items()}
-    if _REPRESENTATION in space:
+    if REPRESENTATION in space:
         assert plan.config.representation is not None, "the plan fills it"
-        begin[_REPRESENTATION] = plan.config.representation[0]
+        begin[REPRESENTATION] = plan.config.representation[0]
     return begin
-
-
-def settings_of(plan: Plan, values: Values) -> TrainConfig:
-    """The settings of `train` that a trial stands for: each list of things to try has one entry."""
-    config, prefix = plan.config, f"{plan.info.section}."
-    if _REPRESENTATION in values:
-        config = replace(config, representation=(values[_REPRESENTATION],))
-    own = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-    return replace(config, settings=with_values(config.settings, own))
-
-
-class Scores(NamedTuple):
-    """What validation says of a trial.
-
-    Attributes:
-        score: what is maximised; minus infinity where nothing could be scored.
-        figures: on validation images, means over the cuts; None where nothing could be scored.
-    """
-
-    score: float
-    figures: Figures | None
-
-
-class TrialRunner:
-    """Fits and scores trials of one plan on validation images; what trials share is computed once.
-
-    Args:
-        plan: what is searched.
-        seed: of what is learned.
-    """
-
-    def __init__(self, plan: Plan, seed: int) -> None:
-        self.plan, self.seed = plan, seed
-        self._ways = {one.name: one for one in plan.representations(seed)}
-        self._parts: dict[tuple[str, int], tuple[Task, HeldOut]] = {}
-        self._shared: dict[Any, Any] = {}
-
-    def __call__(self, values: Values) -> Scores:
-        """Score of all that `train` would show its selector under these settings, on the same validation cuts."""
-        config = settings_of(self.plan, values)
-        assert config.representation is not None, "the plan fills it"
-        [representation] = config.representation
-        method = replace(self.plan, config=config).make_method(self.seed, shared=self._shared)
-        if isinstance(method, CutMethod):
-            return self._on_cuts(method, representation)
-        task, held_out = self._part(representation, 0)
-        selector = ValidationSelector(held_out, None, None, representation)
-        method.explore(task, selector)
-        return Scores(selector.best_score, None if selector.best is None else selector.best.figures)
-
-    def _on_cuts(self, method: Method, representation: str) -> Scores:
-        assert isinstance(method, CutMethod), "chosen by it"
-        cuts = validation_cuts(self.plan.problem, self.seed)
-        parts = [self._part(representation, cut) for cut in (cuts[:1] if learns(representation) else cuts)]
-        held_out = [held for _, held in parts]
-        selector = CutsSelector(held_out, None, None, representation, raw_share=RAW_SHARE)
-        method.explore_cuts([task for task, _ in parts], selector)
-        setting = selector.setting
-        if setting is None:
-            return Scores(float("-inf"), None)
-        scored = [held.score(method.fit(task, setting)) for task, held in parts]
-        constant = constant_for(method, setting, scored).value
-        return Scores(float(selector.lead.mean()), mean_figures([one.figures(constant) for one in scored])[0])
-
-    def _part(self, representation: str, cut: int) -> tuple[Task, HeldOut]:
-        key = representation, cut
-        if key not in self._parts:
-            way = self._ways[representation]
-            self._parts[key] = validation_task(self.plan.problem, self.seed, way, cut=cut)
-        return self._parts[key]
-
-
-def _record(runner: TrialRunner, number: int, values: Values) -> TrialRecord:
-    start = time.monotonic()
-    try:
-        found = runner(values)
-    except (LinAlgError, RunError) as error:  # no solution, or the training diverged: a bad setting
-        message = str(error).splitlines()[0]
-        return TrialRecord(number, values, None, {}, time.monotonic() - start, message)
-    seconds = time.monotonic() - start
-    if found.figures is None:
-        return TrialRecord(number, values, None, {}, seconds, "the scores are no numbers")
-    figures = {name: getattr(found.figures, name) for name in _FIGURES}
-    return TrialRecord(number, values, found.score, figures, seconds, None)
 
 
 def _records(optuna: Any, study: Any) -> list[TrialRecord]:
@@ -341,24 +256,32 @@ def _records(optuna: Any, study: Any) -> list[TrialRecord]:
     return [TrialRecord(**record) for record in found if record is not None]
 
 
-def _best(done: list[TrialRecord]) -> TrialRecord | None:
+def _highest(done: list[TrialRecord]) -> TrialRecord | None:
+    """The best trial after the defaults; the defaults where there is none, None where nothing was scored."""
     scored = [one for one in done if one.score is not None]
-    return max(scored, key=lambda one: one.score or 0.0, default=None)
+    searched = [one for one in scored if one.values] or scored
+    return max(searched, key=lambda one: one.score or 0.0, default=None)
 
 
-def _write(folder: Path, plan: Plan, done: list[TrialRecord], best: TrialRecord | None) -> None:
-    import yaml
-
-    names = list(done[0].values)
+def _write(folder: Path, plan: Plan, done: list[TrialRecord], space: Space) -> None:
+    names, highest = list(space), _highest(done)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["trial", "score", *_FIGURES, "seconds", *names, "error"])
+    writer.writerow(["trial", "score", "spread", *FIGURES, "seconds", *names, "error"])
     for one in done:
-        figures = [one.figures.get(name) for name in _FIGURES]
-        row = [one.number, one.score, *figures, round(one.seconds, 2), *(one.values[name] for name in names)]
-        writer.writerow([*row, one.error])
+        figures = [one.figures.get(name) for name in FIGURES]
+        row = [one.number, one.score, one.spread, *figures, round(one.seconds, 2)]
+        writer.writerow([*row, *(one.values.get(name) for name in names), one.error])
     write(folder, "trials.csv", table.getvalue())
-    if best is not None:
-        settings = replace(plan, config=settings_of(plan, best.values)).recorded()
-        head = f"# Trial {best.number} of {len(done)} by dkgzsl tune: {best.score:.4f} on validation classes.\n"
-        write(folder, "best.yaml", head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    if highest is not None:
+        _write_settings(folder, "highest.yaml", plan, highest, len(done))
+        _write_settings(folder, "best.yaml", plan, chosen(done[0], highest), len(done))
+
+
+def _write_settings(folder: Path, name: str, plan: Plan, trial: TrialRecord, trials: int) -> None:
+    import yaml
+
+    settings = replace(plan, config=settings_of(plan, trial.values)).recorded()
+    what = "" if trial.values else ", the defaults"
+    head = f"# Trial {trial.number} of {trials}{what} by dkgzsl tune: {trial.score:.4f} on validation classes.\n"
+    write(folder, name, head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))

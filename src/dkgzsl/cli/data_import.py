@@ -11,6 +11,9 @@ from typing import Annotated
 
 import tyro
 
+from dkgzsl.cli.next_step import command, next_line
+from dkgzsl.errors import DataError
+
 
 @dataclass(frozen=True)
 class Config:
@@ -31,6 +34,12 @@ class Config:
     """Folder of the problem."""
     name: str | None = None
     """Name of the problem (default: the folder's)."""
+    backbone: str | None = None
+    """Backbone that its features shall come from; the command that `data check` proposes next has it."""
+    weights: Path | None = None
+    """The backbone's file of weights, likewise (default: published ones)."""
+    image_size: int | None = None
+    """Side of the square image in pixels, likewise (default: the backbone's own)."""
     overwrite: bool = False
     """Replace the problem in --out."""
     json: bool = False
@@ -45,7 +54,12 @@ def run(config: Config) -> None:
     found = read_image_folder(config.folder, config.semantics)
     refuse_unreadable(found)
     name = config.name or config.folder.resolve().name
-    write_problem_folder(found, config.out, name=name, overwrite=config.overwrite)
+    if config.weights is not None and not config.weights.is_file():
+        raise DataError("there is no such file of weights", where=str(config.weights))
+    weights = None if config.weights is None else config.weights.resolve()
+    wish = {"backbone": config.backbone, "weights": weights, "image_size": config.image_size}
+    extraction = {key: str(value) for key, value in wish.items() if value is not None}
+    write_problem_folder(found, config.out, name=name, overwrite=config.overwrite, extraction=extraction)
     roles = Counter(found.roles)
     sources = {source: table.values.shape[1] for source, table in found.tables.items()}
     for note in found.notes:
@@ -70,4 +84,4 @@ def run(config: Config) -> None:
     print(f"classes    {len(found.class_names)}: " + ", ".join(f"{roles[r]} {r}" for r in sorted(roles)))
     shown = (f"{s} [{size}]{' (default)' if s == found.semantics_name else ''}" for s, size in sources.items())
     print(f"semantics  {', '.join(shown)}")
-    print(f"next       dkgzsl extract {config.out} --backbone resnet101 --out STORE")
+    print(next_line(command("data", "check", config.out)))

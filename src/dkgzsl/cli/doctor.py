@@ -47,6 +47,7 @@ def run(config: Config) -> None:
     print(f"with     {versions}")
     print(f"device   {found['device']}; matrix products in bfloat16: {'fast' if found['bfloat16'] else 'slow'}")
     print(f"cache    {found['cache']}{'' if found['cache_exists'] else ' (not there yet)'}; DKGZSL_HOME moves it")
+    print(f"weights  {found['weights']}: files of backbones' weights are found here, too")
     print(f"disk     {found['free_gigabytes']:.1f} GB free there")
     for name, extra in found["extras"].items():
         state = "installed" if extra["installed"] else f"missing: pip install 'dkgzsl[{name}]'"
@@ -60,6 +61,7 @@ def examined() -> dict[str, Any]:
     import dkgzsl
     from dkgzsl.data.catalog import data_root
     from dkgzsl.device import device_of, multiplies_in_bfloat16
+    from dkgzsl.files import home_folder
 
     device, cache = device_of(None), data_root(None)
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
@@ -71,6 +73,7 @@ def examined() -> dict[str, Any]:
         "device": f"{device} ({name})",
         "bfloat16": multiplies_in_bfloat16(device),
         "cache": str(cache),
+        "weights": str(home_folder() / "weights"),
         "cache_exists": Path(cache).is_dir(),
         "free_gigabytes": round(shutil.disk_usage(there).free / 1e9, 1),
         "extras": {

@@ -17,6 +17,10 @@ class Config:
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
+    data: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """The data set's folder now (default: where it was in training, or where it is from the run's place)."""
+    features: Annotated[str | None, tyro.conf.arg(metavar="NAME_OR_STORE")] = None
+    """Feature file or store now (default: likewise)."""
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets now (default: where it was in training)."""
     device: str | None = None
@@ -36,6 +40,8 @@ def run(config: Config) -> None:
 
     evaluated = evaluate(
         Path(config.run),
+        data=config.data,
+        features=config.features,
         data_root=config.data_root,
         device=config.device,
         version=config.version,

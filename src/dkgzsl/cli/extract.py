@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from dkgzsl.cli.next_step import command, next_line
 from dkgzsl.errors import DataError
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def run(config: Config) -> None:
     print(f"store      {config.out}: {result.done - len(unreadable):,} images, {len(unreadable)} unreadable")
     refuse_lost(lost, config.problem)
     print(f"tokens     {list(result.shape)} float16, {rate}")
-    print(f"next       dkgzsl train {config.problem} --features {config.out}")
+    root = () if config.data_root is None else ("--data-root", config.data_root)
+    print(next_line(command("train", config.problem, *root, "--features", config.out)))
 
 
 def lost_classes(store: FeatureStore) -> dict[str, list[str]]:

@@ -11,10 +11,11 @@ from rich.table import Table
 
 from dkgzsl.benchmark.table import FURTHER, cells_of_row, column_title, notes_of
 from dkgzsl.display import FIGURE_NAMES, mean_percent, percent
+from dkgzsl.methods.registry import method_title
 from dkgzsl.report.estimate import Estimate, headline, leaning, what_it_is
 
 if TYPE_CHECKING:
-    from dkgzsl.runs.plan import Plan
+    from dkgzsl.runs.outline import Outline
 
 
 _SHORT = {**FIGURE_NAMES, "h_calibrated": "H cal."}
@@ -126,6 +127,8 @@ def _provenance(result: Mapping[str, Any], details: Mapping[str, Any], *, spread
         parts = [f"{FIGURE_NAMES[key]} {percent(found[key])}" for key in FIGURE_NAMES if key in found]
         if parts:
             lines.append(f"spread over classes (bootstrap): {', '.join(parts)}")
+    if "version" in result:
+        lines += _of_version(result, details)
     if result.get("adapted_to_pools"):
         lines.append(
             "adapted to photos without labels: where these were test images, the figures are transductive"
@@ -134,41 +137,60 @@ def _provenance(result: Mapping[str, Any], details: Mapping[str, Any], *, spread
     return lines
 
 
-def print_plan(plan: Plan) -> None:
-    """What a run would do, with sizes and a rough time."""
-    from dkgzsl.runs.plan import estimate
-
-    problem, config = plan.problem, plan.config
-    parts = problem.parts
-    shape = " x ".join(map(str, problem.features.shape))
-    expected = estimate(plan)
-    rows = [
-        ("data set", f"{problem.name}, {len(problem.class_names)} classes"),
-        ("features", f"{shape} ({problem.provenance.get('features', 'given')})"),
-        ("semantics", f"{problem.semantics_name}, {problem.semantics.shape[1]} dimensions"),
-        ("training images", f"{len(parts.trainval)} of {len(problem.seen_classes)} seen classes"),
-        (
-            "test images",
-            f"{len(parts.test_seen)} seen, {len(parts.test_unseen)} of {len(problem.unseen_classes)} unseen",
-        ),
-        ("method", f"{plan.method}, {plan.info.title}"),
-        ("protocol", config.protocol),
-        ("seeds", ", ".join(map(str, plan.seeds))),
-        ("device", str(plan.device)),
+def _of_version(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
+    """Which version the figures are of, how it was made, and which of its classes nothing was tested on."""
+    history = details["history"]
+    names = ", ".join(history.get("classes", ()))
+    made = {
+        "add-class": f"added {names}",
+        "remove-class": f"removed {names}",
+        "adapt": f"adapted to {history.get('photos')} photos",
+    }.get(str(history.get("action")), "changed")
+    lines = [
+        f"version {result['version']}: {made} (made from version {history.get('parent', '?')}); "
+        f"{history['classes_now']} classes, over which chance and baseline are computed, too"
     ]
-    if plan.epochs is not None:
-        rows.append(("epochs", str(plan.epochs)))
-    seconds = expected.seconds
-    time = "not known for this method" if seconds is None else f"about {_duration(seconds)}"
-    rows += [("memory", f"about {expected.gigabytes:.1f} GB"), ("time", time)]
+    if history["untested"]:
+        few = ", ".join(history["untested"][:5]) + (", ..." if len(history["untested"]) > 5 else "")
+        lines.append(f"no test image is of {few}: such a class only competes with the others")
+    if details.get("baseline") is None:
+        lines.append("no baseline: the run has none, or it takes no new classes")
+    return lines
+
+
+def print_outline(run: Outline) -> None:
+    """What a run would do, with sizes and a rough time."""
+    from dkgzsl.runs.outline import estimate
+
+    expected = estimate(run)
+    size = "" if run.dimensions is None else f", {run.dimensions} dimensions"
+    rows = [
+        ("data set", f"{run.dataset}, {run.classes} classes"),
+        ("features", run.features),
+        ("semantics", f"{run.semantics}{size}"),
+        ("training images", f"{run.training} of {run.classes - run.unseen} seen classes"),
+        ("test images", f"{run.test_seen} seen, {run.test_unseen} of {run.unseen} unseen"),
+        ("method", f"{run.method}, {method_title(run.method)}"),
+        ("protocol", run.protocol),
+        ("seeds", ", ".join(map(str, run.seeds))),
+        ("device", str(run.device)),
+    ]
+    if run.epochs is not None:
+        rows.append(("epochs", str(run.epochs)))
+    seconds, gigabytes = expected.seconds, expected.gigabytes
+    of = "this method" if gigabytes is not None else "features of unknown size"
+    rows.append(("memory", f"about {gigabytes:.1f} GB" if gigabytes is not None else f"not known for {of}"))
+    rows.append(("time", f"about {_duration(seconds)}" if seconds is not None else f"not known for {of}"))
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
     for name, value in rows:
         table.add_row(name, value)
     out = console()
     out.print(table)
-    for note in plan.notes:
+    for note in run.notes:
         out.print(note, markup=False, soft_wrap=True)
     out.print("dry run: nothing was written")
+    if run.missing is not None:
+        out.print(f"before it can run: {run.missing}", markup=False, soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import tyro
 
+from dkgzsl.cli.next_step import after_prediction, next_line
 from dkgzsl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Config:
     version: int | None = None
     """Version of the run's classes: 0 as trained, higher ones by add-class, adapt, ... (default: newest)."""
     weights: Path | None = None
-    """The backbone's weights, where the run's features were extracted with --weights."""
+    """The backbone's weights (default: those that the run records, by path and sha256)."""
     device: str | None = None
     """Where the backbone runs: cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int = 16
@@ -81,6 +82,9 @@ def run(config: Config) -> None:
         _print(config, found)
     else:
         _print_and_keep(config, found, config.out)
+    step = None if config.json else after_prediction(config.run, recognizer)
+    if step is not None:  # not among the predictions, which may go into a file
+        print(next_line(step), file=sys.stderr)
 
 
 def _print(config: Config, found: Found, file: TextIO | None = None) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import tyro
 
+from dkgzsl.cli.next_step import after_pull, command, next_line
+
 
 @dataclass(frozen=True)
 class Config:
@@ -26,12 +28,26 @@ class Config:
 
 def run(config: Config) -> None:
     """Pull, print what was pulled."""
+    from dkgzsl.errors import DataError
+    from dkgzsl.features.weights import recorded_weights, weights_folder
     from dkgzsl.inference.hub.hub import pull
+    from dkgzsl.runs.model_record import RecognitionRecord
 
     moved = pull(config.source, config.out, token_from_env=config.token_from_env)
     if config.json:
         print(json_format.dumps(asdict(moved)))
         return
-    print(f"pulled    {moved.files} files, {moved.size / 1e6:.1f} MB, to {moved.where}")
-    print(f"manifest  {moved.manifest}")
-    print(f"next      dkgzsl predict {moved.where} PHOTO...")
+    print(f"pulled     {moved.files} files, {moved.size / 1e6:.1f} MB, to {moved.where}")
+    print(f"manifest   {moved.manifest}")
+    weights = RecognitionRecord.read(config.out).images.get("weights") or {}
+    step = after_pull(config.out, moved.where)
+    if weights.get("source") == "file":
+        try:
+            print(f"weights    {recorded_weights(weights)}")
+        except DataError:
+            print(
+                f"weights    {weights['file']} is needed for photos, and not here: put it into {weights_folder()} "
+                f"(sha256 begins with {weights['sha256'][:16]})"
+            )
+            step = command("help", "predict")
+    print(next_line(step))

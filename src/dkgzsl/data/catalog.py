@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from dkgzsl.errors import DataError, nearest
+from dkgzsl.files import home_folder
 
 
 def data_root(given: str | Path | None = None) -> Path:
@@ -18,11 +18,7 @@ def data_root(given: str | Path | None = None) -> Path:
     `given` where it is; else `data` in the folder that the environment variable DKGZSL_HOME names; else
     `dkgzsl/data` in the user's cache folder (XDG_CACHE_HOME, or ~/.cache).
     """
-    if given is not None:
-        return Path(given).expanduser()
-    if home := os.environ.get("DKGZSL_HOME"):
-        return Path(home).expanduser() / "data"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dkgzsl" / "data"
+    return home_folder() / "data" if given is None else Path(given).expanduser()
 
 
 @dataclass(frozen=True)

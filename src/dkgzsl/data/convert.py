@@ -50,16 +50,12 @@ def store_from_file(source: Path, out: Path, *, backbone: str, overwrite: bool =
         raise DataError(f"{count} images have features, and {len(labels)} have labels", where=str(source))
     if len(rest) not in (1, 2, 3):
         raise DataError(f"features of shape {list(features.shape)} are no regions", where=str(source))
-    if names is None and int(labels.max(initial=0)) >= MOST_CLASSES:
-        raise DataError(
-            f"labels go up to {int(labels.max()):,}", where=str(source), fix="number the classes in a row"
-        )
     channels, regions = (rest[0], math.prod(rest[1:])) if len(rest) == 3 else (rest[-1], 0)
     if len(rest) == 2:
         regions = rest[0] - 1
     record = {
         "problem": source.parent.name,
-        "class_names": list(names or (f"class_{k + 1}" for k in range(int(labels.max(initial=-1)) + 1))),
+        "class_names": list(names or _numbered_names(labels, source)),
         "backbone": {"name": backbone, "timm": None, "parameters": None, "note": "imported"},
         "weights": {"source": "unknown"},
         "preprocessing": None,
@@ -176,6 +172,13 @@ def _read_xlsa17(source: Path) -> tuple[Any, Integer[np.ndarray, " images"], Seq
         raise DataError("labels count from 1 in a .mat file, and some are below", where=str(source))
     files = contents.get("image_files")
     return features.T, labels, None if files is None else [str(f) for f in np.ravel(files)]
+
+
+def _numbered_names(labels: Integer[np.ndarray, " images"], source: Path) -> list[str]:
+    highest = int(labels.max(initial=-1))
+    if highest >= MOST_CLASSES:
+        raise DataError(f"labels go up to {highest:,}", where=str(source), fix="number the classes in a row")
+    return [f"class_{k + 1}" for k in range(highest + 1)]
 
 
 def _grid(rest: tuple[int, ...], regions: int, source: Path) -> list[int] | None:

@@ -23,6 +23,7 @@ from dkgzsl.data.formats.reader import (
     refuse_broken,
 )
 from dkgzsl.data.formats.semantic_files import default_source
+from dkgzsl.data.formats.xlsa17 import has_split_file
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData
 from dkgzsl.errors import DataError, nearest
@@ -78,6 +79,16 @@ def _load(name_or_folder: str | Path, wanted: Wanted, *, data_root: str | Path |
     raw, provenance = reader.read(path, wanted)
     semantics = wanted.semantics or provenance.get("default_semantics") or next(iter(raw.tables), "")
     return problem_of(raw, semantics=semantics, provenance={"backbone": wanted.backbone, **provenance})
+
+
+def lacks_semantics(name_or_folder: str | Path, semantics: str, *, data_root: str | Path | None = None) -> bool:
+    """Whether a benchmark is here, but not the split file of these class descriptions.
+
+    Raises:
+        DataError: there is no such data set.
+    """
+    _, path = find(name_or_folder, data_root=data_root)
+    return BenchmarkFolderReader().recognises(path) and not has_split_file(path, semantics)
 
 
 def is_name(word: str) -> bool:

@@ -91,8 +91,10 @@ def fit_seen(plan: Plan) -> Outcome:
     task, held_out = final_task(problem, best.way)
     model = _solved(partial(best.method.fit, task, best.selector.setting))
     scored, usual = best.selector.scored, held_out.training_scores(model)
-    level = 1.0 if usual is None else level_of(usual)
-    before = level if best.selector.training is None else level_of(best.selector.training)
+    level = 1.0 if usual is None else level_of(usual, held_out.is_unseen)
+    known, before = best.selector.training, level
+    if known is not None:
+        before = level_of(known, best.selector.held_out.is_unseen)
     least = least_clearness([scored], 0.0, [before])
     needed = in_distribution_of(task.features, task.labels.numpy(), level=level, least=least)
     threshold = None if needed is None else THRESHOLD

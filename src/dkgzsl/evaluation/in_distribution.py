@@ -44,21 +44,34 @@ Pair = tuple[float, float]
 """Of seen classes, then of described ones."""
 
 
-def clearness(scores: Float[np.ndarray, "images classes"]) -> Float[np.ndarray, " images"]:
-    """How clearly one class stands out: the best score less the mean of the scores over all classes of the task.
+def clearness(
+    scores: Float[np.ndarray, "images classes"], is_described: Bool[np.ndarray, " classes"] | None = None
+) -> Float[np.ndarray, " images"]:
+    """How clearly one class stands out: the best score less the mean of the scores over the seen classes.
 
-    What the scores of an image have in common cancels out. For the default method it is the log likelihood ratio
-    of the best class to the geometric mean of all classes.
+    What the scores of an image have in common cancels out. Described classes do not count in the mean, so that
+    those which join or leave change nothing. For the default method it is the log likelihood ratio of the best
+    class to the geometric mean of the seen classes.
 
     Args:
         scores: with the calibration constant included; -inf for classes outside the task.
+        is_described: the classes that are known by a description; None: the mean is over all, as it was in earlier
+            versions.
     """
-    return np.asarray(scores.max(1) - np.nanmean(np.where(np.isfinite(scores), scores, np.nan), axis=1))
+    counted = np.isfinite(scores)
+    if is_described is not None and (counted & ~is_described).any(1).all():
+        counted &= ~is_described
+    return np.asarray(scores.max(1) - np.nanmean(np.where(counted, scores, np.nan), axis=1))
 
 
-def level_of(scores: Float[np.ndarray, "images classes"]) -> float:
-    """The unit of `clearness`: its median over training images of the model that gave the scores; above 0."""
-    return max(float(np.median(clearness(scores))), _TINY)
+def level_of(scores: Float[np.ndarray, "images classes"], is_described: Bool[np.ndarray, " classes"]) -> float:
+    """The unit of `clearness`: its median over training images, among the seen classes alone; above 0.
+
+    Args:
+        scores: of training images.
+        is_described: as for `clearness`.
+    """
+    return max(float(np.median(clearness(np.where(is_described, -np.inf, scores)))), _TINY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +166,7 @@ class InDistribution:
         found = np.where(described, self.distance[1], self.distance[0]) / np.maximum(far, _TINY)
         if self.clearness is not None:
             least = np.where(described, self.clearness[1], self.clearness[0])
-            found = np.minimum(found, clearness(scores) / (self.level * least))
+            found = np.minimum(found, clearness(scores, is_described) / (self.level * least))
         return np.asarray(found)
 
     def write(self, path: Path) -> None:
@@ -253,7 +266,7 @@ def least_clearness(scored: Sequence[Scored], constant: float, levels: Sequence[
     values, described, weights = [], [], []
     for one, level in zip(scored, levels, strict=True):
         scores = one.scores + constant * one.is_unseen
-        values.append(clearness(scores) / level)
+        values.append(clearness(scores, one.is_unseen) / level)
         described.append(one.is_unseen[scores.argmax(1)])
         weights.append(balanced_weights(one))
     value, kind, weight = map(np.concatenate, (values, described, weights))

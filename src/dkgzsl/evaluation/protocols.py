@@ -195,9 +195,9 @@ def _in_distribution(
     training = [one for one in choice.training if one is not None]
     levels, level = [], 1.0
     if usual is not None and len(training) == len(choice.scored):
-        level = level_of(usual + constant * held_out.is_unseen)
+        level = level_of(usual, held_out.is_unseen)
         cuts = zip(training, choice.scored, strict=True)
-        levels = [level_of(scores + constant * scored.is_unseen) for scores, scored in cuts]
+        levels = [level_of(scores, scored.is_unseen) for scores, scored in cuts]
     least = least_clearness(choice.scored, constant, levels) if levels else None
     found = in_distribution_of(task.features, task.labels.numpy(), level=level, least=least)
     return found, [level / one for one in levels] if levels else None

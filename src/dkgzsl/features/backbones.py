@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.preprocessing import Preprocessing
+from dkgzsl.features.weights import recorded_weights
 
 GROUP: Final = "dkgzsl.backbones"
 """Entry points of this group are backbones from outside."""
@@ -65,7 +66,7 @@ class Backbone(Protocol):
         """What is recorded of the weights; empty where nothing is learned.
 
         `source` is `file`, `random` (with `seed`) or the name of who publishes them; `sha256` is of the weights;
-        a file also has its name, `file`.
+        a file also has its name, `file`, and `path`, where it lay.
         """
         ...
 
@@ -133,7 +134,8 @@ def rebuild_backbone(record: Mapping[str, Any] | None, *, weights: Path | None =
 
     Args:
         record: of the feature store, or of an embedded data set.
-        weights: the file of weights, where the features' came from one.
+        weights: the file of weights, where the features' came from one (default: the recorded one, while it is
+            where it was, or in the folder `weights` of DKGZSL_HOME).
 
     Raises:
         DataError: nothing is recorded that can be run again, or the weights are others than the recorded ones.
@@ -145,10 +147,7 @@ def rebuild_backbone(record: Mapping[str, Any] | None, *, weights: Path | None =
         )
     made_with = record["weights"]
     if made_with.get("source") == "file" and weights is None:
-        raise DataError(
-            f"the backbone's weights came from the file {made_with['file']}",
-            fix="name it with --weights FILE",
-        )
+        weights = recorded_weights(made_with)
     size = record["preprocessing"]["image_size"][0]
     seed = made_with["seed"] if made_with.get("source") == "random" else None
     backbone = build_backbone(record["backbone"]["name"], weights=weights, image_size=size, random_seed=seed)

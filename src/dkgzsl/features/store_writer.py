@@ -140,7 +140,7 @@ class StoreWriter:
 
 
 def _refuse_difference(there: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
-    wanted = json.loads(json.dumps(wanted))
+    there, wanted = _without_places(there), _without_places(json.loads(json.dumps(wanted)))
     for key in sorted(there.keys() | wanted.keys()):
         old, new = there.get(key), wanted.get(key)
         if old == new:
@@ -155,6 +155,14 @@ def _refuse_difference(there: Mapping[str, Any], wanted: Mapping[str, Any], fold
             where=str(folder),
             fix="use the same settings to go on, another --out, or --overwrite to start again",
         )
+
+
+def _without_places(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without where the weights lay: their sha256 says whether they are the same."""
+    weights = record.get("weights")
+    if not isinstance(weights, dict):
+        return dict(record)
+    return {**record, "weights": {key: value for key, value in weights.items() if key != "path"}}
 
 
 def _flush(file: Any) -> None:

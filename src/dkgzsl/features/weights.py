@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dkgzsl.errors import DataError
-from dkgzsl.files import sha256_of
+from dkgzsl.files import home_folder, sha256_of
 
 CLIP = "clip:"
 """What the names of CLIP models begin with, as backbones and as encoders of text (`dkgzsl.features.clip`)."""
@@ -59,7 +59,7 @@ def load_weights(model: nn.Module, path: Path, *, head: tuple[str, ...]) -> dict
         head: names of the modules that the file may have and the model need not.
 
     Returns:
-        What is recorded: source, file name, sha256 of the file.
+        What is recorded: source, name and absolute path of the file, its sha256.
 
     Raises:
         DataError: the file is missing, not of these kinds, or its tensors do not fit the model.
@@ -83,7 +83,55 @@ def load_weights(model: nn.Module, path: Path, *, head: tuple[str, ...]) -> dict
             fix="name the backbone that the weights were made with (--backbone)",
         )
     model.load_state_dict({**wanted, **{n: t.to(wanted[n].dtype) for n, t in state.items()}}, strict=True)
-    return {"source": "file", "file": path.name, "sha256": sha256_of(path)}
+    return {"source": "file", "file": path.name, "path": str(path.resolve()), "sha256": sha256_of(path)}
+
+
+def weights_folder() -> Path:
+    """Where files of weights are also looked for: `weights` in `home_folder`."""
+    return home_folder() / "weights"
+
+
+def recorded_weights(record: Mapping[str, Any]) -> Path:
+    """The file that `load_weights` recorded, where it lay then or in `weights_folder`; its sha256 is checked.
+
+    Args:
+        record: what `load_weights` returned; one of an older version has no path.
+
+    Raises:
+        DataError: it is at neither place any more, or another file is.
+    """
+    name, digest, path = str(record["file"]), str(record["sha256"]), record.get("path")
+    candidates: list[Path] = [*([Path(path)] if path else []), weights_folder() / name]
+    there = [one for one in candidates if one.is_file()]
+    for candidate in there:
+        if sha256_of(candidate) == digest:
+            return candidate
+    where = f"which is not at {path} any more" if path else "and where it lies is not recorded"
+    if there:
+        where = f"and {there[0]} is another file now"
+    raise DataError(
+        f"the backbone's weights came from the file {name}, {where}",
+        fix=f"name it with --weights FILE, or put it into {weights_folder()} (sha256 begins with {digest[:16]})",
+    )
+
+
+def weights_in_words(record: Mapping[str, Any]) -> str | None:
+    """Where somebody else gets the weights that features were made with; None where nothing is learned.
+
+    Args:
+        record: of the weights, as a backbone has it.
+    """
+    source, digest = record.get("source"), str(record.get("sha256", ""))[:16]
+    if source == "file":
+        return (
+            f"{record['file']} (sha256 {digest}...) is not in it: hand the file over, too; predict finds it in "
+            "the folder of weights that dkgzsl doctor names, or by --weights FILE"
+        )
+    if source == "random":
+        return f"drawn by the seed {record.get('seed')}, made again where they are needed"
+    if source in (None, "unknown"):
+        return None
+    return f"{record.get('model', '')} of {source} (sha256 {digest}...), fetched once where they are needed"
 
 
 def state_sha256(model: nn.Module) -> str:

@@ -274,6 +274,27 @@ def nearest_classes(recognizer: Recognizer, vector: Vector, *, top: int = 3) -> 
     return [(recognizer.class_names[k], float(likeness[k])) for k in order if np.isfinite(likeness[k])]
 
 
+def example_class(recognizer: Recognizer) -> tuple[str, dict[str, float]] | None:
+    """A class to try `add-class` with: a free name, and values of two attributes; None where there are no names.
+
+    The values are those of a described class, of the two attributes in which it differs most from seen classes.
+
+    Args:
+        recognizer: of the run.
+    """
+    model, semantics = recognizer.model, recognizer.record.semantics
+    if semantics.columns is None or not isinstance(model, Extendable):
+        return None
+    table = model.semantics.double().cpu().numpy()
+    described = next(iter(model.unseen.tolist()), 0)
+    usual, spread = table[model.seen.cpu().numpy()].mean(0), table.std(0)
+    apart = np.abs(table[described] - usual) / np.where(spread > 0, spread, np.inf)
+    known = set(recognizer.known_names)
+    names = ("new_class" if number == 1 else f"new_class_{number}" for number in range(1, len(known) + 2))
+    values = {semantics.columns[k]: float(table[described, k]) for k in np.argsort(-apart, kind="stable")[:2]}
+    return next(name for name in names if name not in known), values
+
+
 def _npy(path: Path) -> np.ndarray:
     vector = load_npy(path, "cannot read the vector")
     return vector.reshape(-1) if vector.ndim == 2 and len(vector) == 1 else vector

@@ -46,7 +46,8 @@ def photo_reader(
 
     Args:
         record: the run's.
-        weights: the backbone's weights, where the run's features were extracted with a file of weights.
+        weights: the backbone's weights, where the run's features were extracted with a file of weights (default:
+            the file that the run records).
         device: where the backbone runs (default: CUDA where there is one).
 
     Raises:
@@ -86,7 +87,7 @@ class PhotoReader:
     Args:
         record: of the features, as a feature store has it.
         pooled: whether the run takes the global token alone.
-        weights: the backbone's file of weights, where it had one.
+        weights: the backbone's file of weights, where it had one (default: the recorded one).
         device: where the backbone runs (default: CUDA where there is one).
 
     Raises:

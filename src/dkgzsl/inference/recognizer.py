@@ -31,14 +31,13 @@ from dkgzsl.representation.attribute_attention import AttentionOutput
 from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.evidence import AttributeEvidence
 from dkgzsl.representation.sovr import Refiner
-from dkgzsl.runs.folder import VERSIONS, version_folder, version_of, versions_of
+from dkgzsl.runs.folder import HISTORY, VERSIONS, saving, version_folder, version_of, versions_of
 from dkgzsl.runs.later import refresh_card
 from dkgzsl.runs.model_record import FILE, UNDESCRIBED, RecognitionRecord, kind_of
 
 MODEL: Final = "model.safetensors"
 REPRESENTATION: Final = "representation.safetensors"
 EVIDENCE: Final = "evidence.safetensors"
-HISTORY: Final = "history.json"
 _DAMAGED: Final = "a file is damaged or of another run: pull or copy the run again, or train again"
 
 
@@ -383,11 +382,11 @@ def save_version(run: Path, recognizer: Recognizer, *, parent: int, change: Mapp
     Raises:
         RunError: it cannot be written.
     """
-    number = max(versions_of(run), default=0) + 1
-    made = datetime.now(UTC).isoformat(timespec="seconds")
-    history = {"version": number, "parent": parent, "made": made, **change}
-    recognizer.save(run / VERSIONS / str(number), further={HISTORY: _json(history)})
-    refresh_card(run)
+    with saving(run):  # who saves at the same moment waits, and gets the number after it
+        number, made = max(versions_of(run), default=0) + 1, datetime.now(UTC).isoformat(timespec="seconds")
+        history = {"version": number, "parent": parent, "made": made, **change}
+        recognizer.save(run / VERSIONS / str(number), further={HISTORY: _json(history)})
+        refresh_card(run)
     return number
 
 

@@ -7,66 +7,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from dkgzsl.data.problem import Problem
+from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.held_out import test_images
-from dkgzsl.evaluation.metrics import Figures, Scored
+from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.methods.registry import load_model, read_model
-from dkgzsl.methods.sections import read_train_config
 from dkgzsl.reading import reading
 from dkgzsl.report.estimate import Estimate
-from dkgzsl.representation.representation import Fitted, read_fitted
+from dkgzsl.representation.representation import read_fitted
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.folder import RunFolder, version_folder, version_of
-from dkgzsl.runs.model_record import RecognitionRecord
+from dkgzsl.runs.places import check_places, recorded_config
 from dkgzsl.runs.plan import Plan, make_plan
-from dkgzsl.runs.summary import Trained, backbone_of, chance, result_object
+from dkgzsl.runs.summary import Trained, backbone_of, result_object
 from dkgzsl.runs.training import stopwatch
-
-
-def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
-    """Scores of a version's model over its own class numbers.
-
-    Classes of data and version are matched by name: a class that was removed has no images here, one that was
-    removed and described anew is scored by the new description.
-
-    Args:
-        folder: the version's.
-        problem: the run's data.
-        fitted: the version's representation.
-    """
-    record = RecognitionRecord.read(folder)
-    model = load_model(read_model(folder / "model.safetensors"))
-    known = np.setdiff1d(torch.cat([model.seen, model.unseen]).numpy(), record.removed)
-    place = {record.class_names[number]: int(number) for number in known}
-    numbers = np.array([place.get(name, -1) for name in problem.class_names])
-    held_out = test_images(problem, fitted)
-    labels = numbers[held_out.labels]
-    kept = labels >= 0
-    features = held_out.features[torch.from_numpy(kept)]
-    is_unseen = np.zeros(len(record.class_names), dtype=bool)
-    is_unseen[model.unseen.numpy()] = True
-
-    def among_known(scores: Tensor) -> np.ndarray:
-        allowed = np.isin(np.arange(len(record.class_names)), known)
-        return np.where(allowed, scores.float().numpy(), np.float32(-np.inf))
-
-    return Scored(
-        scores=among_known(model.scores(features)),
-        conventional=among_known(model.conventional_scores(features)),
-        labels=labels[kept],
-        is_unseen=is_unseen,
-    )
+from dkgzsl.runs.versions import score_version, version_details
 
 
 def evaluate(
     path: Path,
     *,
+    data: str | None = None,
+    features: str | None = None,
     data_root: str | None = None,
     device: str | None = None,
     version: int | None = None,
@@ -74,13 +37,14 @@ def evaluate(
 ) -> Trained:
     """Score a finished run's models again.
 
-    A later version, with classes added or taken away, is made from the first seed's model; its result says
-    `version`, and images of classes that it does not know are left out. Its chance is that of its own classes, and
-    the baseline, which was scored over the run's, is left out. A version that was adapted to photos without labels
-    says to how many pools (`adapted_to_pools`): where they were test images, its figures are transductive.
+    A later version is made from the first seed's model; its result says `version`, and images of classes that it
+    does not know are left out. Chance and baseline are those of its own classes (`version_details`). One that was
+    adapted to photos says to how many pools: where they were test images, its figures are transductive.
 
     Args:
         path: the run folder.
+        data: the data set's folder now (default: where it was in training, or where it is from the run's place).
+        features: feature file or store now (default: likewise).
         data_root: where the data sets lie now (default: where they lay).
         device: where to compute (default: chosen by itself).
         version: of the run's classes, 0 as trained (default: the newest).
@@ -93,16 +57,10 @@ def evaluate(
     clock = clock or stopwatch()
     folder = RunFolder.open(path)
     before = folder.read_result()
-    config = read_train_config(folder.file("config.yaml"))
-    config = replace(config, device=device, data_root=data_root or config.data_root)
-    plan = make_plan(config)
-    recorded = folder.read_json("environment.json")["split_sha256"]
-    if split_hash(plan.problem) != recorded:
-        raise RunError(
-            "the data has another split than the one the run was trained on",
-            where=str(path),
-            fix="give the data set as it was then with --data-root, or train again",
-        )
+    config = recorded_config(path)
+    config = replace(config, name=data or config.name, features=features or config.features, device=device)
+    config = replace(config, data_root=data_root or config.data_root)
+    plan = _same_data(config, folder)
     number = version_of(path, version)
     estimate = Estimate.of(before["seeds_detail"]) if number == 0 else None
     with reading("the files of the model do not fit the data", path, error=RunError, fix="train again"):
@@ -120,19 +78,23 @@ def evaluate(
     )
     result["estimated"] = None if estimate is None else estimate.to_json()
     if number:
-        pools = len(RecognitionRecord.read(version_folder(path, number)).pools)
-        later = {"version": number, **({"adapted_to_pools": pools} if pools else {})}
-        return Trained(path, {**result, **later}, {"seeds_detail": seeds, "chance": _chance_of(path, number)})
+        more, details = version_details(plan, folder, before, number)
+        return Trained(path, {**result, **more}, {"seeds_detail": seeds, **details})
     others = {key: before.get(key) for key in ("baseline", "default", "chance")}
     return Trained(path, result, {"seeds_detail": seeds, **others})
 
 
-def _chance_of(path: Path, number: int) -> dict[str, float]:
-    """Per-class accuracy of guessing among the classes that a version knows."""
-    folder = version_folder(path, number)
-    model, removed = load_model(read_model(folder / "model.safetensors")), RecognitionRecord.read(folder).removed
-    unseen, seen = (np.setdiff1d(numbers.numpy(), removed).size for numbers in (model.unseen, model.seen))
-    return chance(unseen=unseen, classes=unseen + seen)
+def _same_data(config: TrainConfig, folder: RunFolder) -> Plan:
+    """The plan of a run's settings, whose data is divided as it was in training."""
+    check_places(config, folder.path, verb="evaluate")
+    plan = make_plan(config)
+    if split_hash(plan.problem) != folder.read_json("environment.json")["split_sha256"]:
+        raise RunError(
+            "the data has another split than the one the run was trained on",
+            where=str(folder.path),
+            fix="give the data set as it was then with --data or --data-root, or train again",
+        )
+    return plan
 
 
 def _scored_again(

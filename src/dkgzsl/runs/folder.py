@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,9 +18,12 @@ from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
 from dkgzsl.files import write_whole
 from dkgzsl.reading import check_schema, parse_json, parse_yaml, reading
+from dkgzsl.runs.places import found_again
 from dkgzsl.runs.schema import Environment, Result, SeedRecord
 
 VERSIONS: Final = "versions"
+HISTORY: Final = "history.json"
+"""In a version's folder: its number, the version that it was made from, and what was changed."""
 
 
 def version_of(folder: Path, version: int | None) -> int:
@@ -47,6 +51,30 @@ def versions_of(folder: Path) -> Sequence[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """One process or thread at a time: nobody else saves a version of the run meanwhile.
+
+    Raises:
+        RunError: the run cannot be written, or another process has not finished to save in a minute.
+    """
+    import filelock
+
+    # One object a path, whose state is each thread's own: a thread may enter twice, and two threads may not.
+    lock = filelock.FileLock(folder.resolve() / VERSIONS / ".lock", is_singleton=True)
+    try:
+        (folder / VERSIONS).mkdir(exist_ok=True)
+        lock.acquire(timeout=60)
+    except filelock.Timeout as error:
+        raise RunError("another command is saving a version", where=str(folder), fix="try again") from error
+    except OSError as error:
+        raise RunError(f"cannot be saved: {error.strerror or error}", where=str(folder)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def choose_folder(config: TrainConfig, dataset: str, method: str) -> Path:
     """The folder that a run goes to; nothing is made yet.
 
@@ -55,7 +83,7 @@ def choose_folder(config: TrainConfig, dataset: str, method: str) -> Path:
     """
     if config.out is None:
         if config.resume:
-            raise RunError("--resume needs to know the run", fix="name its folder: --out RUN --resume")
+            raise RunError("--resume needs to know the run", fix="name its folder: --resume --out RUN")
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         name = f"{stamp}-{Path(dataset).name}-{method}"
         taken = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in range(1, 1000))
@@ -230,6 +258,7 @@ class RunFolder:
                 where=str(self.path),
                 fix="finish it with dkgzsl 0.1, or start it again with --overwrite",
             )
+        before = found_again(before, self.path)
         for name in sorted({*before, *config}):
             if before.get(name) != config.get(name):
                 raise RunError(
@@ -322,7 +351,7 @@ class RunFolder:
             raise RunError(
                 f"the run has no {name}: it is not finished",
                 where=str(self.path),
-                fix="continue it: dkgzsl train ... --out RUN --resume",
+                fix=shlex.join(["dkgzsl", "train", "--resume", "--out", str(self.path)]),
             ) from error
         content = parse_json(text, f"{name} is damaged", self.path, error=RunError)
         schema = Environment if name == "environment.json" else dict[str, Any]

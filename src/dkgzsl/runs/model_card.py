@@ -8,6 +8,7 @@ from typing import Any
 
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.calibration import Calibration
+from dkgzsl.features.weights import weights_in_words
 from dkgzsl.methods.registry import method_info, method_title
 from dkgzsl.report.estimate import Estimate, headline, leaning, what_it_is
 
@@ -85,7 +86,7 @@ def model_card(
         _added(added),
         _figures(result, details, environment),
         _intended_use(result, _kept(result, details)),
-        _how_to_use(able),
+        _how_to_use(able, ((environment.get("data") or {}).get("store") or {}).get("weights") or {}),
         _made_with(result, environment),
     ]
     body = "\n".join(line for part in parts if part for line in (*part, ""))
@@ -282,7 +283,8 @@ def _intended_use(result: Mapping[str, Any], kept: str | None) -> list[str]:
     ]
 
 
-def _how_to_use(able: Sequence[str]) -> list[str]:
+def _how_to_use(able: Sequence[str], weights: Mapping[str, Any]) -> list[str]:
+    words = weights_in_words(weights)
     verbs = [line for capability, line in _VERBS.items() if capability in able]
     return [
         "## How to use",
@@ -290,9 +292,10 @@ def _how_to_use(able: Sequence[str]) -> list[str]:
         "```console",
         'pip install "dkgzsl[images,hub]"',
         "dkgzsl pull OWNER/NAME --out run      # this model, or a folder it was pushed to",
-        "dkgzsl predict run photo.jpg          # --weights FILE where the backbone's weights are a file",
+        "dkgzsl predict run photo.jpg",
         *verbs,
         "```",
+        *(["", f"Weights of the backbone: {words}."] if words else []),
         "",
         "```python",
         "from pathlib import Path",

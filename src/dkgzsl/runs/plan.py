@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from dkgzsl.compatibility import FORMAT
 from dkgzsl.config import Protocol, TrainConfig
 from dkgzsl.data.assemble import problem_of
 from dkgzsl.data.checks import Finding
-from dkgzsl.data.load import is_name, load_dataset
+from dkgzsl.data.load import is_name, lacks_semantics, load_dataset
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData
 from dkgzsl.data.splits import validation_cut, with_test_images
@@ -27,6 +26,7 @@ from dkgzsl.methods.sections import SCHEDULE, selected_method, with_schedule
 from dkgzsl.representation.attributes import has_attributes
 from dkgzsl.representation.representation import Representation, learns, representations
 from dkgzsl.representation.sovr import Progress
+from dkgzsl.runs.places import resumed
 
 DEFAULT_REPRESENTATIONS = ("pooled", "pooled+scores")
 """What is tried on region features where nothing is said, and classes have attributes."""
@@ -107,10 +107,11 @@ def make_plan(config: TrainConfig) -> Plan:
     Raises:
         ConfigError: settings that clash or are missing.
         DataError: data that is missing or unfit.
+        RunError: there is no run to resume.
     """
-    dataset = _dataset(config)
-    config, notes = _with_method(replace(config, name=dataset), dataset)
-    config = replace(config, semantics=config.semantics or preset_of(dataset).semantics)
+    config = resumed(config)
+    dataset = dataset_of(config)
+    config, notes = with_defaults(config, dataset)
     problem = _load(config, test_seed=config.first_seed or 0)
     check_held_out(problem, config.protocol, seed=config.first_seed or 0)
     config = replace(
@@ -123,7 +124,30 @@ def make_plan(config: TrainConfig) -> Plan:
     return plan_of(config, problem, notes=(*notes, *problem.provenance.get("notes", ())))
 
 
-def _with_method(config: TrainConfig, dataset: str | None) -> tuple[TrainConfig, tuple[str, ...]]:
+def with_defaults(config: TrainConfig, dataset: str) -> tuple[TrainConfig, tuple[str, ...]]:
+    """The configuration with a data set's name, a method, and what is published for both; and what to print.
+
+    Descriptions that are published for a data set, and are not on this machine, make way for its own default.
+    """
+    asked = config.semantics
+    config, notes = with_method(replace(config, name=dataset), dataset)
+    config = replace(config, semantics=config.semantics or preset_of(dataset).semantics)
+    if asked is None and config.semantics is not None and is_name(dataset):
+        try:
+            lacking = lacks_semantics(dataset, config.semantics, data_root=config.data_root)
+        except DataError:  # loading says what is missing
+            lacking = False
+        if lacking:
+            root = "" if config.data_root is None else f" --data-root {config.data_root}"
+            note = (
+                f"{config.semantics}_splits.mat is not here: this uses attributes, whose figures do not compare "
+                f"(dkgzsl data fetch {dataset}{root} brings it)"
+            )
+            return replace(config, semantics=None), (*notes, note)
+    return config, notes
+
+
+def with_method(config: TrainConfig, dataset: str | None) -> tuple[TrainConfig, tuple[str, ...]]:
     """The configuration with a method, its settings, and what is published for the data set; and what to print."""
     schedule = {name: getattr(config, name) for name in SCHEDULE}
     method = selected_method(config.method, schedule)
@@ -163,7 +187,7 @@ def plan_of(config: TrainConfig, problem: Problem, *, notes: tuple[str, ...] = (
         ConfigError: settings that clash or are out of range.
         DataError: there is too little data for the method.
     """
-    config, more = _with_method(config, problem.name)
+    config, more = with_method(config, problem.name)
     assert config.method is not None, "filled"
     left = _left_out(config, problem)
     _check_classes(problem, config.method, config.protocol, seed=config.first_seed or 0)
@@ -197,7 +221,12 @@ def _load(config: TrainConfig, *, test_seed: int) -> Problem:
     )
 
 
-def _dataset(config: TrainConfig) -> str:
+def dataset_of(config: TrainConfig) -> str:
+    """The data set that a configuration names.
+
+    Raises:
+        ConfigError: it names none, or two.
+    """
     if config.name and config.dataset and config.name != config.dataset:
         raise ConfigError(
             f"two data sets are named: {config.name!r} and --dataset {config.dataset!r}", fix="name one"
@@ -315,62 +344,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     return value
-
-
-_PASSES = 2
-"""Trainings a seed: one to choose, one on all training images."""
-_EFFICIENCY = 0.5
-"""Share of the machine's matrix speed that training reaches, as measured."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Expected cost of a whole run, within a factor of two or so.
-
-    Attributes:
-        seconds: wall-clock time; None: not known for this method.
-        gigabytes: of memory.
-    """
-
-    seconds: float | None
-    gigabytes: float
-
-
-def estimate(plan: Plan) -> Estimate:
-    """Count the large matrix products, and time one on this machine; of a peer, only the memory is known."""
-    config, problem, settings = plan.config, plan.problem, plan.config.settings
-    images, visual = len(problem.parts.trainval), problem.features.shape[-1]
-    semantic, classes = problem.semantics.shape[1], len(problem.class_names)
-    held = len(problem.parts.test_seen) + len(problem.parts.test_unseen)
-    work: float | None = None
-    if plan.method == PUBLISHED:
-        hidden = settings.hidden_size
-        # a critic step: critic and generator forward, critic's gradients; multiply-adds an image
-        step = 2 * hidden * (6 * (visual + semantic) + 2 * (visual + 2 * semantic))
-        epochs = settings.epochs * step * images * (2 * settings.critic_steps + 2)
-        evaluations = -(-settings.epochs // settings.evaluate_every)
-        synthesized = settings.softmax.per_class * len(problem.unseen_classes)
-        each = 25 * 2 * visual * classes * (3 * (images + synthesized) + held)
-        work = epochs + evaluations * each
-    elif plan.method == DEFAULT:
-        components = min(max(settings.components), visual)
-        work = 2 * visual * (visual * images + 6 * visual * components + components * (images + held))
-    per_seed = _PASSES if config.protocol == "validated" else 1
-    seconds = None
-    if work is not None:
-        seconds = len(plan.seeds) * per_seed * (work / (_EFFICIENCY * _speed(plan.device)) + 3)
-    memory = 4 * (2.5 * problem.features.shape[0] * visual + 3 * visual * visual) / 1e9
-    return Estimate(seconds, memory + 0.6)
-
-
-def _speed(device: torch.device) -> float:
-    """Floating-point operations a second of a float32 matrix product."""
-    matrix = torch.ones(1024, 1024, device=device)
-    matrix @ matrix
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = perf_counter()
-    for _ in range(4):
-        product = matrix @ matrix
-    float(product[0, 0])  # waits for the device
-    return 4 * 2 * 1024**3 / (perf_counter() - start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -30,6 +31,7 @@ from dkgzsl.runs.environment import environment_of, split_hash
 from dkgzsl.runs.folder import RunFolder, choose_folder
 from dkgzsl.runs.model_card import model_card
 from dkgzsl.runs.model_record import FILE, RecognitionRecord
+from dkgzsl.runs.places import places_of
 from dkgzsl.runs.plan import Plan, make_plan
 from dkgzsl.runs.progress import Reporter
 from dkgzsl.runs.summary import Trained, backbone_of, chance, result_object
@@ -96,7 +98,9 @@ def _open_folder(plan: Plan) -> RunFolder:
         return folder
     folder = RunFolder.create(path, overwrite=config.overwrite)
     try:
-        folder.begin(plan.recorded(), environment_of(problem, device=plan.device, seeds=list(plan.seeds)))
+        recorded = plan.recorded()
+        environment = environment_of(problem, device=plan.device, seeds=list(plan.seeds))
+        folder.begin(recorded, environment | places_of(recorded, problem, path))
     except Exception:
         folder.discard()
         raise
@@ -120,7 +124,8 @@ def _run_all(
             default = folder.read_seed("default") or _run_default(plan, folder, reporter)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
-            reporter.log(f"to continue the run: the same command with --out {folder.path} --resume")
+            words = ["dkgzsl", "train", "--resume", "--out", str(folder.path)]
+            reporter.log(f"to continue the run: {shlex.join(words)}")
         elif isinstance(error, ConfigError | DataError | LinAlgError) and not plan.config.resume and not seeds:
             folder.discard()  # nothing was fitted: the settings or the data are wrong
         if folder.replaced is not None:  # after `discard`, which puts the older run back
@@ -236,7 +241,7 @@ def _run_baseline(plan: Plan, folder: RunFolder, reporter: Reporter) -> Record |
     if name in ("none", plan.method):
         return None
     reporter.stage(f"{method_info(name).title}, for comparison", None)
-    return _run_comparison(plan, folder, reporter, "baseline", _with_defaults(plan, name))
+    return _run_comparison(plan, folder, reporter, "baseline", comparison_method(plan, name))
 
 
 def _run_default(plan: Plan, folder: RunFolder, reporter: Reporter) -> Record | None:
@@ -245,13 +250,14 @@ def _run_default(plan: Plan, folder: RunFolder, reporter: Reporter) -> Record | 
         return None
     reporter.stage("the closed form, for comparison", None)
     try:
-        return _run_comparison(plan, folder, reporter, "default", _with_defaults(plan, DEFAULT))
+        return _run_comparison(plan, folder, reporter, "default", comparison_method(plan, DEFAULT))
     except (ConfigError, DataError, ValueError, LinAlgError) as error:  # one seen class only, for instance
         reporter.log(f"without the closed form's figures for comparison: {str(error).splitlines()[0]}")
         return None
 
 
-def _with_defaults(plan: Plan, name: str) -> Method:
+def comparison_method(plan: Plan, name: str) -> Method:
+    """The method that a run is compared with, by its defaults, or what is published for the data set."""
     info, seed = method_info(name), plan.seeds[0]
     settings = info.settings()
     if info.published is not None:

@@ -31,13 +31,15 @@ from dkgzsl.data.formats.matfile import read_mat
 from dkgzsl.data.formats.reader import Wanted
 from dkgzsl.data.formats.xlsa17 import SUFFIX, read_raw
 from dkgzsl.data.raw import RawData, whole_numbers
-from dkgzsl.errors import DataError
+from dkgzsl.errors import DataError, MissingError
 from dkgzsl.features.store import INDEX, is_store, open_store
 from dkgzsl.files import fingerprint
 
 if TYPE_CHECKING:
     from dkgzsl.features.extraction import ImageList
 
+_UNDER: Final = " " * 12
+"""Before a line that explains the command above it, so that a command stands alone on its line."""
 _FEATURE_SUFFIXES: Final = (".mat", *SUFFIXES)
 _IMAGES: Final = "images"
 _IN_ARCHIVE: Final = KNOWN.keys() - {"FLO"}
@@ -128,7 +130,7 @@ def find_features(folder: Path, wanted: Wanted) -> Path:
     )
 
 
-def missing_files(entry: KnownDataset, folder: Path, wanted: Wanted) -> DataError:
+def missing_files(entry: KnownDataset, folder: Path, wanted: Wanted) -> MissingError:
     """What a benchmark lacks, and the steps that bring it.
 
     Args:
@@ -141,23 +143,27 @@ def missing_files(entry: KnownDataset, folder: Path, wanted: Wanted) -> DataErro
     needed[f"att{SUFFIX}"] = any(folder.glob(f"*{SUFFIX}"))
     root = "" if folder.parent == data_root() else f" --data-root {folder.parent}"
     by_hand = f"get {{}} by hand into {folder}"
+    here = [path.stem for path in _feature_files(folder)]
     steps = []
+    if here and not _has(folder, name) and needed[f"att{SUFFIX}"]:
+        steps.append(f"name features that are there: --features {' or '.join(here)}; or else:")
     if not (needed[f"att{SUFFIX}"] and _has(folder, DEFAULT_FEATURES)):
         brings = f"res101.mat and att{SUFFIX}"
-        fetched = f"dkgzsl data fetch {entry.name}{root} (brings {brings}: {ARCHIVE}, {ARCHIVE_PAGE})"
+        fetched = f"dkgzsl data fetch {entry.name}{root}\n{_UNDER}brings {brings}: {ARCHIVE}, {ARCHIVE_PAGE}"
         steps.append(fetched if entry.name in _IN_ARCHIVE else by_hand.format(brings))
     if name != DEFAULT_FEATURES:
         source = f"{entry.image_source}, {entry.image_page}"
-        fetched = f"dkgzsl data fetch {entry.name}{root} --what images ({source})"
+        fetched = f"dkgzsl data fetch {entry.name}{root} --what images\n{_UNDER}{source}"
         steps.append(fetched if entry.name in _IMAGES_FETCHED else by_hand.format(f"images ({source})"))
         steps.append(f"dkgzsl extract {entry.name}{root} --backbone {wanted.backbone or 'NAME'} --out STORE")
-        here = [path.stem for path in _feature_files(folder)]
-        others = f", or name features that are there: {', '.join(here)}" if here else ""
-        steps.append(f"this command again with --features STORE{others}")
-    return DataError(
+        steps.append("this command again with --features STORE")
+    there = f" (feature files there: {', '.join(here)})" if here else ""
+    return MissingError(
         f"{entry.name} lacks {' and '.join(file for file, there in needed.items() if not there)}",
-        where=f"the files belong into {folder}",
-        fix="\n         ".join(f"{number}. {step}" for number, step in enumerate(steps, 1)),
+        where=f"the files belong into {folder}{there}",
+        fix=steps[0]
+        if len(steps) == 1
+        else "\n         ".join(f"{number}. {step}" for number, step in enumerate(steps, 1)),
     )
 
 

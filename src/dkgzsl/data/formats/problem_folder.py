@@ -8,17 +8,20 @@ semantics/NAME.csv    one table a source, with NAME.json where the table was com
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from dkgzsl.data.formats.image_folder import ImageFolder, list_classes
+from dkgzsl.data.formats.problem_record import DAMAGED, FORMAT, read_record
 from dkgzsl.data.formats.reader import Wanted
 from dkgzsl.data.formats.tables import (
     SemanticTable,
@@ -36,16 +39,16 @@ from dkgzsl.features.images import unreadable_photos
 from dkgzsl.features.photo_files import printable
 from dkgzsl.features.store import INDEX, open_store
 from dkgzsl.files import fingerprint, whole_file, whole_folder, write_whole
-from dkgzsl.reading import check_schema, parse_json, read_json, read_text
+from dkgzsl.reading import read_json
 
 if TYPE_CHECKING:
     from dkgzsl.features.extraction import ImageList
 
-FORMAT: Final = "dkgzsl problem 1"
+DEFAULT_BACKBONE: Final = "resnet50"
+"""The backbone that is proposed where none was named: it takes seconds for a hundred photos on a processor."""
 _RECORD: Final = "problem.json"
 _IMAGES: Final = "images.csv"
 _SEMANTICS: Final = "semantics"
-_DAMAGED: Final = "the file is damaged"
 _FIXED_TEST: Final = {"splits": "seen test images as in the folder test/"}
 
 
@@ -62,6 +65,7 @@ class ProblemFolder:
         paths: relative path of each image.
         labels: class of each image.
         semantics_name: the default source.
+        extraction: options of `extract` that the user wants for it, by name.
         test: which images of seen classes are their test images, where that is fixed; none where they are drawn.
     """
 
@@ -74,6 +78,7 @@ class ProblemFolder:
     labels: Integer[np.ndarray, " images"]
     semantics_name: str
     test: Bool[np.ndarray, " images"]
+    extraction: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def tables(self) -> dict[str, SemanticTable]:
@@ -140,13 +145,7 @@ def read_problem_folder(folder: Path) -> ProblemFolder:
         DataError: the folder holds none, or one that is damaged.
     """
     path = folder / _RECORD
-    if not path.is_file():
-        raise DataError("no imported problem", where=str(path), fix="dkgzsl data import FOLDER --out PROBLEM")
-    again = "import the folder again"
-    record = parse_json(read_text(path, _DAMAGED, fix=again), _DAMAGED, path, fix=again)
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise DataError(f"not a problem of the format {FORMAT!r}", where=str(path), fix=again)
-    check_schema(record, _schema(), _DAMAGED, path, fix=again)
+    record = read_record(path)
     names = tuple(entry["class"] for entry in record["classes"])
     number = {name: label for label, name in enumerate(names)}
     images = [c for _, c in read_named_columns(folder / _IMAGES, ("path", "class"), optional=("part",))]
@@ -156,33 +155,14 @@ def read_problem_folder(folder: Path) -> ProblemFolder:
     return ProblemFolder(
         folder=folder,
         name=record["name"],
-        source=Path(record["source"]),
+        source=_source(folder, record),
         class_names=names,
         roles=tuple(entry["role"] for entry in record["classes"]),
         paths=tuple(image for image, _, _ in images),
         labels=np.array([number[name] for _, name, _ in images], np.int64),
         semantics_name=record["semantics"],
         test=np.array([part == "test" for _, _, part in images], bool),
-    )
-
-
-@cache
-def _schema() -> Any:
-    """What problem.json holds, and nothing else; made when first needed, since pydantic takes a while."""
-    from pydantic import ConfigDict, Field, create_model
-
-    rules = ConfigDict(strict=True, extra="forbid")
-    role = Literal["seen", "seen-train", "seen-val", "unseen"]
-    one = create_model("Class", __config__=rules, name=(str, Field(alias="class", min_length=1)), role=(role, ...))
-    listed: Any = Annotated[list[one], Field(min_length=1)]
-    return create_model(
-        "ProblemRecord",
-        __config__=rules,
-        format=(str, ...),
-        name=(str, ...),
-        source=(str, ...),
-        semantics=(str, ...),
-        classes=(listed, ...),
+        extraction=record.get("extraction") or {},
     )
 
 
@@ -220,7 +200,7 @@ class ProblemFolderReader:
             raise DataError(
                 "an imported problem needs its feature store",
                 where=str(path),
-                fix=f"dkgzsl extract {path} --backbone NAME --out STORE, then --features STORE",
+                fix=extract_command(path),
             )
         listed, features = read_problem_folder(path), Path(wanted.features)
         store = open_store(features)
@@ -278,8 +258,36 @@ def _before_extraction(listed: ProblemFolder, path: Path, wanted: Wanted) -> tup
     return raw, {"format": "problem folder", "default_semantics": listed.semantics_name}
 
 
-def write_problem_folder(found: ImageFolder, out: Path, *, name: str, overwrite: bool = False) -> None:
+def extract_command(folder: Path) -> str:
+    """The command that extracts an imported problem's features, with what `data import` was given for it.
+
+    Args:
+        folder: the problem's.
+    """
+    wish = {"backbone": DEFAULT_BACKBONE, **read_problem_folder(folder).extraction}
+    flags = [word for key, value in wish.items() for word in (f"--{key.replace('_', '-')}", value)]
+    out = Path(
+        f"{str(folder).rstrip('/')}-{wish['backbone'].partition('@')[0].replace('/', '').replace(':', '-')}"
+    )
+    return shlex.join(["dkgzsl", "extract", str(folder), *flags, "--out", str(out)])
+
+
+def write_problem_folder(
+    found: ImageFolder,
+    out: Path,
+    *,
+    name: str,
+    overwrite: bool = False,
+    extraction: Mapping[str, str] | None = None,
+) -> None:
     """Write a validated folder of images as a problem: all of it, or nothing.
+
+    Args:
+        found: the folder.
+        out: the problem's folder.
+        name: of the problem.
+        overwrite: replace a problem that is there.
+        extraction: options of `extract` that the user wants for it, by name.
 
     Raises:
         DataError: `out` holds something already, and is not to be overwritten or is no problem; or it cannot be
@@ -293,7 +301,7 @@ def write_problem_folder(found: ImageFolder, out: Path, *, name: str, overwrite:
         raise DataError("there is a problem already", where=str(out), fix="name a new folder, or give --overwrite")
     try:
         with whole_folder(out, replace=overwrite) as draft:
-            _write(found, draft, name)
+            _write(found, draft, name, extraction or {})
     except OSError as error:
         raise DataError(f"cannot write the problem: {error.strerror}", where=str(out)) from error
 
@@ -321,7 +329,7 @@ def class_names_of(folder: Path) -> tuple[str, ...]:
     return list_classes(folder)
 
 
-def _write(found: ImageFolder, folder: Path, name: str) -> None:
+def _write(found: ImageFolder, folder: Path, name: str, extraction: Mapping[str, str]) -> None:
     (folder / _SEMANTICS).mkdir()
     for source, table in found.tables.items():
         ordered = SemanticTable(found.class_names, table.columns, table.rows_of(found.class_names))
@@ -338,17 +346,35 @@ def _write(found: ImageFolder, folder: Path, name: str) -> None:
         "format": FORMAT,
         "name": name,
         "source": printable(found.folder.resolve()),
+        "source_from_here": _from_here(found.folder.resolve(), folder.resolve()),
         "semantics": found.semantics_name,
+        **({"extraction": dict(extraction)} if extraction else {}),
         "classes": [{"class": c, "role": role} for c, role in zip(found.class_names, found.roles, strict=True)],
     }
     (folder / _RECORD).write_text(_json(record), encoding="utf-8")
+
+
+def _source(folder: Path, record: Mapping[str, Any]) -> Path:
+    """Where the images lie: the recorded place, or, where nothing is there any more, the same from the problem."""
+    source, relative = Path(record["source"]), record.get("source_from_here")
+    if relative is None or source.exists():
+        return source
+    moved = Path(os.path.normpath(folder.resolve() / relative))
+    return moved if moved.exists() else source
+
+
+def _from_here(source: Path, folder: Path) -> str | None:
+    try:
+        return printable(Path(os.path.relpath(source, folder)))
+    except ValueError:  # another drive
+        return None
 
 
 def _origin(table: Path) -> dict[str, Any]:
     path = table.with_suffix(".json")
     if not path.is_file():
         return {}
-    origin: dict[str, Any] = read_json(path, dict[str, Any], _DAMAGED)
+    origin: dict[str, Any] = read_json(path, dict[str, Any], DAMAGED)
     return origin
 
 

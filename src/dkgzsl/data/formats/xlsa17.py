@@ -131,6 +131,11 @@ def split_file(folder: Path, semantics: str | None) -> Path:
     return found
 
 
+def has_split_file(folder: Path, semantics: str) -> bool:
+    """Whether `split_file` finds one."""
+    return any((folder / f"{name}{SUFFIX}").is_file() for name in (semantics, semantics.removesuffix("_original")))
+
+
 def read_split(path: Path, *, classes: int | None = None, labels: np.ndarray | None = None) -> SplitFile:
     """Read one split file.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ import dkgzsl
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.features.backbones import Backbone, rebuild_backbone
 from dkgzsl.features.store import stored_as
+from dkgzsl.files import write_whole
 from dkgzsl.inference.export.modules import PixelTokens, recognition_module
 from dkgzsl.inference.export.onnx_file import run_onnx, write_onnx
 from dkgzsl.inference.recognizer import Recognizer
@@ -22,6 +24,8 @@ from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.runs.folder import RunFolder
 
 OPSET: Final = 18
+SCRIPT: Final = "run_onnx.py"
+"""Of the folder `examples`; a wheel has a copy of it next to this module."""
 TOLERANCE: Final = 1e-4
 """Largest difference of a probability that is allowed between an export and this package."""
 TOLERANCE_OF_CUTS: Final = 5e-3
@@ -89,7 +93,8 @@ def export_run(
     Args:
         run: the run folder.
         out: the file, `.onnx`.
-        weights: the backbone's weights, where the features were extracted with a file of them.
+        weights: the backbone's weights, where the features were extracted with a file of them (default: the file
+            that the run records).
         features_only: leave the backbone out: input is `features`, one vector an image, or its tokens where the
             run's representation needs regions.
         opset: version of ONNX's operators.
@@ -130,6 +135,31 @@ def export_run(
                 fix="try another --opset, or --features-only",
             )
     return Exported(out, taken.name, taken.shape, len(recognizer.known_names), out.stat().st_size, difference)
+
+
+def write_script(model: Path) -> Path | None:
+    """Put the script that runs an exported file next to it, where nothing of its name lies there.
+
+    Args:
+        model: the file.
+
+    Returns:
+        Its path; None where this installation has no copy of it.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    checkout = Path(__file__).parents[4] / "examples" / SCRIPT
+    source = next((path for path in (Path(__file__).with_name(SCRIPT), checkout) if path.is_file()), None)
+    if source is None:
+        return None
+    target = model.with_name(SCRIPT)
+    if not target.exists():
+        try:
+            write_whole(target, source.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"cannot write {SCRIPT}: {error.strerror}", where=str(target.parent)) from error
+    return target
 
 
 def _tolerance(recognizer: Recognizer, taken: _Input) -> float:
@@ -210,7 +240,7 @@ def _provenance(run: Path, recognizer: Recognizer, taken: _Input) -> dict[str, A
         "semantics": recognizer.record.semantics.name,
         "representation": list(_blocks(recognizer.visual)),
         "backbone": images.get("backbone", {}).get("name"),
-        "weights": None if taken.backbone is None else dict(taken.backbone.weights),
+        "weights": None if taken.backbone is None else _without_path(taken.backbone.weights),
     }
     if (run / "result.json").is_file():
         folder = RunFolder.open(run)
@@ -220,6 +250,10 @@ def _provenance(run: Path, recognizer: Recognizer, taken: _Input) -> dict[str, A
         for name in ("split_sha256", "commit"):
             found[name] = environment[name]
     return found
+
+
+def _without_path(weights: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in weights.items() if key != "path"}
 
 
 def _blocks(visual: VisualFeatures | None) -> tuple[str, ...]:

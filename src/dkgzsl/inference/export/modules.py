@@ -150,6 +150,8 @@ class Decision(nn.Module):
         found = recognizer.in_distribution
         described = torch.zeros(len(recognizer.class_names), dtype=torch.bool)
         described[recognizer.model.unseen.cpu()] = True
+        usual = torch.ones_like(described) if found is None or described[known].all() else ~described
+        self.register_buffer("usual", usual[known].nonzero()[:, 0])
         self.in_distribution = None if found is None else InDistributionScore(found, described[known])
 
     def forward(
@@ -157,7 +159,7 @@ class Decision(nn.Module):
     ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, " batch"]]:
         """softmax((scores + offsets) / temperature); how well the image fits the classes."""
         stacked = self.scores(vectors).index_select(1, self.kept) + self.offsets
-        clear = stacked.amax(dim=1) - stacked.mean(dim=1)
+        clear = stacked.amax(dim=1) - stacked.index_select(1, self.get_buffer("usual")).mean(dim=1)
         fit = clear if self.in_distribution is None else self.in_distribution(vectors, stacked, clear)
         return torch.softmax(stacked / self.temperature, dim=1), fit
 

@@ -16,7 +16,17 @@ from urllib.parse import unquote, urlsplit
 
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.files import check_manifest, whole_folder
-from dkgzsl.inference.hub.package import BESIDES, CARD, LARGEST_MANIFEST, MANIFEST, pack, read_manifest, receive
+from dkgzsl.inference.hub.package import (
+    BESIDES,
+    CARD,
+    LARGEST_MANIFEST,
+    MANIFEST,
+    pack,
+    read_manifest,
+    receive,
+    versions_in,
+)
+from dkgzsl.runs.folder import version_of, versions_of
 
 TOKEN: Final = "HF_TOKEN"
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -57,12 +67,14 @@ class Moved:
         files: how many files, the manifest not counted.
         size: their bytes.
         manifest: sha256 of the manifest: equal ones are equal runs.
+        versions: later versions that are in it, ascending; the run as trained always is.
     """
 
     where: str
     files: int
     size: int
     manifest: str
+    versions: tuple[int, ...] = ()
 
 
 def push(
@@ -73,9 +85,13 @@ def push(
     license_id: str = "other",
     token_from_env: bool = False,
     overwrite: bool = False,
+    version: int | None = None,
+    history: bool = False,
     client: HubClient | None = None,
 ) -> Moved:
     """Push a finished run: its tensors, settings, figures and card, without photos and without local paths.
+
+    The run as it was trained goes, and of its later versions one.
 
     Args:
         run: the run folder.
@@ -84,18 +100,21 @@ def push(
         license_id: the hub's name of a licence, for the card.
         token_from_env: take the access token from HF_TOKEN alone, not from a stored login.
         overwrite: replace an earlier push in a folder; a repository keeps its history anyway.
+        version: the later version that goes with it, 0 for none (default: the newest).
+        history: push all versions up to that one.
         client: of the hub (default: the library's).
 
     Raises:
         ConfigError: a setting, or the extra `hub` is missing.
         RunError: the run is not finished, or cannot be put there.
     """
-    folder = _folder(target)
+    newest, folder = version_of(run, version), _folder(target)
+    kept = tuple(one for one in versions_of(run) if one == newest or (history and one <= newest))
     if folder is not None:
-        return _push_folder(run, folder, license_id=license_id, overwrite=overwrite)
+        return _push_folder(run, folder, kept, license_id=license_id, overwrite=overwrite)
     with TemporaryDirectory(prefix="dkgzsl-") as temporary:
         packed = Path(temporary)
-        digest = pack(run, packed, license_id=license_id)
+        digest = pack(run, packed, license_id=license_id, versions=kept)
         hub = client or _client(token_from_env)
         with _hub_errors(target):
             hub.create_repo(target, private=private, exist_ok=True)
@@ -105,10 +124,10 @@ def push(
                 commit_message=f"dkgzsl push, manifest {digest[:16]}",
                 delete_patterns=_OURS,
             )
-        return _moved(packed, target, digest)
+        return _moved(packed, target, digest, kept)
 
 
-def _push_folder(run: Path, folder: Path, *, license_id: str, overwrite: bool) -> Moved:
+def _push_folder(run: Path, folder: Path, kept: tuple[int, ...], *, license_id: str, overwrite: bool) -> Moved:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not overwrite:
             raise RunError(
@@ -120,15 +139,15 @@ def _push_folder(run: Path, folder: Path, *, license_id: str, overwrite: bool) -
             raise RunError("will not overwrite a folder that is no package of a run", where=str(folder))
     try:
         with whole_folder(folder, replace=overwrite) as draft:
-            digest = pack(run, draft, license_id=license_id)
+            digest = pack(run, draft, license_id=license_id, versions=kept)
     except OSError as error:
         raise RunError(f"cannot be written: {error.strerror or error}", where=str(folder)) from error
-    return _moved(folder, str(folder), digest)
+    return _moved(folder, str(folder), digest, kept)
 
 
-def _moved(packed: Path, where: str, digest: str) -> Moved:
+def _moved(packed: Path, where: str, digest: str, versions: tuple[int, ...]) -> Moved:
     files = [path for path in packed.rglob("*") if path.is_file() and path.name != MANIFEST]
-    return Moved(where, len(files), sum(path.stat().st_size for path in files), digest)
+    return Moved(where, len(files), sum(path.stat().st_size for path in files), digest, versions)
 
 
 def pull(source: str, out: Path, *, token_from_env: bool = False, client: HubClient | None = None) -> Moved:
@@ -187,7 +206,7 @@ def _pull(there: Mapping[str, int | None], fetch: Any, out: Path, *, where: str)
     check_manifest(manifest, there, besides=BESIDES, where=where)
     receive(manifest, fetch, out, where=where)
     size = sum(entry.size for entry in manifest.values())
-    return Moved(str(out), len(manifest), size, sha256(content).hexdigest())
+    return Moved(str(out), len(manifest), size, sha256(content).hexdigest(), tuple(versions_in(manifest)))
 
 
 def _folder(target: str) -> Path | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -36,6 +36,8 @@ LARGEST_MANIFEST: Final = 4 * 2**20
 BESIDES: Final = frozenset({MANIFEST, ".gitattributes", "LICENSE"})
 """Files that may lie in a package's folder without being of the run; only the manifest is read."""
 
+_LOCAL: Final = ("places", "photo", "photo_from_here")
+"""Entries of `environment.json` that say where things lie on the sender's machine."""
 _NEEDED: Final = (
     "config.yaml",
     "environment.json",
@@ -55,13 +57,14 @@ _VERSION = (
 _PACKAGED: Final = re.compile(f"{_MODEL}|{_TEXTS}|{_VERSION}")
 
 
-def pack(run: Path, folder: Path, *, license_id: str = "other") -> str:
+def pack(run: Path, folder: Path, *, license_id: str = "other", versions: Collection[int] | None = None) -> str:
     """Copy a finished run's files into an empty folder, redacted, with manifest and card.
 
     Args:
         run: the run folder.
         folder: where the package goes.
         license_id: the hub's name of a licence, for the card.
+        versions: the later versions that are packed (default: all).
 
     Returns:
         sha256 of the manifest, which stands for the whole.
@@ -73,10 +76,10 @@ def pack(run: Path, folder: Path, *, license_id: str = "other") -> str:
     Recognizer.from_run(run)  # what cannot be loaded here cannot be loaded there
     card = redacted(card_of(run, license_id=license_id))
     try:
-        for name in _packaged(run):
+        for name in _packaged(run, versions):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            copy_redacted(run / name, target)
+            copy_redacted(run / name, target, without=_LOCAL)
         (folder / CARD).write_text(card, encoding="utf-8")
         files = {name: asdict(entry) for name, entry in manifest_of(folder).items()}
         content = {"format": FORMAT, "dkgzsl": dkgzsl.__version__, "files": files}
@@ -87,11 +90,18 @@ def pack(run: Path, folder: Path, *, license_id: str = "other") -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _packaged(run: Path) -> Iterator[str]:
+def _packaged(run: Path, versions: Collection[int] | None) -> Iterator[str]:
     for path in sorted(run.rglob("*")):
         name = path.relative_to(run).as_posix()
+        if versions is not None and name.startswith("versions/") and not _is_of(name, versions):
+            continue
         if name != CARD and _PACKAGED.fullmatch(name) and path.is_file():
             yield name
+
+
+def _is_of(name: str, versions: Collection[int]) -> bool:
+    number = name.split("/")[1]
+    return number.isdecimal() and int(number) in versions
 
 
 def read_manifest(content: bytes, *, where: str) -> Manifest:
@@ -149,7 +159,7 @@ def receive(manifest: Manifest, fetch: Callable[[str], Path], out: Path, *, wher
                 target.parent.mkdir(parents=True, exist_ok=True)
                 copy_verified(fetch(name), target, entry, name=name, where=where)
                 _check_content(target, name=name, where=where)
-            _check_loads(draft, _versions(manifest), where=where)
+            _check_loads(draft, versions_in(manifest), where=where)
     except OSError as error:
         raise RunError(f"the run cannot be written: {error.strerror or error}", where=str(out)) from error
 
@@ -162,7 +172,8 @@ def _check_loads(run: Path, versions: list[int], *, where: str) -> None:
             raise RunError(f"version {version} of the run cannot be loaded: {error}", where=where) from error
 
 
-def _versions(manifest: Manifest) -> list[int]:
+def versions_in(manifest: Manifest) -> list[int]:
+    """The later versions that a package holds, ascending."""
     return sorted({int(name.split("/")[1]) for name in manifest if name.startswith("versions/")})
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import struct
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
@@ -41,12 +42,13 @@ def redacted_values(value: Any) -> Any:
     return value
 
 
-def copy_redacted(source: Path, target: Path) -> None:
+def copy_redacted(source: Path, target: Path, *, without: Collection[str] = ()) -> None:
     """Copy one file of a run without paths; the tensors of a safetensors file are copied as they are.
 
     Args:
         source: the file.
         target: a new file; its folder exists.
+        without: entries of a JSON object that are left out.
 
     Raises:
         OSError: it cannot be read or written.
@@ -57,7 +59,10 @@ def copy_redacted(source: Path, target: Path) -> None:
         return
     text = source.read_text(encoding="utf-8")
     if source.suffix == ".json":
-        text = json.dumps(redacted_values(json.loads(text)), indent=2, ensure_ascii=False) + "\n"
+        content = json.loads(text)
+        if isinstance(content, dict):
+            content = {key: value for key, value in content.items() if key not in without}
+        text = json.dumps(redacted_values(content), indent=2, ensure_ascii=False) + "\n"
     elif source.suffix == ".jsonl":
         lines = (json.loads(line) for line in text.splitlines() if line)
         text = "".join(json.dumps(redacted_values(line), ensure_ascii=False) + "\n" for line in lines)
