@@ -15,6 +15,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 from dkgzsl.errors import RunError
+from dkgzsl.reading import reading
 
 if TYPE_CHECKING:
     from torch import Tensor  # importing torch takes seconds, and most of this module does without it
@@ -261,19 +262,18 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
     Raises:
         RunError: the file cannot be read, or is not a checkpoint.
     """
-    if not path.exists():
-        return None
-    from safetensors import SafetensorError, safe_open
+    again = "start again without --resume, with --overwrite"
+    with reading("not a checkpoint", path, error=RunError, fix=again):
+        if not path.exists():
+            return None
+        from safetensors import safe_open
 
-    try:
         with safe_open(path, "pt") as file:
             values = json.loads(file.metadata()["values"])
+            if not isinstance(values, dict):
+                raise ValueError("its values have no names")
             names = list(file.keys())
             return {name: file.get_tensor(name) for name in names}, values
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"not a checkpoint: {error}", where=str(path), fix="start again without --resume, with --overwrite"
-        ) from error
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
