@@ -32,6 +32,7 @@ PROSE = (ROOT / "README.md", ROOT / "docs", ROOT / "examples", ROOT / "experimen
 
 FLOORS: Sequence[Collection[str]] = (
     {"errors"},
+    {"reading"},
     {"compatibility"},
     {"display"},
     {"cache"},

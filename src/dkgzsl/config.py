@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import tyro
 
 from dkgzsl.errors import ConfigError, nearest
+from dkgzsl.reading import parse_yaml, read_text, reason_of
 
 C = TypeVar("C")
 
@@ -25,35 +26,16 @@ def read_yaml(path: Path) -> Any:
     Raises:
         ConfigError: the file cannot be read.
     """
+    text = read_text(path, "cannot read the configuration", error=ConfigError, fix="check the path of --config")
     import yaml
 
     try:
-        content = _load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the configuration: {error.strerror}", where=str(path), fix="check the path of --config"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = parse_yaml(text)
+    except yaml.MarkedYAMLError as error:
         raise ConfigError(f"not a YAML file: {error}", where=str(path)) from error
+    except Exception as error:  # `!!int x` and the like make the library raise errors of many kinds
+        raise ConfigError(f"not a YAML file: {reason_of(error)}", where=str(path)) from error
     return {} if content is None else content
-
-
-def _load(text: str) -> Any:
-    """YAML whose `on` and `off` are the words that settings take; true and false alone are switches, as in 1.2."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Plain values only, as its base."""
-
-    Loader.yaml_implicit_resolvers = {
-        first: [(tag, form) for tag, form in found if first in "tTfF" or not tag.endswith(":bool")]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    loader = Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
 
 
 def from_mapping(config: type[C], content: Any, *, where: str) -> C:

@@ -16,6 +16,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 from dkgzsl.errors import RunError
+from dkgzsl.reading import reading
 from dkgzsl.writing import exchange, folder_to_disk, locked
 
 if TYPE_CHECKING:
@@ -327,19 +328,18 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
     Raises:
         RunError: the file cannot be read, or is not a checkpoint.
     """
-    if not path.exists():
-        return None
-    from safetensors import SafetensorError, safe_open
+    again = "start again without --resume, with --overwrite"
+    with reading("not a checkpoint", path, error=RunError, fix=again):
+        if not path.exists():
+            return None
+        from safetensors import safe_open
 
-    try:
         with safe_open(path, "pt") as file:
             values = json.loads(file.metadata()["values"])
+            if not isinstance(values, dict):
+                raise ValueError("its values have no names")
             names = list(file.keys())
             return {name: file.get_tensor(name) for name in names}, values
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"not a checkpoint: {error}", where=str(path), fix="start again without --resume, with --overwrite"
-        ) from error
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

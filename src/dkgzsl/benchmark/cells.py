@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from dkgzsl.benchmark.transductive import transductive_record
 from dkgzsl.compatibility import FORMAT
@@ -25,8 +26,10 @@ from dkgzsl.evaluation.selection import evaluated
 from dkgzsl.files import whole_file, write_whole
 from dkgzsl.methods.base import Clock, Method, Setting, Setup
 from dkgzsl.methods.registry import make_method, method_info
+from dkgzsl.reading import check_schema, load_npz, read_json
 from dkgzsl.representation.representation import Representation
 from dkgzsl.runs.environment import split_hash
+from dkgzsl.runs.schema import FigureValues
 from dkgzsl.runs.summary import backbone_of
 
 DRAWN = ("h", "h_calibrated", "ausuc")
@@ -206,6 +209,29 @@ def write_cell(folder: Path, cell: Cell, record: Mapping[str, Any]) -> None:
         ) from error
 
 
+class CellRecord(BaseModel):
+    """What the record of a cell that was done holds; its draws lie in a file of their own."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    name: str
+    backbone: str | None
+    title: str
+    paper: str | None
+    balance: str
+    figures: FigureValues
+    validation: FigureValues | None = None
+    setting: dict[str, Any]
+    chosen_by: str
+    constant: float | None
+    evaluations: int
+    split_sha256: str
+    seconds: float
+    epoch: int | None
+    epochs_trained: int | None
+    schedule: int | None
+    transductive: dict[str, Any] | None = None
+
+
 def read_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
     """The record of a cell that is done, with its draws; None where it is not, or failed.
 
@@ -215,14 +241,13 @@ def read_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
     file = folder / f"{cell.slug}.json"
     if not file.is_file():
         return None
-    try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if "error" in record:
-            return record
-        with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
-            record["draws"] = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"a cell is damaged: {error}", where=str(file), fix="delete the file; the same command does it again"
-        ) from error
-    return record
+    damaged, again = "a cell is damaged", "delete the file; the same command does it again"
+    record: dict[str, Any] = read_json(file, dict[str, Any], damaged, error=RunError, fix=again)
+    if "error" in record:
+        return record
+    check_schema(record, CellRecord, damaged, file, error=RunError, fix=again)
+    draws = load_npz(file.with_suffix(".npz"), damaged, error=RunError, fix=again)
+    for name, values in draws.items():
+        if values is None or values.dtype.kind != "f" or values.ndim != 1:
+            raise RunError(f"{damaged}: {name} is no row of numbers", where=str(file), fix=again)
+    return {**record, "draws": draws}

@@ -33,6 +33,7 @@ from dkgzsl.files import write_whole
 from dkgzsl.methods.base import MethodInfo
 from dkgzsl.methods.registry import BUILT_IN, method_info
 from dkgzsl.methods.search import Choice, Space, grid_of, start_of
+from dkgzsl.reading import read_json
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.plan import Plan, make_plan
 
@@ -164,12 +165,9 @@ def _begin(folder: Path, plan: Plan, seed: int) -> None:
             raise RunError("the folder holds something else", where=str(folder), fix="name another --out")
         write(folder, _SEARCH, json.dumps(what, indent=1, ensure_ascii=False) + "\n")
         return
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
-            raise ValueError("it has no settings")
-    except (OSError, ValueError) as error:
-        raise RunError(f"the search cannot be read: {error}", where=str(file), fix="name another --out") from error
+    found = read_json(file, dict[str, Any], "the search cannot be read", error=RunError, fix="name another --out")
+    if not isinstance(found.get("settings"), dict):
+        raise RunError("the search cannot be read: no settings", where=str(file), fix="name another --out")
     if check_format(found["settings"], where=str(file)) != FORMAT:
         raise RunError("dkgzsl 0.1 (format 1) began this search", where=str(folder), fix="name another --out")
     if found != json.loads(json.dumps(what)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -77,9 +78,43 @@ def _main(words: list[str], interrupts: Interrupts) -> int:
     except BrokenPipeError:  # whoever read the output has gone, as `| head` does: end as quietly as other tools
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (
+        OSError,
+        MemoryError,
+    ) as error:  # a full disk, a folder that has gone: what nothing else caught
+        print(f"error: {_of_the_system(error)}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        if "embedded null" not in str(error):
+            raise
+        print("error: a path has a NUL character, which no file name has", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as error:
         print(interrupts.message(error), file=sys.stderr)
         return 143 if isinstance(error, Terminated) else 130
+
+
+_NEXT = {
+    errno.EACCES: "give the rights, or name another folder",
+    errno.EPERM: "give the rights, or name another folder",
+    errno.EROFS: "name a folder that can be written to",
+    errno.ENOSPC: "make room; the same command goes on, or begins again",
+    errno.EDQUOT: "make room; the same command goes on, or begins again",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENAMETOOLONG: "take a shorter name",
+    errno.ENOENT: "it is not there, or no more: check the path",
+}
+
+
+def _of_the_system(error: OSError | MemoryError) -> DkgzslError:
+    """An error of the operating system in the form of ours."""
+    if isinstance(error, MemoryError):
+        return DkgzslError("there is not enough memory", fix="close other programs, or take a smaller data set")
+    what = error.strerror or str(error) or type(error).__name__
+    name = None if error.filename is None else ascii(os.fsdecode(error.filename)).strip("'")
+    shown = name if name is None or len(name) <= 120 else f"{name[:60]}...{name[-50:]}"
+    return DkgzslError(what[:1].lower() + what[1:], where=shown, fix=_NEXT.get(error.errno or 0))
 
 
 def _dispatch(words: list[str], interrupts: Interrupts) -> int:

@@ -13,6 +13,8 @@ from jaxtyping import Float16, Integer
 
 from dkgzsl.data.formats.feature_files import is_arrays, read_labelled
 from dkgzsl.data.formats.matfile import read_mat
+from dkgzsl.data.formats.untrusted import Content, read_untrusted
+from dkgzsl.data.raw import MOST_CLASSES, whole_numbers
 from dkgzsl.errors import DataError
 from dkgzsl.features.arrays import StoredArray
 from dkgzsl.features.store import FeatureStore
@@ -53,7 +55,7 @@ def store_from_file(source: Path, out: Path, *, backbone: str, overwrite: bool =
         regions = rest[0] - 1
     record = {
         "problem": source.parent.name,
-        "class_names": list(names or (f"class_{k + 1}" for k in range(int(labels.max(initial=-1)) + 1))),
+        "class_names": list(names or _numbered_names(labels, source)),
         "backbone": {"name": backbone, "timm": None, "parameters": None, "note": "imported"},
         "weights": {"source": "unknown"},
         "preprocessing": None,
@@ -89,7 +91,7 @@ def _read(source: Path) -> tuple[Any, Integer[np.ndarray, " images"], Sequence[s
     if is_arrays(source):
         found = read_labelled(source)
         return found.features, found.labels, found.paths, found.class_names
-    return (*(_read_hdf5(source) if _is_region_map(source) else _read_xlsa17(source)), None)
+    return (*_read_other(source), None)
 
 
 def store_to_mat(store: FeatureStore, out: Path) -> tuple[int, int]:
@@ -119,34 +121,41 @@ def store_to_mat(store: FeatureStore, out: Path) -> tuple[int, int]:
     return (features.shape[0], features.shape[1])
 
 
-def _is_region_map(source: Path) -> bool:
-    import h5py
-
+def _read_other(
+    source: Path,
+) -> tuple[Any, Integer[np.ndarray, " images"], Sequence[str] | None]:
+    """From an HDF5 region map, or an xlsa17 file of either version of MATLAB's."""
+    kind = "an HDF5 region map or a MATLAB file"
     if not source.is_file():
         raise DataError("no such file", where=str(source))
-    if not h5py.is_hdf5(source):
-        return False
-    with h5py.File(source, "r") as file:
-        return "feature_map" in file or source.suffix.lower() != ".mat"
+    if source.suffix.lower() == ".mat":
+        found = read_untrusted(source, kind=kind, names=())
+        is_map = found.is_hdf5 and "feature_map" in found.names
+    else:
+        is_map = True
+    if is_map:
+        found = read_untrusted(source, kind=kind, names=("labels", "image_files"), staying=_MAPS)
+        if found.is_hdf5:
+            return _of_region_map(source, found)
+    return _read_xlsa17(source)
 
 
-def _read_hdf5(source: Path) -> tuple[Any, Integer[np.ndarray, " images"], Sequence[str] | None]:
-    import h5py
-
-    with h5py.File(source, "r") as file:
-        key = next((name for name in _MAPS if name in file), None)
-        if key is None or "labels" not in file:
-            raise DataError(
-                f"the file has neither of {', '.join(_MAPS)}, or no labels",
-                where=f"{source} (it has: {', '.join(file)})",
-            )
-        labels = np.ravel(file["labels"][()]).astype(np.int64)
-        paths = None
-        if "image_files" in file:
-            paths = [p.decode() if isinstance(p, bytes) else str(p) for p in np.ravel(file["image_files"][()])]
+def _of_region_map(
+    source: Path, found: Content
+) -> tuple[Any, Integer[np.ndarray, " images"], Sequence[str] | None]:
+    key = next((name for name in _MAPS if name in found.staying), None)
+    if key is None or "labels" not in found.arrays:
+        raise DataError(
+            f"the file has neither of {', '.join(_MAPS)}, or no labels",
+            where=f"{source} (it has: {', '.join(found.names)})",
+        )
+    if found.staying[key].dtype.kind not in "fiu" or not found.staying[key].shape:
+        raise DataError(f"{key} must be numbers [images, ...], not {found.staying[key].dtype}", where=str(source))
+    labels = whole_numbers(found.arrays["labels"], what="labels", where=source, first=0)
     if labels.min(initial=0) < 0:
         raise DataError("labels count from 0 in a region map, and some are negative", where=str(source))
-    return StoredArray(source, key), labels, paths
+    paths = found.arrays.get("image_files")
+    return StoredArray(source, key), labels, None if paths is None else [str(path) for path in paths.ravel()]
 
 
 def _read_xlsa17(source: Path) -> tuple[Any, Integer[np.ndarray, " images"], Sequence[str] | None]:
@@ -154,11 +163,22 @@ def _read_xlsa17(source: Path) -> tuple[Any, Integer[np.ndarray, " images"], Seq
     missing = [name for name in ("features", "labels") if name not in contents]
     if missing:
         raise DataError(f"the file has no {' and no '.join(missing)}", where=str(source))
-    labels = np.ravel(contents["labels"]).astype(np.int64) - 1
+    features = contents["features"]
+    if features.dtype.kind not in "fiu" or features.ndim != 2:
+        found = f"{features.dtype} {list(features.shape)}"
+        raise DataError(f"features must be numbers [channels, images], not {found}", where=str(source))
+    labels = whole_numbers(contents["labels"], what="labels", where=source, first=1)
     if labels.min(initial=0) < 0:
         raise DataError("labels count from 1 in a .mat file, and some are below", where=str(source))
     files = contents.get("image_files")
-    return contents["features"].T, labels, None if files is None else [str(f) for f in np.ravel(files)]
+    return features.T, labels, None if files is None else [str(f) for f in np.ravel(files)]
+
+
+def _numbered_names(labels: Integer[np.ndarray, " images"], source: Path) -> list[str]:
+    highest = int(labels.max(initial=-1))
+    if highest >= MOST_CLASSES:
+        raise DataError(f"labels go up to {highest:,}", where=str(source), fix="number the classes in a row")
+    return [f"class_{k + 1}" for k in range(highest + 1)]
 
 
 def _grid(rest: tuple[int, ...], regions: int, source: Path) -> list[int] | None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from dkgzsl.errors import DataError
 from dkgzsl.features.arrays import Features
+
+LARGEST: Final = 100_000_000
+"""No data set has as many images or classes; above it, a number is no label and no position."""
+MOST_CLASSES: Final = 1_000_000
+"""Classes without names are named by their numbers, up to so many."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,10 @@ def whole_numbers(values: np.ndarray, *, what: str, where: str | Path, first: in
     flat = np.ravel(values)
     if flat.dtype.kind not in "iufb" or not np.isfinite(flat).all() or (flat != np.round(flat)).any():
         raise DataError(f"{what} holds values that are not whole numbers", where=str(where))
+    if len(flat) and not -LARGEST <= float(flat.min()) <= float(flat.max()) <= LARGEST:
+        raise DataError(
+            f"{what} holds numbers above {LARGEST:,}", where=str(where), fix="check that they are counts"
+        )
     return flat.astype(np.int64) - first
 
 

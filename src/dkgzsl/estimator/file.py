@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from dkgzsl.checksums import check_files
 from dkgzsl.compatibility import upgraded_estimator
@@ -17,12 +18,27 @@ from dkgzsl.errors import RunError
 from dkgzsl.estimator.input import Form
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.methods.sections import json_value, read_train_config, settings_from
+from dkgzsl.reading import check_schema, reading
 from dkgzsl.runs.folder import RunFolder
 from dkgzsl.runs.model_record import RecognitionRecord
 
 FILE: Final = "estimator.json"
 FORMAT: Final = "dkgzsl estimator 2"
 _FIRST_FORMAT: Final = "dkgzsl estimator 1"
+
+
+class _Values(BaseModel):
+    """What `estimator.json` holds besides its format; `params` are checked by the classes of the settings."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    params: dict[str, Any]
+    labels: Annotated[str, Field(pattern=r"^[<>|=]?[a-zA-Z][0-9]*$")]
+    form: Form
+    described: bool
+    feature_names: list[str] | None
+    seed: int
+    setting: dict[str, Any]
+    validation: dict[str, float | None] | None
 
 
 @dataclass(frozen=True)
@@ -100,7 +116,7 @@ class EstimatorState:
         check_files(folder, (FILE,))
         if not (folder / FILE).is_file():
             return _of_run(folder, record)
-        try:
+        with reading(f"{FILE} is damaged", folder, error=RunError):
             content = json.loads((folder / FILE).read_text(encoding="utf-8"))
             found = content.pop("format")
             if found == _FIRST_FORMAT:
@@ -113,11 +129,10 @@ class EstimatorState:
                 params["refinement"] = refinement
             if params["settings"] is not None:
                 params["settings"] = settings_from(params["method"], params["settings"])
+            check_schema(content, _Values, f"{FILE} is damaged", folder, error=RunError)
             if content["validation"] is not None:
                 content["validation"] = Figures(**content["validation"])
             return cls(**content)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{FILE} is damaged: {error}", where=str(folder)) from error
 
     def classes(self, names: Sequence[str]) -> np.ndarray:
         """Labels of classes by their names, sorted.

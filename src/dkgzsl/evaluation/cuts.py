@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from dkgzsl.evaluation.held_out import HeldOut
 from dkgzsl.evaluation.metrics import Figures, Scored, SeenUnseenCurve
-from dkgzsl.evaluation.selection import EVALUATIONS, Watch, append_evaluation, read_evaluations
+from dkgzsl.evaluation.selection import EVALUATIONS, ScoresLine, Watch, append_evaluation, read_evaluations
 from dkgzsl.methods.base import Model, Setting
 
 MARGIN: Final = 48.0
@@ -64,7 +64,7 @@ class CutsSelector:
         self.file = None if memory is None else memory / representation / EVALUATIONS
         self.setting: Setting | None = None
         self.lead: Scores = np.empty(0)
-        lines = [] if self.file is None else read_evaluations(self.file)
+        lines = [] if self.file is None else read_evaluations(self.file, ScoresLine)
         self._known = {_key(line["setting"]): np.array(line["scores"], dtype=np.float64) for line in lines}
         self._new: set[str] = set()
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.held_out import HeldOut
@@ -17,6 +18,7 @@ from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.files import read_checkpoint, write_checkpoint, write_whole
 from dkgzsl.methods.base import Model, Setting
 from dkgzsl.methods.registry import load_model, read_model, write_model
+from dkgzsl.reading import read_json_lines, reading
 
 RAW_SHARE = 0.1
 """Weight of raw H in the choice of settings; AUSUC has weight 1.
@@ -29,6 +31,30 @@ Watch = Callable[[Setting, Figures, str], None]
 """Called after each evaluation with the setting, its figures, and the name of the representation."""
 
 EVALUATIONS: Final = "evaluations.jsonl"
+_AGAIN: Final = "make room and --resume; where the file is damaged, start again with --overwrite"
+
+
+class EvaluationLine(BaseModel):
+    """A line of a file of evaluations."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    setting: dict[str, Any]
+
+
+class FiguresLine(EvaluationLine):
+    """A line that `ValidationSelector` writes."""
+
+    figures: dict[str, float | None]
+    constant: float | None
+    candidate: bool
+
+
+class ScoresLine(EvaluationLine):
+    """A line that a selector over cuts writes."""
+
+    scores: list[float]
+
+
 _BEST = "best.safetensors"
 _SCORES = "scores.safetensors"
 
@@ -79,7 +105,8 @@ class ValidationSelector:
         self.best_training: np.ndarray | None = None
         self._evaluated: set[str] = set()
         for line in self._read_evaluations():
-            evaluation = Evaluation(line["setting"], Figures(**line["figures"]), line["constant"])
+            with reading("the evaluations so far cannot be read", EVALUATIONS, error=RunError, fix=_AGAIN):
+                evaluation = Evaluation(line["setting"], Figures(**line["figures"]), line["constant"])
             self._evaluated.add(_key(evaluation.setting))
             if line["candidate"]:
                 self._consider(evaluation)
@@ -155,7 +182,7 @@ class ValidationSelector:
         self.best_training = None if training is None else training.numpy()
 
     def _read_evaluations(self) -> list[dict[str, Any]]:
-        return [] if self.folder is None else read_evaluations(self.folder / EVALUATIONS)
+        return [] if self.folder is None else read_evaluations(self.folder / EVALUATIONS, FiguresLine)
 
     def _write_evaluation(self, evaluation: Evaluation, candidate: bool) -> None:
         if self.folder is None:
@@ -199,22 +226,26 @@ class TestSelector(ValidationSelector):
         self.best_model = model, self.held_out.score(model)
 
 
-def read_evaluations(file: Path) -> list[dict[str, Any]]:
+def read_evaluations(file: Path, schema: Any) -> list[dict[str, Any]]:
     """The lines of a file of evaluations; none where there is no file.
+
+    Args:
+        file: the file.
+        schema: what a line must hold.
 
     Raises:
         RunError: it cannot be read.
     """
     if not file.is_file():
         return []
-    text = file.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
     try:
+        text = file.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
         if whole != text:  # the last line was broken off; the next one must not be glued to it
             write_whole(file, whole)
-        return [json.loads(line) for line in whole.splitlines()]
     except (OSError, ValueError) as error:
         raise _unusable(file, error) from error
+    return read_json_lines(file, schema, "the evaluations so far cannot be read", error=RunError, fix=_AGAIN)
 
 
 def append_evaluation(file: Path, line: Mapping[str, Any]) -> None:
@@ -234,7 +265,7 @@ def append_evaluation(file: Path, line: Mapping[str, Any]) -> None:
 def evaluated(memory: Path) -> list[Setting]:
     """Settings of all evaluations that selectors have written to a folder, also before an interruption."""
     files = sorted(memory.rglob(EVALUATIONS))
-    return [json.loads(line)["setting"] for file in files for line in file.read_text("utf-8").splitlines()]
+    return [line["setting"] for file in files for line in read_evaluations(file, EvaluationLine)]
 
 
 def _key(setting: Setting) -> str:
@@ -245,5 +276,5 @@ def _unusable(file: Path, error: Exception) -> RunError:
     return RunError(
         f"the evaluations so far cannot be written or read: {error}",
         where=str(file),
-        fix="make room and --resume; where the file is damaged, start again with --overwrite",
+        fix=_AGAIN,
     )

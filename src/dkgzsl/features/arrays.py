@@ -9,6 +9,8 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
+from dkgzsl.errors import DataError
+
 _CHUNK_BYTES: Final = 64 * 2**20
 
 
@@ -39,6 +41,9 @@ class StoredArray:
     Args:
         path: the HDF5 file.
         key: name of the data set in it.
+
+    Raises:
+        DataError: the file cannot be read; reading entries raises it, too.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -79,12 +84,12 @@ class StoredArray:
                 return np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *others)]
             unique, inverse = np.unique(rows, return_inverse=True)
             return np.asarray(self._read_rows(unique)[inverse][(slice(None), *others)])
-        return np.asarray(self._open()[index])
+        return np.asarray(self._read(index))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("an array that stays in its file can only be read as a copy")
-        return np.asarray(self._open()[...], dtype=dtype)
+        return np.asarray(self._read(...), dtype=dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_process": None, "_dataset": None}
@@ -94,24 +99,41 @@ class StoredArray:
 
     def _read_rows(self, rows: np.ndarray) -> np.ndarray:
         # h5py's own row lists are slow for long lists: read the spans between them, block by block, and pick.
-        dataset = self._open()
         block = max(1, _CHUNK_BYTES // max(1, self.nbytes // len(self)))
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         done = 0
         while done < len(rows):
             start = int(rows[done])
             stop = int(np.searchsorted(rows, start + block))
-            span = dataset[start : int(rows[stop - 1]) + 1]
+            span = self._read(slice(start, int(rows[stop - 1]) + 1))
             out[done:stop] = span[rows[done:stop] - start]
             done = stop
         return out
+
+    def _read(self, index: Any) -> Any:
+        dataset = self._open()
+        try:
+            return dataset[index]
+        except (OSError, RuntimeError) as error:  # a chunk is damaged, or the file has gone
+            raise self._unreadable(error) from error
 
     def _open(self) -> Any:
         if self._process != os.getpid():
             import h5py
 
-            self._dataset, self._process = h5py.File(self.path, "r")[self.key], os.getpid()
+            try:
+                dataset = h5py.File(self.path, "r")[self.key]
+            except (OSError, KeyError, RuntimeError) as error:
+                raise self._unreadable(error) from error
+            self._dataset, self._process = dataset, os.getpid()
         return self._dataset
+
+    def _unreadable(self, error: Exception) -> DataError:
+        return DataError(
+            f"{self.key} of {self.path.name} cannot be read: {error}",
+            where=str(self.path),
+            fix="make the file again; it may have been cut off",
+        )
 
 
 class MultiBackboneFeatures:

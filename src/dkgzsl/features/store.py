@@ -21,10 +21,10 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Integer
@@ -33,6 +33,7 @@ from dkgzsl.checksums import warn_of_old
 from dkgzsl.errors import DataError
 from dkgzsl.features.checked_rows import CheckedRows, RowSums
 from dkgzsl.files import write_whole
+from dkgzsl.reading import check_schema, load_npy, parse_json, read_json_lines, read_text
 
 FORMAT: Final = "dkgzsl feature store 1"
 TOKENS: Final = "tokens.npy"
@@ -131,12 +132,13 @@ class FeatureStore:
     @property
     def grid(self) -> tuple[int, int] | None:
         """Rows and columns of the regions; None for a store of global tokens alone."""
-        return None if self.record["grid"] is None else (self.record["grid"][0], self.record["grid"][1])
+        grid = self.record.get("grid")
+        return None if grid is None else (grid[0], grid[1])
 
     def provenance(self) -> dict[str, Any]:
         """What is recorded with every number that is computed from the store."""
         return {
-            "backbone": self.record["backbone"]["name"],
+            "backbone": (self.record.get("backbone") or {}).get("name"),
             "store": {key: value for key, value in self.record.items() if key != "class_names"},
             "unreadable_images": int((~self.readable).sum()),
         }
@@ -192,15 +194,9 @@ def open_store(folder: Path) -> FeatureStore:
             where=str(folder),
             fix="extract again with --overwrite, or take the store from a backup",
         )
-    try:
-        path = folder / TOKENS
-        tokens: np.ndarray | CheckedRows = (
-            CheckedRows(path, sums, [entry.path for entry in entries])
-            if sums
-            else np.load(path, mmap_mode="r", allow_pickle=False)
-        )
-    except Exception as error:  # of many kinds: NumPy parses the header as Python
-        raise DataError(f"cannot read the features: {error}", where=str(folder / TOKENS)) from error
+    tokens: np.ndarray | CheckedRows = load_npy(folder / TOKENS, "cannot read the features", mapped=True)
+    if sums:
+        tokens = CheckedRows(folder / TOKENS, sums, [entry.path for entry in entries])
     if tokens.shape != shape or tokens.dtype != np.float16 or len(entries) != shape[0]:
         raise DataError(
             f"the store's files do not belong together: {TOKENS} is {tokens.dtype} {list(tokens.shape)}, "
@@ -218,12 +214,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         DataError: the folder holds no store, or one of another format.
     """
     path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"no feature store: {error.strerror}", where=str(path)) from error
-    except ValueError as error:
-        raise DataError(f"the record is damaged: {error}", where=str(path)) from error
+    text = read_text(path, "no feature store")
+    record = parse_json(text, "the record is damaged", path)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise DataError(f"not a store of the format {FORMAT!r}", where=str(path))
     own = record.pop(_OWN, None)
@@ -233,6 +225,7 @@ def read_record(folder: Path) -> dict[str, Any]:
             where=str(folder),
             fix="extract again with --overwrite, or take the store from a backup",
         )
+    check_schema(record, _schemas()[0], "the record is damaged", path)
     return record
 
 
@@ -276,12 +269,40 @@ def _has_own_sum(path: Path) -> bool:
 
 
 def _read_index(path: Path) -> list[ImageEntry]:
+    fix = "extract again with --overwrite, or take the store from a backup"
+    what = "the index is damaged or cannot be read"
+    entries = read_json_lines(path, _schemas()[1], what, fix=fix)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last line end is cut off
-        return [ImageEntry.of_line(line) for line in lines]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"the index is damaged or cannot be read: {error}",
-            where=str(path),
-            fix="extract again with --overwrite, or take the store from a backup",
-        ) from error
+        lines = read_text(path, what, fix=fix).split("\n")
+        return [ImageEntry.of_line(line) for line, _ in zip(lines, entries, strict=False)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{what}: {error}", where=str(path), fix=fix) from error
+
+
+@cache
+def _schemas() -> tuple[Any, Any]:
+    """What the record and a line of the index must hold; made when first needed, since pydantic takes a while."""
+    from pydantic import ConfigDict, Field, create_model
+
+    whole = Annotated[int, Field(ge=0)]
+    rules = ConfigDict(strict=True, extra="allow")
+    backbone: Any = create_model("Backbone", __config__=rules, name=(str, ...))
+    record = create_model(
+        "Record",
+        __config__=rules,
+        shape=(Annotated[list[whole], Field(min_length=3, max_length=3)], ...),
+        class_names=(list[str], ...),
+        grid=(Annotated[list[whole], Field(min_length=2, max_length=2)] | None, None),
+        backbone=(backbone | None, None),
+        preprocessing=(dict[str, Any] | None, None),
+        weights=(dict[str, Any], {}),
+    )
+    line = create_model(
+        "Line",
+        __config__=rules,
+        path=(str, ...),
+        label=(whole, ...),
+        sha256=(str | None, ...),
+        why=(str | None, None),
+    )
+    return record, line

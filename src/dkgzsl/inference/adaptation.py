@@ -22,6 +22,7 @@ from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.adaptation import HOLDS_DESCRIBED, Adaptation
 from dkgzsl.methods.base import Adaptable, Extendable
 from dkgzsl.methods.registry import unable
+from dkgzsl.reading import load_npy
 
 FOUND_NONE: Final = 1.0
 """A class that took less than one photo has found none."""
@@ -79,8 +80,8 @@ def read_pool(path: Path) -> Features:
 
 def _is_empty(path: Path) -> bool:
     try:
-        return not np.load(path, mmap_mode="r", allow_pickle=False).size
-    except (OSError, ValueError):
+        return not load_npy(path, "", mapped=True).size
+    except DataError:
         return False  # `read_features` says what is wrong with it
 
 

@@ -19,6 +19,7 @@ from dkgzsl.errors import ConfigError, DataError, nearest_few
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Extendable
 from dkgzsl.methods.registry import unable
+from dkgzsl.reading import load_npy
 from dkgzsl.runs.model_record import SemanticsRecord
 
 Vector = Float[np.ndarray, " semantic"]
@@ -295,8 +296,5 @@ def example_class(recognizer: Recognizer) -> tuple[str, dict[str, float]] | None
 
 
 def _npy(path: Path) -> np.ndarray:
-    try:
-        vector: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the vector: {error}", where=str(path)) from error
+    vector = load_npy(path, "cannot read the vector")
     return vector.reshape(-1) if vector.ndim == 2 and len(vector) == 1 else vector

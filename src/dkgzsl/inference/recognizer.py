@@ -21,11 +21,13 @@ from dkgzsl.evaluation.calibration import Calibration
 from dkgzsl.evaluation.in_distribution import FILE as IN_DISTRIBUTION
 from dkgzsl.evaluation.in_distribution import InDistribution, clearness
 from dkgzsl.files import whole_folder, write_whole
+from dkgzsl.inference.first_use import check_whole, example_of
 from dkgzsl.inference.handicap import handicaps
 from dkgzsl.inference.ranked import Prediction as Prediction
 from dkgzsl.inference.ranked import Ranked as Ranked
 from dkgzsl.methods.base import Competing, Extendable, FewShot, Model
 from dkgzsl.methods.registry import load_model, read_model, unable, write_model
+from dkgzsl.reading import reading
 from dkgzsl.representation.attribute_attention import AttentionOutput
 from dkgzsl.representation.blocks import VisualFeatures
 from dkgzsl.representation.evidence import AttributeEvidence
@@ -37,6 +39,7 @@ from dkgzsl.runs.model_record import FILE, UNDESCRIBED, RecognitionRecord, kind_
 MODEL: Final = "model.safetensors"
 REPRESENTATION: Final = "representation.safetensors"
 EVIDENCE: Final = "evidence.safetensors"
+_DAMAGED: Final = "a file is damaged or of another run: pull or copy the run again, or train again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +83,17 @@ class Recognizer:
         """
         check_files(folder, (FILE, MODEL, REPRESENTATION, EVIDENCE, IN_DISTRIBUTION))
         record = RecognitionRecord.read(folder)
-        model, visual = load_model(read_model(folder / MODEL)), VisualFeatures.read(folder / REPRESENTATION)
-        evidence, found = AttributeEvidence.read(folder / EVIDENCE), InDistribution.read(folder / IN_DISTRIBUTION)
-        return cls(model, visual, record, evidence, found)
+        model = load_model(read_model(folder / MODEL))
+        with reading("the files of the model do not fit together", folder, error=RunError, fix=_DAMAGED):
+            visual, evidence = (
+                VisualFeatures.read(folder / REPRESENTATION),
+                AttributeEvidence.read(folder / EVIDENCE),
+            )
+            loaded = cls(model, visual, record, evidence, InDistribution.read(folder / IN_DISTRIBUTION))
+            check_whole(model, record)
+            if record.features:
+                loaded.predict(example_of(record))
+        return loaded
 
     def save(self, folder: Path, *, further: Mapping[str, str] | None = None) -> None:
         """Write everything into a new folder, with checksums: all of it, or nothing.

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dkgzsl.compatibility import FORMAT, model_kind, name_of_method
-from dkgzsl.errors import ConfigError, RunError, nearest
+from dkgzsl.errors import ConfigError, DkgzslError, RunError, nearest
 from dkgzsl.files import read_checkpoint, write_checkpoint
+from dkgzsl.reading import reading
 
 if TYPE_CHECKING:  # importing torch takes seconds, and names do without it
     from dkgzsl.methods.base import Method, MethodInfo, Model, SavedModel, Setup
@@ -195,7 +196,8 @@ def read_model(path: Path) -> SavedModel:
     tensors, values = content
     if not ({"kind", "values"} <= values.keys() or {"method", "values"} <= values.keys()):
         raise RunError("the file holds no model of this package", where=str(path))
-    return SavedModel(model_kind(values, where=str(path)), tensors, values["values"])
+    with reading("the file holds no model of this package", path, error=RunError):
+        return SavedModel(model_kind(values, where=str(path)), tensors, dict(values["values"]))
 
 
 def load_model(saved: SavedModel) -> Model:
@@ -207,7 +209,9 @@ def load_model(saved: SavedModel) -> Model:
     kind = _class_of(saved.kind)
     try:
         model: Model = kind.load(saved)
-    except (KeyError, RuntimeError, TypeError) as error:  # torch misses weights, or a class misses a field
+    except DkgzslError:
+        raise
+    except Exception as error:  # torch misses weights, or a class misses a field
         why = f"lacks {error}" if isinstance(error, KeyError) else f"does not fit: {error}"
         raise RunError(
             f"the file of the model {saved.kind!r} {why}",

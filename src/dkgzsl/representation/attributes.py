@@ -17,6 +17,7 @@ from dkgzsl.data.names import spoken_attribute
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.text_semantics import encode
 from dkgzsl.errors import ConfigError, DataError
+from dkgzsl.reading import load_npy
 
 _SOURCES = ("attributes", "att")
 _RANDOM_SIZE = 300
@@ -86,15 +87,9 @@ def attributes_for(problem: Problem, config: RefinementConfig, *, seed: int) -> 
 
 
 def _from_file(path: Path) -> Float[np.ndarray, "attributes word"]:
-    try:
-        vectors = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"cannot read the attributes' vectors: {error}",
-            where=str(path),
-            fix="--refinement.vectors takes a .npy file [attributes, size], encoder:NAME, or random",
-        ) from error
-    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+    fix = "--refinement.vectors takes a .npy file [attributes, size], encoder:NAME, or random"
+    vectors = load_npy(path, "cannot read the attributes' vectors", error=ConfigError, fix=fix)
+    if vectors.dtype.kind not in "fiu" or vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise DataError("the attributes' vectors must be a finite table [attributes, size]", where=str(path))
     return np.asarray(vectors, dtype=np.float32)
 

@@ -14,6 +14,7 @@ from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.held_out import test_images
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.methods.registry import load_model, read_model
+from dkgzsl.reading import reading
 from dkgzsl.report.estimate import Estimate
 from dkgzsl.representation.representation import read_fitted
 from dkgzsl.runs.environment import split_hash
@@ -63,7 +64,8 @@ def evaluate(
     plan = _same_data(config, folder)
     number = version_of(path, version)
     estimate = Estimate.of(before["seeds_detail"]) if number == 0 else None
-    figures, seeds = _scored_again(plan, folder, before["seeds_detail"], number)
+    with reading("the files of the model do not fit the data", path, error=RunError, fix="train again"):
+        figures, seeds = _scored_again(plan, folder, before["seeds_detail"], number)
     result = result_object(
         run=str(path),
         dataset=plan.problem.name,

@@ -17,7 +17,9 @@ from dkgzsl.compatibility import FORMAT, check_format, upgraded_result
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
 from dkgzsl.files import sweep_inside, take_away, write_whole
+from dkgzsl.reading import check_schema, parse_json, parse_yaml, reading
 from dkgzsl.runs.places import found_again
+from dkgzsl.runs.schema import Environment, Result, SeedRecord
 from dkgzsl.runs.states import (
     REPLACES,
     is_beginning,
@@ -239,12 +241,8 @@ class RunFolder:
         Raises:
             RunError: a setting differs (the first one is named) or the split, or what was recorded is damaged.
         """
-        import yaml
-
-        try:
-            before = yaml.safe_load(self.file("config.yaml").read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RunError(f"config.yaml is damaged: {error}", where=str(self.path)) from error
+        with reading("config.yaml is damaged", self.path, error=RunError):
+            before = parse_yaml(self.file("config.yaml").read_text(encoding="utf-8"))
         if not isinstance(before, dict):
             raise RunError("config.yaml is damaged: it holds no settings", where=str(self.path))
         if check_format(before, where=str(self.path)) != FORMAT:
@@ -278,14 +276,22 @@ class RunFolder:
         if sums is not None and not sums.finished:
             raise self._not_finished("result.json")
         content = self.read_json("result.json")
-        if check_format(content, where=str(self.file("result.json"))) != FORMAT:
-            return upgraded_result(content)
-        return {key: value for key, value in content.items() if key != "format"}
+        where = self.file("result.json")
+        with reading("result.json is damaged", where, error=RunError):
+            upgraded = check_format(content, where=str(where)) != FORMAT
+            found = upgraded_result(content) if upgraded else {k: v for k, v in content.items() if k != "format"}
+        check_schema(found, Result, "result.json is damaged", where, error=RunError)
+        if len(found["seeds_detail"]) != len(found["seeds"]):
+            raise RunError("result.json is damaged: it has not one record for each seed", where=str(where))
+        return found
 
     def read_seed(self, seed: int | str) -> dict[str, Any] | None:
         """What a seed that is done has left, or None."""
         name = f"seeds/{seed}.json"
-        found: dict[str, Any] | None = self.read_json(name) if self.file(name).is_file() else None
+        if not self.file(name).is_file():
+            return None
+        found: dict[str, Any] = self.read_json(name)
+        check_schema(found, SeedRecord, f"{name} is damaged", self.file(name), error=RunError)
         return found
 
     def write_seed(self, seed: int | str, record: Mapping[str, Any]) -> None:
@@ -333,11 +339,16 @@ class RunFolder:
             RunError: it is not there or not JSON.
         """
         try:
-            return json.loads(self.file(name).read_text(encoding="utf-8"))
+            with reading(f"{name} is damaged", self.path, error=RunError):
+                text = self.file(name).read_text(encoding="utf-8") if self.file(name).exists() else None
+            if text is None:
+                raise FileNotFoundError(name)
         except FileNotFoundError as error:
             raise self._not_finished(name) from error
-        except ValueError as error:
-            raise RunError(f"{name} is damaged: {error}", where=str(self.path)) from error
+        content = parse_json(text, f"{name} is damaged", self.path, error=RunError)
+        schema = Environment if name == "environment.json" else dict[str, Any]
+        check_schema(content, schema, f"{name} is damaged", self.path, error=RunError)
+        return content
 
     def _not_finished(self, name: str) -> RunError:
         return RunError(

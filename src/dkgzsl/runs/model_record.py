@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,8 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.display import counted
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.calibration import Calibration
+from dkgzsl.reading import read_json, reading, reason_of
+from dkgzsl.runs.schema import RecognizerValues
 
 FILE: Final = "recognizer.json"
 
@@ -112,7 +113,8 @@ class RecognitionRecord:
             RunError: it is not there, or damaged.
         """
         try:
-            return cls.from_json(json.loads((folder / FILE).read_text(encoding="utf-8")))
+            if not (folder / FILE).exists():
+                raise FileNotFoundError(FILE)
         except FileNotFoundError as error:
             what = (
                 f"there is nothing here to predict with: no {FILE}"
@@ -124,8 +126,11 @@ class RecognitionRecord:
                 where=str(folder),
                 fix="name the folder of a finished run; if it is one, an older dkgzsl made it: train again",
             ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{FILE} is damaged: {error}", where=str(folder)) from error
+        except (OSError, ValueError) as error:
+            raise RunError(f"the folder cannot be reached: {reason_of(error)}", where=str(folder)) from error
+        content = read_json(folder / FILE, RecognizerValues, f"{FILE} is damaged", error=RunError)
+        with reading(f"{FILE} is damaged", folder, error=RunError):
+            return cls.from_json(content)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

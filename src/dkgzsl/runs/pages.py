@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +10,13 @@ from dkgzsl.compatibility import upgraded_event
 from dkgzsl.errors import RunError
 from dkgzsl.files import write_whole
 from dkgzsl.methods.sections import read_settings_file
+from dkgzsl.reading import read_json_lines, reading
 from dkgzsl.report.pages.content import RunContent
 from dkgzsl.report.record.record import Record
 from dkgzsl.runs.folder import RunFolder, versions_of
 from dkgzsl.runs.later import added_classes
+from dkgzsl.runs.schema import Event
+from dkgzsl.runs.summary import read_per_class
 
 if TYPE_CHECKING:
     from dkgzsl.report.pages.compare import Compared
@@ -32,16 +33,11 @@ def read_run(path: Path) -> RunContent:
     """
     folder = RunFolder.open(path)
     result = folder.read_result()
-    try:
-        config = read_settings_file(folder.file("config.yaml"))
-        log = [
-            upgraded_event(json.loads(line))
-            for line in folder.file("metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
-        with folder.file("per_class.csv").open(encoding="utf-8", newline="") as file:
-            classes = list(csv.DictReader(file))
-    except (OSError, ValueError) as error:
-        raise RunError(f"the run folder is damaged: {error}", where=str(path)) from error
+    config = read_settings_file(folder.file("config.yaml"))
+    damaged = "the run folder is damaged: metrics.jsonl"
+    events = read_json_lines(folder.file("metrics.jsonl"), Event, damaged, error=RunError)
+    log = [upgraded_event(event) for event in events]
+    classes = read_per_class(folder.file("per_class.csv"))
     return RunContent(
         folder=path,
         result=result,
@@ -73,7 +69,10 @@ def write_report(path: Path, *, out: Path | None = None, images: bool = True) ->
     """
     from dkgzsl.report.pages.run import render_run
 
-    return write_page(out or path / REPORT, render_run(read_run(path), images=images))
+    content = read_run(path)
+    with reading("the page cannot be made of what the run folder holds", path, error=RunError, fix="train again"):
+        page = render_run(content, images=images)
+    return write_page(out or path / REPORT, page)
 
 
 def compare_runs(paths: Sequence[Path]) -> list[Compared]:
@@ -89,7 +88,9 @@ def compare_runs(paths: Sequence[Path]) -> list[Compared]:
     )
     if twice is not None:
         raise RunError("the run is named twice", where=str(twice), fix="name each run once")
-    return compare([read_run(path) for path in paths])
+    contents = [read_run(path) for path in paths]
+    with reading("the runs cannot be compared", paths[0] if paths else "", error=RunError, fix="train them again"):
+        return compare(contents)
 
 
 def write_comparison(paths: Sequence[Path], *, out: Path) -> Path:

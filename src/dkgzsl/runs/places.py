@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -13,6 +12,7 @@ from dkgzsl.config import TrainConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.methods.sections import read_train_config
+from dkgzsl.reading import read_json
 from dkgzsl.runs.states import settle
 
 PLACES: Final = ("name", "data_root", "features", "extra_features")
@@ -148,10 +148,10 @@ def _photo(problem: Problem) -> Path | None:
 
 def _environment(run: Path) -> dict[str, Any]:
     try:
-        content = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content: dict[str, Any] = read_json(run / ENVIRONMENT, dict[str, Any], "", error=RunError)
+    except RunError:
         return {}
-    return content if isinstance(content, dict) else {}
+    return content if isinstance(content.get("places", {}), dict) else {}
 
 
 def _each(value: Any, change: Any) -> Any:

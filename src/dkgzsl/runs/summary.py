@@ -13,6 +13,7 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.display import FIGURE_NAMES, data_frame, figures_line, html_card, html_table, percent
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.metrics import Figures
+from dkgzsl.reading import reading
 
 _FURTHER = ("u_calibrated", "s_calibrated")
 
@@ -67,6 +68,27 @@ def result_object(
         "metrics": over_seeds(figures),
         "seconds": round(seconds, 3),
     }
+
+
+def read_per_class(path: Path) -> list[dict[str, str]]:
+    """Rows of `per_class.csv`, by column.
+
+    Raises:
+        RunError: it cannot be read, or is damaged.
+    """
+    with reading("cannot read the figures of the classes", path, error=RunError):
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            if None in row or None in row.values() or not row["class"] or not row["role"]:
+                raise ValueError(f"the row of {row.get('class')!r} is not whole")
+            int(row["test_images"])
+            accuracies = [float(row[name]) for name in row if name.startswith("accuracy") and row[name]]
+            if not all(0 <= one <= 1 for one in accuracies):
+                raise ValueError(f"an accuracy of {row['class']!r} is not between 0 and 1")
+        if not rows:
+            raise ValueError("it has no rows")
+        return rows
 
 
 @dataclass(frozen=True)
@@ -125,11 +147,7 @@ class Trained:
             RunError: the file cannot be read.
         """
         path = self.folder / "per_class.csv"
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except OSError as error:
-            raise RunError(f"cannot read the figures of the classes: {error.strerror}", where=str(path)) from error
+        rows = read_per_class(path)
         columns: dict[str, list[Any]] = {key: [row[key] for row in rows] for key in rows[0]}
         for key, values in columns.items():
             if key.startswith("accuracy"):

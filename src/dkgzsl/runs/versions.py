@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from dkgzsl.evaluation.held_out import HeldOut, final_task, test_images
 from dkgzsl.evaluation.metrics import Scored
 from dkgzsl.methods.base import Extendable, Model
 from dkgzsl.methods.registry import load_model, read_model
+from dkgzsl.reading import read_json
 from dkgzsl.representation.representation import Fitted
 from dkgzsl.runs.folder import HISTORY, RunFolder, version_folder
 from dkgzsl.runs.model_record import RecognitionRecord
@@ -120,10 +120,7 @@ def history_of(place: Path) -> dict[str, Any]:
     file = place / HISTORY
     if not file.is_file():
         return {}
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{HISTORY} is damaged: {error}", where=str(place)) from error
+    content: dict[str, Any] = read_json(file, dict[str, Any], f"{HISTORY} is damaged", error=RunError)
     return content
 
 

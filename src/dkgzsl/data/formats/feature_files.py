@@ -16,9 +16,11 @@ from jaxtyping import Bool, Integer, Shaped
 
 from dkgzsl.data.formats.cells import is_numeral, number_in
 from dkgzsl.data.formats.spreadsheet import PARQUET_SUFFIXES, SUFFIXES, read_sheet
+from dkgzsl.data.raw import MOST_CLASSES
 from dkgzsl.errors import DataError
 from dkgzsl.features.arrays import StoredArray
 from dkgzsl.features.store import is_store, open_store
+from dkgzsl.reading import load_npy, load_npz, reading
 
 FEATURES: Final = ("features", "X", "x", "feature_map", "tokens", "embeddings")
 LABELS: Final = ("labels", "y", "targets", "label")
@@ -142,20 +144,17 @@ def _kind(path: Path) -> str:
     Raises:
         DataError: it is none of them.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise DataError(f"cannot read the features: {error.strerror}", where=str(path), fix=_READ) from error
+    with reading("cannot read the features", path, fix=_READ), path.open("rb") as file:
+        start = file.read(8)
     suffix = path.suffix.lower()
     if start.startswith(b"\x93NUMPY"):
         return "npy"
     if start.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(path) as file:
-                names = file.namelist()
-        except zipfile.BadZipFile as error:
-            raise DataError(f"{path.name} is cut off or damaged", where=str(path), fix="save it again") from error
+        with (
+            reading(f"{path.name} is cut off or damaged", path, fix="save it again"),
+            zipfile.ZipFile(path) as packed,
+        ):
+            names = packed.namelist()
         if names and all(name.endswith(".npy") for name in names):
             return "npz"
         if suffix in SUFFIXES:
@@ -179,21 +178,16 @@ def _pickled(path: Path, kind: str) -> DataError:
 
 
 def _load(path: Path) -> np.ndarray:
-    try:
-        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the features: {error}", where=str(path), fix=_READ) from error
-    return found
+    return load_npy(path, "cannot read the features", mapped=True, fix=_READ)
 
 
-def _npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray | None]:
+def _npz(path: Path, names: Sequence[str]) -> Mapping[str, np.ndarray | None]:
     """The arrays of a .npz file that have one of some names, or the only one that it has; None for all others."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            alone = len(file.files) == 1
-            return {name: np.asarray(file[name]) if alone or name in names else None for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read the features: {error}", where=str(path), fix=_READ) from error
+
+    def wanted(here: Sequence[str]) -> list[str]:
+        return [name for name in here if len(here) == 1 or name in names]
+
+    return load_npz(path, "cannot read the features", names=wanted, fix=_READ)
 
 
 def _array(path: Path, arrays: Mapping[str, np.ndarray | None], names: Sequence[str], what: str) -> np.ndarray:
@@ -212,6 +206,8 @@ def _array(path: Path, arrays: Mapping[str, np.ndarray | None], names: Sequence[
 def _numbered(labels: np.ndarray, path: Path) -> Integer[np.ndarray, " images"]:
     if labels.dtype.kind not in "iuf" or (labels != np.round(labels)).any() or labels.min(initial=0) < 0:
         raise DataError("labels are class names, or whole numbers from 0", where=str(path))
+    if labels.max(initial=0) >= MOST_CLASSES:
+        raise DataError(f"labels go up to {labels.max():,}", where=str(path), fix="number the classes in a row")
     return labels.astype(np.int64)
 
 

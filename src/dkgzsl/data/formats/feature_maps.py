@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ import numpy as np
 from dkgzsl.data.catalog import backbone_of
 from dkgzsl.data.checks import PARTS
 from dkgzsl.data.formats.reader import Wanted
+from dkgzsl.data.formats.untrusted import Content, Staying, read_untrusted
 from dkgzsl.data.formats.xlsa17 import SplitFile, add_splits, clean_names, companions
 from dkgzsl.data.raw import RawData, count_classes, orient, whole_numbers
 from dkgzsl.errors import DataError
@@ -51,10 +53,11 @@ def read_raw_map(path: Path) -> tuple[RawData, dict[str, Any]]:
     Raises:
         DataError: a data set is missing, fits no orientation, or the file is not HDF5.
     """
-    contents = _contents(path)
+    found = _found(path)
+    contents = found.arrays
     labels = whole_numbers(contents["labels"], what="labels", where=path, first=_FIRST)
     names = contents.get("allclasses_names")
-    class_names = None if names is None else clean_names(np.array([_text(name) for name in names.ravel()]))
+    class_names = None if names is None else clean_names(names.ravel())
     classes = count_classes(labels, contents["att"].shape)
     tables = {
         name: np.ascontiguousarray(
@@ -76,9 +79,9 @@ def read_raw_map(path: Path) -> tuple[RawData, dict[str, Any]]:
         tables=tables,
         class_names=class_names,
         labels=labels,
-        features=_features(path),
+        features=_features(path, found.staying["feature_map"]),
         counts_from=_FIRST,
-        attribute_vectors=None if vectors is None else np.asarray(vectors, dtype=np.float64),
+        attribute_vectors=None if vectors is None else _vectors(vectors, path),
     )
     provenance: dict[str, Any] = {
         "format": "feature map",
@@ -94,48 +97,34 @@ def read_raw_map(path: Path) -> tuple[RawData, dict[str, Any]]:
     return add_splits(raw, provenance, own, agreeing, left_out), provenance
 
 
-def _contents(path: Path) -> dict[str, np.ndarray]:
-    import h5py
-
-    if not path.is_file():
-        raise DataError(f"no file {path.name}", where=str(path.parent))
-    try:
-        with h5py.File(path, "r") as file:
-            missing = [key for key in _NEEDED if key not in file]
-            if missing:
-                raise DataError(
-                    f"{path.name} has no {', '.join(missing)}",
-                    where=f"{path} (it has: {', '.join(file) or 'nothing'})",
-                    fix="use a feature map as the method's code writes it; its names are fixed",
-                )
-            return {
-                key: np.asarray(file[key][()]) for key in file if key != "feature_map" and _is_array(file[key])
-            }
-    except OSError as error:
+def _found(path: Path) -> Content:
+    found = read_untrusted(path, kind="HDF5", staying=["feature_map"])
+    if not found.is_hdf5:
+        raise DataError(f"{path.name} cannot be read as HDF5", where=str(path), fix="make the file again")
+    here = {*found.arrays, *found.staying}
+    missing = [key for key in _NEEDED if key not in here]
+    if missing:
         raise DataError(
-            f"{path.name} cannot be read as HDF5: {error}",
-            where=str(path),
-            fix="make the file again; it may have been cut off",
-        ) from error
+            f"{path.name} has no {', '.join(missing)}",
+            where=f"{path} (it has: {', '.join(found.names) or 'nothing'})",
+            fix="use a feature map as the method's code writes it; its names are fixed",
+        )
+    return found
 
 
-def _features(path: Path) -> np.ndarray | StoredArray:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        dataset = file["feature_map"]
-        if dataset.dtype.kind not in "fiu":
-            raise DataError(f"features must be numbers, not {dataset.dtype}", where=str(path))
-        offset = dataset.id.get_offset()
-        shape, dtype = dataset.shape, dataset.dtype
-    if offset is None or not int(np.prod(shape)):
+def _features(path: Path, stored: Staying) -> np.ndarray | StoredArray:
+    if stored.dtype.kind not in "fiu":
+        raise DataError(f"features must be numbers, not {stored.dtype}", where=str(path))
+    if len(stored.shape) not in (2, 3):
+        raise DataError(f"feature_map is [images, ...], not of shape {list(stored.shape)}", where=str(path))
+    if stored.offset is None or not math.prod(stored.shape):
         return StoredArray(path, "feature_map")
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+    return np.memmap(path, dtype=stored.dtype, mode="r", offset=stored.offset, shape=stored.shape)
 
 
-def _is_array(item: Any) -> bool:
-    return hasattr(item, "shape")
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
+def _vectors(vectors: np.ndarray, path: Path) -> np.ndarray:
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        raise DataError(
+            f"w2v_att is a matrix of numbers, not {vectors.dtype} {list(vectors.shape)}", where=str(path)
+        )
+    return np.asarray(vectors, dtype=np.float64)

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from dkgzsl.data.formats.image_folder import ImageFolder, list_classes
+from dkgzsl.data.formats.problem_record import DAMAGED, FORMAT, read_record
 from dkgzsl.data.formats.reader import Wanted
 from dkgzsl.data.formats.tables import (
     SemanticTable,
@@ -38,11 +39,11 @@ from dkgzsl.features.images import unreadable_photos
 from dkgzsl.features.photo_files import printable
 from dkgzsl.features.store import INDEX, open_store
 from dkgzsl.files import fingerprint, whole_file, whole_folder, write_whole
+from dkgzsl.reading import read_json
 
 if TYPE_CHECKING:
     from dkgzsl.features.extraction import ImageList
 
-FORMAT: Final = "dkgzsl problem 1"
 DEFAULT_BACKBONE: Final = "resnet50"
 """The backbone that is proposed where none was named: it takes seconds for a hundred photos on a processor."""
 _RECORD: Final = "problem.json"
@@ -144,18 +145,7 @@ def read_problem_folder(folder: Path) -> ProblemFolder:
         DataError: the folder holds none, or one that is damaged.
     """
     path = folder / _RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"no imported problem: {error.strerror}",
-            where=str(path),
-            fix="dkgzsl data import FOLDER --out PROBLEM",
-        ) from error
-    except ValueError as error:
-        raise DataError(f"the file is damaged: {error}", where=str(path), fix="import the folder again") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise DataError(f"not a problem of the format {FORMAT!r}", where=str(path), fix="import the folder again")
+    record = read_record(path)
     names = tuple(entry["class"] for entry in record["classes"])
     number = {name: label for label, name in enumerate(names)}
     images = [c for _, c in read_named_columns(folder / _IMAGES, ("path", "class"), optional=("part",))]
@@ -384,11 +374,8 @@ def _origin(table: Path) -> dict[str, Any]:
     path = table.with_suffix(".json")
     if not path.is_file():
         return {}
-    try:
-        origin = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"the file is damaged: {error}", where=str(path)) from error
-    return origin if isinstance(origin, dict) else {}
+    origin: dict[str, Any] = read_json(path, dict[str, Any], DAMAGED)
+    return origin
 
 
 def _json(value: Any) -> str:

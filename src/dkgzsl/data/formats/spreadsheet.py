@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import warnings
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from dkgzsl.data.formats.untrusted import read_parquet, read_workbook
 from dkgzsl.errors import DataError
 
 TEXT_SUFFIXES: Final = (".csv", ".tsv")
@@ -156,20 +158,8 @@ def _separator(lines: Sequence[str]) -> str:
 
 
 def _excel_rows(path: Path) -> tuple[list[Sequence[Any]], tuple[str, ...]]:
-    try:
-        from openpyxl import load_workbook
-    except ImportError as error:
-        raise DataError(
-            "Excel tables need openpyxl", where=str(path), fix="pip install 'dkgzsl[tables]', or save as CSV"
-        ) from error
-    try:
-        with warnings.catch_warnings():  # of what it leaves out, such as the colours of cells
-            warnings.simplefilter("ignore")
-            book = load_workbook(path, read_only=True, data_only=True)
-            sheets = {sheet.title: list(sheet.iter_rows(values_only=True)) for sheet in book.worksheets}
-            book.close()
-    except Exception as error:  # openpyxl raises errors of many kinds on damaged files
-        raise DataError(f"cannot read the Excel table: {error}", where=str(path), fix="save it again") from error
+    _need("openpyxl", "Excel", path)
+    sheets = dict(read_workbook(path))
     filled = [name for name, rows in sheets.items() if any(not is_empty(cell) for row in rows for cell in row)]
     if not filled:
         return [], ()
@@ -179,23 +169,20 @@ def _excel_rows(path: Path) -> tuple[list[Sequence[Any]], tuple[str, ...]]:
 
 
 def _parquet_rows(path: Path) -> list[Sequence[Any]]:
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise DataError(
-            "Parquet tables need pyarrow", where=str(path), fix="pip install 'dkgzsl[tables]', or save as CSV"
-        ) from error
-    try:
-        table = parquet.read_table(path)
-        columns = [column.to_pylist() for column in table.columns]
-    except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"cannot read the Parquet table: {error}", where=str(path)) from error
-    names = list(table.column_names)
+    _need("pyarrow", "Parquet", path)
+    names, kept, columns = read_parquet(path)
     # pandas stores the index of a frame after its columns.
-    kept = (table.schema.pandas_metadata or {}).get("index_columns", [])
     index = [name for name in kept if isinstance(name, str) and name in names]
     order = [names.index(name) for name in (*index, *(name for name in names if name not in index))]
     header = ["" if names[at].startswith("__index_level_") else names[at] for at in order]
     rows = zip(*(columns[at] for at in order), strict=True)
     return [header, *(list(row) for row in rows)]
+
+
+def _need(library: str, kind: str, path: Path) -> None:
+    """That the library for a kind of table is installed; the child process imports it."""
+    missing = sys.modules.get(library, library) is None
+    if missing or find_spec(library) is None:
+        raise DataError(
+            f"{kind} tables need {library}", where=str(path), fix="pip install 'dkgzsl[tables]', or save as CSV"
+        )

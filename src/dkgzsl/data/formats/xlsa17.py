@@ -17,6 +17,7 @@ from dkgzsl.data.raw import RawData, count_classes, orient, whole_numbers
 from dkgzsl.errors import DataError, nearest
 from dkgzsl.features.arrays import rows_of
 from dkgzsl.files import fingerprint
+from dkgzsl.reading import read_text
 
 SUFFIX: Final = "_splits.mat"
 ATTRIBUTE_NAMES: Final = "attribute_names.txt"
@@ -278,7 +279,11 @@ def _attribute_names(folder: Path) -> tuple[str, ...]:
     path = folder / ATTRIBUTE_NAMES
     if not path.is_file():
         return ()
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    return tuple(
+        line.strip()
+        for line in read_text(path, "the names of attributes cannot be read").splitlines()
+        if line.strip()
+    )
 
 
 def _need(path: Path, contents: Mapping[str, np.ndarray], keys: list[str]) -> None:

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from dkgzsl.data.numbers.dataset import numbers
 from dkgzsl.data.problem import Problem
+from dkgzsl.errors import RunError
 from dkgzsl.evaluation.metrics import Scored
 from dkgzsl.features.images import png_text
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.methods.base import Generator, Model, SavedModel
 from dkgzsl.methods.registry import load_model
+from dkgzsl.reading import reading
 from dkgzsl.report.record.attention import PHOTOS, AttentionMaps, attention_maps
 from dkgzsl.report.record.class_neighbours import ClassNeighbours, class_neighbours
 from dkgzsl.report.record.feature_map import (
@@ -106,7 +108,12 @@ class Record:
         content = read_checkpoint(path)
         if content is None or content[1].get("format") not in (FORMAT, _FORMAT_1):
             return None
-        tensors, values = content
+        with reading("the record for the report is damaged", path, error=RunError, fix="train again"):
+            return cls._of(*content)
+
+    @classmethod
+    def _of(cls, tensors: dict[str, Tensor], values: dict[str, Any]) -> Record:
+        """What a file held."""
         if values["format"] == _FORMAT_1:
             tensors, values = _renamed(tensors), _renamed(values)
 

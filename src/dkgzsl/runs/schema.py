@@ -1,0 +1,111 @@
+"""What the JSON files of a run folder must hold; more may stand there, since newer versions add to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Open(BaseModel):
+    """Values of exactly these types; other names may stand next to them."""
+
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+
+
+class FigureValues(_Open):
+    """The figures of one model (`dkgzsl.evaluation.metrics.Figures`)."""
+
+    t1: float | None
+    u: float | None
+    s: float | None
+    h: float | None
+    h_calibrated: float | None
+    u_calibrated: float | None
+    s_calibrated: float | None
+    ausuc: float | None
+
+
+class SeedRecord(_Open):
+    """What a seed, or a method that was run for comparison, has left."""
+
+    figures: FigureValues
+    representation: str = ""
+    setting: dict[str, Any]
+    constant: float | None = None
+    calibration: dict[str, Any] | None = None
+    validation: FigureValues | None = None
+    evaluations: int = 0
+    method: str = ""
+    seed: int = 0
+
+
+class MeanAndDeviation(_Open):
+    """A figure over the seeds."""
+
+    mean: float
+    std: float
+
+
+class Result(_Open):
+    """`result.json`, in today's names."""
+
+    run: str
+    dataset: str
+    method: str
+    protocol: str
+    semantics: str
+    backbone: str | None
+    seeds: list[int] = Field(min_length=1)
+    metrics: dict[str, MeanAndDeviation | None]
+    seconds: float
+    seeds_detail: list[SeedRecord] = Field(min_length=1)
+    baseline: SeedRecord | None = None
+    default: SeedRecord | None = None
+    chance: dict[str, float] = Field(default_factory=dict)
+
+
+class Environment(_Open):
+    """`environment.json`."""
+
+    python: str
+    dkgzsl: str
+    libraries: dict[str, str | None]
+    split_sha256: str
+    data: dict[str, Any]
+    seeds: list[int] = Field(default_factory=list)
+    semantics: str = ""
+
+
+class Event(_Open):
+    """A line of `metrics.jsonl`."""
+
+    event: str
+
+
+class SemanticsValues(_Open):
+    """How the classes of a recognizer are described."""
+
+    name: str
+    size: int = Field(ge=1)
+    columns: list[str] | None
+    lowest: float
+    highest: float
+    encoder: str | None = None
+    library: str | None = None
+
+
+class RecognizerValues(_Open):
+    """`recognizer.json`."""
+
+    class_names: list[str] = Field(min_length=1)
+    semantics: SemanticsValues
+    calibration: dict[str, Any]
+    removed: list[int]
+    features: list[int]
+    images: dict[str, Any]
+    dataset: str
+    adaptation: dict[str, Any] | None = None
+    pools: list[str] = Field(default_factory=list)
+    photos: dict[str, int] = Field(default_factory=dict)
+    sparse: list[int] = Field(default_factory=list)
