@@ -7,6 +7,7 @@ from dkgzsl.data.formats.image_folder import read_image_folder
 from dkgzsl.data.formats.problem_folder import read_problem_folder, write_problem_folder
 from dkgzsl.data.load import load_dataset
 from dkgzsl.errors import DataError
+from dkgzsl.features.checked_rows import CheckedRows
 from dkgzsl.features.store import open_store
 from dkgzsl.features.store_writer import StoreWriter
 
@@ -88,7 +89,7 @@ def test_the_seed_redraws_the_seen_test_images(problem, tmp_path):
 def test_features_are_matched_by_path(problem, tmp_path):
     listed = read_problem_folder(problem)
     same = load_dataset(problem, features=store_of(listed.paths, tmp_path / "same"))
-    assert isinstance(same.features, np.memmap)
+    assert isinstance(same.features, CheckedRows), "mapped, and checked as they are read"
     other = [*reversed(listed.paths), "images/yak/more.jpg"]
     turned = load_dataset(problem, features=store_of(other, tmp_path / "turned"))
     assert turned.features[:, 0, 0].tolist() == [10.0 * k for k in range(39, -1, -1)]
