@@ -29,6 +29,9 @@ if not hasattr(os, "fork"):
 
 SOURCE = str(Path(dkgzsl.__file__).parents[1])
 
+PROMPT = 10.0
+"""Seconds after a signal; half a second on a quiet machine, and machines are noisy."""
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory) -> Path:
@@ -252,7 +255,7 @@ def test_a_signal_ends_a_benchmark_with_its_workers(verbs, shared, tmp_path, num
     started = time.monotonic()
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     _, error = process.communicate(timeout=30)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < PROMPT
     assert process.returncode == code
     assert error == f"interrupted\nwhat is done is kept: the same command with --out {tmp_path / 'b'} goes on\n"
     assert wait_until(lambda: not children_of(process.pid), 1)
@@ -293,7 +296,7 @@ def test_a_signal_ends_a_computation_that_does_not_listen(tmp_path) -> None:
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=30)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < PROMPT
     assert process.returncode == 143
     assert error == "\ninterrupted\ngo on like this\n"
 
@@ -305,7 +308,7 @@ def test_a_signal_ends_train_and_its_line_goes_on(verbs, shared, tmp_path) -> No
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < PROMPT
     assert process.returncode == 130
     assert error.endswith(f"interrupted\nto continue the run: dkgzsl train --resume --out {tmp_path / 'run'}\n")
     assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
