@@ -15,7 +15,7 @@ Source of the distance: probabilistic principal components (Tipping and Bishop, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -100,12 +100,18 @@ class FeatureDistribution:
             features: unscaled, two images or more.
             root: take a square root first.
         """
-        values = (features.clamp(min=0).sqrt() if root else features).float().numpy()
+        return replace(cls._of(_rooted(features.float()) if root else features.float()), root=root)
+
+    @classmethod
+    def _of(cls, features: Float[Tensor, "images visual"]) -> FeatureDistribution:
+        """Of features as they are, or after the root."""
+        values = features.numpy()
         number = min(_COMPONENTS, len(values) // 2, values.shape[1])
         mean = values.mean(0)
-        _, _, rough = randomized_svd(values - mean, number, n_iter=2, random_state=0)
+        values = values - mean
+        _, _, rough = randomized_svd(values, number, n_iter=2, random_state=0)
         # The span may be rough; within it axes and variances are exact.
-        variances, turns = np.linalg.eigh(np.cov(rough @ (values - mean).T).reshape(number, number))
+        variances, turns = np.linalg.eigh(np.cov(rough @ values.T).reshape(number, number))
         variances, axes = variances.astype(np.float32), (turns.T @ rough).astype(np.float32)
         least = max(1e-6 * float(variances.max()), _TINY)  # what never varies would make anything infinitely far
         others = values.shape[1] - number
@@ -115,7 +121,7 @@ class FeatureDistribution:
             axes=torch.from_numpy(axes.T.copy()),
             variances=torch.from_numpy(variances.clip(least)),
             rest=max(float(left), least),
-            root=root,
+            root=False,
         )
 
     def distance(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, " images"]:
@@ -123,7 +129,7 @@ class FeatureDistribution:
         training image.
         """
         values = features.to(self.mean)
-        centred = (values.clamp(min=0).sqrt() if self.root else values) - self.mean
+        centred = (_rooted(values) if self.root else values) - self.mean
         along = centred @ self.axes
         left = (centred.square().sum(1) - along.square().sum(1)).clamp(min=0)
         found: Tensor = ((along.square() / self.variances).sum(1) + left / self.rest) / len(self.mean)
@@ -230,22 +236,27 @@ def in_distribution_of(
     by_image = rng.permutation(len(values)) % _FOLDS
     names, positions = np.unique(classes, return_inverse=True)
     by_class = (rng.permutation(len(names)) % _FOLDS)[positions]
+    rooted = _rooted(values.float()) if root else values.float()
     limits = [
-        max(1.0, float(np.quantile(_left_out(values, torch.from_numpy(folds), root), 1 - FAR)))
+        max(1.0, float(np.quantile(_left_out(rooted, torch.from_numpy(folds)), 1 - FAR)))
         for folds in ((by_image, by_class) if len(names) >= _FOLDS else (by_image, by_image))
     ]
     # A class that no fit has seen lies no nearer than one that was seen: where few classes say so, it is chance.
     return InDistribution(FeatureDistribution.fit(values, root=root), (limits[0], max(limits)), level, least)
 
 
+def _rooted(values: Tensor) -> Tensor:
+    return values.clamp(min=0).sqrt()
+
+
 def _left_out(
-    values: Float[Tensor, "images visual"], folds: Int[Tensor, " images"], root: bool
+    rooted: Float[Tensor, "images visual"], folds: Int[Tensor, " images"]
 ) -> Float[np.ndarray, " images"]:
-    """Distance of every image by a fit without its fold."""
-    found = torch.empty(len(values))
+    """Distance of every image by a fit without its fold; the features have their root already."""
+    found = torch.empty(len(rooted))
     for fold in range(_FOLDS):
         inside = folds == fold
-        found[inside] = FeatureDistribution.fit(values[~inside], root=root).distance(values[inside])
+        found[inside] = FeatureDistribution.fit(rooted[~inside], root=False).distance(rooted[inside])
     return found.numpy()
 
 
