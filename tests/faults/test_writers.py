@@ -279,8 +279,9 @@ def test_a_signal_ends_a_computation_that_does_not_listen(tmp_path) -> None:
     (tmp_path / "stubborn.py").write_text(
         "import sys, time\nimport dkgzsl.cli.train as t\nfrom dkgzsl.cli.main import main\n"
         "from dkgzsl.writing import going_on\n"
-        "def run(config):\n    with going_on('go on like this'):\n        print('begun', flush=True)\n"
-        "        while True:\n            try:\n                time.sleep(60)\n"
+        "def run(config):\n    with going_on('go on like this'):\n"
+        "        while True:\n            try:\n                print('begun', flush=True)\n"
+        "                time.sleep(60)\n"
         "            except BaseException:\n                pass\n"
         "t.run = run\nsys.argv = ['dkgzsl', 'train', 'numbers']\nsys.exit(main())\n"
     )
