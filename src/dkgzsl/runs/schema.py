@@ -26,16 +26,47 @@ class FigureValues(_Open):
     ausuc: float | None
 
 
+class ReliabilityValues(_Open):
+    """How reliable the probabilities are (`dkgzsl.evaluation.calibration.Reliability`)."""
+
+    ece: float = Field(ge=0, le=1)
+    confidence: list[float]
+    accuracy: list[float]
+    weight: list[float]
+    kept_seen: float | None = None
+    kept_unseen: float | None = None
+
+
+class CalibrationValues(_Open):
+    """How scores become decisions and probabilities (`dkgzsl.evaluation.calibration.Calibration`)."""
+
+    constant: float = 0.0
+    temperature: float = Field(default=1.0, gt=0)
+    threshold: float | None = None
+    validation: ReliabilityValues | None
+    found: float | None = None
+    spread: float | None = None
+
+
 class SeedRecord(_Open):
     """What a seed, or a method that was run for comparison, has left."""
 
     figures: FigureValues
+    spread_over_classes: dict[str, float | None] = Field(default_factory=dict)
     representation: str = ""
     setting: dict[str, Any]
     constant: float | None = None
-    calibration: dict[str, Any] | None = None
+    calibration: CalibrationValues | None = None
+    reliability: ReliabilityValues | None = None
     validation: FigureValues | None = None
+    validation_spread: FigureValues | None = None
+    cuts: int | None = None
+    constant_found: float | None = None
+    constant_spread: float | None = None
+    adaptation: dict[str, Any] | None = None
     evaluations: int = 0
+    test_evaluations: int = 0
+    held_out_classes: int | None = None
     method: str = ""
     seed: int = 0
 
@@ -100,7 +131,7 @@ class RecognizerValues(_Open):
 
     class_names: list[str] = Field(min_length=1)
     semantics: SemanticsValues
-    calibration: dict[str, Any]
+    calibration: CalibrationValues
     removed: list[int]
     features: list[int]
     images: dict[str, Any]
@@ -109,3 +140,19 @@ class RecognizerValues(_Open):
     pools: list[str] = Field(default_factory=list)
     photos: dict[str, int] = Field(default_factory=dict)
     sparse: list[int] = Field(default_factory=list)
+
+
+class History(_Open):
+    """`history.json`: how a version was made, and what that changed."""
+
+    version: int = Field(ge=1)
+    parent: int = Field(ge=0)
+    made: str
+    action: str = ""
+    classes: list[str] = Field(default_factory=list)
+    described_by: str = ""
+    photos: int | dict[str, int] = 0
+    pool_sha256: str = ""
+    trained_on: int = 0
+    repeated: int = 0
+    forced: bool = False
