@@ -47,7 +47,7 @@ def write_samples(folder: Path) -> None:
     _tables(folder / "tables", features, labels, att)
     _own(folder / "own", features, labels, att)
     _texts(folder / "texts")
-    train(TrainConfig(dataset=str(folder / "TOY"), out=str(folder / "run"), method="eszsl", seeds=1))
+    train(training(folder, folder / "run"))
     draws = {name: rng.random(20) for name in ("h", "ausuc")}
     write_cell(folder / "cells", CELL, {**_CELL_RECORD, "draws": draws})
     seen = labels < 5
@@ -62,6 +62,13 @@ def write_samples(folder: Path) -> None:
     _archives(folder / "archives", folder / "tables" / "att.csv")
     _photos(folder / "photos")
     _torch(folder / "weights")
+
+
+def training(folder: Path, out: Path, **options: Any) -> TrainConfig:
+    """Settings of a run on the samples' own problem and store, which are read without a child process."""
+    own = folder / "own"
+    data: dict[str, Any] = {"dataset": str(own / "problem"), "features": str(own / "store"), "out": str(out)}
+    return TrainConfig(**data, method="eszsl", seeds=1, **options)
 
 
 def _without_checksums(folder: Path, att: Any) -> None:

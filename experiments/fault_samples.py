@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dkgzsl import TrainConfig, load_dataset, train
+from dkgzsl import load_dataset, train
 from dkgzsl.benchmark.cells import read_cell
 from dkgzsl.data.convert import store_from_file
 from dkgzsl.data.fetching.archives import unpack
@@ -27,7 +27,7 @@ from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.sections import read_train_config
 from dkgzsl.runs.evaluation import evaluate
 from dkgzsl.runs.pages import write_report
-from fault_files import CELL, CHANNELS, MAPS, PHOTOS
+from fault_files import CELL, CHANNELS, MAPS, PHOTOS, training
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,7 @@ def _problem(folder: Path) -> None:
 
 
 def _resume(folder: Path) -> None:
-    train(
-        TrainConfig(
-            dataset=str(folder.parent / "TOY"), out=str(folder), method="eszsl", seeds=1, resume=True, report="off"
-        )
-    )
+    train(training(folder.parent, folder, resume=True, report="off"))
 
 
 def _open(name: str) -> Callable[[Path], None]:
