@@ -92,6 +92,28 @@ def test_reliability_of_another_form_is_damage(run, key, value) -> None:
 
 
 @pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("environment.json", "commit", 5),
+        ("environment.json", "device", None),
+        ("environment.json", "data", {"store": {"weights": "x"}}),
+        ("environment.json", "data", {"files": ["x"]}),
+        ("environment.json", "places", {"name": 1}),
+        ("seeds/0.json", "test_evaluations", "1"),
+        ("seeds/0.json", "spread_over_classes", {"h": "1"}),
+        ("seeds/0.json", "cuts", "1"),
+    ],
+)
+def test_what_the_card_reads_is_checked_first(run, file, key, value) -> None:
+    (run / "checksums.json").unlink()
+    (run / "result.json").unlink()
+    record = json.loads((run / file).read_text())
+    (run / file).write_text(json.dumps({**record, key: value}))
+    with pytest.raises(RunError, match=rf"{file} is damaged: {key}"):
+        train(TrainConfig(dataset="numbers", out=str(run), method="eszsl", seeds=1, report="off", resume=True))
+
+
+@pytest.mark.parametrize(
     "change", [{"version": "1"}, {"parent": -1}, {"photos": []}, {"classes": "late"}, {"made": 5}]
 )
 def test_history_of_another_form_is_damage(tmp_path, change) -> None:

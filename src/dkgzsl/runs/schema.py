@@ -65,7 +65,7 @@ class SeedRecord(_Open):
     constant_spread: float | None = None
     adaptation: dict[str, Any] | None = None
     evaluations: int = 0
-    test_evaluations: int = 0
+    test_evaluations: int
     held_out_classes: int | None = None
     method: str = ""
     seed: int = 0
@@ -96,6 +96,19 @@ class Result(_Open):
     chance: dict[str, float] = Field(default_factory=dict)
 
 
+class StoreValues(_Open):
+    """What is known of the feature store of a run."""
+
+    weights: dict[str, Any] | None = None
+
+
+class DataValues(_Open):
+    """Where the data of a run came from."""
+
+    store: StoreValues | None = None
+    files: dict[str, str] | None = None
+
+
 class Environment(_Open):
     """`environment.json`."""
 
@@ -103,7 +116,14 @@ class Environment(_Open):
     dkgzsl: str
     libraries: dict[str, str | None]
     split_sha256: str
-    data: dict[str, Any]
+    device: str
+    data: DataValues
+    commit: str | None = None
+    started: str = ""
+    platform: str = ""
+    processor: str = ""
+    threads: int | None = None
+    places: dict[str, str | list[str] | dict[str, str]] = Field(default_factory=dict)
     seeds: list[int] = Field(default_factory=list)
     semantics: str = ""
 
