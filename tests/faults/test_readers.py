@@ -104,7 +104,7 @@ BOUNDARY = {
         "inference/export/onnx_file.py": "files that were just exported",
         "runs/model_card.py": "a line of the card's example",
     },
-    r"\bnp\.(loadtxt|genfromtxt|fromfile|memmap)\(|\bread_(csv|excel|parquet|pickle|hdf)\(": {
+    r"\bnp\.(loadtxt|genfromtxt|fromfile|memmap)\(|\b(pandas|pd)\.read_": {
         "data/formats/feature_maps.py": "at an offset that the child process has checked",
     },
     r"\bsafe_open\(": {"files.py": "inside `reading`", "inference/hub/package.py": "errors are caught there"},
