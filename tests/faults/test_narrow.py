@@ -78,7 +78,7 @@ def test_a_list_of_checksums_of_another_form_is_damage(run, name, content) -> No
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("ece", "x"), ("ece", 2), ("kept_seen", "99"), ("confidence", "x"), ("accuracy", {})],
+    [("ece", "x"), ("ece", 2), ("kept_seen", "99"), ("confidence", "x"), ("accuracy", {}), ("keptseen", None)],
 )
 def test_reliability_of_another_form_is_damage(run, key, value) -> None:
     (run / "checksums.json").unlink()

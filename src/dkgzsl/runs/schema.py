@@ -26,18 +26,24 @@ class FigureValues(_Open):
     ausuc: float | None
 
 
-class ReliabilityValues(_Open):
+class _Exact(BaseModel):
+    """Values of exactly these types, and no other names: a misspelt one is damage."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+
+class ReliabilityValues(_Exact):
     """How reliable the probabilities are (`dkgzsl.evaluation.calibration.Reliability`)."""
 
     ece: float = Field(ge=0, le=1)
     confidence: list[float]
     accuracy: list[float]
     weight: list[float]
-    kept_seen: float | None = None
-    kept_unseen: float | None = None
+    kept_seen: float | None
+    kept_unseen: float | None
 
 
-class CalibrationValues(_Open):
+class CalibrationValues(_Exact):
     """How scores become decisions and probabilities (`dkgzsl.evaluation.calibration.Calibration`)."""
 
     constant: float = 0.0
