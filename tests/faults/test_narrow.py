@@ -140,6 +140,13 @@ def test_the_origin_of_a_table_of_another_form_is_damage(tmp_path, change) -> No
         check_schema({**whole, **change}, origin_schema(), "damaged", tmp_path)
 
 
+@pytest.mark.parametrize("method", ["[closed-form]", "{a: 1}", "5", "[]"])
+def test_a_method_that_is_no_name_is_our_error(tmp_path, capsys, method) -> None:
+    (tmp_path / "x.yaml").write_text(f"method: {method}\ndataset: numbers\n")
+    assert main(["train", "--config", str(tmp_path / "x.yaml"), "--dry-run"]) == 2
+    assert "method must be the name of one method, not" in capsys.readouterr().err
+
+
 ORIGIN = {
     "url": "u", "sha256": "0" * 64, "checked": "known", "size": 1, "etag": None, "date": "d", "terms": "t",
 }  # fmt: skip
