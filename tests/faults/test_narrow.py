@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from dkgzsl import TrainConfig, train
@@ -12,6 +13,7 @@ from dkgzsl.data.fetching.download import Partial, State
 from dkgzsl.data.fetching.fetch import Origin, read_origins
 from dkgzsl.data.formats.problem_record import origin_schema
 from dkgzsl.errors import DataError, RunError
+from dkgzsl.estimator.estimator import ZeroShotClassifier
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.reading import check_schema
 from dkgzsl.runs.evaluation import evaluate
@@ -145,6 +147,29 @@ def test_a_method_that_is_no_name_is_our_error(tmp_path, capsys, method) -> None
     (tmp_path / "x.yaml").write_text(f"method: {method}\ndataset: numbers\n")
     assert main(["train", "--config", str(tmp_path / "x.yaml"), "--dry-run"]) == 2
     assert "method must be the name of one method, not" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("recognizer.json", lambda it: it | {"features": []}, "no size of the features"),
+        ("estimator.json", lambda it: it | {"params": it["params"] | {"eqochs": 1}}, "no parameter 'eqochs'"),
+    ],
+)
+def test_an_estimator_of_another_form_is_damage(tmp_path, name, change, said) -> None:
+    rng, names = np.random.default_rng(0), ["a", "b", "c", "d"]
+    labels = np.repeat(names[:3], 10)
+    fitted = ZeroShotClassifier(method="eszsl", calibrate=False).fit(
+        rng.normal(size=(30, 5)).astype(np.float32),
+        labels,
+        semantics=dict(zip(names, rng.random((4, 3)), strict=True)),
+    )
+    fitted.save(tmp_path / "e")
+    (tmp_path / "e" / "checksums.json").unlink()
+    file = tmp_path / "e" / name
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    with pytest.raises(RunError, match=said):
+        ZeroShotClassifier.load(tmp_path / "e")
 
 
 ORIGIN = {
