@@ -149,6 +149,7 @@ def test_a_method_that_is_no_name_is_our_error(tmp_path, capsys, method) -> None
     assert "method must be the name of one method, not" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:.*too few to validate")
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
