@@ -69,9 +69,9 @@ def flips(given: argparse.Namespace) -> tuple[list[str], str, bool]:
     lines = faults_flips.run(given.out, flips=given.flips)
     kinds = [one["kind"] for one in lines]
     files = len({(one["folder"], one["file"]) for one in lines})
-    good = f"{kinds.count('error'):,} errors, {kinds.count('same'):,} with the same answers to the last bit"
+    good = f"{kinds.count('error'):,} errors, {kinds.count('same'):,} with the same results to the last bit"
     bad = [kinds.count(kind) for kind in faults_flips.FAULTS]
-    row = f"| {len(lines):,} flipped bits in {files} files | {good} | {bad[0]} other answers, {bad[1]} traceback |"
+    row = f"| {len(lines):,} flipped bits in {files} files | {good} | {bad[0]} other results, {bad[1]} traceback |"
     return [row], faults_flips.table(lines), not any(bad)
 
 

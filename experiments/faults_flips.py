@@ -1,6 +1,6 @@
-"""Flipped bits in every file of a run, a version, an estimator and a store: an error, or the same answers.
+"""Flipped bits in every file of a run, a version, an estimator and a store: an error, or the same results.
 
-Each flip is drawn by its number and the file's name. A flip after which an answer is another one, without an error
+Each flip is drawn by its number and the file's name. A flip after which a result is another one, without an error
 of ours, is a fault, and so is an error that is none of ours.
 """
 
@@ -31,7 +31,7 @@ QUICK = ["--closed-form.components", "40", "--closed-form.shrinkage", "0.5", "--
 QUICK += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off"]
 SHAPE = (9, 4, 8)
 NAMES = [f"p/{row}.jpg" for row in range(SHAPE[0])]
-FAULTS = ("other answers", "traceback")
+FAULTS = ("other results", "traceback")
 
 
 def make_run(path: Path) -> None:
@@ -47,7 +47,7 @@ def photos() -> np.ndarray:
     return np.asarray(numbers().features[::200])
 
 
-def answers(run: Path) -> list[object]:
+def results_of(run: Path) -> list[object]:
     """All that is said of a run by those who read it, but its list of files."""
     scores = [Recognizer.from_run(run, version).scores(photos()).tobytes() for version in (0, 1)]
     estimated = ZeroShotClassifier.load(run, version=0).predict(photos()).tobytes()
@@ -94,11 +94,11 @@ class Target:
 
     Attributes:
         folder: it.
-        answers: all that is said of it.
+        results_of: all that is said of it.
     """
 
     folder: Path
-    answers: Callable[[Path], object]
+    results_of: Callable[[Path], object]
 
     def files(self) -> list[Path]:
         """Those that hold anything."""
@@ -125,7 +125,7 @@ def targets(work: Path) -> list[Target]:
         return ZeroShotClassifier.load(folder).predict_proba(photos()).tobytes()
 
     return [
-        Target(run, answers),
+        Target(run, results_of),
         Target(estimator, estimated),
         Target(store, lambda folder: said_of(open_store(folder))),
     ]
@@ -135,7 +135,7 @@ def outcome(target: Target, file: Path, number: int, expected: object) -> str:
     """What one flip does: `error`, `same`, or one of `FAULTS`; the file is as it was afterwards."""
     at, bit = flip(file, random.Random(f"{file.relative_to(target.folder).as_posix()} {number}"))
     try:
-        return "same" if target.answers(target.folder) == expected else "other answers"
+        return "same" if target.results_of(target.folder) == expected else "other results"
     except DkgzslError:
         return "error"
     except Exception:
@@ -160,7 +160,7 @@ def run(out: Path, *, flips: int) -> list[dict[str, Any]]:
     lines = {_key(one): one for one in map(json.loads, kept.read_text().splitlines())} if kept.is_file() else {}
     done = {key for key, one in lines.items() if one["kind"] not in FAULTS}
     every = targets(out / "flips.work")
-    expected = [target.answers(target.folder) for target in every]
+    expected = [target.results_of(target.folder) for target in every]
     files = [(at, file) for at, target in enumerate(every) for file in target.files()]
     for number in range(-(-flips // len(files))):
         for at, file in files:
@@ -181,7 +181,7 @@ def _key(line: Mapping[str, Any]) -> tuple[str, str, int]:
 
 def table(lines: Sequence[Mapping[str, Any]]) -> str:
     """The lines summed by file, in Markdown."""
-    rows = ["| file | flips | errors | same answers | other answers | tracebacks |", "|---|---|---|---|---|---|"]
+    rows = ["| file | flips | errors | same results | other results | tracebacks |", "|---|---|---|---|---|---|"]
     for name in [*dict.fromkeys((one["folder"], one["file"]) for one in lines), None]:
         mine = [one["kind"] for one in lines if name in (None, (one["folder"], one["file"]))]
         counts = " | ".join(str(mine.count(kind)) for kind in ("error", "same", *FAULTS))

@@ -16,7 +16,7 @@ from dkgzsl.errors import DataError, DkgzslError, RunError
 from dkgzsl.features.store import INDEX, RECORD, TOKENS, add_checksums, open_store
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.runs.folder import RunFolder
-from faults_flips import QUICK, SHAPE, answers, flip, flip_at, make_run, photos, said_of, write_store
+from faults_flips import QUICK, SHAPE, flip, flip_at, make_run, photos, results_of, said_of, write_store
 
 FLIPS = int(os.environ.get("DKGZSL_FLIPS", "12"))
 """Flips a file; `experiments/faults.py flips` takes more."""
@@ -34,12 +34,12 @@ def run(tmp_path_factory) -> Path:
 def test_a_flip_in_a_run_is_an_error_or_changes_nothing(run, tmp_path) -> None:
     copy, generator = tmp_path / "run", random.Random(0)
     shutil.copytree(run, copy)
-    expected, found = answers(copy), {"error": 0, "same": 0}
+    expected, found = results_of(copy), {"error": 0, "same": 0}
     for file in sorted(path for path in copy.rglob("*") if path.is_file() and path.stat().st_size):
         for _ in range(FLIPS):
             at, bit = flip(file, generator)
             try:
-                assert answers(copy) == expected, f"bit {bit} of byte {at} of {file} changes answers silently"
+                assert results_of(copy) == expected, f"bit {bit} of byte {at} of {file} changes answers silently"
                 found["same"] += 1
                 assert file.name in ("card.md", "report.html", "history.json", "checksums.json"), file
             except DkgzslError as error:
@@ -47,7 +47,7 @@ def test_a_flip_in_a_run_is_an_error_or_changes_nothing(run, tmp_path) -> None:
                 found["error"] += 1
                 assert file.name in said
             flip_at(file, at, bit)
-    assert answers(copy) == expected
+    assert results_of(copy) == expected
     assert found["error"] > 10 * FLIPS
 
 
