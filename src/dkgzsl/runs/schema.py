@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf
+
+Number = InstanceOf[float]
+"""A figure is written with its decimal point: `1` in its place is damage."""
 
 
 class _Open(BaseModel):
@@ -16,14 +19,14 @@ class _Open(BaseModel):
 class FigureValues(_Open):
     """The figures of one model (`dkgzsl.evaluation.metrics.Figures`)."""
 
-    t1: float | None
-    u: float | None
-    s: float | None
-    h: float | None
-    h_calibrated: float | None
-    u_calibrated: float | None
-    s_calibrated: float | None
-    ausuc: float | None
+    t1: Number | None
+    u: Number | None
+    s: Number | None
+    h: Number | None
+    h_calibrated: Number | None
+    u_calibrated: Number | None
+    s_calibrated: Number | None
+    ausuc: Number | None
 
 
 class _Exact(BaseModel):
