@@ -190,6 +190,11 @@ def take_away(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def holds_something(folder: Path) -> bool:
+    """Whether a folder has anything but drafts, which a command leaves that was killed in its first moments."""
+    return folder.is_dir() and any(not is_draft(path) for path in folder.iterdir())
+
+
 def sweep(path: Path) -> None:
     """Remove the drafts of a file or folder that killed processes have left. Call it under its lock."""
     with suppress(OSError):
