@@ -8,6 +8,7 @@ import os
 import pkgutil
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -136,6 +137,15 @@ def forked(work: Callable[[], int], *, log: Path) -> int:
             os._exit(code)
 
 
+def children_of(process: int) -> set[int]:
+    """Processes of the session, without those that have ended and that nobody has asked about."""
+    listing = ["ps", "-e", "-o", "pid=,sid=,stat="]
+    said = subprocess.run(listing, capture_output=True, text=True, check=True)
+    rows = [line.split() for line in said.stdout.splitlines()]
+    found = {int(pid) for pid, session, state in rows if int(session) == process and not state.startswith("Z")}
+    return found - {process}
+
+
 def finished(process: int) -> int:
     """Exit code of a forked process; minus the signal where one killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -147,14 +157,14 @@ def run_forked(work: Callable[[], int], *, log: Path) -> int:
 
 
 @contextmanager
-def stopping(at: int, count: list[int]) -> Iterator[None]:
-    """The process ends right before its `at`-th step (0: never); `count` is raised at each."""
+def stopping(at: int, count: list[int], then: Callable[[], None] = lambda: os._exit(9)) -> Iterator[None]:
+    """The process ends, or does something else, right before its `at`-th step (0: never)."""
 
     def planted(function: Callable[..., Any]) -> Callable[..., Any]:
         def step(*arguments: Any, **options: Any) -> Any:
             count[0] += 1
             if count[0] == at:
-                os._exit(9)
+                then()
             return function(*arguments, **options)
 
         return step

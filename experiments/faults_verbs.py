@@ -186,7 +186,7 @@ def _of_searches(data: Path) -> list[Verb]:
 
     found = [Verb("reproduce", copy(), reproducing, "r", read=_tables)]
     if find_spec("optuna"):
-        tune = ["tune", str(data), "--method", "eszsl", "--trials", "4", "--out", "@/t"]
+        tune = ["tune", str(data), "--method", "eszsl", "--trials", "3", "--out", "@/t"]
         found.append(Verb("tune", copy(), words(*tune), "t", read=_trials))
     return found
 
@@ -212,7 +212,8 @@ def _fetching(shared: Path) -> list[Verb]:
     sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "data"))
     from loopback_server import serve
 
-    names = [f"CUB_200_2011/images/{number:03d}.Bird/{k}.jpg" for number in (1, 200) for k in range(3)]
+    birds = ("001.Black_footed_Albatross", "200.Common_Yellowthroat")
+    names = [f"CUB_200_2011/images/{bird}/{k}.jpg" for bird in birds for k in range(3)]
     members = {name: np.random.default_rng(k).bytes(1500) for k, name in enumerate(["attributes.txt", *names])}
     made = shared / "birds.tgz"
     if not made.exists():

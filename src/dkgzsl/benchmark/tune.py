@@ -142,7 +142,8 @@ def _next_trial(
         attributes = {"record": json.loads(json.dumps(asdict(record)))}
         study.add_trial(optuna.trial.create_trial(state=state, value=record.score, user_attrs=attributes))
         return record
-    if len(done) == 1:
+    waiting = study.get_trials(deepcopy=False, states=(states.WAITING,))  # of a command that was killed
+    if len(done) == 1 and not waiting:
         study.enqueue_trial(first_trial(runner.plan, space), skip_if_exists=False)
     trial = study.ask()
     record = record_trial(runner, len(done), {name: one.suggest(trial, name) for name, one in space.items()})
