@@ -258,7 +258,7 @@ class Case:
                 return
             code = run_forked(lambda command=command: command(self.folder), log=self.log)
             if code not in (0, 2):
-                raise AssertionError(f"{self.verb.name}: exit code {code}: {self._said()}")
+                raise AssertionError(f"{self.verb.name}: exit code {code}: {self.log.read_text()[-2000:]}")
         if self.result(self.target) != self.undisturbed:
             raise AssertionError(
                 f"{self.verb.name}: another result: {self.difference()}\n{self.log.read_text()[-2000:]}"

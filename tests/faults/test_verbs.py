@@ -121,7 +121,7 @@ def test_a_limit_of_file_sizes(verb, undisturbed, tmp_path, name) -> None:
 
     def limited() -> int:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
         return verb.command(case.folder)
 
     fails(case, NO_ROOM, limited)
