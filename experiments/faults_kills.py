@@ -32,28 +32,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 import numpy as np
 
 from dkgzsl.cli.main import main
-from faults_forks import Case, Result, Verb, run_forked, undisturbed, warm
+from faults_forks import Case, Result, Verb, copy, run_forked, undisturbed, warm, words
+from faults_verbs import more_verbs
 
 FEW = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.kernel-width", "0"]
 FEW += ["--closed-form.episodes", "off", "--baseline", "none", "--report", "off"]
-
-
-def words(*given: str) -> Callable[[Path], int]:
-    """A command line in which `@` stands for the case's folder."""
-    return lambda folder: main([word.replace("@", str(folder)) for word in given])
-
-
-def copy(*pairs: tuple[Path, str]) -> Callable[[Path], None]:
-    """Begins a case with copies."""
-
-    def begin(folder: Path) -> None:
-        for source, name in pairs:
-            if source.is_dir():
-                shutil.copytree(source, folder / name)
-            else:
-                shutil.copyfile(source, folder / name)
-
-    return begin
 
 
 def verbs(shared: Path) -> list[Verb]:
@@ -114,7 +97,7 @@ def verbs(shared: Path) -> list[Verb]:
             "store",
         ),
     ]
-    return [*found, *_of_photos(photos)]
+    return [*found, *_of_photos(photos), *more_verbs(shared, run, other)]
 
 
 def _pushed(run: Path, shared: Path) -> Path:

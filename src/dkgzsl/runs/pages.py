@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dkgzsl.checksums import is_sealed
 from dkgzsl.compatibility import upgraded_event
 from dkgzsl.errors import RunError
-from dkgzsl.files import write_whole
+from dkgzsl.files import output_file
 from dkgzsl.methods.sections import read_settings_file
 from dkgzsl.reading import read_json_lines, reading
 from dkgzsl.report.pages.content import RunContent
@@ -115,7 +115,8 @@ def write_page(out: Path, page: str) -> Path:
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, page)
+        with output_file(out) as draft:
+            draft.write_bytes(page.encode())
     except OSError as error:
         raise RunError(f"cannot write the page: {error.strerror or error}", where=str(out)) from error
     return out
