@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dkgzsl.app.limits import Gate, Limits, PhotoFolder
+from dkgzsl.app.limits import Gate, Limits
 from dkgzsl.app.pieces import bias_html, class_html, prediction_html
 from dkgzsl.app.session import Session, read_one
+from dkgzsl.app.upkeep import PhotoFolder
 from dkgzsl.cli.main import main
 from dkgzsl.data.numbers.dataset import number_images, numbers
 from dkgzsl.errors import DataError
