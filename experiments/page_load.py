@@ -6,8 +6,8 @@
 Without RUN a small model of `numbers` is trained first. The page runs in a process of its own. Each client uploads
 a photo, asks for a prediction, waits for the reply, and begins again; a refused one waits for as long as the page
 asks for. Some requests are malformed: broken forms, no photos, files of others, too large ones, unknown functions,
-broken JSON. Exit code 1 where a good request got neither a reply nor a polite refusal within 10 s, a file stays, the
-terminal shows a traceback, or memory stays more than 10 % above what it was.
+broken JSON. Exit code 1 where a good request got neither a reply nor a polite refusal within 10 s, a file stays,
+the terminal shows a traceback, or memory stays more than 10 % above what it was.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """Whether every good request was served or refused in time, no file or traceback stays, and memory is back."""
+        """Whether all good requests were served or refused in time, and no file, traceback or memory stays."""
         in_time = not self.failed and max(self.slowest, self.refusal_slowest) <= LONGEST
         return in_time and not self.files_left and not self.tracebacks and self.memory_back
 

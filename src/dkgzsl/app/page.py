@@ -335,7 +335,7 @@ def _folder() -> Path | None:
 
 
 class _OneLine:
-    """One line on the terminal for an error, where Gradio's queue prints a traceback of whatever a visitor sends."""
+    """One line on the terminal for an error; Gradio's queue prints a traceback of whatever a visitor sends."""
 
     def print_exc(self) -> None:
         """Print the current exception, and where it was raised."""
