@@ -1,4 +1,4 @@
-"""List the licence and version of every dependency, and search `src` for whatever unpickles; exit with 1 on a fault.
+"""List the licence and version of every dependency, search `src` for whatever unpickles; exit with 1 on a fault.
 
     python tools/audit.py             # all installed dependencies of dkgzsl and of its extras
     python tools/audit.py --bounds    # the versions only: each within the bounds of pyproject.toml
@@ -6,7 +6,7 @@
 A fault is: a licence that is copyleft beyond LGPL and MPL, or unknown, and has no reason in `REASONS`; a version
 outside the bounds of pyproject.toml; a line of `src` that can run code from a file (`UNSAFE`). Licences are what
 the packages say of themselves (`License-Expression`, else classifiers, else `License`); what is not installed is
-named, and not judged. What a package's wheel holds of others is known only where `REASONS` says so.
+named, and not rated. What a package's wheel holds of others is known only where `REASONS` says so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CORE = "(always)"
 """Stands for the extra where a dependency needs none."""
 
 REASONS: Mapping[str, str] = {
-    "pillow-heif": "its wheel holds x265 (GPL-2.0) and libheif (LGPL); only with the extra `heic`, which no other has",
+    "pillow-heif": "its wheel holds x265 (GPL-2.0) and libheif (LGPL); it comes with the extra `heic` alone",
     "nvidia-*": "NVIDIA's own licence; libraries for GPUs that torch asks for on Linux, loaded by torch alone",
     "cuda-*": "NVIDIA's own licence; libraries for GPUs that torch asks for on Linux, loaded by torch alone",
 }
@@ -90,12 +90,14 @@ def kind_of(licence: str) -> str:
 
 def licence_of(package: Distribution) -> str:
     """The licence that a package says it has; empty where it says none."""
-    told = package.metadata
-    if expression := told.get("License-Expression"):
+    given = package.metadata
+    if expression := given.get("License-Expression"):
         return str(expression)
-    names = [one.rpartition(" :: ")[2] for one in told.get_all("Classifier") or [] if one.startswith("License ::")]
+    names = [
+        one.rpartition(" :: ")[2] for one in given.get_all("Classifier") or [] if one.startswith("License ::")
+    ]
     names = [name for name in names if name != "OSI Approved"]
-    lines = (told.get("License") or "").strip().splitlines()
+    lines = (given.get("License") or "").strip().splitlines()
     return "; ".join(names) or (lines[0].strip() if lines else "")
 
 
@@ -152,12 +154,12 @@ def outside(requirements: Mapping[str, Sequence[Requirement]]) -> list[str]:
 
 def unsafe_lines(folder: Path) -> list[str]:
     """Lines of the Python files in a folder that can run code from a file."""
-    found = []
-    for file in sorted(folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if what := _unsafe(node):
-                found.append(f"{file.relative_to(folder)}:{getattr(node, 'lineno', 0)}: {what}")
-    return found
+    return [
+        f"{file.relative_to(folder)}:{getattr(node, 'lineno', 0)}: {what}"
+        for file in sorted(folder.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if (what := _unsafe(node))
+    ]
 
 
 def _unsafe(node: ast.AST) -> str | None:
@@ -221,7 +223,9 @@ def main() -> int:
             if one.fault
         ]
         faults += [f"src/{line}" for line in unsafe_lines(ROOT / "src")]
-        print(f"{len(packages)} dependencies, {sum(one.version is None for one in packages)} of them not installed")
+        print(
+            f"{len(packages)} dependencies, {sum(one.version is None for one in packages)} of them not installed"
+        )
     for text in faults:
         print(f"fault: {text}", file=sys.stderr)
     print(f"{len(faults)} faults")

@@ -292,16 +292,3 @@ def test_names_and_numbers_of_new_classes_are_limited(run) -> None:
         session.with_text("new", "n" * 2001)
     with pytest.raises(DataError, match="save them first"):
         replace(session, added=tuple(map(str, range(50)))).with_values("new", {column: 1.0})
-
-
-def test_the_page_under_a_little_load(run) -> None:
-    pytest.importorskip("gradio", reason="the extra `app` is not installed")
-    script = Path(__file__).parents[2] / "experiments" / "page_load.py"
-    words = [sys.executable, str(script), str(run), "--clients", "10", "--seconds", "4", "--malformed", "0.2"]
-    ended = subprocess.run([*words, "--keep", "2", "--json"], capture_output=True, text=True, check=False)
-    found = json.loads(ended.stdout)
-    assert found["failed"] == []
-    assert found["served"] > 3
-    assert found["files_left"] == 0
-    assert found["memory_after"] < 1.25 * found["memory_before"]
-    assert not [kind for kind in found["malformed"] if kind.endswith(": 500") or "Error" in kind]

@@ -51,11 +51,11 @@ class Limits:
     """
 
     photo_megabytes: int = 20
-    waiting: int = 40
-    patience: float = 3.0
+    waiting: int = 16
+    patience: float = 2.0
     longest: float = 5.0
     workers: int = 2
-    uploading: int = 16
+    uploading: int = 8
     uploaded_megabytes: int = 1000
     keep_seconds: float = 60.0
     visitors: int = 500
@@ -109,12 +109,16 @@ class Gate:
         self._seconds_each = 0.1
         self._promised: deque[float] = deque()  # photos that came, and are not waiting yet: until when they count
         self._uploaded: deque[tuple[float, int]] = deque()
+        self._opening = asyncio.Semaphore(limits.workers)  # the page's description takes Gradio 30 ms of a thread
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Hand a request on, or refuse it."""
         path = str(scope.get("path", "")).rstrip("/")
         if scope["type"] == "http" and path.endswith("/queue/data"):
             await self._wait(scope, receive, send)
+        elif scope["type"] == "http" and path in ("", "/config"):
+            async with self._opening:
+                await self._app(scope, receive, send)
         elif scope["type"] != "http" or scope.get("method") != "POST":
             await self._app(scope, receive, send)
         elif path.endswith("/upload"):
