@@ -13,6 +13,7 @@ from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidg
 from dkgzsl.methods.closed_form.model import ClassDensities
 from dkgzsl.methods.closed_form.whitening import (
     PrincipalSpace,
+    TurnedSpace,
     WhitenedSpace,
     WithinClassSpectrum,
     seen_statistics,
@@ -123,7 +124,9 @@ def test_without_shrinkage_the_within_class_covariance_becomes_the_identity() ->
     features, positions = _images(signed=True)
     principal = PrincipalSpace.fit(features, 20, square_root=False)
     spectrum = WithinClassSpectrum.fit(principal(features), positions, 8)
-    whitened = WhitenedSpace(principal, spectrum.whitener(0.0), unit_length=False)(features)
+    whitened = WhitenedSpace(TurnedSpace(principal, spectrum.vectors), spectrum.scales(0.0), unit_length=False)(
+        features
+    )
     deviations = whitened - class_means(whitened, positions, 8)[positions]
     torch.testing.assert_close(deviations.T @ deviations / 240, torch.eye(20), atol=1e-3, rtol=0)
 
@@ -145,7 +148,7 @@ def test_the_span_of_the_means_loses_nothing_that_tells_classes_apart() -> None:
     features, positions = _images()
     principal = PrincipalSpace.fit(features, 15, square_root=True)
     spectrum = WithinClassSpectrum.fit(principal(features), positions, 8)
-    space = WhitenedSpace(principal, spectrum.whitener(0.5), unit_length=True)
+    space = WhitenedSpace(TurnedSpace(principal, spectrum.vectors), spectrum.scales(0.5), unit_length=True)
     span, statistics = seen_statistics(space, features, positions, 8)
     assert span.axes.shape == (15, 7)
     whitened = space(features)
@@ -162,7 +165,7 @@ def test_restoring_whitened_features_gives_them_back() -> None:
     features, positions = _images()
     principal = PrincipalSpace.fit(features, 20, square_root=True)
     spectrum = WithinClassSpectrum.fit(principal(features), positions, 8)
-    space = WhitenedSpace(principal, spectrum.whitener(0.3), unit_length=False)
+    space = WhitenedSpace(TurnedSpace(principal, spectrum.vectors), spectrum.scales(0.3), unit_length=False)
     torch.testing.assert_close(space.restore(space(features), length=1.0), features, atol=1e-3, rtol=1e-3)
 
 

@@ -152,7 +152,7 @@ class Experts:
             return None
         seen = None
         if "experts.seen.means" in tensors:
-            own = WhitenedSpace(whitened.principal, tensors["experts.seen.whitener"], whitened.unit_length)
+            own = WhitenedSpace.of(whitened.principal, tensors["experts.seen.whitener"], whitened.unit_length)
             space = MeansSpace(own, tensors["experts.seen.origin"], tensors["experts.seen.axes"])
             seen = SeenExpert(space, tensors["experts.seen.means"], values["variance"])
         return cls(tensors["experts.gate"], seen, tensors.get("experts.omega"), values["offset"])

@@ -29,6 +29,7 @@ from dkgzsl.methods.closed_form.whitening import (
     MeansSpace,
     PrincipalSpace,
     SeenStatistics,
+    TurnedSpace,
     WhitenedSpace,
     WithinClassSpectrum,
     seen_statistics,
@@ -61,7 +62,7 @@ class Fitting:
         self.seen_shrinkage = settings.seen_shrinkage
         self._principal: dict[float, PrincipalSpace] = {}
         self._learned: tuple[str, DescriptionWeights | None] = ("", None)  # the last by episodes
-        self._spectra: dict[tuple[float, int], WithinClassSpectrum] = {}
+        self._spectra: dict[tuple[float, int], tuple[WithinClassSpectrum, TurnedSpace]] = {}
         self._spaces: dict[tuple[float, int, float], tuple[MeansSpace, SeenStatistics]] = {}
         described = self.semantics[self.seen]
         open_root = settings.description_root == "auto" and bool((described >= 0).all())
@@ -154,9 +155,10 @@ class Fitting:
         if key not in self._spaces:
             if key[:2] not in self._spectra:
                 coordinates = principal(self.features)[:, :components]
-                self._spectra[key[:2]] = WithinClassSpectrum.fit(coordinates, self.positions, len(self.seen))
-            whitener = self._spectra[key[:2]].whitener(shrinkage)
-            whitened = WhitenedSpace(principal, whitener, self.unit_length)
+                spectrum = WithinClassSpectrum.fit(coordinates, self.positions, len(self.seen))
+                self._spectra[key[:2]] = spectrum, TurnedSpace(principal, spectrum.vectors)
+            spectrum, turned = self._spectra[key[:2]]
+            whitened = WhitenedSpace(turned, spectrum.scales(shrinkage), self.unit_length)
             if len(self._spaces) >= _SPACES_KEPT:
                 del self._spaces[next(iter(self._spaces))]
             self._spaces[key] = seen_statistics(whitened, self.features, self.positions, len(self.seen))

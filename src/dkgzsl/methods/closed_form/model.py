@@ -339,7 +339,9 @@ class ClosedFormModel:
     def load(cls, saved: SavedModel) -> ClosedFormModel:
         """The model that `saved` was made from."""
         tensors, values = saved.tensors, saved.values
-        whitened = WhitenedSpace(load_principal_space(tensors, values), tensors["whitener"], values["unit_length"])
+        whitened = WhitenedSpace.of(
+            load_principal_space(tensors, values), tensors["whitener"], values["unit_length"]
+        )
         setting = values["setting"]
         weights = None
         if setting["episodes"] == "weights":

@@ -150,28 +150,63 @@ class WithinClassSpectrum:
         values, vectors = torch.linalg.eigh(deviations.T @ deviations / len(deviations))
         return cls(values.clamp(min=0), vectors)
 
-    def whitener(self, shrinkage: float) -> Float[Tensor, "components components"]:
-        """V diag(((1 - s) lambda + s mean(lambda))^-1/2): whitens the shrunk covariance.
+    def scales(self, shrinkage: float) -> Float[Tensor, " components"]:
+        """((1 - s) lambda + s mean(lambda))^-1/2: along the eigenvectors, they whiten the shrunk covariance.
 
         Args:
             shrinkage: share s of the covariance replaced by its mean variance, 0 to 1.
         """
         shrunk = (1 - shrinkage) * self.values + shrinkage * self.values.mean()
-        return self.vectors / shrunk.clamp(min=torch.finfo(shrunk.dtype).tiny).sqrt()
+        return shrunk.clamp(min=torch.finfo(shrunk.dtype).tiny).rsqrt()
+
+
+class TurnedSpace:
+    """Principal coordinates turned to other axes, such as those of a `WithinClassSpectrum`.
+
+    Whitened spaces of one spectrum differ by their scales alone, so that they share what is computed here.
+    """
+
+    def __init__(self, principal: PrincipalSpace, axes: Float[Tensor, "components components"]) -> None:
+        self.principal, self.axes = principal, axes
+        self._last = InputCache()
+
+    def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images components"]:
+        """Coordinates of unscaled features along the axes."""
+        return self._last(features, lambda x: self.principal(x)[:, : len(self.axes)] @ self.axes)
 
 
 class WhitenedSpace:
-    """Unscaled features -> whitened coordinates, of unit length where `unit_length` is set."""
+    """Unscaled features -> whitened coordinates, of unit length where `unit_length` is set.
 
-    def __init__(
-        self, principal: PrincipalSpace, whitener: Float[Tensor, "components components"], unit_length: bool
-    ) -> None:
-        self.principal, self.whitener, self.unit_length = principal, whitener, unit_length
+    Args:
+        turned: coordinates along the eigenvectors of the covariance within classes.
+        scales: of each axis.
+        unit_length: scale whitened features to unit length.
+    """
+
+    def __init__(self, turned: TurnedSpace, scales: Float[Tensor, " components"], unit_length: bool) -> None:
+        self.turned, self.scales, self.unit_length = turned, scales, unit_length
+
+    @classmethod
+    def of(
+        cls, principal: PrincipalSpace, whitener: Float[Tensor, "components components"], unit_length: bool
+    ) -> WhitenedSpace:
+        """The space of principal coordinates times `whitener`."""
+        return cls(TurnedSpace(principal, whitener), whitener.new_ones(whitener.shape[1]), unit_length)
+
+    @property
+    def principal(self) -> PrincipalSpace:
+        """The principal coordinates that are whitened."""
+        return self.turned.principal
+
+    @property
+    def whitener(self) -> Float[Tensor, "components components"]:
+        """What principal coordinates are multiplied with."""
+        return self.turned.axes * self.scales
 
     def __call__(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images components"]:
         """Whitened coordinates of unscaled features."""
-        used = len(self.whitener)
-        whitened = self.principal(features)[:, :used] @ self.whitener
+        whitened = self.turned(features) * self.scales
         return torch.nn.functional.normalize(whitened, dim=1) if self.unit_length else whitened
 
     def restore(
@@ -183,11 +218,10 @@ class WhitenedSpace:
             whitened: coordinates as this space gives them.
             length: length before scaling, where the space scales to unit length; ignored elsewhere.
         """
-        used = len(self.whitener)
         if self.unit_length:
             whitened = torch.nn.functional.normalize(whitened, dim=1) * length
         coordinates = whitened.new_zeros(len(whitened), self.principal.components)
-        coordinates[:, :used] = torch.linalg.solve(self.whitener.T, whitened.T).T
+        coordinates[:, : len(self.scales)] = torch.linalg.solve(self.whitener.T, whitened.T).T
         return self.principal.restore(coordinates)
 
 
@@ -277,4 +311,4 @@ def _covariance(deviations: Float[Tensor, "images dim"], *, degrees: int) -> Flo
 
 
 def _without_scaling(space: WhitenedSpace) -> WhitenedSpace:
-    return WhitenedSpace(space.principal, space.whitener, unit_length=False)
+    return WhitenedSpace(space.turned, space.scales, unit_length=False)
