@@ -49,7 +49,11 @@ class Counted:
 
 @dataclass(frozen=True)
 class Report:
-    """The figures of a load test: seconds, megabytes, numbers of requests and files."""
+    """The figures of a load test: seconds, megabytes, numbers of requests and files.
+
+    `load_average` is the machine's at the end; `clients_late` the 99th percentile of the seconds for which the
+    clients' own process did not get on: they count in all times above.
+    """
 
     clients: int
     seconds: float
@@ -68,6 +72,7 @@ class Report:
     files_left: int
     tracebacks: int
     load_average: float
+    clients_late: float
 
     @property
     def good(self) -> bool:
@@ -303,12 +308,15 @@ async def _measured(page: Page, options: argparse.Namespace, keep: float) -> Rep
     # Before: after a first few replies, so that what is loaded at the first request is there.
     await load(page.address, clients=4, seconds=3, malformed=0.2)
     before, peak, ended = page.memory(), 0.0, asyncio.Event()
+    late: list[float] = [0.0]  # how much later than asked for the clients' own process went on
 
     async def watch() -> None:
         nonlocal peak
         while not ended.is_set():
             peak = max(peak, page.memory())
-            await asyncio.sleep(0.5)
+            began = time.monotonic()
+            await asyncio.sleep(0.25)
+            late.append(time.monotonic() - began - 0.25)
 
     watching = asyncio.create_task(watch())
     given = {"clients": options.clients, "seconds": options.seconds}
@@ -335,6 +343,7 @@ async def _measured(page: Page, options: argparse.Namespace, keep: float) -> Rep
         files_left=page.files(),
         tracebacks=page.tracebacks(),
         load_average=loaded,
+        clients_late=float(np.percentile(late, 99)),
     )
 
 

@@ -124,6 +124,25 @@ def test_requests_name_only_uploaded_photos(tmp_path, path: str, there: bool) ->
         assert there or "choose it again" in json.loads(sent[1]["body"])["detail"]
 
 
+def test_the_more_are_refused_the_later_they_may_come_back() -> None:
+    waits, gate = [], Gate(stream(), Limits(waiting=0))
+
+    async def send(message) -> None:
+        if message["type"] == "http.response.start":
+            waits.append(int(dict(message["headers"])[b"retry-after"]))
+        else:
+            assert f"Please try again in {waits[-1]} seconds." in message["body"].decode()
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {"type": "http", "method": "POST", "path": "/upload", "headers": [(b"content-length", b"9")]}
+    for _ in range(300):
+        asyncio.run(gate(scope, receive, send))
+    assert 5 <= waits[0] <= 6
+    assert 20 <= waits[-1] <= 24
+
+
 def test_a_huge_request_is_refused() -> None:
     sent, _ = asked(stream(), "/gradio_api/queue/join", method="POST", body=b"[" * 1_000_001)
     assert sent[0]["status"] == 413

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import time
 from collections import deque
@@ -25,6 +26,8 @@ _KIND: Final = re.compile(rb'"msg":"(\w+)"')
 _EVENT: Final = re.compile(rb'"event_id":"(\w+)"')
 _HEAD: Final = 10_000
 """Bytes of an event within which its kind is looked for: a prediction's picture is not searched."""
+_RECENT, _RATE, _SOON, _LATE = 10.0, 8.0, 5.0, 20.0
+"""Refusals of the last 10 s, divided by 8: seconds until a refused visitor may come back; at least 5, at most 20."""
 _PROMISE: Final = 10.0
 """Seconds for which a photo that came counts as waiting, until its visitor asks for the prediction."""
 _UNKNOWN: Final = "This is no request that the page makes. Please load the page again."
@@ -61,12 +64,11 @@ class Limits:
     visitors: int = 500
     remembered: int = 50
 
-    @property
-    def busy(self) -> str:
-        """What a visitor reads who is refused."""
+    def busy(self, seconds: int) -> str:
+        """What a visitor reads who is refused, and may come back after so many seconds."""
         return (
             "The page is busy: as many photos as it can take are waiting already, and yours was not taken. "
-            "Please try again in a few seconds."
+            f"Please try again in {seconds} seconds."
         )
 
     @property
@@ -109,6 +111,7 @@ class Gate:
         self._seconds_each = 0.1
         self._promised: deque[float] = deque()  # photos that came, and are not waiting yet: until when they count
         self._uploaded: deque[tuple[float, int]] = deque()
+        self._refusals: deque[float] = deque()  # when they were, the last ten seconds
         self._opening = asyncio.Semaphore(limits.workers)  # the page's description takes Gradio 30 ms of a thread
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -169,6 +172,15 @@ class Gate:
             return True
         return there >= 2 * self._limits.workers and (there + 1) * self._seconds_each > self._limits.patience
 
+    async def _busy(self, send: Send, *, plain: bool = False) -> None:
+        """Refuse; the more visitors are refused, the later they may come back: refusals take time, too."""
+        now = time.monotonic()
+        self._refusals.append(now)
+        while self._refusals[0] < now - _RECENT:
+            self._refusals.popleft()
+        seconds = round(min(max(_SOON, len(self._refusals) / _RATE), _LATE) * random.uniform(1.0, 1.2))
+        await _refuse(send, REFUSED, self._limits.busy(seconds), plain=plain, later=seconds)
+
     async def _upload(self, scope: Message, receive: Receive, send: Send) -> None:
         length = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"")
         if not length.isdigit():
@@ -182,7 +194,7 @@ class Gate:
         kept = size + sum(one for _, one in self._uploaded)
         if self._full or kept > self._limits.uploaded_megabytes * _MEGABYTE:
             await _read(receive, size)
-            return await _refuse(send, REFUSED, self._limits.busy, plain=True)
+            return await self._busy(send, plain=True)
         self._uploading += 1
         self._uploaded.append((now, size))
         try:
@@ -200,7 +212,7 @@ class Gate:
             nonlocal begun, full
             if message["type"] == "http.response.start" and message["status"] == 503:
                 begun = full = True
-                await _refuse(send, REFUSED, self._limits.busy)
+                await self._busy(send)
             elif not full:
                 begun = True
                 await send(message)
@@ -329,13 +341,13 @@ async def _read(receive: Receive, most: int) -> None:
             return
 
 
-async def _refuse(send: Send, status: int, text: str, *, plain: bool = False) -> None:
+async def _refuse(send: Send, status: int, text: str, *, plain: bool = False, later: int = 5) -> None:
     """Send a refusal; of an upload's the page shows the whole text, of others the JSON's `detail`."""
     content = text.encode() if plain else json.dumps({"detail": text, "error": text}).encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8" if plain else b"application/json"),
         (b"content-length", str(len(content)).encode()),
-        *([(b"retry-after", b"5")] if status == REFUSED else []),
+        *([(b"retry-after", str(later).encode())] if status == REFUSED else []),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
