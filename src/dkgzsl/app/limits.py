@@ -27,7 +27,7 @@ _EVENT: Final = re.compile(rb'"event_id":"(\w+)"')
 _HEAD: Final = 10_000
 """Bytes of an event within which its kind is looked for: a prediction's picture is not searched."""
 _RECENT, _RATE, _SOON, _LATE = 10.0, 8.0, 5.0, 20.0
-"""Refusals of the last 10 s, divided by 8: seconds until a refused visitor may come back; at least 5, at most 20."""
+"""Refusals of the last 10 s, divided by 8: seconds until a refused visitor may come back; from 5 to 20."""
 _PROMISE: Final = 10.0
 """Seconds for which a photo that came counts as waiting, until its visitor asks for the prediction."""
 _UNKNOWN: Final = "This is no request that the page makes. Please load the page again."
