@@ -1,5 +1,7 @@
 """Gate and experts against a plain loop over images and classes, from raw features, in numpy alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from dkgzsl.methods.base import Setup
 from dkgzsl.methods.closed_form.experts import Placed, axis_variances
 from dkgzsl.methods.closed_form.kernel_ridge import KernelRidge
 from dkgzsl.methods.closed_form.method import ClosedForm
+from dkgzsl.methods.closed_form.model import ClosedFormModel
 from dkgzsl.methods.closed_form.settings import ClosedFormSettings
 from dkgzsl.methods.closed_form.whitening import SeenStatistics
 from dkgzsl.methods.registry import load_model
@@ -198,3 +201,18 @@ def test_few_classes_that_predictions_miss_get_no_left_out_gate() -> None:
         ClosedForm(ONE, Setup()).explore(one, selector)
         assert shown[0]["left_out"] == expected
         assert shown[0]["gate"]
+
+
+def test_a_file_from_before_there_were_scales_loads() -> None:
+    """Such files hold the axes times their scales, of the model's space and of the expert's."""
+    task, held = final_task(world())
+    model = ClosedForm(ONE).fit(task, SETTING)
+    saved = model.save()
+    tensors = dict(saved.tensors)
+    axes = tensors.pop("whitener.axes")
+    tensors["whitener"] = axes * tensors.pop("whitener.scales")
+    tensors["experts.seen.whitener"] = axes * tensors.pop("experts.seen.whitener.scales")
+    before = ClosedFormModel.load(replace(saved, tensors=tensors))
+    torch.testing.assert_close(before.scores(held.features), model.scores(held.features), rtol=1e-4, atol=1e-3)
+    again = ClosedFormModel.load(before.save())  # the expert's axes are no longer shared, and are kept
+    assert torch.equal(again.scores(held.features), before.scores(held.features))

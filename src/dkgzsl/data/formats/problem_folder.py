@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from dkgzsl.data.formats.image_folder import ImageFolder, list_classes
-from dkgzsl.data.formats.problem_record import DAMAGED, FORMAT, read_record
+from dkgzsl.data.formats.problem_record import DAMAGED, FORMAT, origin_schema, read_record
 from dkgzsl.data.formats.reader import Wanted
 from dkgzsl.data.formats.tables import (
     SemanticTable,
@@ -374,7 +374,7 @@ def _origin(table: Path) -> dict[str, Any]:
     path = table.with_suffix(".json")
     if not path.is_file():
         return {}
-    origin: dict[str, Any] = read_json(path, dict[str, Any], DAMAGED)
+    origin: dict[str, Any] = read_json(path, origin_schema(), DAMAGED)
     return origin
 
 

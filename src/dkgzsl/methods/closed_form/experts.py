@@ -118,15 +118,19 @@ class Experts:
             return linear_scores(points, means)
         return (points / self.omega) @ means.T - (means.square() / self.omega).sum(1) / 2
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Tensors by name, of which `load` makes them again; the principal components are the model's own."""
+    def tensors(self, whitened: WhitenedSpace) -> dict[str, Tensor]:
+        """Tensors by name, of which `load` makes them again.
+
+        Args:
+            whitened: the space of the gate, which is saved elsewhere.
+        """
         tensors = {"experts.gate": self.gate}
         if self.omega is not None:
             tensors["experts.omega"] = self.omega
         if self.seen is not None:
             space = self.seen.space
             tensors |= {
-                "experts.seen.whitener": space.whitened.whitener,
+                **space.whitened.tensors("experts.seen.whitener.", whitened.turned),
                 "experts.seen.origin": space.origin,
                 "experts.seen.axes": space.axes,
                 "experts.seen.means": self.seen.means,
@@ -152,7 +156,7 @@ class Experts:
             return None
         seen = None
         if "experts.seen.means" in tensors:
-            own = WhitenedSpace.of(whitened.principal, tensors["experts.seen.whitener"], whitened.unit_length)
+            own = WhitenedSpace.load(tensors, "experts.seen.whitener.", whitened.turned, whitened.unit_length)
             space = MeansSpace(own, tensors["experts.seen.origin"], tensors["experts.seen.axes"])
             seen = SeenExpert(space, tensors["experts.seen.means"], values["variance"])
         return cls(tensors["experts.gate"], seen, tensors.get("experts.omega"), values["offset"])

@@ -290,8 +290,8 @@ class ClosedFormModel:
         whitened, principal = self.space.whitened, self.space.whitened.principal
         tensors = {
             "principal.mean": principal.mean,
-            "principal.basis": principal.basis[:, : len(whitened.whitener)],
-            "whitener": whitened.whitener,
+            "principal.basis": principal.basis[:, : len(whitened.scales)],
+            **whitened.tensors("whitener."),
             "means.origin": self.space.origin,
             "means.axes": self.space.axes,
             "seen.means": self.statistics.means,
@@ -309,11 +309,11 @@ class ClosedFormModel:
         if isinstance(principal, KernelPrincipalSpace):
             tensors |= {
                 "principal.landmarks": principal.landmarks,
-                "principal.back": principal.back[: len(whitened.whitener)],
+                "principal.back": principal.back[: len(whitened.scales)],
                 "principal.centre": principal.centre,
             }
         if self.experts is not None:
-            tensors |= self.experts.tensors()
+            tensors |= self.experts.tensors(whitened)
         if self.photos is not None:
             tensors |= self.photos.tensors()
         if self.pool is not None:
@@ -339,9 +339,8 @@ class ClosedFormModel:
     def load(cls, saved: SavedModel) -> ClosedFormModel:
         """The model that `saved` was made from."""
         tensors, values = saved.tensors, saved.values
-        whitened = WhitenedSpace.of(
-            load_principal_space(tensors, values), tensors["whitener"], values["unit_length"]
-        )
+        principal = load_principal_space(tensors, values)
+        whitened = WhitenedSpace.load(tensors, "whitener.", principal, values["unit_length"])
         setting = values["setting"]
         weights = None
         if setting["episodes"] == "weights":

@@ -7,6 +7,7 @@ towards its mean variance; whitened features are scaled to unit length.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -193,6 +194,36 @@ class WhitenedSpace:
     ) -> WhitenedSpace:
         """The space of principal coordinates times `whitener`."""
         return cls(TurnedSpace(principal, whitener), whitener.new_ones(whitener.shape[1]), unit_length)
+
+    def tensors(self, prefix: str, shared: TurnedSpace | None = None) -> dict[str, Tensor]:
+        """Axes and scales by name, of which `load` makes the space again to the last digit.
+
+        Args:
+            prefix: of the names.
+            shared: coordinates that are saved elsewhere; where they are this space's own, the axes are left out.
+        """
+        axes = {} if self.turned is shared else {f"{prefix}axes": self.turned.axes}
+        return {**axes, f"{prefix}scales": self.scales}
+
+    @classmethod
+    def load(
+        cls, tensors: Mapping[str, Tensor], prefix: str, shared: PrincipalSpace | TurnedSpace, unit_length: bool
+    ) -> WhitenedSpace:
+        """The space that `tensors` was made from, or the space of a file from before there were scales.
+
+        Args:
+            tensors: of the model, by name.
+            prefix: of the names.
+            shared: principal coordinates, or turned ones, which serve where the axes were left out.
+            unit_length: scale whitened features to unit length.
+        """
+        turned = shared if isinstance(shared, TurnedSpace) else None
+        principal = shared.principal if isinstance(shared, TurnedSpace) else shared
+        if prefix + "scales" not in tensors:
+            return cls.of(principal, tensors[prefix.rstrip(".")], unit_length)
+        if turned is None or prefix + "axes" in tensors:
+            turned = TurnedSpace(principal, tensors[prefix + "axes"])
+        return cls(turned, tensors[prefix + "scales"], unit_length)
 
     @property
     def principal(self) -> PrincipalSpace:
