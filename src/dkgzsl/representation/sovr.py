@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dkgzsl.config import RefinementConfig
 from dkgzsl.device import resolved
+from dkgzsl.distributed import ALONE, Processes, current
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.stream import TokenArray, read_ahead
 from dkgzsl.representation.attribute_attention import (
@@ -260,7 +261,8 @@ def train_refiner(
     """Train FDE and ARA jointly on the training images, streamed: memory does not grow with the store.
 
     RMSprop on class-balanced batches; the loss is the sum of ARA's cross-entropy over the seen classes and FDE's
-    auxiliary one. Rows of `attributes` that belong to other classes are never read.
+    auxiliary one. Rows of `attributes` that belong to other classes are never read. In a `joined` block process 0
+    calls it, `dkgzsl.runs.follow` calls it in the others, and each reads the tokens of its own slice of a batch.
 
     Args:
         tokens: [images, 1 + regions, channels], the global token first.
@@ -276,6 +278,7 @@ def train_refiner(
         progress: called after each step.
 
     Raises:
+        ConfigError: a batch has fewer images than there are processes.
         DataError: grid, tokens and attributes do not fit one another, or a loss is not finite.
     """
     _check(tokens, grid, attributes, vectors)
@@ -284,15 +287,21 @@ def train_refiner(
     config = replace(config, precision=resolved(config.precision, device))
     refiner = Refiner(shape, config, seed=seed, vectors=torch.from_numpy(np.asarray(vectors)), record=record)
     refiner.to(device)
+    processes = current()
     learns = any(parameter.requires_grad for parameter in refiner.parameters())
     steps = (STEPS if config.steps is None else config.steps) if learns else 0
     losses: dict[str, float] = {}
     if steps:
+        mine = processes.own(config.batch_size)
+        if processes.leads and processes.size > 1:
+            _call_followers(processes, labels, training, attributes, vectors, grid, config, seed, device)
+        processes.wait()  # the others may have to find the tokens first
         order = balanced_positions(own, batch_size=config.batch_size, steps=steps, seed=seed)
-        places = (np.asarray(training)[batch] for batch in order)
+        places = (np.asarray(training)[batch[mine]] for batch in order)
         own_of = dict(zip(np.asarray(training).tolist(), own.tolist(), strict=True))
         descriptions = torch.from_numpy(attributes[seen]).float().to(device)
-        losses = _optimize(refiner, read_ahead(tokens, places), own_of, descriptions, progress)
+        batches = read_ahead(tokens, places)
+        losses = _optimize(refiner, batches, own_of, descriptions, progress, processes=processes)
     refiner.record |= {"steps": steps, "final_losses": losses}
     return refiner.eval()
 
@@ -303,22 +312,27 @@ def _optimize(
     own_of: Mapping[int, int],
     descriptions: Float[Tensor, "seen attributes"],
     progress: Progress | None,
+    *,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:
     """Take a step for each batch.
 
     Args:
         refiner: changed in place.
-        batches: positions of the images, and their tokens.
+        batches: positions of the images, and their tokens; of several processes, each process's slice.
         own_of: number of each training image's class among the seen ones, by the image's position.
         descriptions: attributes of the seen classes, on the device of the computation.
         progress: called after each step.
+        processes: that share the work. Every loss is a mean over images, so that sums of gradients are exact.
 
     Returns:
         The losses of the last step.
     """
     config, device = refiner.config, descriptions.device
+    parameters = [parameter for parameter in refiner.parameters() if parameter.requires_grad]
+    processes.same(parameters)
     optimizer = torch.optim.RMSprop(
-        [parameter for parameter in refiner.parameters() if parameter.requires_grad],
+        parameters,
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
         momentum=config.momentum,
@@ -329,13 +343,32 @@ def _optimize(
         parts = refiner.losses(stored.to(device).float(), targets, descriptions)
         optimizer.zero_grad()
         torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
+        means = processes.summed(parameters, list(parts.values()), of=config.batch_size)
         optimizer.step()
-        losses = {name: value.item() for name, value in parts.items()}
-        if not np.isfinite(list(losses.values())).all():
+        losses = {name: value.item() for name, value in zip(parts, means, strict=True)}
+        if processes.leads and not np.isfinite(list(losses.values())).all():
             raise DataError(f"refinement diverged at step {step}: {losses}", fix="lower refinement.learning_rate")
         if progress is not None:
             progress(step, losses)
     return losses
+
+
+def _call_followers(
+    processes: Processes,
+    labels: Integer[np.ndarray, " images"],
+    training: Integer[np.ndarray, " training"],
+    attributes: Float[np.ndarray, "classes columns"],
+    vectors: Float[np.ndarray, "attributes word"],
+    grid: tuple[int, int],
+    config: RefinementConfig,
+    seed: int,
+    device: str,
+) -> None:
+    """Let the other processes call `train_refiner` with the same arguments; the tokens they have themselves."""
+    arrays = {"labels": labels, "training": training, "attributes": attributes, "vectors": vectors}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    values = {"grid": list(grid), "config": asdict(config), "seed": seed, "device": device}
+    processes.send("sovr", values, tensors)
 
 
 def _no_attention() -> ConfigError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,6 +23,7 @@ from dkgzsl.evaluation.in_distribution import FILE as IN_DISTRIBUTION
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.evaluation.protocols import Outcome, run_protocol
 from dkgzsl.files import sweep, sweep_inside
+from dkgzsl.launch import train_command
 from dkgzsl.methods.base import Method, Setting, Setup
 from dkgzsl.methods.registry import DEFAULT, PUBLISHED, make_method, method_info, write_model
 from dkgzsl.report.estimate import Estimate
@@ -32,6 +32,7 @@ from dkgzsl.representation.evidence import AttributeEvidence
 from dkgzsl.representation.representation import FittedBlocks, Representation, learns
 from dkgzsl.runs.environment import environment_of, split_hash
 from dkgzsl.runs.folder import RunFolder, choose_folder
+from dkgzsl.runs.follow import check_shared
 from dkgzsl.runs.model_card import model_card
 from dkgzsl.runs.model_record import FILE, RecognitionRecord
 from dkgzsl.runs.places import places_of
@@ -66,10 +67,11 @@ def train(
 def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | None = None) -> Trained:
     """Carry out a plan."""
     clock = clock or stopwatch()
+    check_shared(plan)
     path = _place_of(plan)
     with locked(path, what="this run"):
         folder = _open_folder(plan, path)
-        with going_on(f"to continue the run: {shlex.join(['dkgzsl', 'train', '--resume', '--out', str(path)])}"):
+        with going_on(f"to continue the run: {train_command(path)}"):
             return _run_in(plan, folder, reporter, clock)
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from dkgzsl.distributed import current
 from dkgzsl.errors import RunError
 from dkgzsl.methods.base import MethodInfo, Published, Selector, Setting, Setup, Task
 from dkgzsl.methods.dkgzsl.model import ClassifierTraining, DKGZSLModel
@@ -107,7 +108,12 @@ class DKGZSL:
 
     def _training(self, prepared: _Prepared) -> AdversarialTraining:
         return AdversarialTraining(
-            prepared.features, prepared.rows, prepared.described_seen, self.settings, seed=self.seed
+            prepared.features,
+            prepared.rows,
+            prepared.described_seen,
+            self.settings,
+            seed=self.seed,
+            processes=current(),
         )
 
     def _checkpoint(self, prepared: _Prepared, name: str, epochs: int, evaluations: set[int]) -> Checkpoint:

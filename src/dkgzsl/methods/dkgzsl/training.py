@@ -9,21 +9,27 @@ What the published description leaves open, and how it is done here:
   classes and knowledge.
 - MFU steps along the gradient of its own step. The released code never clears MFU's gradients, so that there they
   add up over the whole run.
+
+Several processes (`dkgzsl.distributed`) draw the same numbers for the whole batch. Each takes its own slice of it
+for critic and generator, whose gradients are then summed. KTN's step depends on the batch's classes alone, of
+which a slice has nearly as many: every process takes it whole, and nothing is sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
+from weakref import ref
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from dkgzsl.distributed import ALONE, Handler, Processes, device_here
 from dkgzsl.errors import ConfigError
 from dkgzsl.methods.dkgzsl.networks import Guidance, Knowledge, Networks
 from dkgzsl.methods.shared.critic import critic_gradients
@@ -77,6 +83,10 @@ class AdversarialTraining:
         semantics: descriptions of the seen classes.
         settings: what decides the training.
         seed: with the epoch's number it decides order, noise and first weights.
+        processes: that share the work. Process 0 trains as ever; the others do what `Follower` does.
+
+    Raises:
+        ConfigError: a batch has fewer images than there are processes.
 
     Attributes:
         networks: KTN, MFU, generator and critic.
@@ -92,8 +102,11 @@ class AdversarialTraining:
         settings: AdversarialSettings,
         *,
         seed: int,
+        processes: Processes = ALONE,
     ) -> None:
         self.settings, self.seed, self.epoch = settings, seed, 0
+        self.processes = processes
+        processes.own(min(settings.batch_size, len(labels)))  # raises where a batch is too small
         self.labels, self.semantics = labels, semantics
         low = torch.bfloat16 if settings.precision == "bfloat16" else features.dtype
         self.features = features.to(low)
@@ -120,12 +133,27 @@ class AdversarialTraining:
             Means over the epoch: `distance` (E D(real) - E D(fake)), `penalty` ((|g| - 1)^2), `knowledge_loss`
             and `generator_loss`; and lambda at its end, `penalty_weight`.
         """
+        if self.processes.leads and self.processes.size > 1:
+            self._call_followers()
+        self.processes.same([*self.networks.parameters(), self.penalty_weight])
         random = seeded(self.seed, _EPOCH, self.epoch, device=self.features.device)
         figures = [self._train_pass(random, guided=guided) for guided in (False, True)]
         self.epoch += 1
         names = ("distance", "penalty", "knowledge_loss", "generator_loss", "penalty_weight")
         values = torch.cat([torch.stack(figures).mean(dim=0), self.penalty_weight[None]])
         return dict(zip(names, values.tolist(), strict=True))
+
+    def _call_followers(self) -> None:
+        """Let the other processes train the same epoch; they get data and state where they do not have them."""
+        global _followed
+        if _followed is None or _followed() is not self:
+            data = {"features": self.features, "labels": self.labels, "semantics": self.semantics}
+            values = {"settings": asdict(self.settings), "seed": self.seed, "epoch": self.epoch}
+            tensors = {f"data.{name}": tensor for name, tensor in data.items()}
+            device = str(self.features.device)
+            self.processes.send("dkgzsl", {**values, "device": device}, tensors | self.state())
+            _followed = ref(self)
+        self.processes.send("dkgzsl epoch", {}, {})
 
     def _train_pass(self, random: torch.Generator, *, guided: bool) -> Float[Tensor, " 4"]:
         """Train one pass; returns the means of the four figures."""
@@ -171,7 +199,7 @@ class AdversarialTraining:
         self, batch: _Batch, knowledge: Knowledge | None, fixed: _Fixed, random: torch.Generator
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """One step of the critic on the batch and as many generated features; returns distance and penalty."""
-        noise = self._noise(batch.size, random)
+        noise = self._noise(batch, random)
         with torch.no_grad(), self._precision():
             guidance = None
             if knowledge is not None and fixed.semantic_terms is not None:
@@ -188,12 +216,13 @@ class AdversarialTraining:
             batch.semantics,
             batch.slots,
             batch.members,
-            mix,
+            mix[batch.own],
             gamma=self.settings.gamma,
             penalty_weight=self.penalty_weight,
         )
+        distance, penalty = self.processes.summed(self.networks.critic.parameters(), figures, of=batch.size)
         self._step("critic")
-        return figures
+        return distance, penalty
 
     def _generator_step(
         self, batch: _Batch, knowledge: Knowledge | None, random: torch.Generator
@@ -202,7 +231,7 @@ class AdversarialTraining:
 
         Classes are spread over images by a product with `members`, whose derivative adds up in a fixed order.
         """
-        networks, noise = self.networks, self._noise(batch.size, random)
+        networks, noise = self.networks, self._noise(batch, random)
         with self._precision():
             guidance = None
             if knowledge is not None:
@@ -215,11 +244,12 @@ class AdversarialTraining:
                 critic_part = networks.critic.semantic(batch.semantics).index_select(0, batch.slots)
             loss = -self.settings.gamma * networks.critic(fake, critic_part).mean(dtype=noise.dtype)
         loss.backward()
-        self._step("generator")
-        if knowledge is not None:
-            self._step("fusion")
-        detached: Tensor = loss.detach()
-        return detached
+        stepped = ["generator"] if knowledge is None else ["generator", "fusion"]
+        parameters = [one for name in stepped for one in getattr(networks, name).parameters()]
+        (mean,) = self.processes.summed(parameters, [loss.detach()], of=batch.size)
+        for name in stepped:
+            self._step(name)
+        return mean
 
     def _adapt_penalty_weight(self, penalty: Float[Tensor, ""]) -> None:
         """lambda times 1.1 where the mean penalty is above 1.05, through 1.1 where it is below 1.001."""
@@ -232,9 +262,10 @@ class AdversarialTraining:
             terms = self.networks.fusion.semantic_terms(self.semantics) if guided else None
             return _Fixed(self.networks.generator.semantic(self.semantics), terms)
 
-    def _noise(self, number: int, random: torch.Generator) -> Float[Tensor, "images semantic"]:
-        like = self.semantics
-        return torch.randn(number, like.shape[1], generator=random, device=like.device, dtype=like.dtype)
+    def _noise(self, batch: _Batch, random: torch.Generator) -> Float[Tensor, "images semantic"]:
+        """Noise of the own slice: drawn for the whole batch, so that it does not depend on the slices."""
+        like, size = self.semantics, (batch.size, self.semantics.shape[1])
+        return torch.randn(size, generator=random, device=like.device, dtype=like.dtype)[batch.own]
 
     def _step(self, name: str) -> None:
         self.optimizers[name].step()
@@ -259,6 +290,8 @@ class AdversarialTraining:
         Raises:
             ValueError: the state is of other networks.
         """
+        global _followed
+        _followed = None  # the other processes have another state
         device = self.features.device
         prefix = "networks."
         weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
@@ -287,15 +320,56 @@ class _Fixed:
 
 
 class _Batch:
-    """One batch, and what its steps share."""
+    """One batch, and what its steps share: `real`, `slots`, `members` and `labels` of the process's own slice."""
 
     def __init__(self, training: AdversarialTraining, batches: Batches, number: int) -> None:
-        self.labels, self.classes = batches.labels[number], batches.classes[number]
-        self.slots = batches.slots[number]
-        self.size = len(self.slots)
+        self.size = len(batches.slots[number])
+        self.own = training.processes.own(self.size)
+        self.labels, self.classes = batches.labels[number][self.own], batches.classes[number]
         self.semantics = training.semantics.index_select(0, self.classes)
-        self.real = training.features.index_select(0, batches.images[number])
-        width = torch.arange(len(self.classes), device=self.slots.device)
-        self.members = (self.slots[:, None] == width).to(self.semantics.dtype)
-        self.counts = self.members.sum(dim=0)
-        self.sums = self.members.T @ self.real.to(self.members.dtype)
+        real = training.features.index_select(0, batches.images[number])
+        width = torch.arange(len(self.classes), device=self.classes.device)
+        members = (batches.slots[number][:, None] == width).to(self.semantics.dtype)
+        self.counts = members.sum(dim=0)  # of the whole batch, for KTN
+        self.sums = members.T @ real.to(members.dtype)
+        self.real, self.members, self.slots = real[self.own], members[self.own], batches.slots[number][self.own]
+
+
+_followed: ref[AdversarialTraining] | None = None
+"""The training whose data and state the other processes have."""
+
+
+class Follower:
+    """What a process other than the first does of a training: the epochs that process 0 begins.
+
+    Args:
+        processes: that share the work.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._training: AdversarialTraining | None = None
+
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """For `Processes.serve`."""
+        return {"dkgzsl": self._begin, "dkgzsl epoch": self._train_epoch}
+
+    def _begin(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        device = device_here(torch.device(values["device"]))
+        features, labels, semantics = (
+            tensors[f"data.{name}"].to(device) for name in ("features", "labels", "semantics")
+        )
+        self._training = AdversarialTraining(
+            features.to(semantics.dtype),
+            labels,
+            semantics,
+            AdversarialSettings(**values["settings"]),
+            seed=values["seed"],
+            processes=self._processes,
+        )
+        self._training.restore(tensors, epoch=values["epoch"])
+
+    def _train_epoch(self, *_: Mapping[str, Any]) -> None:
+        assert self._training is not None, "process 0 begins a training before its first epoch"
+        self._training.train_epoch()
