@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -220,14 +222,13 @@ def joined() -> Iterator[Processes]:
     except BaseException as error:
         if isinstance(error, ProcessLostError):
             _finish_speaking()
-            if error.fix is None:
-                raise ProcessLostError(error.what, fix=_next(how_to_go_on()[:1])) from error
         if processes.leads:
             processes.speaks()  # by its own message: the others need not
         raise
     finally:
         _CURRENT.remove(processes)
-    torch.distributed.destroy_process_group()
+        if sys.exc_info()[0] is None or not torch.cuda.is_available():  # nccl would wait for a lost process
+            torch.distributed.destroy_process_group()
 
 
 def _begin() -> Processes:
@@ -286,8 +287,9 @@ def _noticing_losses() -> Iterator[None]:
         yield
     except RuntimeError as error:
         late = "timed out" in str(error).lower() or "timeout" in str(error).lower()
-        how = f"has not responded for {STEP_TIMEOUT}" if late else "has ended"
-        raise ProcessLostError(f"another process of this training {how} ({_first_line(error)})") from error
+        how = "has not responded in time" if late else "has ended"
+        what = f"another process of this training {how} ({_first_line(error)})"
+        raise ProcessLostError(what, fix=_next(how_to_go_on()[:1])) from error
 
 
 def _finish_speaking() -> None:
@@ -298,10 +300,11 @@ def _finish_speaking() -> None:
 
 
 def _next(go_on: Sequence[str]) -> str:
-    kept = "nothing that was done is lost; " if go_on else "give the same command again; "
-    return kept + "".join(f"{how}; " for how in go_on) + "any number of processes will do"
+    how = go_on[0] if go_on else "give the same command again"
+    return f"{how} (any number of processes will do; it goes on from the last checkpoint)"
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).splitlines()
-    return text[0][:200] if text else type(error).__name__
+    """Without the place in torch's own source, and without its advice."""
+    text = re.sub(r"^\[\S*\] ", "", str(error)).splitlines()
+    return text[0].partition(". ")[0][:200] if text else type(error).__name__
