@@ -11,7 +11,7 @@ from importlib import import_module
 import dkgzsl.cli.clock  # noqa: F401  (first of all: it starts the clock)
 from dkgzsl.cli.interrupts import Interrupts, Terminated
 from dkgzsl.errors import DkgzslError, nearest
-from dkgzsl.launch import launched
+from dkgzsl.launch import follows, launched
 
 # verb -> (what it does, module); the module has a dataclass `Config` and a function `run(config)`.
 # Modules are imported when their verb is called, so that help stays quick.
@@ -152,13 +152,21 @@ def _run(verb: str, words: list[str]) -> int:
     from dkgzsl.cli.parse import parse
 
     module = import_module(VERBS[verb][1])
+    if follows() and (verb != "train" or asks_for_help(words)):
+        return 0  # process 0 prints the help, or the error
     if launched() and verb != "train" and not asks_for_help(words):
         raise DkgzslError(f"dkgzsl {verb} runs in one process", fix="leave torchrun out: it is for dkgzsl train")
     if asks_for_help(words):
         short, examples = getattr(module, "SHORT", ()), getattr(module, "EXAMPLES", ())
         print(help_of(verb, module.Config, words, short=short, examples=examples))
         return 0
-    module.run(parse(module.Config, words, verb=verb))
+    try:
+        config = parse(module.Config, words, verb=verb)
+    except DkgzslError:
+        if follows():  # process 0 has the same words
+            return 2
+        raise
+    module.run(config)
     return 0
 
 
