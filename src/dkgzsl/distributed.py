@@ -301,7 +301,7 @@ def _finish_speaking() -> None:
 
 def _next(go_on: Sequence[str]) -> str:
     how = go_on[0] if go_on else "give the same command again"
-    return f"{how} (any number of processes will do; it goes on from the last checkpoint)"
+    return f"any number of processes can go on from the last checkpoint; {how}"
 
 
 def _first_line(error: BaseException) -> str:
