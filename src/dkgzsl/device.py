@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from copy import copy
+from types import FunctionType, MethodType
+from typing import Any, Final, Literal, TypeVar
 
 import torch
 
@@ -60,3 +62,45 @@ def multiplies_in_bfloat16(device: torch.device) -> bool:
     cpu: Any = torch.cpu
     probes: list[Callable[[], bool]] = [getattr(cpu, name) for name in _PROBES if hasattr(cpu, name)]
     return any(probe() for probe in probes)
+
+
+Thing = TypeVar("Thing")
+
+
+def moved(thing: Thing, device: torch.device) -> Thing:
+    """A model, or whatever holds tensors, with all its tensors on a device; on the CPU it is the thing itself.
+
+    Args:
+        thing: a tensor, a module (which is moved in place), a container, or an object whose attributes are such.
+        device: where they shall be.
+    """
+    return thing if device.type == "cpu" else _Mover(device)(thing)
+
+
+class _Mover:
+    """Moves each object once, however often it is referred to."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._done: dict[int, tuple[Any, Any]] = {}  # with the original, so that its id stays its own
+
+    def __call__(self, thing: Any) -> Any:
+        if id(thing) not in self._done:
+            self._done[id(thing)] = (thing, self._moved(thing))
+        return self._done[id(thing)][1]
+
+    def _moved(self, thing: Any) -> Any:
+        if isinstance(thing, torch.Tensor | torch.nn.Module):
+            return thing.to(self._device)
+        if isinstance(thing, tuple) and hasattr(thing, "_fields"):
+            return type(thing)(*map(self, thing))
+        if isinstance(thing, tuple | list):
+            return type(thing)(map(self, thing))
+        if isinstance(thing, dict):
+            return {key: self(value) for key, value in thing.items()}
+        if isinstance(thing, type | FunctionType | MethodType) or not hasattr(thing, "__dict__"):
+            return thing
+        copied = copy(thing)
+        for name, value in vars(thing).items():
+            object.__setattr__(copied, name, self(value))  # frozen data classes, too
+        return copied
