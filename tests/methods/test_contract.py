@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dkgzsl.data.problem import Problem
+from dkgzsl.device import moved
 from dkgzsl.errors import DataError
 from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.evaluation.protocols import Outcome, validated
@@ -374,3 +376,14 @@ def test_fit_repeats_what_explore_has_shown(kind: str) -> None:
     method.explore(task, notes)
     setting, scores = notes.shown[-1]
     torch.testing.assert_close(method.fit(task, setting).scores(notes.features), scores)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_scores_on_an_accelerator(kind: str) -> None:
+    """On a fake CUDA device, which computes no numbers and refuses what mixes devices."""
+    case = case_of(kind)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model, held = moved(case.model, torch.device("cuda")), case.held.to("cuda")
+        for scores in (model.scores(held), model.conventional_scores(held)):
+            assert scores.device.type == "cuda"
+            assert scores.shape == (len(held), len(case.task.semantics))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dkgzsl.data.problem import ClassIndices, ImageIndices, Problem
 from dkgzsl.data.splits import validation_cut
+from dkgzsl.device import moved
 from dkgzsl.evaluation.metrics import Scored
 from dkgzsl.methods.base import Model, Task
 from dkgzsl.representation.representation import Fitted, Pooled, Representation
@@ -50,6 +51,18 @@ class HeldOut:
     def training_scores(self, model: Model) -> Float[np.ndarray, "some classes"] | None:
         """Scores of the training images in `training`; None where there are none."""
         return None if self.training is None else model.scores(self.training).float().cpu().numpy()
+
+
+def scored_on(device: torch.device, held_out: HeldOut, model: Model) -> Scored:
+    """The images scored by a model on a device.
+
+    Args:
+        device: of the computation.
+        held_out: the images.
+        model: on the CPU, as `load` gives it; on the CPU or on a copy, it stays as it is.
+    """
+    there = replace(held_out, features=held_out.features.to(device))
+    return there.score(moved(model, device))
 
 
 def validation_task(

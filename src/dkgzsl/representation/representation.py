@@ -186,6 +186,18 @@ def read_fitted(path: Path) -> Fitted:
     return Pooled() if visual is None else FittedBlocks(visual)
 
 
+def on_device(fitted: Fitted, device: torch.device) -> Fitted:
+    """The representation with SOVR, where it has it, on a device: there the tokens are refined.
+
+    Args:
+        fitted: changed in place.
+        device: of the computation; the vectors come back on the CPU.
+    """
+    if isinstance(fitted, FittedBlocks) and fitted.visual.refiner is not None:
+        fitted.visual.refiner.to(device)
+    return fitted
+
+
 def learns(name: str) -> bool:
     """Whether SOVR must be trained for the representation of that name."""
     return any(part.strip() in _LEARNED for part in name.split("+"))

@@ -11,12 +11,12 @@ from dkgzsl.checksums import check_files, is_sealed
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
-from dkgzsl.evaluation.held_out import test_images
+from dkgzsl.evaluation.held_out import scored_on, test_images
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.methods.registry import load_model, read_model
 from dkgzsl.reading import reading
 from dkgzsl.report.estimate import Estimate
-from dkgzsl.representation.representation import read_fitted
+from dkgzsl.representation.representation import on_device, read_fitted
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.folder import RunFolder, version_folder, version_of
 from dkgzsl.runs.model_record import FILE as RECORD
@@ -129,11 +129,12 @@ def _scored_again(
         if number:
             later = version_folder(folder.path, number)
             check_files(later)
-            scored = score_version(later, problem, read_fitted(later / "representation.safetensors"))
+            fitted = on_device(read_fitted(later / "representation.safetensors"), plan.device)
+            scored = score_version(later, problem, fitted, device=plan.device)
         else:
             model = load_model(read_model(folder.model_file(position)))
-            held_out = test_images(problem, read_fitted(folder.representation_file(position)))
-            scored = held_out.score(model)
+            fitted = on_device(read_fitted(folder.representation_file(position)), plan.device)
+            scored = scored_on(plan.device, test_images(problem, fitted), model)
         constant = before[position]["constant"]
         figures.append(scored.figures(constant))
         seeds.append({**before[position], "spread_over_classes": deviations(scored, constant)})

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dkgzsl.data.problem import Problem
+from dkgzsl.device import moved
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.held_out import HeldOut, final_task, test_images
@@ -28,7 +29,7 @@ from dkgzsl.runs.summary import chance
 from dkgzsl.runs.training import comparison_method
 
 
-def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
+def score_version(folder: Path, problem: Problem, fitted: Fitted, *, device: torch.device | None = None) -> Scored:
     """Scores of a version's model over its own class numbers.
 
     Classes of data and version are matched by name: a class that was removed has no images here, one that was
@@ -38,9 +39,11 @@ def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
         folder: the version's.
         problem: the run's data.
         fitted: the version's representation.
+        device: where the model scores; None: the CPU.
     """
     record, model = RecognitionRecord.read(folder), load_model(read_model(folder / "model.safetensors"))
-    return _scores_over(record, model, model, problem, test_images(problem, fitted))
+    there = moved(model, device or torch.device("cpu"))
+    return _scores_over(record, model, there, problem, test_images(problem, fitted))
 
 
 def version_details(
@@ -139,7 +142,7 @@ def _scores_over(
     numbers = np.array([place.get(name, -1) for name in problem.class_names])
     labels = numbers[held_out.labels]
     kept = labels >= 0
-    features = held_out.features[torch.from_numpy(kept)]
+    features = held_out.features[torch.from_numpy(kept)].to(model.semantics.device)
     is_unseen = np.zeros(len(record.class_names), dtype=bool)
     is_unseen[version.unseen.numpy()] = True
 

@@ -1,0 +1,97 @@
+"""Models on other devices, where there is no GPU: a fake CUDA device checks that no operation mixes devices."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dkgzsl.cli.main import main
+from dkgzsl.device import moved
+from dkgzsl.evaluation.held_out import POOLED, HeldOut, scored_on
+from dkgzsl.runs import evaluation
+from worlds import world_folder
+
+META = torch.device("meta")
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    second: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Holder:
+    pair: Pair
+    named: dict[str, Tensor]
+    layer: torch.nn.Linear
+    text: str = "unchanged"
+
+    def __call__(self, values: Tensor) -> Tensor:
+        return values
+
+
+def holder() -> Holder:
+    shared = torch.ones(2)
+    return Holder(Pair(shared, (torch.ones(3),)), {"again": shared}, torch.nn.Linear(2, 1))
+
+
+def test_every_tensor_is_moved_and_the_original_stays() -> None:
+    before = holder()
+    after = moved(before, META)
+    assert isinstance(after.pair, Pair)
+    tensors = [after.pair.first, *after.pair.second, *after.named.values(), after.layer.weight]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert after.named["again"] is after.pair.first, "what was shared is shared"
+    assert after.text == "unchanged"
+    assert before.pair.first.device.type == "cpu"
+
+
+def test_on_the_cpu_nothing_is_copied() -> None:
+    before = holder()
+    assert moved(before, torch.device("cpu")) is before
+
+
+def test_images_and_model_meet_on_the_device() -> None:
+    held_out = HeldOut(torch.ones(3, 2), np.array([0, 1, 1]), np.array([False, True]), POOLED)
+    places: list[str] = []
+
+    @dataclass(frozen=True)
+    class Model:
+        seen: Tensor
+        unseen: Tensor
+        semantics: Tensor
+        save = load = None
+
+        def scores(self, features: Tensor) -> Tensor:
+            places.extend([features.device.type, self.semantics.device.type])
+            return torch.zeros(len(features), 2)
+
+        conventional_scores = scores
+
+    model: Any = Model(torch.tensor([0]), torch.tensor([1]), torch.ones(2, 3))
+    assert scored_on(META, held_out, model).scores.shape == (3, 2)
+    assert places == ["meta"] * 4
+
+
+def test_evaluate_computes_on_the_device_that_it_is_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    words = [str(world_folder(tmp_path / "world")), "--method", "eszsl", "--report", "off", "--baseline", "none"]
+    assert main(["train", *words, "--out", str(run)]) == 0
+    devices = []
+
+    def on_cpu(device: torch.device, held_out: HeldOut, model: Any) -> Any:
+        devices.append(device.type)
+        return scored_on(torch.device("cpu"), held_out, model)
+
+    monkeypatch.setattr(evaluation, "scored_on", on_cpu)
+    monkeypatch.setattr("dkgzsl.runs.plan.device_of", lambda name: torch.device(name or "cpu"))
+    for device in ("cpu", "meta"):
+        assert main(["evaluate", str(run), "--device", device]) == 0
+    assert devices == ["cpu", "meta"]
+    assert capsys.readouterr().out
