@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dkgzsl.data.problem import Problem
+from dkgzsl.data.samples import Sample, bounded_sample
 from dkgzsl.data.splits import validation_cuts
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.adaptation import adaptation_worth, mean_worth
@@ -53,6 +54,7 @@ class Outcome:
         in_distribution: what an image needs to be taken for one of the classes; None: nothing is known of that.
         fit: in-distribution scores of the test images; None likewise.
         evaluations: number of models that were scored: on validation images, under `oracle` on the test images.
+        sample: how much of the training part the setting was chosen on; None: all of it.
         representation: name of the chosen representation.
         fitted: that representation, fitted for the final model.
     """
@@ -75,6 +77,7 @@ class Outcome:
     adaptation: Mapping[str, Any] | None = None
     in_distribution: InDistribution | None = None
     fit: Float[np.ndarray, " images"] | None = None
+    sample: Sample | None = None
 
 
 class _Choice(NamedTuple):
@@ -88,6 +91,7 @@ class _Choice(NamedTuple):
         evaluations: number of settings that were evaluated, of all representations.
         training: scores of some training images of each cut by the same models; None where they are not known.
         adaptation: what adaptation to unlabelled photos was worth on the cuts; None: not measured.
+        sample: how much of the training part the cuts were made of; None: all of it.
     """
 
     setting: Setting
@@ -97,6 +101,7 @@ class _Choice(NamedTuple):
     evaluations: int
     training: Sequence[Float[np.ndarray, "some classes"] | None]
     adaptation: Mapping[str, Any] | None = None
+    sample: Sample | None = None
 
 
 def run_protocol(
@@ -184,6 +189,7 @@ def validated(
         adaptation=choice.adaptation,
         in_distribution=found,
         fit=None if found is None else fit_of(found, scored, constant, held_out),
+        sample=choice.sample,
     )
 
 
@@ -255,12 +261,13 @@ def _choose_on_cuts(
     memory: Path | None,
     raw_share: float,
 ) -> _Choice | None:
-    """Setting and representation that lead over several cuts; see `dkgzsl.evaluation.cuts`.
+    """Setting and representation that lead over several cuts of a bounded sample; see `dkgzsl.evaluation.cuts`.
 
     A representation that is learned is fitted on the first cut alone, since each fit is a training. It is compared
     there, and the spread of its constant is that of the best one that learns nothing.
     """
     assert isinstance(method, CutMethod), "chosen by it"
+    whole, (problem, size) = problem, bounded_sample(problem, seed)
     every = validation_cuts(problem, seed)
     chosen: _Choice | None = None
     lead, spread, evaluations = np.empty(0), None, 0
@@ -282,7 +289,8 @@ def _choose_on_cuts(
         spread = constant.spread
         usual = [held.training_scores(model) for model, held in models]
         chosen = _Choice(setting, representation, scored, constant, 0, usual, worth)
-    return None if chosen is None else chosen._replace(evaluations=evaluations)
+    sample = None if problem is whole else size
+    return None if chosen is None else chosen._replace(evaluations=evaluations, sample=sample)
 
 
 def constant_for(

@@ -332,6 +332,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "validation": None if outcome.validation is None else asdict(outcome.validation),
         "validation_spread": None if outcome.validation_spread is None else asdict(outcome.validation_spread),
         "cuts": outcome.cuts,
+        "validation_sample": None if outcome.sample is None else outcome.sample._asdict(),
         "constant_found": outcome.constant_found,
         "constant_spread": outcome.constant_spread,
         "adaptation": None if outcome.adaptation is None else dict(outcome.adaptation),
