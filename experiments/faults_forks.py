@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pkgutil
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import import_module
@@ -19,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import dkgzsl.writing
+from dkgzsl.cli.main import main
 from dkgzsl.files import is_draft
 
 STEPS = ("rename", "replace", "unlink", "rmdir", "mkdir", "fsync")
-VOLATILE = ("seconds", "run", "made", "minutes", "written", "path", "out")
+VOLATILE = ("seconds", "run", "made", "minutes", "written", "path", "out", "source_from_here")
 """Entries of JSON files that differ from call to call."""
 SKIPPED = (
     "metrics.jsonl", "environment.json", "card.md", "README.md", "manifest.json", "config.yaml", "checksums.json",
@@ -44,6 +47,7 @@ class Verb:
         target: what it writes, in the folder.
         others: further commands that go on, tried before the command itself.
         keeps: neighbours of the target that may hold the older result.
+        read: what of the target is compared (default: `result_of`).
     """
 
     name: str
@@ -52,6 +56,25 @@ class Verb:
     target: str
     others: Sequence[Callable[[Path], int]] = ()
     keeps: Sequence[str] = ()
+    read: Callable[[Path], Result] | None = None
+
+
+def words(*given: str) -> Callable[[Path], int]:
+    """A command line in which `@` stands for the case's folder."""
+    return lambda folder: main([word.replace("@", str(folder)) for word in given])
+
+
+def copy(*pairs: tuple[Path, str]) -> Callable[[Path], None]:
+    """Begins a case with copies."""
+
+    def begin(folder: Path) -> None:
+        for source, name in pairs:
+            if source.is_dir():
+                shutil.copytree(source, folder / name)
+            else:
+                shutil.copyfile(source, folder / name)
+
+    return begin
 
 
 def result_of(target: Path) -> Result:
@@ -72,7 +95,7 @@ def _is_hidden(name: str) -> bool:
 
 def _content(file: Path) -> bytes:
     content = file.read_bytes()
-    if file.suffix == ".json":
+    if file.suffix == ".json" and content:  # a full disk leaves an empty note of a download
         return json.dumps(_stable(json.loads(content)), sort_keys=True).encode()
     return content
 
@@ -114,6 +137,15 @@ def forked(work: Callable[[], int], *, log: Path) -> int:
             os._exit(code)
 
 
+def children_of(process: int) -> set[int]:
+    """Processes of the session, without those that have ended and that nobody has asked about."""
+    listing = ["ps", "-e", "-o", "pid=,sid=,stat="]
+    said = subprocess.run(listing, capture_output=True, text=True, check=True)
+    rows = [line.split() for line in said.stdout.splitlines()]
+    found = {int(pid) for pid, session, state in rows if int(session) == process and not state.startswith("Z")}
+    return found - {process}
+
+
 def finished(process: int) -> int:
     """Exit code of a forked process; minus the signal where one killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -125,14 +157,14 @@ def run_forked(work: Callable[[], int], *, log: Path) -> int:
 
 
 @contextmanager
-def stopping(at: int, count: list[int]) -> Iterator[None]:
-    """The process ends right before its `at`-th step (0: never); `count` is raised at each."""
+def stopping(at: int, count: list[int], then: Callable[[], None] = lambda: os._exit(9)) -> Iterator[None]:
+    """The process ends, or does something else, right before its `at`-th step (0: never)."""
 
     def planted(function: Callable[..., Any]) -> Callable[..., Any]:
         def step(*arguments: Any, **options: Any) -> Any:
             count[0] += 1
             if count[0] == at:
-                os._exit(9)
+                then()
             return function(*arguments, **options)
 
         return step
@@ -167,9 +199,11 @@ class Case:
     def __post_init__(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        self.verb.begin(self.folder)
+        with redirect_stdout(io.StringIO()):
+            self.verb.begin(self.folder)
         self.log = self.folder.with_name(f"{self.folder.name}.log")
-        self.older = result_of(self.target)
+        self.result = self.verb.read or result_of
+        self.older = self.result(self.target)
 
     @property
     def target(self) -> Path:
@@ -210,7 +244,7 @@ class Case:
         if not self.older:
             return
         there = [self.target, *(self.folder / name for name in self.verb.keeps)]
-        whole = [result_of(path) for path in there]
+        whole = [self.result(path) for path in there]
         new = self.undisturbed or None
         if self.older not in whole and (new is None or new not in whole):
             raise AssertionError(
@@ -220,16 +254,16 @@ class Case:
     def go_on(self) -> None:
         """Go on as a user does, until the result is the undisturbed one."""
         for command in (*self.verb.others, self.verb.command):
-            if self.undisturbed and result_of(self.target) == self.undisturbed and self._is_complete():
+            if self.undisturbed and self.result(self.target) == self.undisturbed and self._is_complete():
                 return
             code = run_forked(lambda command=command: command(self.folder), log=self.log)
             if code not in (0, 2):
-                raise AssertionError(f"{self.verb.name}: exit code {code}: {self._said()}")
-        if result_of(self.target) != self.undisturbed:
+                raise AssertionError(f"{self.verb.name}: exit code {code}: {self.log.read_text()[-2000:]}")
+        if self.result(self.target) != self.undisturbed:
             raise AssertionError(
                 f"{self.verb.name}: another result: {self.difference()}\n{self.log.read_text()[-2000:]}"
             )
-        left = [path.name for path in self.folder.iterdir() if is_draft(path)]
+        left = [path.name for path in self.folder.rglob(".*") if is_draft(path)]
         if left:
             raise AssertionError(f"{self.verb.name}: drafts are left: {left}")
 
@@ -238,7 +272,7 @@ class Case:
 
     def difference(self) -> list[str]:
         """Names of the files that differ from the undisturbed ones."""
-        found = result_of(self.target)
+        found = self.result(self.target)
         return sorted(k for k in {*found, *self.undisturbed} if found.get(k) != self.undisturbed.get(k))
 
     def _expect(self, code: int, expected: int) -> None:
@@ -252,4 +286,4 @@ def undisturbed(verb: Verb, folder: Path) -> tuple[Result, int, float]:
     """What the command leaves, in how many steps, and the seconds that it takes."""
     case, started = Case(verb, folder), time.monotonic()
     steps = case.steps()
-    return result_of(case.target), steps, time.monotonic() - started
+    return case.result(case.target), steps, time.monotonic() - started

@@ -32,28 +32,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 import numpy as np
 
 from dkgzsl.cli.main import main
-from faults_forks import Case, Result, Verb, run_forked, undisturbed, warm
+from faults_forks import Case, Result, Verb, copy, run_forked, undisturbed, warm, words
+from faults_verbs import more_verbs
 
 FEW = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.kernel-width", "0"]
 FEW += ["--closed-form.episodes", "off", "--baseline", "none", "--report", "off"]
-
-
-def words(*given: str) -> Callable[[Path], int]:
-    """A command line in which `@` stands for the case's folder."""
-    return lambda folder: main([word.replace("@", str(folder)) for word in given])
-
-
-def copy(*pairs: tuple[Path, str]) -> Callable[[Path], None]:
-    """Begins a case with copies."""
-
-    def begin(folder: Path) -> None:
-        for source, name in pairs:
-            if source.is_dir():
-                shutil.copytree(source, folder / name)
-            else:
-                shutil.copyfile(source, folder / name)
-
-    return begin
 
 
 def verbs(shared: Path) -> list[Verb]:
@@ -114,7 +97,7 @@ def verbs(shared: Path) -> list[Verb]:
             "store",
         ),
     ]
-    return [*found, *_of_photos(photos)]
+    return [*found, *_of_photos(photos), *more_verbs(shared, run, other)]
 
 
 def _pushed(run: Path, shared: Path) -> Path:
@@ -198,12 +181,13 @@ def run(out: Path, *, kills: int, stops: bool, only: Sequence[str] = ()) -> list
         only: names of verbs (default: all).
 
     Returns:
-        All lines, those of earlier calls among them.
+        All lines, those of earlier calls among them; what was a fault is done again.
     """
     work, kept = out / "work", out / "kills.jsonl"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
+    lines = list({(one["verb"], one["kind"], one["at"]): one for one in lines if one["fault"] is None}.values())
     done = {(one["verb"], one["kind"], one["at"]) for one in lines}
     truths = {}
     for verb in [one for one in verbs(work) if not only or one.name in only]:

@@ -77,6 +77,30 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
+def output_file(path: Path) -> Iterator[Path]:
+    """`whole_file` for the file that a verb is asked to write: one writer at a time, and no drafts of killed ones.
+
+    A link stays a link: the file that it leads to is written.
+
+    Args:
+        path: the file, there or not; its folder exists.
+
+    Yields:
+        Path of the draft, in the folder of the file.
+
+    Raises:
+        OSError: the file cannot be written; the older one is still there.
+        InUseError: another command writes it.
+    """
+    whole = path.resolve()
+    whole.parent.stat()  # a lock would make the folder
+    with locked(whole, what="this file"):
+        sweep(whole)
+        with whole_file(whole) as draft:
+            yield draft
+
+
+@contextmanager
 def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """An empty draft folder to fill: it becomes the folder when the block ends, and goes when the block fails.
 
@@ -164,6 +188,11 @@ def take_away(path: Path) -> None:
         shutil.rmtree(away, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def holds_something(folder: Path) -> bool:
+    """Whether a folder has anything but drafts, which a command leaves that was killed in its first moments."""
+    return folder.is_dir() and any(not is_draft(path) for path in folder.iterdir())
 
 
 def sweep(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -31,36 +30,6 @@ SOURCE = str(Path(dkgzsl.__file__).parents[1])
 
 PROMPT = 10.0
 """Seconds after a signal; half a second on a quiet machine, and machines are noisy."""
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("shared")
-
-
-@pytest.fixture(scope="module")
-def verbs(shared) -> dict[str, forks.Verb]:
-    return {verb.name: verb for verb in kills.verbs(shared)}
-
-
-@pytest.mark.parametrize(
-    ("name", "stops"),
-    [
-        ("train", (1, 3, 5, 8, 11, 60, -2)),
-        ("train --overwrite", (2, 3, 5, 6, 9, 12, 70, -20, -9, -4, -1)),
-        ("extract --overwrite", (1, 2, 4, 8, 15, -8, -6, -4, -2)),
-        ("push --overwrite", (1, 3, 9, -12, -10, -8, -4, -1)),
-        ("add-class", (1, 4, 12, -8, -5, -1)),
-        ("adapt", (3, -9, -6)),
-    ],
-)
-def test_a_planted_stop_loses_nothing(verbs, tmp_path, name, stops) -> None:
-    """All of them: `experiments/faults_kills.py --stops`. Negative ones are counted from the end."""
-    if name not in verbs:
-        pytest.skip("the extra `images` is not installed")
-    truth, steps, _ = forks.undisturbed(verbs[name], tmp_path / "undisturbed")
-    for at in stops:
-        kills.planted_stop(verbs[name], tmp_path / "case", at if at > 0 else steps + 1 + at, truth)
 
 
 def test_the_harness_sees_a_verb_that_removes_the_older_result_first(tmp_path) -> None:
@@ -117,53 +86,6 @@ def test_states_of_a_run_folder(tmp_path) -> None:
     assert not aside_of(run).exists()
 
 
-def limited(work, bytes_: int):
-    """The work with a limit on the size of files: what is longer fails as on a full disk."""
-
-    def run() -> int:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, bytes_))
-        return work()
-
-    return run
-
-
-def run_limited(work, bytes_: int) -> tuple[int, str]:
-    """Exit code and output; a pipe has no limit of size."""
-    reads, writes = os.pipe()
-    code = forks.run_forked(limited(work, bytes_), log=Path(f"/dev/fd/{writes}"))
-    os.close(writes)
-    with os.fdopen(reads) as output:
-        return code, output.read()
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["train", "train --overwrite", "push --overwrite", "pull", "add-class", "adapt", "benchmark", "predict --out"],
-)
-def test_without_room_the_older_result_stays_and_with_room_it_goes_on(verbs, tmp_path, name) -> None:
-    truth, _, _ = forks.undisturbed(verbs[name], tmp_path / "undisturbed")
-    case = forks.Case(verbs[name], tmp_path / "case", truth)
-    for room in (1_000, 2_000):
-        code, said = run_limited(lambda: verbs[name].command(case.folder), room)
-        assert code == 2, said
-        assert "File too large" in said
-        assert "Traceback" not in said
-        case.check_whole()
-    case.go_on()
-
-
-def test_a_store_without_room_stays_and_goes_on(verbs, tmp_path) -> None:
-    verb = verbs.get("extract --overwrite") or pytest.skip("the extra `images` is not installed")
-    truth, _, _ = forks.undisturbed(verb, tmp_path / "undisturbed")
-    case = forks.Case(verb, tmp_path / "case", truth)
-    code, said = run_limited(lambda: verb.command(case.folder), 3_000)
-    assert code == 70  # the function below the command line raises
-    assert "DataError: cannot write the feature store: File too large" in said
-    assert forks.result_of(case.target) == case.older
-    case.go_on()
-
-
 def test_one_writer_at_a_time(tmp_path) -> None:
     def hold() -> int:
         with locked(tmp_path / "it", what="it"):
@@ -215,15 +137,6 @@ def test_commands_that_make_a_version_at_once_both_count(verbs, shared, tmp_path
     assert [path.name for path in (tmp_path / "run" / "versions").iterdir() if path.name.endswith("partial")] == []
 
 
-def children_of(process: int) -> set[int]:
-    """Processes of the session, without those that have ended and that nobody has asked about."""
-    listing = ["ps", "-e", "-o", "pid=,sid=,stat="]
-    said = subprocess.run(listing, capture_output=True, text=True, check=True)
-    rows = [line.split() for line in said.stdout.splitlines()]
-    found = {int(pid) for pid, session, state in rows if int(session) == process and not state.startswith("Z")}
-    return found - {process}
-
-
 def wait_until(condition, seconds: float) -> bool:
     end = time.monotonic() + seconds
     while not condition():
@@ -251,14 +164,14 @@ def test_a_signal_ends_a_benchmark_with_its_workers(verbs, shared, tmp_path, num
     words += ["--jobs", "2", "--out", str(tmp_path / "b")]
     process = command(words)
     assert wait_until(lambda: list((tmp_path / "b" / "cells").glob("*.json")), 60)
-    assert len(children_of(process.pid)) >= 2
+    assert len(forks.children_of(process.pid)) >= 2
     started = time.monotonic()
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     _, error = process.communicate(timeout=30)
     assert time.monotonic() - started < PROMPT
     assert process.returncode == code
     assert error == f"interrupted\nwhat is done is kept: the same command with --out {tmp_path / 'b'} goes on\n"
-    assert wait_until(lambda: not children_of(process.pid), 1)
+    assert wait_until(lambda: not forks.children_of(process.pid), 1)
     kept = sorted(path.name for path in (tmp_path / "b" / "cells").glob("*.json"))
     assert 0 < len(kept) < 40
     for path in (tmp_path / "b" / "cells").glob("*.json"):
@@ -271,7 +184,7 @@ def test_a_worker_ends_when_its_parent_is_killed(verbs, shared, tmp_path) -> Non
     assert wait_until(lambda: list((tmp_path / "b" / "cells").glob("*.json")), 60)
     process.kill()
     process.communicate(timeout=30)
-    assert wait_until(lambda: not children_of(process.pid), 2)
+    assert wait_until(lambda: not forks.children_of(process.pid), 2)
 
 
 def test_a_signal_ends_a_computation_that_does_not_listen(tmp_path) -> None:

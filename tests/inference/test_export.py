@@ -214,6 +214,8 @@ def test_mistakes_are_told_and_leave_nothing(capsys, made, tmp_path, monkeypatch
     assert "no such" in refused(capsys, run, *out, "--weights", str(tmp_path / "none.safetensors"))
     assert "nothing here to predict with" in refused(capsys, str(tmp_path), *out)
     assert "no version 7" in refused(capsys, run, *out, "--version", "7")
+    assert not file.exists()
+    file.write_bytes(b"an older export")  # it stays until the new one is checked
     weights = ["--weights", str(made.weights)]
     for which, words in (
         ("TOLERANCE", ["--features-only"]),
@@ -223,4 +225,5 @@ def test_mistakes_are_told_and_leave_nothing(capsys, made, tmp_path, monkeypatch
         with monkeypatch.context() as broken:
             broken.setattr(export, which, -1.0)
             assert "differ by up to" in refused(capsys, run, *out, *words)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.safetensors"]
+            assert file.read_bytes() == b"an older export"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.safetensors", "x.onnx"]

@@ -1,5 +1,6 @@
 """The verbs predict, add-class and remove-class, as a person types them."""
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -136,6 +137,20 @@ def test_evidence_is_of_the_class_and_of_the_photo(capsys, made, tmp_path) -> No
         assert one.where == ((cell % columns + 0.5) / columns, (cell // columns + 0.5) / rows)
     assert main(["predict", run, photo, *weights, "--attributes", "0"]) == 0
     assert "shows" not in capsys.readouterr().out
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_older_one(capsys, made, tmp_path, monkeypatch) -> None:
+    words = ["predict", str(made.run), str(made.photos[0]), "--weights", str(made.weights), "--device", "cpu"]
+    words += ["--overlay", str(tmp_path)]
+    (tmp_path / "000-0.png").write_bytes(b"the older one")
+
+    def full(_self, file, **_options) -> None:
+        Path(file).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert "cannot write the picture: No space left on device" in refused(capsys, *words)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"000-0.png": b"the older one"}
 
 
 def test_folders_and_what_cannot_be_read(capsys, made, tmp_path) -> None:

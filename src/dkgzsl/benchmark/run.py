@@ -16,9 +16,10 @@ from dkgzsl.compatibility import FORMAT, check_format
 from dkgzsl.config import BenchmarkConfig, read_yaml
 from dkgzsl.display import FIGURE_NAMES, counted, data_frame, html_card, html_table, mean_percent
 from dkgzsl.errors import RunError
-from dkgzsl.files import write_whole
+from dkgzsl.files import holds_something, sweep_inside, write_whole
 from dkgzsl.methods.registry import method_info
 from dkgzsl.methods.sections import settings_by_method
+from dkgzsl.writing import locked
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,19 @@ def benchmark(
         ConfigError: unknown methods, semantics or representations.
         DataError: data that is missing or unfit.
         RunError: a folder that cannot be written.
+        InUseError: another command writes the folder.
     """
     cells = cells_of(config) if cells is None else cells
     folder = named(config.out)
-    begin(folder, config)
-    records = run_cells(config, cells, folder / "cells", on_cell or (lambda *_: None))
-    rows, failed = rows_of(cells, records)
-    write(folder, "table.json", json.dumps({"rows": rows, "failed": failed}, indent=1, ensure_ascii=False) + "\n")
-    write(folder, "table.csv", as_csv(rows))
-    write(folder, "table.md", as_markdown(rows, failed))
+    with locked(folder, what="this benchmark"):
+        begin(folder, config)
+        sweep_inside(folder)
+        records = run_cells(config, cells, folder / "cells", on_cell or (lambda *_: None))
+        rows, failed = rows_of(cells, records)
+        content = json.dumps({"rows": rows, "failed": failed}, indent=1, ensure_ascii=False) + "\n"
+        write(folder, "table.json", content)
+        write(folder, "table.csv", as_csv(rows))
+        write(folder, "table.md", as_markdown(rows, failed))
     return Benchmarked(folder, rows, failed)
 
 
@@ -121,7 +126,7 @@ def begin(folder: Path, config: BenchmarkConfig) -> None:
 
     if folder.exists() and not folder.is_dir():
         raise RunError("the benchmark's folder is a file", where=str(folder), fix="name another --out")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
+    if holds_something(folder) and not (folder / "config.yaml").is_file():
         raise RunError("the folder holds something else", where=str(folder), fix="name another --out")
     if (folder / "environment.json").is_file():
         raise RunError("the folder is a training run", where=str(folder), fix="name another --out")

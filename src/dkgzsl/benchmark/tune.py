@@ -29,13 +29,14 @@ from dkgzsl.compatibility import FORMAT, check_format
 from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.files import write_whole
+from dkgzsl.files import holds_something, sweep_inside, write_whole
 from dkgzsl.methods.base import MethodInfo
 from dkgzsl.methods.registry import BUILT_IN, method_info
 from dkgzsl.methods.search import Choice, Space, grid_of, start_of
 from dkgzsl.reading import read_json
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.plan import Plan, make_plan
+from dkgzsl.writing import locked
 
 _JOURNAL, _SEARCH = "journal.jsonl", "search.json"
 _STARTUP = 10
@@ -83,13 +84,39 @@ def tune(
         ConfigError: Optuna is missing, settings that clash, or no trial could be fitted.
         DataError: data that is missing or unfit.
         RunError: a folder that cannot be written, or holds another search.
+        InUseError: another command writes the folder.
     """
     optuna = _optuna()
     if config.out is None:
         raise ConfigError("the search needs a folder", fix="name one: --out FOLDER")
     plan = make_plan(_train_config(config))
     folder, space = Path(config.out), space_of(plan)
-    _begin(folder, plan, config.seed)
+    with locked(folder, what="this search"):
+        _begin(folder, plan, config.seed)
+        sweep_inside(folder)
+        done = _searched(optuna, config, plan, space, on_trial=on_trial, on_begin=on_begin)
+        highest = _highest(done)
+        if highest is None:
+            why = next((one.error for one in done if one.error), "the time was over before the first one")
+            raise ConfigError(
+                f"no trial came to a score: {why}",
+                fix=shlex.join(["dkgzsl", "data", "check", str(plan.config.name)]),
+            )
+        _write(folder, plan, done, space)
+    return Tuned(folder, plan, done, highest, chosen(done[0], highest))
+
+
+def _searched(
+    optuna: Any,
+    config: TuneConfig,
+    plan: Plan,
+    space: Space,
+    *,
+    on_trial: Callable[[TrialRecord, float | None], None] | None,
+    on_begin: Callable[[Plan, int], None] | None,
+) -> list[TrialRecord]:
+    """All trials, those of earlier calls, too, until `trials` are done or the minutes are over."""
+    folder = Path(str(config.out))
     study = _study(optuna, folder)
     runner = TrialRunner(plan, config.seed)
     done = _records(optuna, study)
@@ -101,14 +128,7 @@ def tune(
         _write(folder, plan, done, space)
         if on_trial is not None:
             on_trial(done[-1], max((one.score for one in done if one.score is not None), default=None))
-    highest = _highest(done)
-    if highest is None:
-        why = next((one.error for one in done if one.error), "the time was over before the first one")
-        raise ConfigError(
-            f"no trial came to a score: {why}", fix=shlex.join(["dkgzsl", "data", "check", str(plan.config.name)])
-        )
-    _write(folder, plan, done, space)
-    return Tuned(folder, plan, done, highest, chosen(done[0], highest))
+    return done
 
 
 def _next_trial(
@@ -122,7 +142,8 @@ def _next_trial(
         attributes = {"record": json.loads(json.dumps(asdict(record)))}
         study.add_trial(optuna.trial.create_trial(state=state, value=record.score, user_attrs=attributes))
         return record
-    if len(done) == 1:
+    waiting = study.get_trials(deepcopy=False, states=(states.WAITING,))  # of a command that was killed
+    if len(done) == 1 and not waiting:
         study.enqueue_trial(first_trial(runner.plan, space), skip_if_exists=False)
     trial = study.ask()
     record = record_trial(runner, len(done), {name: one.suggest(trial, name) for name, one in space.items()})
@@ -161,7 +182,7 @@ def _begin(folder: Path, plan: Plan, seed: int) -> None:
         raise RunError("the search's folder is a file", where=str(folder), fix="name another --out")
     file = folder / _SEARCH
     if not file.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
+        if holds_something(folder):
             raise RunError("the folder holds something else", where=str(folder), fix="name another --out")
         write(folder, _SEARCH, json.dumps(what, indent=1, ensure_ascii=False) + "\n")
         return

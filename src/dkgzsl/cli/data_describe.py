@@ -37,7 +37,8 @@ class Config:
 
 def run(config: Config) -> None:
     """Encode the classes and write the table."""
-    from dkgzsl.data.formats.problem_folder import class_names_of, semantics_folder, write_table_with_origin
+    from dkgzsl.data.formats.computed_tables import write_computed_table
+    from dkgzsl.data.formats.problem_folder import class_names_of, semantics_folder
     from dkgzsl.data.text_semantics import encode, read_descriptions, texts_of
 
     if not config.called or Path(config.called).name != config.called or config.called == "classes":
@@ -49,7 +50,7 @@ def run(config: Config) -> None:
     descriptions = read_descriptions(config.descriptions) if config.descriptions else None
     texts = texts_of(classes, template=config.template, descriptions=descriptions)
     table, origin = encode(classes, texts, encoder=config.encoder, device=config.device)
-    write_table_with_origin(path, table, origin)
+    write_computed_table(path, table, origin)
     if config.json:
         summary = {
             "table": str(path),

@@ -98,8 +98,9 @@ class Interrupts:
     def end(self) -> None:
         """End the process at once, and its children with it."""
         end_children()
-        with suppress(OSError, ValueError):
-            sys.stdout.flush()
+        for stream in (sys.stdout, sys.stderr):  # a stream that somebody put in place may hold lines back
+            with suppress(OSError, ValueError):
+                stream.flush()
         os._exit(self.code or 130)
 
 

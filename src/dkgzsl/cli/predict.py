@@ -121,11 +121,11 @@ def _as_json(value: Any) -> Any:
 
 
 def _print_and_keep(config: Config, found: Found, out: Path) -> None:
-    from dkgzsl.files import whole_file
+    from dkgzsl.files import output_file
 
     unread = False
     try:
-        with whole_file(out) as draft, draft.open("w", encoding="utf-8") as file:
+        with output_file(out) as draft, draft.open("w", encoding="utf-8") as file:
             try:
                 _print(config, found, file)
             except _WholeButUnreadError:
@@ -230,6 +230,7 @@ def _draw(
     stem: Path,
 ) -> dict[str, str]:
     """Draw a photo's pictures; returns their files by name in the photo's JSON object."""
+    from dkgzsl.files import output_file
     from dkgzsl.inference.prediction import evidence_picture, saliency_picture
 
     pixels, files = photos.pixels[row], {}
@@ -242,8 +243,9 @@ def _draw(
             continue
         file = stem.with_name(f"{stem.name}{'' if name == 'picture' else '-saliency'}.png")
         try:
-            picture.save(file)
+            with output_file(file) as draft:
+                picture.save(draft, format="PNG")
         except OSError as error:
-            raise ConfigError(f"cannot write the picture: {error}", where=str(file)) from error
+            raise ConfigError(f"cannot write the picture: {error.strerror or error}", where=str(file)) from error
         files[name] = str(file)
     return files

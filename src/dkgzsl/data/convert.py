@@ -19,7 +19,7 @@ from dkgzsl.errors import DataError
 from dkgzsl.features.arrays import StoredArray
 from dkgzsl.features.store import FeatureStore
 from dkgzsl.features.store_writer import StoreWriter
-from dkgzsl.files import fingerprint, whole_file
+from dkgzsl.files import fingerprint, output_file
 
 _MAPS: Final = ("feature_map", "features")  # names in HDF5 region maps
 _BATCH: Final = 256
@@ -110,7 +110,7 @@ def store_to_mat(store: FeatureStore, out: Path) -> tuple[int, int]:
     files = np.empty((len(kept), 1), object)
     files[:, 0] = [store.paths[row] for row in kept]
     try:
-        with whole_file(out) as draft, draft.open("wb") as file:
+        with output_file(out) as draft, draft.open("wb") as file:
             savemat(
                 file,
                 {"features": features, "labels": store.labels[kept][:, None] + 1.0, "image_files": files},

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 
 from dkgzsl.errors import ConfigError, nearest
-from dkgzsl.files import whole_file, write_checkpoint
+from dkgzsl.files import output_file, write_checkpoint
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.methods.base import Generator
 from dkgzsl.methods.registry import unable
@@ -104,7 +104,7 @@ def write_synthesized(path: Path, made: Synthesized) -> None:
         return
     write = _writer(path)
     try:
-        with whole_file(path) as draft, draft.open("wb") as file:
+        with output_file(path) as draft, draft.open("wb") as file:
             write(file, made)
     except OSError as error:
         raise ConfigError(f"cannot write: {error.strerror or error}", where=str(path)) from error

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dkgzsl.checksums import FILE as CHECKSUMS
 from dkgzsl.checksums import Checksums
 from dkgzsl.errors import DkgzslError
 from dkgzsl.features.checked_rows import CheckedRows
 from dkgzsl.features.store import RECORD, add_checksums, is_store, open_store
+from dkgzsl.files import sweep
 from dkgzsl.runs.folder import version_folder, versions_of
 from dkgzsl.runs.model_record import FILE
 
@@ -73,6 +75,7 @@ def _run(folder: Path, write: bool) -> Verified:
     if sums is not None:
         return Verified(folder, "run", len(sums.sha256), sums.damaged(folder))
     if write:
+        sweep(folder / CHECKSUMS)
         Checksums.of(folder).write(folder)
     return Verified(folder, "run", 0, written=write)
 

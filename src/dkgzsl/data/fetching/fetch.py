@@ -12,11 +12,12 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_type_hints
 from urllib.parse import urlsplit
 
 import filelock
@@ -25,7 +26,9 @@ from dkgzsl.data.fetching.archives import BadArchiveError, Progress, check_room,
 from dkgzsl.data.fetching.download import Downloaded, Partial, Patience, download
 from dkgzsl.data.fetching.sources import Source
 from dkgzsl.errors import DataError
-from dkgzsl.files import sha256_of, write_whole
+from dkgzsl.files import sha256_of, sweep, write_whole
+from dkgzsl.reading import read_json
+from dkgzsl.writing import locked
 
 RECORD: Final = "fetched.json"
 SLACK: Final = 4
@@ -139,7 +142,11 @@ def fetch(
     """
     source, root = plan.source, plan.folder.parent
     if plan.state == "present":
-        return read_origins(plan.folder).get(source.what)
+        there = read_origins(plan.folder).get(source.what)
+        if there is not None and there.url == plan.address and plan.archive.is_file():
+            with suppress(OSError, DataError), _lock(root / "downloads" / f"{source.archive}.lock"):
+                _remove_archive(plan)  # a command was killed right before it
+        return there
     downloads = root / "downloads"
     try:
         downloads.mkdir(parents=True, exist_ok=True)
@@ -147,18 +154,16 @@ def fetch(
         with _lock(downloads / f"{source.archive}.lock"):
             earlier = None if plan.local else _earlier(root, plan.address)
             got, checked = _archive(plan, earlier, patience, downloading, log)
+            address = str(plan.archive.resolve()) if plan.local else plan.address
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            origin = Origin(address, got.sha256, checked, got.size, got.etag, now, source.terms)
             try:
-                _unpack_into_place(source, plan.archive, plan.folder, unpacking)
+                _unpack_into_place(plan, origin, unpacking)
             except BadArchiveError:
                 if not plan.local:  # another try would find it again
                     plan.archive.unlink(missing_ok=True)
                 raise
-            address = str(plan.archive.resolve()) if plan.local else plan.address
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            origin = Origin(address, got.sha256, checked, got.size, got.etag, now, source.terms)
-            _write_origin(plan.folder, source.what, origin)
-            if not (source.shared or plan.local):
-                plan.archive.unlink()
+            _remove_archive(plan)
     except OSError as error:
         raise disk_error(error, Path(error.filename) if error.filename else plan.folder) from error
     return origin
@@ -167,10 +172,20 @@ def fetch(
 def read_origins(folder: Path) -> dict[str, Origin]:
     """What `fetched.json` in a data set's folder says, by kind; empty where there is none that can be read."""
     try:
-        content: dict[str, dict[str, Any]] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return {what: Origin(**origin) for what, origin in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        content = read_json(folder / RECORD, dict[str, _schema()], "what was fetched is not known")  # type: ignore[misc]
+    except DataError:
         return {}
+    return {what: Origin(**origin) for what, origin in content.items()}
+
+
+@cache
+def _schema() -> Any:
+    """What `fetched.json` says of each archive, and nothing else; made when first needed, as pydantic is slow."""
+    from pydantic import ConfigDict, Field, create_model
+
+    names: dict[str, Any] = {name: (kind, ...) for name, kind in get_type_hints(Origin).items()}
+    names |= {"sha256": (str, Field(pattern="^[0-9a-f]{64}$")), "size": (int, Field(ge=0))}
+    return create_model("Fetched", __config__=ConfigDict(strict=True, extra="forbid"), **names)
 
 
 def _archive(
@@ -213,7 +228,17 @@ def _archive(
     return got, checked
 
 
-def _unpack_into_place(source: Source, archive: Path, folder: Path, progress: Progress | None) -> None:
+def _remove_archive(plan: Plan) -> None:
+    """Remove what is not needed any more: a part, and an archive that is no other data set's."""
+    if not plan.local and plan.archive.is_file():
+        Partial(plan.archive).discard()
+        if not plan.source.shared:
+            plan.archive.unlink(missing_ok=True)
+
+
+def _unpack_into_place(plan: Plan, origin: Origin, progress: Progress | None) -> None:
+    """Unpack, write down where it is from, and let the files take their names: in this order, for kills."""
+    source, archive, folder = plan.source, plan.archive, plan.folder
     prefix = f".unpack-{source.what}-"
     for left in folder.glob(f"{prefix}*"):  # of a command that was killed; the lock says that none is at work
         shutil.rmtree(left, ignore_errors=True)
@@ -231,15 +256,20 @@ def _unpack_into_place(source: Source, archive: Path, folder: Path, progress: Pr
                 fix=f"take the official one, {source.url}",
             )
         if source.what == "features":
-            _place_files(found, folder)
+            files = _placeable(found, folder)
+            _write_origin(folder, source.what, origin)
+            for path in files:
+                path.replace(folder / path.name)
         else:
             found.rename(Path(temporary, "images"))
             if any(path.is_file() for path in unpacked.rglob("*")) and not (folder / "annotations").exists():
                 unpacked.rename(folder / "annotations")
+            _write_origin(folder, source.what, origin)
             Path(temporary, "images").rename(folder / "images")
 
 
-def _place_files(found: Path, folder: Path) -> None:
+def _placeable(found: Path, folder: Path) -> list[Path]:
+    """The files that were unpacked, where none of another content is in their way."""
     files = [path for path in sorted(found.iterdir()) if path.is_file()]
     for path in files:
         there = folder / path.name
@@ -249,8 +279,7 @@ def _place_files(found: Path, folder: Path) -> None:
                 where=str(there),
                 fix="move it away, or choose another folder with --data-root",
             )
-    for path in files:
-        path.replace(folder / path.name)
+    return files
 
 
 def _present(source: Source, folder: Path) -> bool:
@@ -268,8 +297,10 @@ def _earlier(root: Path, address: str) -> Origin | None:
 
 
 def _write_origin(folder: Path, what: str, origin: Origin) -> None:
-    content = {kind: asdict(entry) for kind, entry in (read_origins(folder) | {what: origin}).items()}
-    write_whole(folder / RECORD, json.dumps(content, indent=2) + "\n")
+    with locked(folder / RECORD, what="this record", wait=10.0):  # features and images have one record
+        sweep(folder / RECORD)
+        content = {kind: asdict(entry) for kind, entry in (read_origins(folder) | {what: origin}).items()}
+        write_whole(folder / RECORD, json.dumps(content, indent=2) + "\n")
 
 
 @contextmanager

@@ -7,10 +7,8 @@ semantics/NAME.csv    one table a source, with NAME.json where the table was com
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
+from dkgzsl.data.formats.computed_tables import as_json, origin_of
 from dkgzsl.data.formats.image_folder import ImageFolder, list_classes
-from dkgzsl.data.formats.problem_record import DAMAGED, FORMAT, read_record
+from dkgzsl.data.formats.problem_record import FORMAT, read_record
 from dkgzsl.data.formats.reader import Wanted
 from dkgzsl.data.formats.tables import (
     SemanticTable,
@@ -38,8 +37,7 @@ from dkgzsl.errors import DataError
 from dkgzsl.features.images import unreadable_photos
 from dkgzsl.features.photo_files import printable
 from dkgzsl.features.store import INDEX, open_store
-from dkgzsl.files import fingerprint, whole_file, whole_folder, write_whole
-from dkgzsl.reading import read_json
+from dkgzsl.files import fingerprint, whole_folder
 
 if TYPE_CHECKING:
     from dkgzsl.features.extraction import ImageList
@@ -206,7 +204,8 @@ class ProblemFolderReader:
         store = open_store(features)
         rows = store.rows_of(listed.paths)
         same = len(rows) == len(store.tokens) and bool((rows == np.arange(len(rows))).all())
-        computed = {table.stem: _origin(table) for table in listed.table_files if _origin(table)}
+        origins = {table.stem: origin_of(table) for table in listed.table_files}
+        computed = {name: origin for name, origin in origins.items() if origin}
         bad = np.flatnonzero(~store.readable[rows])
         raw = replace(
             _raw(listed, path, listed.parts(wanted.test_seed, store.readable[rows])),
@@ -306,13 +305,6 @@ def write_problem_folder(
         raise DataError(f"cannot write the problem: {error.strerror}", where=str(out)) from error
 
 
-def write_table_with_origin(path: Path, table: SemanticTable, origin: Mapping[str, Any]) -> None:
-    """Write a table that was computed, and next to it, as JSON, what it was computed from."""
-    write_whole(path.with_suffix(".json"), _json(dict(origin)))
-    with whole_file(path) as draft:
-        write_semantic_table(draft, table)
-
-
 def semantics_folder(folder: Path) -> Path:
     """The folder of the tables of an imported problem, or of a folder that is yet to be imported."""
     return folder / _SEMANTICS if is_problem_folder(folder) else folder
@@ -333,10 +325,10 @@ def _write(found: ImageFolder, folder: Path, name: str, extraction: Mapping[str,
     (folder / _SEMANTICS).mkdir()
     for source, table in found.tables.items():
         ordered = SemanticTable(found.class_names, table.columns, table.rows_of(found.class_names))
-        target, origin = folder / _SEMANTICS / f"{source}.csv", found.origins[source]
+        target, origin = folder / _SEMANTICS / f"{source}.csv", origin_of(found.origins[source])
         write_semantic_table(target, ordered)
-        if origin.with_suffix(".json").is_file():
-            shutil.copyfile(origin.with_suffix(".json"), target.with_suffix(".json"))
+        if origin:
+            target.with_suffix(".json").write_text(as_json(origin), encoding="utf-8")
     classes = [found.class_names[label] for label in found.labels]
     rows = [[path, name] for path, name in zip(found.images, classes, strict=True)]
     if found.test:
@@ -351,7 +343,7 @@ def _write(found: ImageFolder, folder: Path, name: str, extraction: Mapping[str,
         **({"extraction": dict(extraction)} if extraction else {}),
         "classes": [{"class": c, "role": role} for c, role in zip(found.class_names, found.roles, strict=True)],
     }
-    (folder / _RECORD).write_text(_json(record), encoding="utf-8")
+    (folder / _RECORD).write_text(as_json(record), encoding="utf-8")
 
 
 def _source(folder: Path, record: Mapping[str, Any]) -> Path:
@@ -368,15 +360,3 @@ def _from_here(source: Path, folder: Path) -> str | None:
         return printable(Path(os.path.relpath(source, folder)))
     except ValueError:  # another drive
         return None
-
-
-def _origin(table: Path) -> dict[str, Any]:
-    path = table.with_suffix(".json")
-    if not path.is_file():
-        return {}
-    origin: dict[str, Any] = read_json(path, dict[str, Any], DAMAGED)
-    return origin
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -16,7 +16,7 @@ import dkgzsl
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.features.backbones import Backbone, rebuild_backbone
 from dkgzsl.features.store import stored_as
-from dkgzsl.files import write_whole
+from dkgzsl.files import output_file, write_whole
 from dkgzsl.inference.export.modules import PixelTokens, recognition_module
 from dkgzsl.inference.export.onnx_file import run_onnx, write_onnx
 from dkgzsl.inference.recognizer import Recognizer
@@ -31,7 +31,7 @@ TOLERANCE: Final = 1e-4
 TOLERANCE_OF_CUTS: Final = 5e-3
 """The same from pixels where FDE keeps each channel's largest regions: rounding in the backbone decides about a
 region at the border. From tokens `TOLERANCE` holds there, too; that is a second check."""
-_CHECKED: Final = 3  # rows of the check; not the two of the example, so that a fixed batch size is found
+_ROWS: Final = 3  # rows of the check; not the two of the example, so that a fixed batch size is found
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,9 @@ def export_run(
     Raises:
         ConfigError: a setting, or a missing package of the extras `export` and `images`.
         DataError: the backbone cannot be built again.
-        RunError: the run cannot be exported, or the file differs from it by more than `TOLERANCE` (from pixels
-            with FDE `TOLERANCE_OF_CUTS`).
+        RunError: the run cannot be exported, or the file cannot be written, or it differs from the run by more
+            than `TOLERANCE` (from pixels with FDE `TOLERANCE_OF_CUTS`). An older file stays as it was.
+        InUseError: another command writes the file.
     """
     if out.suffix.lower() != ".onnx":
         raise ConfigError(f"the file must be named .onnx, not {out.name!r}")
@@ -114,27 +115,35 @@ def export_run(
     taken = _features(recognizer) if features_only else _pixels(recognizer, weights)
     module = recognition_module(recognizer, taken.first)
     metadata = {**_metadata(recognizer, taken), "provenance": _provenance(run, recognizer, taken)}
-    write_onnx(
-        module,
-        torch.from_numpy(taken.random(2)),
-        out,
-        input_name=taken.name,
-        opset=opset,
-        metadata=metadata,
-    )
-    difference = _difference(recognizer, taken, out)
+    example = torch.from_numpy(taken.random(2))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with output_file(out) as draft:  # an older file stays until the new one is checked
+            write_onnx(module, example, draft, input_name=taken.name, opset=opset, metadata=metadata)
+            difference = _checked(recognizer, taken, draft, run=run, opset=opset)
+    except OSError as error:
+        raise RunError(f"cannot write the file: {error.strerror or error}", where=str(out)) from error
+    return Exported(out, taken.name, taken.shape, len(recognizer.known_names), out.stat().st_size, difference)
+
+
+def _checked(recognizer: Recognizer, taken: _Input, file: Path, *, run: Path, opset: int) -> float:
+    """Largest difference of a probability between the file and this package.
+
+    Raises:
+        RunError: it is larger than allowed.
+    """
+    difference = _difference(recognizer, taken, file)
     checked = [(difference, _tolerance(recognizer, taken))]
     if checked[0][1] > TOLERANCE:
         checked.append((_difference_from_tokens(recognizer, opset), TOLERANCE))
     for found, allowed in checked:
         if not found <= allowed:
-            out.unlink()
             raise RunError(
                 f"ONNX Runtime's probabilities differ by up to {found:.1e} from the model's own",
                 where=str(run),
                 fix="try another --opset, or --features-only",
             )
-    return Exported(out, taken.name, taken.shape, len(recognizer.known_names), out.stat().st_size, difference)
+    return difference
 
 
 def write_script(model: Path) -> Path | None:
@@ -199,7 +208,7 @@ def _pixels(recognizer: Recognizer, weights: Path | None) -> _Input:
 
 
 def _difference(recognizer: Recognizer, taken: _Input, path: Path) -> float:
-    value = taken.random(_CHECKED)
+    value = taken.random(_ROWS)
     features = torch.from_numpy(value)
     if taken.first is not None:
         with torch.inference_mode():

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from dkgzsl.errors import ConfigError, RunError
-from dkgzsl.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +37,7 @@ def write_onnx(
     opset: int,
     metadata: Mapping[str, Any],
 ) -> None:
-    """Trace `module` by torch's TorchScript exporter and write it, whole or not at all.
+    """Trace `module` by torch's TorchScript exporter and write it.
 
     The first axis of input and output is free. Of torch's two exporters this is the one that works from torch 2.6
     to 2.14: the other, dynamo's, fixes the batch size under 2.6, needs an onnxscript of the same year, and takes
@@ -47,14 +46,15 @@ def write_onnx(
     Args:
         module: one tensor in, `OUTPUTS` out; in evaluation mode.
         example: an input, two rows at least.
-        path: the file.
+        path: the file, in a folder that exists; a draft where an older file must not be lost.
         input_name: name of the input.
         opset: version of ONNX's operators, 17 to 20.
         metadata: JSON values, each under its own key.
 
     Raises:
         ConfigError: a package of the extra `export` is missing, or the opset is out of range.
-        RunError: the module is too large for one file, or cannot be traced, or the file cannot be written.
+        RunError: the module is too large for one file, or cannot be traced.
+        OSError: the file cannot be written.
     """
     if opset not in OPSETS:
         raise ConfigError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, not {opset}", fix="leave --opset out")
@@ -69,11 +69,7 @@ def write_onnx(
     for key, value in {"format": FORMAT, **metadata}.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = f"dkgzsl.{key}", json.dumps(value, ensure_ascii=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, proto.SerializeToString())
-    except OSError as error:
-        raise RunError(f"cannot write the file: {error.strerror or error}", where=str(path)) from error
+    path.write_bytes(proto.SerializeToString())
 
 
 def _traced(onnx: Any, module: nn.Module, example: Tensor, input_name: str, opset: int) -> Any:
@@ -93,6 +89,8 @@ def _traced(onnx: Any, module: nn.Module, example: Tensor, input_name: str, opse
                 opset_version=opset,
             )
             return onnx.load_model(graph)
+    except OSError:  # no room for temporary files, and no fault of the graph
+        raise
     except Exception as error:  # of many kinds; the exporter's own texts span pages
         raise RunError(
             f"torch cannot trace this backbone: {type(error).__name__}: {_first_line(error)}",
