@@ -256,3 +256,12 @@ def test_the_optimiser_of_the_episodes_is_torchs_own_adamw() -> None:
         torch.autograd.backward(loss(theirs))
         reference.step()
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("setting", [PLAIN, PLAIN | {"feature_kernel_width": 1.0, "seen_blend": 0.5}])
+def test_a_fit_in_blocks_is_that_of_all_images_at_once(task, monkeypatch, setting) -> None:
+    features = final_task(world())[1].features
+    whole = ClosedForm(FEW).fit(task, setting).scores(features)
+    for module in (fitting, whitening):
+        monkeypatch.setattr(module, "blocks_of", partial(blocks_of, size=37))
+    torch.testing.assert_close(ClosedForm(FEW).fit(task, setting).scores(features), whole, rtol=1e-3, atol=0.02)

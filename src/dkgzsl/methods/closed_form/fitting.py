@@ -34,6 +34,7 @@ from dkgzsl.methods.closed_form.whitening import (
     WithinClassSpectrum,
     seen_statistics,
 )
+from dkgzsl.methods.shared.class_statistics import ClassStatistics, blocks_of
 
 _SPACES_KEPT = 8  # a search over continuous constants asks for a new one each time
 _SOLVED_KEPT = 2
@@ -62,6 +63,7 @@ class Fitting:
         self.square_root, self.components = positive, settings.components
         self.seen_shrinkage = settings.seen_shrinkage
         self._principal: dict[float, PrincipalSpace] = {}
+        self._statistics: dict[float, ClassStatistics] = {}
         self._solved: dict[tuple[bool, float, float], KernelRidge] = {}
         self._learned: tuple[str, DescriptionWeights | None] = ("", None)  # the last by episodes
         self._spectra: dict[tuple[float, int], tuple[WithinClassSpectrum, TurnedSpace]] = {}
@@ -159,8 +161,7 @@ class Fitting:
         key = (kernel_width, components, shrinkage)
         if key not in self._spaces:
             if key[:2] not in self._spectra:
-                coordinates = principal(self.features)[:, :components]
-                spectrum = WithinClassSpectrum.fit(coordinates, self.positions, len(self.seen))
+                spectrum = WithinClassSpectrum.of(self._statistics_of(kernel_width), components)
                 self._spectra[key[:2]] = spectrum, TurnedSpace(principal, spectrum.vectors)
             spectrum, turned = self._spectra[key[:2]]
             whitened = WhitenedSpace(turned, spectrum.scales(shrinkage), self.unit_length)
@@ -168,6 +169,16 @@ class Fitting:
                 del self._spaces[next(iter(self._spaces))]
             self._spaces[key] = seen_statistics(whitened, self.features, self.positions, len(self.seen))
         return self._spaces[key]
+
+    def _statistics_of(self, kernel_width: float) -> ClassStatistics:
+        """Of the training images' principal coordinates, in one pass for all numbers of components."""
+        if kernel_width not in self._statistics:
+            principal = self._principal_space(kernel_width)
+            known = ClassStatistics.empty(len(self.seen), principal.mean.new_zeros(principal.components))
+            for rows, block in blocks_of(self.features):
+                known.add(principal(block), self.positions[rows])
+            self._statistics[kernel_width] = known
+        return self._statistics[kernel_width]
 
     def sizes(self, kernel_width: float) -> tuple[int, ...]:
         """Numbers of components to try in a space: what is cut at the size of the space needs no second trial."""
