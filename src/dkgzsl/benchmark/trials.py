@@ -114,7 +114,7 @@ class TrialRunner:
         method.explore(task, selector)
         if selector.best is None or selector.best_scored is None:
             return Scores(selector.best_score, None)
-        spread = deviations(selector.best_scored, selector.best.constant).get("ausuc", 0.0)
+        spread = deviations(selector.best_scored.decisions, selector.best.constant).get("ausuc", 0.0)
         return Scores(selector.best_score, selector.best.figures, spread)
 
     def _on_cuts(self, method: Method, representation: str) -> Scores:
@@ -134,7 +134,9 @@ class TrialRunner:
         figures = mean_figures([one.figures(constant) for one in scored])[0]
         if len(scored) > 1:
             return Scores(float(selector.lead.mean()), figures, float(selector.lead.std(ddof=1)))
-        return Scores(float(selector.lead.mean()), figures, deviations(scored[0], constant).get("ausuc", 0.0))
+        return Scores(
+            float(selector.lead.mean()), figures, deviations(scored[0].decisions, constant).get("ausuc", 0.0)
+        )
 
     def _part(self, representation: str, cut: int, problem: Problem) -> tuple[Task, HeldOut]:
         key = representation, cut

@@ -224,11 +224,11 @@ def _outcome(
     calibration: Calibration,
     in_distribution: InDistribution | None,
 ) -> Outcome:
-    scored = held_out.score(model)
+    decisions = held_out.decide(model)
     return Outcome(
         protocol="validated",
-        figures=scored.figures(),
-        scored=scored,
+        figures=decisions.figures(),
+        scored=decisions,
         model=model,
         setting=setting,
         constant=calibration.constant,

@@ -371,10 +371,9 @@ def _reliability(outcome: Outcome) -> dict[str, Any]:
     found = outcome.calibration
     if found is None:
         return {"calibration": None, "reliability": None}
-    reliability = found.reliability(outcome.scored, fit=outcome.fit)
     return {
         "calibration": found.record(),
-        "reliability": None if reliability is None else asdict(reliability),
+        "reliability": None if outcome.reliability is None else asdict(outcome.reliability),
     }
 
 

@@ -59,9 +59,9 @@ class ClassStatistics:
     @classmethod
     def empty(cls, classes: int, origin: Float[Tensor, " visual"]) -> ClassStatistics:
         """Of no image."""
-        size, exact = len(origin), {"dtype": torch.float64, "device": origin.device}
-        counts = torch.zeros(classes, dtype=torch.int64, device=origin.device)
-        return cls(origin, counts, torch.zeros(classes, size, **exact), torch.zeros(size, size, **exact))
+        counts, size = torch.zeros(classes, dtype=torch.int64, device=origin.device), len(origin)
+        sums, scatter = (origin.new_zeros(rows, size, dtype=torch.float64) for rows in (classes, size))
+        return cls(origin, counts, sums, scatter)
 
     def add(self, rows: Float[Tensor, "block visual"], positions: Int[Tensor, " block"]) -> None:
         """Add images.
