@@ -164,19 +164,20 @@ def test_a_folder_that_has_gone(verb, tmp_path, name) -> None:
 def test_signals(verb, undisturbed, tmp_path, monkeypatch, name) -> None:
     """In the middle of the command, and towards its end: exit codes, what is said, how long it takes, no child."""
     truth, steps = undisturbed(name)
-    case, stamp = forks.Case(verb, tmp_path / "case", truth), tmp_path / "signalled"
+    stamp = tmp_path / "signalled"
 
     def of_the_process(words: list[str]) -> int:
         sys.argv = ["dkgzsl", *words]
         return main()
 
     for number, code, at in ((signal.SIGINT, 130, steps // 2), (signal.SIGTERM, 143, steps - steps // 4)):
+        case = forks.Case(verb, tmp_path / "case", truth)  # a command that goes on has fewer steps
 
         def raised(number=number) -> None:
             stamp.write_text(str(time.monotonic()))
             os.kill(os.getpid(), number)
 
-        def work(at=at, raised=raised) -> int:
+        def work(at=at, raised=raised, case=case) -> int:
             os.setsid()
             forks.main = of_the_process
             with forks.stopping(max(1, at), [0], raised):
