@@ -1,6 +1,9 @@
 """The whole files that `fault_samples` damages copies of."""
 
 import json
+import shutil
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,16 @@ from scipy.io import savemat
 
 from dkgzsl import TrainConfig, train
 from dkgzsl.benchmark.cells import Cell, write_cell
+from dkgzsl.cli.main import main
 from dkgzsl.config import RefinementConfig
 from dkgzsl.data.convert import store_from_file
 from dkgzsl.estimator.estimator import ZeroShotClassifier
+from dkgzsl.features.store import INDEX, RECORD
 
 CLASSES, PER_CLASS, CHANNELS, ATTRIBUTES = 7, 10, 5, 4
 CELL = Cell("TOY", None, "att", "pooled", "eszsl", 0, "validated", None, RefinementConfig())
 MAPS = ("plain", "chunked")
+PHOTOS = ("png", "jpg", "webp", "bmp", "tiff", "gif", "ppm")
 NAMES = [f"Class_{k}" for k in range(CLASSES)]
 
 
@@ -41,7 +47,7 @@ def write_samples(folder: Path) -> None:
     _tables(folder / "tables", features, labels, att)
     _own(folder / "own", features, labels, att)
     _texts(folder / "texts")
-    train(TrainConfig(dataset=str(folder / "TOY"), out=str(folder / "run"), method="eszsl", seeds=1))
+    train(training(folder, folder / "run"))
     draws = {name: rng.random(20) for name in ("h", "ausuc")}
     write_cell(folder / "cells", CELL, {**_CELL_RECORD, "draws": draws})
     seen = labels < 5
@@ -51,6 +57,84 @@ def write_samples(folder: Path) -> None:
         semantics=dict(zip(NAMES, att, strict=True)),
     )
     fitted.save(folder / "estimator")
+    _without_checksums(folder, att)
+    _fetched(folder / "fetched")
+    _archives(folder / "archives", folder / "tables" / "att.csv")
+    _photos(folder / "photos")
+    _torch(folder / "weights")
+
+
+def training(folder: Path, out: Path, **options: Any) -> TrainConfig:
+    """Settings of a run on the samples' own problem and store, which are read without a child process."""
+    own = folder / "own"
+    data: dict[str, Any] = {"dataset": str(own / "problem"), "features": str(own / "store"), "out": str(out)}
+    return TrainConfig(**data, method="eszsl", seeds=1, **options)
+
+
+def _without_checksums(folder: Path, att: Any) -> None:
+    """Runs, estimators and stores as dkgzsl 0.2 wrote them: damage meets the readers, not the checksums."""
+    shutil.copytree(folder / "run", folder / "run-before")
+    (folder / "run-before" / "checksums.json").unlink()
+    shutil.copytree(folder / "run-before", folder / "resume")
+    (folder / "resume" / "result.json").unlink()
+    shutil.copytree(folder / "run", folder / "version")
+    np.save(folder / "vector.npy", att.mean(0))
+    said = ["add-class", str(folder / "version"), "--name", "late", "--attributes", str(folder / "vector.npy")]
+    if main(said):
+        raise RuntimeError("add-class failed")
+    for place in (folder / "version", folder / "version" / "versions" / "1"):
+        (place / "checksums.json").unlink()
+    shutil.copytree(folder / "estimator", folder / "estimator-before")
+    (folder / "estimator-before" / "checksums.json").unlink()
+    shutil.copytree(folder / "own", folder / "own-before")
+    store = folder / "own-before" / "store"
+    record = json.loads((store / RECORD).read_text(encoding="utf-8"))
+    record.pop("sha256")
+    (store / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    lines = (store / INDEX).read_text(encoding="utf-8").splitlines()
+    old = [line.split(', "crc32"')[0] + "}\n" for line in lines]
+    (store / INDEX).write_text("".join(old), encoding="utf-8")
+
+
+def _fetched(folder: Path) -> None:
+    folder.mkdir()
+    origin = {
+        "url": "https://example.org/x.zip", "sha256": "0" * 64, "checked": "known", "size": 10, "etag": None,
+        "date": "2026-01-01T00:00:00+00:00", "terms": "none",
+    }  # fmt: skip
+    (folder / "fetched.json").write_text(json.dumps({"data": origin, "images": origin}), encoding="utf-8")
+    state = {"url": "https://example.org/x.zip", "etag": '"x"', "modified": None, "total": 10}
+    (folder / "x.zip.part.json").write_text(json.dumps(state), encoding="utf-8")
+    (folder / "x.zip.part").write_bytes(b"01234")
+
+
+def _archives(folder: Path, file: Path) -> None:
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(file, "data/att.csv")
+        archive.write(file, "data/more/att.csv")
+    with tarfile.open(folder / "a.tgz", "w:gz") as archive:
+        archive.add(file, "data/att.csv")
+        archive.add(file, "data/more/att.csv")
+
+
+def _photos(folder: Path) -> None:
+    from PIL import Image
+
+    folder.mkdir()
+    rows = np.arange(30)[:, None, None] * np.ones((30, 40, 3)) * 8
+    image = Image.fromarray(rows.astype(np.uint8))
+    for ending in PHOTOS:
+        image.save(folder / f"photo.{ending}")
+
+
+def _torch(folder: Path) -> None:
+    import torch
+
+    folder.mkdir()
+    state = {"layer.weight": torch.ones(3, 4), "layer.bias": torch.zeros(3, dtype=torch.float16)}
+    torch.save(state, folder / "weights.pt")
+    torch.save(state, folder / "older.pth", _use_new_zipfile_serialization=False)
 
 
 def _cell(texts: list[str]) -> np.ndarray:

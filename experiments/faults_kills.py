@@ -181,12 +181,13 @@ def run(out: Path, *, kills: int, stops: bool, only: Sequence[str] = ()) -> list
         only: names of verbs (default: all).
 
     Returns:
-        All lines, those of earlier calls among them.
+        All lines, those of earlier calls among them; what was a fault is done again.
     """
     work, kept = out / "work", out / "kills.jsonl"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
+    lines = list({(one["verb"], one["kind"], one["at"]): one for one in lines if one["fault"] is None}.values())
     done = {(one["verb"], one["kind"], one["at"]) for one in lines}
     truths = {}
     for verb in [one for one in verbs(work) if not only or one.name in only]:

@@ -14,12 +14,14 @@ import logging
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dkgzsl.errors import RunError
 from dkgzsl.files import sha256_of, write_whole
+from dkgzsl.reading import check_schema, reason_of
 
 FILE: Final = "checksums.json"
 FORMAT: Final = "dkgzsl checksums 1"
@@ -86,10 +88,11 @@ class Checksums:
             raise _damaged_list(folder, str(error)) from error
         try:
             content = json.loads(text)
+            check_schema(content, _schema(), "its values", folder, error=RunError)
             found = cls(content["finished"], content["files"])
             right = content["format"] == FORMAT and content["sha256"] == found._own_sum()
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise _damaged_list(folder, repr(error)) from error
+        except (ValueError, RecursionError, RunError) as error:
+            raise _damaged_list(folder, reason_of(error)) from error
         if not right:
             raise _damaged_list(folder, "it does not fit its own checksum")
         return found
@@ -166,6 +169,15 @@ def check_files(folder: Path, names: Collection[str] | None = None) -> Checksums
     return sums
 
 
+def is_sealed(folder: Path) -> bool:
+    """Whether a folder has checksums; where `check_files` has compared them, its files are not damaged.
+
+    Raises:
+        RunError: the checksums are damaged themselves.
+    """
+    return Checksums.read(folder) is not None
+
+
 def warn_of_old(folder: Path) -> None:
     """One line of warning for what was written before there were checksums; once for each folder."""
     place = folder.absolute()
@@ -175,6 +187,22 @@ def warn_of_old(folder: Path) -> None:
             "warning: %s has no checksums, so damage to its files is not noticed "
             "(dkgzsl data check %s --deep --write-checksums adds them)", folder, folder,
         )  # fmt: skip
+
+
+@cache
+def _schema() -> Any:
+    """What checksums.json holds, and nothing else; made when first needed, since pydantic takes a while."""
+    from pydantic import ConfigDict, create_model
+
+    rules = ConfigDict(strict=True, extra="forbid")
+    return create_model(
+        "Listed",
+        __config__=rules,
+        format=(str, ...),
+        finished=(bool, ...),
+        files=(dict[str, str], ...),
+        sha256=(str, ...),
+    )
 
 
 def _damaged_list(folder: Path, why: str) -> RunError:

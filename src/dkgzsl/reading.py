@@ -35,26 +35,36 @@ def most_bytes(file_size: int) -> int:
 
 @contextmanager
 def reading(
-    what: str, where: str | Path, *, error: Callable[..., DkgzslError] = DataError, fix: str | None = None
+    what: str,
+    where: str | Path,
+    *,
+    error: Callable[..., DkgzslError] = DataError,
+    fix: str | None = None,
+    verified: bool = False,
 ) -> Iterator[None]:
     """A block that reads a file: whatever it raises becomes one error of this package.
 
     The libraries that read files raise errors of many kinds on a damaged one. Errors of this package pass.
+    A file whose checksum is right is not damaged: what its block raises is a bug of this package, and stays
+    visible.
 
     Args:
         what: what cannot be read, as the message begins.
         where: the file, for the message.
         error: the class of the error.
         fix: what to do next.
+        verified: whether a checksum has shown that the file is as this package wrote it.
 
     Raises:
-        DkgzslError: of the class `error`: the block failed.
+        DkgzslError: of the class `error`: the block failed, and the file may be damaged.
     """
     try:
         yield
     except DkgzslError:
         raise
     except Exception as problem:
+        if verified:
+            raise
         raise error(f"{what}: {reason_of(problem)}", where=str(where), fix=fix) from problem
 
 

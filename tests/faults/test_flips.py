@@ -12,66 +12,34 @@ import pytest
 
 from dkgzsl.checksums import Checksums, check_files
 from dkgzsl.cli.main import main
-from dkgzsl.data.numbers.dataset import numbers
 from dkgzsl.errors import DataError, DkgzslError, RunError
-from dkgzsl.estimator.estimator import ZeroShotClassifier
-from dkgzsl.features.store import INDEX, RECORD, TOKENS, FeatureStore, add_checksums, open_store
-from dkgzsl.features.store_writer import StoreWriter
+from dkgzsl.features.store import INDEX, RECORD, TOKENS, add_checksums, open_store
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.runs.folder import RunFolder
-from dkgzsl.runs.later import card_of
-from dkgzsl.runs.pages import read_run
+from faults_flips import QUICK, SHAPE, flip, flip_at, make_run, photos, results_of, said_of, write_store
 
-QUICK = ["--closed-form.components", "40", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
-QUICK += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off"]
 FLIPS = int(os.environ.get("DKGZSL_FLIPS", "12"))
-"""Flips a file; experiments take more."""
-PHOTOS = np.asarray(numbers().features[::200])
+"""Flips a file; `experiments/faults.py flips` takes more."""
+PHOTOS = photos()
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A run of two seeds with a baseline, a page, and a version with a class of its own."""
     path = tmp_path_factory.mktemp("numbers") / "run"
-    assert main(["train", "numbers", *QUICK, "--seeds", "2", "--out", str(path)]) == 0
-    assert main(["add-class", str(path), "--name", "new", "--set", "left_loop_whole=0.9"]) == 0
+    make_run(path)
     return path
-
-
-def flip(path: Path, generator: random.Random) -> tuple[int, int]:
-    """Flip one bit; returns where, to flip it back."""
-    at, bit = generator.randrange(path.stat().st_size), 1 << generator.randrange(8)
-    flip_at(path, at, bit)
-    return at, bit
-
-
-def flip_at(path: Path, at: int, bit: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        (byte,) = file.read(1)
-        file.seek(at)
-        file.write(bytes([byte ^ bit]))
-
-
-def answers(run: Path) -> list[object]:
-    """All that is said of a run by those who read it, but its list of files."""
-    scores = [Recognizer.from_run(run, version).scores(PHOTOS).tobytes() for version in (0, 1)]
-    estimated = ZeroShotClassifier.load(run, version=0).predict(PHOTOS).tobytes()
-    content = read_run(run)
-    kept = [sorted((k, v) for k, v in vars(one).items()) for one in content.records]
-    rest = (content.result, content.environment, content.config, content.log, content.classes, content.added)
-    return [*scores, estimated, repr(kept), *map(repr, rest), card_of(run)]
 
 
 def test_a_flip_in_a_run_is_an_error_or_changes_nothing(run, tmp_path) -> None:
     copy, generator = tmp_path / "run", random.Random(0)
     shutil.copytree(run, copy)
-    expected, found = answers(copy), {"error": 0, "same": 0}
+    expected, found = results_of(copy), {"error": 0, "same": 0}
     for file in sorted(path for path in copy.rglob("*") if path.is_file() and path.stat().st_size):
         for _ in range(FLIPS):
             at, bit = flip(file, generator)
             try:
-                assert answers(copy) == expected, f"bit {bit} of byte {at} of {file} changes answers silently"
+                assert results_of(copy) == expected, f"bit {bit} of byte {at} of {file} changes answers silently"
                 found["same"] += 1
                 assert file.name in ("card.md", "report.html", "history.json", "checksums.json"), file
             except DkgzslError as error:
@@ -79,7 +47,7 @@ def test_a_flip_in_a_run_is_an_error_or_changes_nothing(run, tmp_path) -> None:
                 found["error"] += 1
                 assert file.name in said
             flip_at(file, at, bit)
-    assert answers(copy) == expected
+    assert results_of(copy) == expected
     assert found["error"] > 10 * FLIPS
 
 
@@ -150,20 +118,6 @@ def test_a_finished_run_that_goes_on_is_verified_and_sealed_again(run, tmp_path,
     assert RunFolder.open(copy).read_result()["seeds"] == [0, 1]
 
 
-SHAPE = (9, 4, 8)
-NAMES = [f"p/{row}.jpg" for row in range(SHAPE[0])]
-
-
-def write_store(folder: Path, rows: range, tokens: np.ndarray) -> None:
-    """Rows of a store, two at a time; opened again it goes on."""
-    record = {"class_names": ["a", "b"], "grid": [1, 3], "batch_size": 2, "backbone": {"name": "x"}}
-    labels = [row % 2 for row in range(SHAPE[0])]
-    with StoreWriter(folder, record=record, paths=NAMES, labels=labels, tokens=4, channels=8) as store:
-        for start in range(store.done, rows.stop, 2):
-            stop = min(start + 2, SHAPE[0])
-            store.append(tokens[start:stop], [(f"{row:064d}", None) for row in range(start, stop)])
-
-
 @pytest.fixture
 def tokens() -> np.ndarray:
     return np.random.default_rng(0).normal(size=SHAPE).astype(np.float16)
@@ -173,10 +127,6 @@ def tokens() -> np.ndarray:
 def store(tmp_path, tokens) -> Path:
     write_store(tmp_path / "store", range(SHAPE[0]), tokens)
     return tmp_path / "store"
-
-
-def said_of(store: FeatureStore) -> tuple[object, ...]:
-    return store.tokens[:].tobytes(), store.paths, store.labels.tobytes(), store.record, store.provenance()
 
 
 def test_a_flip_in_a_store_is_an_error_or_changes_nothing(store) -> None:

@@ -64,8 +64,6 @@ BOUNDARY = {
         "files.py": "the values of a checkpoint, inside `reading`",
         "data/formats/child.py": "the request of the parent process",
         "data/formats/untrusted.py": "the header of the child process",
-        "data/fetching/fetch.py": "what cannot be read counts as not there",
-        "data/fetching/download.py": "what cannot be read counts as not there",
         "estimator/file.py": "inside `reading`",
         "inference/hub/package.py": "the manifest, whose errors are all caught there",
         "inference/hub/redaction.py": "files of a run that was loaded before",
@@ -90,6 +88,24 @@ BOUNDARY = {
     r"\bh5py\.File\(": {
         "data/formats/child.py": "the child process",
         "features/arrays.py": "a file that the child process has checked",
+    },
+    r"\btorch\.load\(": {"features/weights.py": "weights_only, after the sizes were checked"},
+    r"\bzipfile\.ZipFile\(|\btarfile\.open\(|\bis_zipfile\(": {
+        "reading.py": "the boundary itself",
+        "data/formats/feature_files.py": "the names alone, inside `reading`",
+        "data/fetching/archives.py": "names, kinds and sizes are checked before anything is unpacked",
+        "features/weights.py": "the sizes alone, inside a block that catches everything",
+    },
+    r"\bImage\.open\(": {"features/images.py": "the only place that opens images, of listed formats"},
+    r"\bload_file\(|\bsafetensors\.(torch|numpy) import .*\bload\b": {
+        "features/weights.py": "inside a block that catches everything"
+    },
+    r"\bonnx\.load_model\(|\bInferenceSession\(": {
+        "inference/export/onnx_file.py": "files that were just exported",
+        "runs/model_card.py": "a line of the card's example",
+    },
+    r"\bnp\.(loadtxt|genfromtxt|fromfile|memmap)\(|\b(pandas|pd)\.read_": {
+        "data/formats/feature_maps.py": "at an offset that the child process has checked",
     },
     r"\bsafe_open\(": {"files.py": "inside `reading`", "inference/hub/package.py": "errors are caught there"},
     r"\b(pickle|joblib|dill|marshal|shelve)\b\.|allow_pickle=True|weights_only=False": {},

@@ -169,8 +169,8 @@ def _missing(box: str) -> list[str]:
     return list(dict.fromkeys(line.split()[0] for line in listed if not line[indent:].startswith(" ")))
 
 
-def _asked(words: Sequence[str], content: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """The method that words, or else the file, name; and whether a schedule is set."""
+def _asked(words: Sequence[str], content: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The method that words, or else the file, name (a file may give anything); and whether a schedule is set."""
     named = value_of("--method", words)
     by_flag = any(word.partition("=")[0] in _SCHEDULE_FLAGS for word in words)
     schedule = {"epochs": True if by_flag else content.get("epochs"), "batch_size": content.get("batch_size")}

@@ -343,7 +343,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             RunError: there is none, or it is damaged.
         """
         recognizer = Recognizer.from_run(Path(folder), version)
-        state = EstimatorState.read(Path(folder), recognizer.record)
+        state = EstimatorState.read(Path(folder), recognizer.record, cls._get_param_names())
         loaded = cls(**state.params)
         loaded.recognizer_ = recognizer
         loaded.classes_ = state.classes(recognizer.known_names)

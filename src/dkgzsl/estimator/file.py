@@ -103,17 +103,20 @@ class EstimatorState:
             ) from error
 
     @classmethod
-    def read(cls, folder: Path, record: RecognitionRecord) -> EstimatorState:
+    def read(cls, folder: Path, record: RecognitionRecord, parameters: Sequence[str]) -> EstimatorState:
         """Read the state from an estimator's folder, or put it together from a run's.
 
         Args:
             folder: what `ZeroShotClassifier.save` or `dkgzsl train` wrote.
             record: the record of the recognizer there.
+            parameters: names that the constructor of the estimator takes.
 
         Raises:
             RunError: it is damaged.
         """
         check_files(folder, (FILE,))
+        if not record.features:
+            raise RunError("recognizer.json is damaged: it has no size of the features", where=str(folder))
         if not (folder / FILE).is_file():
             return _of_run(folder, record)
         with reading(f"{FILE} is damaged", folder, error=RunError):
@@ -124,6 +127,8 @@ class EstimatorState:
             elif found != FORMAT:
                 raise ValueError(f"its format is {found!r}, not {FORMAT!r}")
             params = content["params"]
+            if odd := sorted(params.keys() - set(parameters)):
+                raise ValueError(f"there is no parameter {odd[0]!r}")
             if params["refinement"] is not None:
                 refinement = from_mapping(RefinementConfig, params["refinement"], where=str(folder / FILE))
                 params["refinement"] = refinement

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import numpy as np
 
 from dkgzsl.errors import DataError
+from dkgzsl.features.hdf5_chunks import Chunks
 
 _CHUNK_BYTES: Final = 64 * 2**20
 
@@ -50,6 +51,7 @@ class StoredArray:
         self.path, self.key = path, key
         self._process: int | None = None
         self._dataset: Any = None
+        self._chunks: Chunks | None = None
         dataset = self._open()
         self.shape: tuple[int, ...] = tuple(dataset.shape)
         self.dtype: np.dtype[Any] = dataset.dtype
@@ -92,7 +94,7 @@ class StoredArray:
         return np.asarray(self._read(...), dtype=dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_process": None, "_dataset": None}
+        return {**self.__dict__, "_process": None, "_dataset": None, "_chunks": None}
 
     def __repr__(self) -> str:
         return f"StoredArray({str(self.path)!r}, {self.key!r}, shape={self.shape}, dtype={self.dtype})"
@@ -113,7 +115,7 @@ class StoredArray:
     def _read(self, index: Any) -> Any:
         dataset = self._open()
         try:
-            return dataset[index]
+            return self._chunks.read(index) if self._chunks is not None else dataset[index]
         except (OSError, RuntimeError) as error:  # a chunk is damaged, or the file has gone
             raise self._unreadable(error) from error
 
@@ -126,6 +128,7 @@ class StoredArray:
             except (OSError, KeyError, RuntimeError) as error:
                 raise self._unreadable(error) from error
             self._dataset, self._process = dataset, os.getpid()
+            self._chunks = Chunks(dataset) if Chunks.serve(dataset) else None
         return self._dataset
 
     def _unreadable(self, error: Exception) -> DataError:

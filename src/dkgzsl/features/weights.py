@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -151,6 +152,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
+        _check_pytorch(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds: unpickling, archive, header
         raise DataError(
@@ -164,6 +166,26 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise DataError("the file holds no mapping from names to tensors", where=str(path))
     return content
+
+
+def _check_pytorch(path: Path) -> None:
+    """That a PyTorch file is no archive which unpacks to more than it is.
+
+    It is read in this process: `weights_only` builds tensors and plain values alone (from PyTorch 2.6 on, which
+    this package needs), and what is left, sizes, is checked here. PyTorch packs nothing, so what is packed is none
+    of its files. Files of before PyTorch 1.6 are no archives.
+
+    Raises:
+        ValueError: it is packed, or says that it is larger than it is.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("it is a compressed archive, and PyTorch writes none")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise ValueError("its parts are larger than the file: it is damaged")
 
 
 def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -81,10 +81,11 @@ class Recognizer:
         Raises:
             RunError: it is not there, or damaged.
         """
-        check_files(folder, (FILE, MODEL, REPRESENTATION, EVIDENCE, IN_DISTRIBUTION))
+        sealed = check_files(folder, (FILE, MODEL, REPRESENTATION, EVIDENCE, IN_DISTRIBUTION))
         record = RecognitionRecord.read(folder)
         model = load_model(read_model(folder / MODEL))
-        with reading("the files of the model do not fit together", folder, error=RunError, fix=_DAMAGED):
+        damaged, verified = "the files of the model do not fit together", sealed is not None
+        with reading(damaged, folder, error=RunError, fix=_DAMAGED, verified=verified):
             visual, evidence = (
                 VisualFeatures.read(folder / REPRESENTATION),
                 AttributeEvidence.read(folder / EVIDENCE),

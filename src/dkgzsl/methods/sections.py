@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -19,15 +19,22 @@ C = TypeVar("C")
 SCHEDULE = ("epochs", "batch_size")
 """Settings of methods that train by epochs, which every configuration may set at the top level."""
 
+NAME_ONE: Final = "write it as method: closed-form"
 
-def selected_method(method: str | None, schedule: Mapping[str, Any]) -> str:
+
+def selected_method(method: object, schedule: Mapping[str, Any]) -> str:
     """The method that a configuration asks for: whoever types the published command wants the published method.
 
     Args:
-        method: by name, or None.
+        method: by name, or None; what a file gives may be anything.
         schedule: `epochs` and `batch_size`, None where they are not set.
+
+    Raises:
+        ConfigError: the method is no name.
     """
     if method is not None:
+        if not isinstance(method, str):
+            raise ConfigError(f"method must be the name of one method, not {method!r:.60}", fix=NAME_ONE)
         return method
     return PUBLISHED if any(schedule.get(name) is not None for name in SCHEDULE) else DEFAULT
 

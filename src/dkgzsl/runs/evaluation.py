@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dkgzsl.checksums import check_files
+from dkgzsl.checksums import check_files, is_sealed
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
@@ -19,6 +19,8 @@ from dkgzsl.report.estimate import Estimate
 from dkgzsl.representation.representation import read_fitted
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.folder import RunFolder, version_folder, version_of
+from dkgzsl.runs.model_record import FILE as RECORD
+from dkgzsl.runs.model_record import RecognitionRecord
 from dkgzsl.runs.places import check_places, recorded_config
 from dkgzsl.runs.plan import Plan, make_plan
 from dkgzsl.runs.summary import Trained, backbone_of, result_object
@@ -64,7 +66,9 @@ def evaluate(
     plan = _same_data(config, folder)
     number = version_of(path, version)
     estimate = Estimate.of(before["seeds_detail"]) if number == 0 else None
-    with reading("the files of the model do not fit the data", path, error=RunError, fix="train again"):
+    _check_sizes(plan, path)
+    damaged, sealed = "the files of the model do not fit the data", is_sealed(version_folder(path, number))
+    with reading(damaged, path, error=RunError, fix="train again", verified=sealed):
         figures, seeds = _scored_again(plan, folder, before["seeds_detail"], number)
     result = result_object(
         run=str(path),
@@ -96,6 +100,23 @@ def _same_data(config: TrainConfig, folder: RunFolder) -> Plan:
             fix="give the data set as it was then with --data or --data-root, or train again",
         )
     return plan
+
+
+def _check_sizes(plan: Plan, path: Path) -> None:
+    """That features and descriptions have the sizes that the run was trained on."""
+    if not (path / RECORD).is_file():
+        return  # a run of before there were recognizers
+    record, problem = RecognitionRecord.read(path), plan.problem
+    for what, trained, now in (
+        ("the features of an image", tuple(record.features), tuple(problem.features.shape[1:])),
+        ("the description of a class", (record.semantics.size,), tuple(problem.semantics.shape[1:])),
+    ):
+        if trained and trained != now:
+            raise RunError(
+                f"{what}: {list(now)} numbers, and the run was trained on {list(trained)}",
+                where=str(path),
+                fix="give the features that it was trained on with --features, or train again",
+            )
 
 
 def _scored_again(

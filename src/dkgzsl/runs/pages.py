@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dkgzsl.checksums import is_sealed
 from dkgzsl.compatibility import upgraded_event
 from dkgzsl.errors import RunError
 from dkgzsl.files import output_file
@@ -70,7 +71,8 @@ def write_report(path: Path, *, out: Path | None = None, images: bool = True) ->
     from dkgzsl.report.pages.run import render_run
 
     content = read_run(path)
-    with reading("the page cannot be made of what the run folder holds", path, error=RunError, fix="train again"):
+    damaged, sealed = "the page cannot be made of what the run folder holds", is_sealed(path)
+    with reading(damaged, path, error=RunError, fix="train again", verified=sealed):
         page = render_run(content, images=images)
     return write_page(out or path / REPORT, page)
 
@@ -89,7 +91,8 @@ def compare_runs(paths: Sequence[Path]) -> list[Compared]:
     if twice is not None:
         raise RunError("the run is named twice", where=str(twice), fix="name each run once")
     contents = [read_run(path) for path in paths]
-    with reading("the runs cannot be compared", paths[0] if paths else "", error=RunError, fix="train them again"):
+    sealed, where = all(map(is_sealed, paths)), paths[0] if paths else ""
+    with reading("the runs cannot be compared", where, error=RunError, fix="train them again", verified=sealed):
         return compare(contents)
 
 

@@ -23,6 +23,7 @@ from dkgzsl.representation.representation import Fitted
 from dkgzsl.runs.folder import HISTORY, RunFolder, version_folder
 from dkgzsl.runs.model_record import RecognitionRecord
 from dkgzsl.runs.plan import Plan
+from dkgzsl.runs.schema import History
 from dkgzsl.runs.summary import chance
 from dkgzsl.runs.training import comparison_method
 
@@ -120,7 +121,7 @@ def history_of(place: Path) -> dict[str, Any]:
     file = place / HISTORY
     if not file.is_file():
         return {}
-    content: dict[str, Any] = read_json(file, dict[str, Any], f"{HISTORY} is damaged", error=RunError)
+    content: dict[str, Any] = read_json(file, History, f"{HISTORY} is damaged", error=RunError)
     return content
 
 

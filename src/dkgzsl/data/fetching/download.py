@@ -17,13 +17,15 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from email.message import Message
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 from urllib.parse import urlsplit
 
 from dkgzsl.data.fetching.archives import CHUNK, Progress, check_room, disk_error, silent
 from dkgzsl.errors import DataError
 from dkgzsl.files import sha256_of
+from dkgzsl.reading import read_json
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,17 @@ class State:
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 
+@cache
+def _schema() -> Any:
+    """What `NAME.part.json` says, and nothing else; made when first needed, since pydantic takes a while."""
+    from pydantic import ConfigDict, create_model
+
+    names: dict[str, Any] = {name: (kind, None) for name, kind in get_type_hints(State).items()}
+    return create_model(
+        "Begun", __config__=ConfigDict(strict=True, extra="forbid"), **{**names, "url": (str, ...)}
+    )
+
+
 class Partial:
     """A file begun: `NAME.part`, and in `NAME.part.json` what says whether the rest still fits."""
 
@@ -56,8 +69,8 @@ class Partial:
     def state(self, url: str) -> State | None:
         """What is known of the part; None where it cannot be continued from `url`."""
         try:
-            state = State(**json.loads(self._notes.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            state = State(**read_json(self._notes, _schema(), "what was begun is not known"))
+        except DataError:
             return None
         fits = state.url == url and state.validator is not None and 0 < self.size <= (state.total or self.size)
         return state if fits else None

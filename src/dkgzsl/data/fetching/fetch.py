@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_type_hints
 from urllib.parse import urlsplit
 
 import filelock
@@ -26,6 +27,7 @@ from dkgzsl.data.fetching.download import Downloaded, Partial, Patience, downloa
 from dkgzsl.data.fetching.sources import Source
 from dkgzsl.errors import DataError
 from dkgzsl.files import sha256_of, sweep, write_whole
+from dkgzsl.reading import read_json
 from dkgzsl.writing import locked
 
 RECORD: Final = "fetched.json"
@@ -170,10 +172,20 @@ def fetch(
 def read_origins(folder: Path) -> dict[str, Origin]:
     """What `fetched.json` in a data set's folder says, by kind; empty where there is none that can be read."""
     try:
-        content: dict[str, dict[str, Any]] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return {what: Origin(**origin) for what, origin in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        content = read_json(folder / RECORD, dict[str, _schema()], "what was fetched is not known")  # type: ignore[misc]
+    except DataError:
         return {}
+    return {what: Origin(**origin) for what, origin in content.items()}
+
+
+@cache
+def _schema() -> Any:
+    """What `fetched.json` says of each archive, and nothing else; made when first needed, as pydantic is slow."""
+    from pydantic import ConfigDict, Field, create_model
+
+    names: dict[str, Any] = {name: (kind, ...) for name, kind in get_type_hints(Origin).items()}
+    names |= {"sha256": (str, Field(pattern="^[0-9a-f]{64}$")), "size": (int, Field(ge=0))}
+    return create_model("Fetched", __config__=ConfigDict(strict=True, extra="forbid"), **names)
 
 
 def _archive(

@@ -30,7 +30,10 @@ _PIECE: Final = 16 * 2**20
 _MOST_NAMES: Final = 10_000
 _MOST_CHUNKS: Final = 4_000_000
 _READ_THROUGH: Final = 64 * 2**20
-"""Compressed data that stay in a file up to this size are read once here; of larger ones the index is checked."""
+"""Compressed data that stay in a file up to this size are read once here; of larger ones the index is checked, and
+what is packed by other filters than `_UNPACKED_BY_PYTHON` is read once, whatever its size."""
+_UNPACKED_BY_PYTHON: Final = {1, 2}
+"""Filters that `dkgzsl.features.hdf5_chunks` takes back itself."""
 
 
 class Refused(Exception):
@@ -245,7 +248,9 @@ def _staying(name: str, item: Any, file_size: int) -> dict[str, Any]:
     offset = item.id.get_offset()
     if offset is not None and offset + item.nbytes > file_size:
         raise Refused(f"{name} ends beyond the end of the file: it was cut off")
-    if offset is None and item.dtype.kind in _PLAIN and file_size <= _READ_THROUGH:
+    made = item.id.get_create_plist()
+    ours = all(made.get_filter(at)[0] in _UNPACKED_BY_PYTHON for at in range(made.get_nfilters()))
+    if offset is None and item.dtype.kind in _PLAIN and not (ours and file_size > _READ_THROUGH):
         for _ in _blocks(item):
             pass
     return {"dtype": item.dtype.str, "shape": list(item.shape), "offset": offset}

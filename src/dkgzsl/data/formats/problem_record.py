@@ -30,6 +30,20 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 @cache
+def origin_schema() -> Any:
+    """What `semantics/NAME.json` holds: the encoder, its library, and the text of each class; other names pass."""
+    from pydantic import ConfigDict, create_model
+
+    return create_model(
+        "Computed",
+        __config__=ConfigDict(strict=True, extra="allow"),
+        encoder=(str | None, None),
+        library=(str | None, None),
+        texts=(dict[str, str], {}),
+    )
+
+
+@cache
 def _schema() -> Any:
     """What problem.json holds, and nothing else; made when first needed, since pydantic takes a while."""
     from pydantic import ConfigDict, Field, create_model
