@@ -6,8 +6,8 @@
 Without RUN a small model of `numbers` is trained first. The page runs in a process of its own. Each client uploads
 a photo, asks for a prediction, waits for the reply, and begins again; a refused one waits for as long as the page
 asks for. Some requests are malformed: broken forms, no photos, files of others, too large ones, unknown functions,
-broken JSON. Exit code 1 where a good request got neither a reply nor a polite refusal within 10 s, or a file
-stays.
+broken JSON. Exit code 1 where a good request got neither a reply nor a polite refusal within 10 s, a file stays,
+the terminal shows a traceback, or memory stays more than 10 % above what it was.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ class Counted:
 
 @dataclass(frozen=True)
 class Report:
-    """The figures of a load test: seconds, megabytes, numbers of requests and files."""
+    """The figures of a load test: seconds, megabytes, numbers of requests and files.
+
+    `load_average` is the machine's at the end; `clients_late` the 99th percentile of the seconds for which the
+    clients' own process did not get on: they count in all times above.
+    """
 
     clients: int
     seconds: float
@@ -61,16 +65,25 @@ class Report:
     p99: float
     slowest: float
     refusal_p99: float
+    refusal_slowest: float
     memory_before: float
     memory_peak: float
     memory_after: float
     files_left: int
     tracebacks: int
+    load_average: float
+    clients_late: float
 
     @property
     def good(self) -> bool:
-        """Whether every good request was served or refused in time, and no file stays."""
-        return not self.failed and max(self.slowest, self.refusal_p99) <= LONGEST and not self.files_left
+        """Whether all good requests were served or refused in time, and no file, traceback or memory stays."""
+        in_time = not self.failed and max(self.slowest, self.refusal_slowest) <= LONGEST
+        return in_time and not self.files_left and not self.tracebacks and self.memory_back
+
+    @property
+    def memory_back(self) -> bool:
+        """Whether the memory after is within 10 % of the memory before."""
+        return self.memory_after <= 1.1 * self.memory_before
 
 
 def photos(number: int = 64) -> list[bytes]:
@@ -134,6 +147,8 @@ class Client:
             return polite(joined.text)
         joined.raise_for_status()
         reply = await self._reply(visitor)
+        if not reply["success"] and "The page is busy" in str(reply["output"].get("error")):
+            return polite(str(reply["output"]["error"]))
         if not reply["success"] or "dkgzsl" not in json.dumps(reply["output"]):
             raise ValueError(f"no prediction: {json.dumps(reply)[:150]}")
         return False
@@ -171,6 +186,9 @@ class Client:
             "unknown function": self._unknown_function,
             "broken JSON": self._broken_json,
             "long name": self._long_name,
+            "wrong values": lambda: self._wrong_values(["no path", "no number", {"a": 1}]),
+            "too few values": lambda: self._wrong_values([None]),
+            "unknown visitor": self._unknown_visitor,
         }
 
     async def _broken_form(self) -> int:
@@ -195,6 +213,18 @@ class Client:
         if joined.status_code != 200:
             return joined.status_code
         return "served" if (await self._reply(visitor))["success"] else "refused with a reason"
+
+    async def _wrong_values(self, data: list[Any]) -> str | int:
+        visitor = secrets.token_hex(6)
+        content = {"data": data, "fn_index": self._function, "session_hash": visitor}
+        joined = await self._http.post("/gradio_api/queue/join", json=content)
+        if joined.status_code != 200:
+            return joined.status_code
+        return "served" if (await self._reply(visitor))["success"] else "refused with a reason"
+
+    async def _unknown_visitor(self) -> str:
+        reply = await self._http.get("/gradio_api/queue/data", params={"session_hash": secrets.token_hex(6)})
+        return "refused with a reason" if "error" in reply.text else f"{reply.status_code}"
 
     async def _too_large(self) -> int:
         large = {"files": ("photo.png", bytes(21_000_000), "image/png")}
@@ -278,16 +308,20 @@ async def _measured(page: Page, options: argparse.Namespace, keep: float) -> Rep
     # Before: after a first few replies, so that what is loaded at the first request is there.
     await load(page.address, clients=4, seconds=3, malformed=0.2)
     before, peak, ended = page.memory(), 0.0, asyncio.Event()
+    late: list[float] = [0.0]  # how much later than asked for the clients' own process went on
 
     async def watch() -> None:
         nonlocal peak
         while not ended.is_set():
             peak = max(peak, page.memory())
-            await asyncio.sleep(0.5)
+            began = time.monotonic()
+            await asyncio.sleep(0.25)
+            late.append(time.monotonic() - began - 0.25)
 
     watching = asyncio.create_task(watch())
     given = {"clients": options.clients, "seconds": options.seconds}
     counted = await load(page.address, **given, malformed=options.malformed)
+    loaded = os.getloadavg()[0]
     ended.set()
     await watching
     await asyncio.sleep(keep + min(5.0, keep / 2) + 2)  # old photos are looked for every 5 s
@@ -302,11 +336,14 @@ async def _measured(page: Page, options: argparse.Namespace, keep: float) -> Rep
         p99=float(np.percentile(served, 99)),
         slowest=float(served.max()),
         refusal_p99=float(np.percentile(counted.refused or [0.0], 99)),
+        refusal_slowest=max(counted.refused or [0.0]),
         memory_before=before,
         memory_peak=peak,
         memory_after=page.memory(),
         files_left=page.files(),
         tracebacks=page.tracebacks(),
+        load_average=loaded,
+        clients_late=float(np.percentile(late, 99)),
     )
 
 

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dkgzsl.app.limits import Gate, Limits, PhotoFolder
+from dkgzsl.app.limits import Gate, Limits
 from dkgzsl.app.pieces import bias_html, class_html, prediction_html
 from dkgzsl.app.session import Session, read_one
+from dkgzsl.app.upkeep import PhotoFolder
 from dkgzsl.cli.main import main
 from dkgzsl.data.numbers.dataset import number_images, numbers
 from dkgzsl.errors import DataError
@@ -291,16 +292,3 @@ def test_names_and_numbers_of_new_classes_are_limited(run) -> None:
         session.with_text("new", "n" * 2001)
     with pytest.raises(DataError, match="save them first"):
         replace(session, added=tuple(map(str, range(50)))).with_values("new", {column: 1.0})
-
-
-def test_the_page_under_a_little_load(run) -> None:
-    pytest.importorskip("gradio", reason="the extra `app` is not installed")
-    script = Path(__file__).parents[2] / "experiments" / "page_load.py"
-    words = [sys.executable, str(script), str(run), "--clients", "10", "--seconds", "4", "--malformed", "0.2"]
-    ended = subprocess.run([*words, "--keep", "2", "--json"], capture_output=True, text=True, check=False)
-    found = json.loads(ended.stdout)
-    assert found["failed"] == []
-    assert found["served"] > 3
-    assert found["files_left"] == 0
-    assert found["memory_after"] < 1.25 * found["memory_before"]
-    assert not [kind for kind in found["malformed"] if kind.endswith(": 500") or "Error" in kind]

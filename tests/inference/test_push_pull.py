@@ -253,7 +253,7 @@ class FakeHub:
     def __init__(self, folder: Path) -> None:
         self.folder, self.calls = folder, []
 
-    def __getattr__(self, name: str):
+    def _taking(self, name: str):
         real = pytest.importorskip("huggingface_hub").HfApi
         signature = inspect.signature(getattr(real, name))
 
@@ -263,6 +263,12 @@ class FakeHub:
             return getattr(self, f"_{name}")(**{k: v for k, v in bound.items() if k != "self"})
 
         return call
+
+    # Named one by one: from Python 3.12 on, a protocol does not see what `__getattr__` makes.
+    create_repo = property(lambda self: self._taking("create_repo"))
+    upload_folder = property(lambda self: self._taking("upload_folder"))
+    repo_info = property(lambda self: self._taking("repo_info"))
+    hf_hub_download = property(lambda self: self._taking("hf_hub_download"))
 
     def _create_repo(self, repo_id, private, exist_ok) -> None:
         assert exist_ok

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -12,9 +13,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from dkgzsl.app.limits import Gate, Limits, PhotoFolder
+from dkgzsl.app.limits import Gate, Limits
 from dkgzsl.app.pieces import STYLE, bias_html, class_html, classes_html, prediction_html
 from dkgzsl.app.session import Session, read_one
+from dkgzsl.app.upkeep import FOLDER, PhotoFolder, Upkeep, few_arenas
 from dkgzsl.data.names import spoken_attribute
 from dkgzsl.errors import ConfigError, DkgzslError
 from dkgzsl.inference.photos import PhotoReader, Photos
@@ -43,11 +45,14 @@ def serve(
     """
     limits = limits or Limits()
     sys.setswitchinterval(0.0005)  # else each of many short requests waits 5 ms for the threads that predict
+    few_arenas()
     photos = PhotoFolder(limits.keep_seconds)
     try:
         page = build(session, reader)
         launch(page, host=host, port=port, limits=limits)
+        upkeep = Upkeep(page, photos, limits)
         page.block_thread()
+        upkeep.close()
     finally:
         photos.close()
 
@@ -78,7 +83,7 @@ def launch(page: Any, *, host: str, port: int | None, limits: Limits | None = No
             server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, share=False, ssr_mode=False,
             footer_links=[], theme=plain, css=STYLE, inbrowser=False,
             max_file_size=f"{limits.photo_megabytes}mb", state_session_capacity=limits.visitors,
-            app_kwargs={"middleware": [Middleware(Gate, limits=limits)]},
+            app_kwargs={"middleware": [Middleware(Gate, limits=limits, folder=_folder())]},
         )  # fmt: skip
     except OSError as error:
         raise ConfigError(f"the page cannot be served: {error}", fix="--port N, --host ADDRESS") from error
@@ -258,6 +263,8 @@ class _Handlers:
         return photos, *self._results(state or self.first, photos, bias)
 
     def predict_again(self, photos: Photos | None, bias: float, state: Session | None) -> tuple[str, str]:
+        if photos is None and bias:
+            self.gradio.Info("The page has no photo of yours any more: please choose it again.")
         return self._results(state or self.first, photos, bias)
 
     def show_class(self, name: str | None, state: Session | None) -> str:
@@ -308,8 +315,34 @@ def _gradio() -> Any:
     # Gradio reads these at its import: no usage statistics, no request for a newer version.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # After each request Gradio would make a table of the last 10,000 requests; and keep a history of all.
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**9)
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
     try:
         import gradio
+        from gradio import queueing
     except ImportError as error:
         raise ConfigError("the page needs an extra", fix="pip install 'dkgzsl[app]'") from error
+    if hasattr(queueing, "traceback"):
+        queueing.traceback = _OneLine()
     return gradio
+
+
+def _folder() -> Path | None:
+    folder = os.environ.get(FOLDER)
+    return Path(folder) if folder else None
+
+
+class _OneLine:
+    """One line on the terminal for an error; Gradio's queue prints a traceback of whatever a visitor sends."""
+
+    def print_exc(self) -> None:
+        """Print the current exception, and where it was raised."""
+        error = sys.exception()
+        if error is None:
+            return
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+        text = " ".join(str(error).split())[:200]
+        print(f"dkgzsl app: a request failed: {type(error).__name__}: {text}{place}", file=sys.stderr, flush=True)

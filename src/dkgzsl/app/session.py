@@ -109,10 +109,12 @@ class Session:
             grid: rows and columns of the regions.
             bias: see `biased`.
         """
-        unbiased, biased = (
-            explained_predictions(recognizer, photos.features, grid=grid, top=TOP)[0]
-            for recognizer in (self.recognizer, self.biased(bias))
-        )
+
+        def of(recognizer: Recognizer) -> ExplainedPrediction:
+            return explained_predictions(recognizer, photos.features, grid=grid, top=TOP)[0]
+
+        unbiased = of(self.recognizer)
+        biased = of(self.biased(bias)) if bias else unbiased
         return TriedImage(biased, unbiased, photos.pixels[0], grid)
 
     def attributes_of(self, name: str) -> list[tuple[str, float, float]]:
