@@ -56,7 +56,9 @@ STOPS = {
 EXTRAS = {"extract": "timm", "extract --overwrite": "timm", "export": "onnxruntime", "tune": "optuna"}
 FUNCTIONS = {"extract", "extract --overwrite", "app: save"}
 """Called below the command line, which would turn their errors into exit code 2, and take over signals."""
-NO_ROOM = re.compile("File too large|No space left|no space left|disk is full|not enough room|are free", re.IGNORECASE)
+NO_ROOM = re.compile(
+    "File too large|No space left|no space left|disk is full|not enough room|are free", re.IGNORECASE
+)
 PROMPT = 10.0
 """Seconds after a signal; half a second on a quiet machine, and machines are noisy."""
 
