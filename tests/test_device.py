@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dkgzsl.cli.main import main
 from dkgzsl.device import moved
-from dkgzsl.evaluation.held_out import POOLED, HeldOut, scored_on
+from dkgzsl.evaluation.held_out import POOLED, HeldOut, decided_on
 from dkgzsl.runs import evaluation
 from worlds import world_folder
 
@@ -69,12 +69,12 @@ def test_images_and_model_meet_on_the_device() -> None:
         def load(self) -> None: ...
         def scores(self, features: Tensor) -> Tensor:
             places.extend([features.device.type, self.semantics.device.type])
-            return torch.zeros(len(features), 2)
+            return torch.tensor([[1.0, 0.0]]).repeat(len(features), 1)
 
         conventional_scores = scores
 
     model: Any = Model(torch.tensor([0]), torch.tensor([1]), torch.ones(2, 3))
-    assert scored_on(META, held_out, model).scores.shape == (3, 2)
+    decided_on(META, held_out, model)
     assert places == ["meta"] * 4
 
 
@@ -88,9 +88,9 @@ def test_evaluate_computes_on_the_device_that_it_is_given(
 
     def on_cpu(device: torch.device, held_out: HeldOut, model: Any) -> Any:
         devices.append(device.type)
-        return scored_on(torch.device("cpu"), held_out, model)
+        return decided_on(torch.device("cpu"), held_out, model)
 
-    monkeypatch.setattr(evaluation, "scored_on", on_cpu)
+    monkeypatch.setattr(evaluation, "decided_on", on_cpu)
     monkeypatch.setattr("dkgzsl.runs.plan.device_of", lambda name: torch.device(name or "cpu"))
     for device in ("cpu", "meta"):
         assert main(["evaluate", str(run), "--device", device]) == 0

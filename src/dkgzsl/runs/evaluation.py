@@ -11,7 +11,7 @@ from dkgzsl.checksums import check_files, is_sealed
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
-from dkgzsl.evaluation.held_out import scored_on, test_images
+from dkgzsl.evaluation.held_out import decided_on, test_images
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.methods.registry import load_model, read_model
 from dkgzsl.reading import reading
@@ -134,7 +134,7 @@ def _scored_again(
         else:
             model = load_model(read_model(folder.model_file(position)))
             fitted = on_device(read_fitted(folder.representation_file(position)), plan.device)
-            scored = scored_on(plan.device, test_images(problem, fitted), model)
+            scored = decided_on(plan.device, test_images(problem, fitted), model)
         constant = before[position]["constant"]
         figures.append(scored.figures(constant))
         seeds.append({**before[position], "spread_over_classes": deviations(scored, constant)})
