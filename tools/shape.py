@@ -40,6 +40,7 @@ FLOORS: Sequence[Collection[str]] = (
     {"writing"},
     {"files"},
     {"checksums"},
+    {"cluster"},
     {"config"},
     {"features"},
     {"data", "methods"},
