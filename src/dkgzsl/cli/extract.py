@@ -45,6 +45,9 @@ class Config:
     """cpu, cuda, ... (default: CUDA where there is one)."""
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Precision of the backbone; auto: float16 on CUDA, float32 elsewhere. The store holds float16."""
+    on: str | None = None
+    """ray: a worker for each core of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: a cluster, whose
+    machines have the images under the same paths."""
     overwrite: bool = False
     """Start again, and replace the store in --out."""
     json: bool = False
@@ -78,6 +81,7 @@ def run(config: Config) -> None:
             precision=config.precision,
             overwrite=config.overwrite,
             progress=progress,
+            on=config.on,
         )
     store = open_store(config.out)
     unreadable = [(entry.path, entry.why) for entry in store.entries if entry.why is not None]

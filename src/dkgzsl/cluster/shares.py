@@ -7,7 +7,7 @@ lost is done again, and it does not matter which worker does which share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 from dkgzsl.errors import ConfigError
@@ -42,7 +42,7 @@ def map_shares(
     on: str | None = None,
     gpu: bool = False,
     in_order: bool = True,
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result], None, None]:
     """`function(common, share)` of each share, with its position, as they are done.
 
     On a cluster each share takes one processor core, or one GPU. Only a few shares are under way for each core,

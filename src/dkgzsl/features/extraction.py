@@ -7,9 +7,9 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +20,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from dkgzsl.cluster.shares import check_place, map_shares
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.backbones import Backbone
 from dkgzsl.features.images import UnreadableImageError, read_image
+from dkgzsl.features.photo_files import as_on_disk
 from dkgzsl.features.store_writer import StoreWriter
 
 
@@ -49,6 +51,9 @@ Precision = Literal["auto", "float32", "float16", "bfloat16"]
 Progress = Callable[[int, int], None]
 """Called with the images done and all images, once at the start and after each batch."""
 
+_SHARE_BYTES: Final = 32 * 2**20
+"""Tokens that a worker of a cluster sends at once, and in batches:"""
+_MOST_BATCHES: Final = 8
 _AHEAD: Final = 2  # batches that are decoded while one is in the backbone
 
 
@@ -85,6 +90,7 @@ def extract(
     precision: Precision = "auto",
     overwrite: bool = False,
     progress: Progress | None = None,
+    on: str | None = None,
 ) -> Extraction:
     """Extract the region features of every image into the store at `out`, or go on where it was interrupted.
 
@@ -101,11 +107,17 @@ def extract(
         precision: of the backbone; auto is float16 on CUDA and float32 elsewhere. The store is float16 always.
         overwrite: start again, whatever store is there.
         progress: called with how far it is.
+        on: a cluster whose workers compute (see `dkgzsl.cluster.shares`); they read the images by the same paths.
+            This process writes the store, and a lost share is done again, so that the bytes are the same.
 
     Raises:
-        ConfigError: a setting out of range, a device that is not there, a store made with other settings.
-        DataError: the store cannot be written, or the backbone gives features that are not finite.
+        ConfigError: a setting out of range, a device that is not there, a store made with other settings, or a
+            cluster that cannot be used.
+        DataError: the store cannot be written, the backbone gives features that are not finite, or the workers of
+            the cluster do not see the images.
+        RunError: a share of the cluster was lost each time.
     """
+    check_place(on)
     if batch_size < 1 or (workers is not None and workers < 1):
         raise ConfigError("batch size and workers must be at least 1")
     if not images.paths:
@@ -126,7 +138,11 @@ def extract(
         resumed = store.done
         threads = workers or min(8, os.cpu_count() or 1)
         if resumed < len(images.paths):
-            _fill(store, images, Runner(backbone, place, dtype), threads, batch_size, progress)
+            work = _Work(images.root, backbone, place, dtype, threads)
+            batches = [images.paths[s : s + batch_size] for s in range(resumed, len(images.paths), batch_size)]
+            computed = _computed(work, batches) if on is None else _on_workers(work, batches, on)
+            with closing(computed):
+                _fill(store, computed, len(images.paths), progress)
         elif progress is not None:
             progress(resumed, resumed)
         shape = (store.done, 1 + backbone.regions, backbone.channels)
@@ -148,27 +164,75 @@ def _record(
     }
 
 
-def _fill(
-    store: StoreWriter,
-    images: ImageList,
-    run: Runner,
-    threads: int,
-    batch_size: int,
-    progress: Progress | None,
-) -> None:
-    """Extract what is not yet done, batch by batch."""
-    total = len(images.paths)
+Computed = tuple[np.ndarray, list[tuple[str | None, str | None]]]
+"""Tokens of a batch; sha256 and why it is unreadable of each image."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all batches have in common."""
+
+    root: Path
+    backbone: Backbone
+    device: torch.device
+    dtype: torch.dtype
+    threads: int
+
+
+def _fill(store: StoreWriter, computed: Iterator[Computed], total: int, progress: Progress | None) -> None:
+    """Keep the batches as they come."""
     report = progress or _silent
     report(store.done, total)
-    starts = range(store.done, total, batch_size)
-    batches = [[images.root / path for path in images.paths[s : s + batch_size]] for s in starts]
+    for tokens, files in computed:
+        store.append(tokens, files)
+        report(store.done, total)
+
+
+def _computed(work: _Work, batches: Sequence[Sequence[str]]) -> Generator[Computed, None, None]:
+    """The batches through the backbone, in their order."""
+    run = Runner(work.backbone, work.device, work.dtype)
+    files_of = [[work.root / path for path in batch] for batch in batches]
     with bombs_as_errors():
-        for pixels, files in decoded(batches, run.backbone, threads):
+        read = decoded(files_of, work.backbone, work.threads)
+        for batch, (pixels, files) in zip(batches, read, strict=True):
             tokens = run(pixels)
-            _refuse_infinite(tokens, images.paths[store.done : store.done + len(files)])
+            _refuse_infinite(tokens, batch)
             tokens[[why is not None for _, why in files]] = 0
-            store.append(tokens, files)
-            report(store.done, total)
+            yield tokens, files
+
+
+def _on_workers(work: _Work, batches: Sequence[Sequence[str]], on: str) -> Generator[Computed, None, None]:
+    """The same by the workers of a cluster, a few batches a share."""
+    size = len(batches[0]) * (1 + work.backbone.regions) * work.backbone.channels * 2
+    each = max(1, min(_MOST_BATCHES, _SHARE_BYTES // size))
+    shares = [batches[start : start + each] for start in range(0, len(batches), each)]
+    gpu = work.device.type == "cuda"
+    with closing(map_shares(tokens_of_share, work, shares, on=on, gpu=gpu)) as found:
+        for position, results in found:
+            for paths, (tokens, files) in zip(shares[position], results, strict=True):
+                _refuse_unseen(work.root, paths, files)
+                yield tokens, files
+
+
+def tokens_of_share(work: _Work, batches: Sequence[Sequence[str]]) -> list[Computed]:
+    """On a worker: its batches through the backbone."""
+    return list(_computed(work, batches))
+
+
+def _refuse_unseen(root: Path, paths: Sequence[str], files: Sequence[tuple[str | None, str | None]]) -> None:
+    """That no image is missing on the worker alone: the store would have black ones in its place."""
+    for path, (digest, why) in zip(paths, files, strict=True):
+        if (
+            digest is None
+            and why is not None
+            and as_on_disk(root / path).is_file()
+            and os.access(root / path, os.R_OK)
+        ):
+            raise DataError(
+                f"a worker of the cluster cannot read an image that this machine has: {path} {why}",
+                where=str(root),
+                fix="put the images where every machine has them under the same path, such as a shared folder",
+            )
 
 
 def _silent(_done: int, _total: int) -> None:
