@@ -192,7 +192,8 @@ class DataConfig:
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     features: str | None = None
-    """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store (default: from the backbone)."""
+    """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store, also by URL (default: from the
+    backbone)."""
     extra_features: tuple[str, ...] = ()
     """Further feature files or stores of the same images, by other backbones; their global vectors are
     concatenated."""

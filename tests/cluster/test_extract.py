@@ -83,7 +83,7 @@ def test_an_interrupted_store_goes_on_elsewhere(two_workers, tmp_path) -> None:
 
 def test_images_that_only_this_machine_has_are_refused(two_workers, tmp_path, monkeypatch) -> None:
     """In place of another machine: a share whose images lie in a folder that is not there."""
-    images = photos(tmp_path / "photos", 4)
+    images = photos(tmp_path / "photos", 6)
     real = extraction.map_shares
 
     def elsewhere(function, work, shares, **how):

@@ -257,7 +257,7 @@ class Runner:
         *,
         stored: torch.dtype = torch.float16,
     ) -> None:
-        self.backbone, self._device, self._dtype, self._stored = backbone, device, dtype, stored
+        self.backbone, self.device, self._dtype, self._stored = backbone, device, dtype, stored
         backbone.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
@@ -265,12 +265,12 @@ class Runner:
         self, pixels: UInt8[np.ndarray, "batch 3 height width"]
     ) -> Float[np.ndarray, "batch tokens channels"]:
         """Tokens of resized images."""
-        images = self.backbone.preprocessing.scale(torch.from_numpy(pixels).to(self._device))
+        images = self.backbone.preprocessing.scale(torch.from_numpy(pixels).to(self.device))
         images = images.contiguous(memory_format=torch.channels_last)
         # One fixed algorithm, not the fastest of the moment: resuming must give the same bits.
         with (
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-            torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32),
+            torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32),
         ):
             tokens: Tensor = self.backbone.tokens(images)
         rounded: np.ndarray = tokens.to(self._stored).cpu().numpy()
