@@ -156,8 +156,8 @@ def test_places_that_cannot_be_reached(monkeypatch) -> None:
         local_store("s3://bucket/store")
 
 
-def test_extract_and_train_by_url(tmp_path, capsys, monkeypatch) -> None:
-    """The in-memory file system has no address: extraction, loading and their figures are of the same bytes."""
+def test_extract_by_url(tmp_path, capsys, monkeypatch) -> None:
+    """What is sent is what a folder would have; the same command again has nothing to do."""
     pytest.importorskip("timm", reason="the extra `images` is not installed")
     from PIL import Image
 

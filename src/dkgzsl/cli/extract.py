@@ -88,11 +88,7 @@ def run(config: Config) -> None:
     store = open_store(out)
     if is_url(config.out):
         send_store(out, config.out, overwrite=config.overwrite)
-    unreadable = [(entry.path, entry.why) for entry in store.entries if entry.why is not None]
-    for path, why in unreadable[:20]:
-        print(f"skipped: {path}: {why}", file=sys.stderr)
-    if len(unreadable) > 20:
-        print(f"skipped: {len(unreadable) - 20} more, see {out / 'index.jsonl'}", file=sys.stderr)
+    unreadable = _reported(store)
     lost = lost_classes(store)
     if config.json:
         summary = {
@@ -127,6 +123,16 @@ def _folder_of(config: Config) -> Path:
     if not config.overwrite and has_store(config.out):
         return local_store(config.out)
     return local_folder(config.out)
+
+
+def _reported(store: FeatureStore) -> list[tuple[str, str]]:
+    """The images that could not be read, and why, printed."""
+    unreadable = [(entry.path, entry.why) for entry in store.entries if entry.why is not None]
+    for path, why in unreadable[:20]:
+        print(f"skipped: {path}: {why}", file=sys.stderr)
+    if len(unreadable) > 20:
+        print(f"skipped: {len(unreadable) - 20} more, see {store.folder / 'index.jsonl'}", file=sys.stderr)
+    return unreadable
 
 
 def lost_classes(store: FeatureStore) -> dict[str, list[str]]:

@@ -138,11 +138,7 @@ def extract(
         resumed = store.done
         threads = workers or min(8, os.cpu_count() or 1)
         if resumed < len(images.paths):
-            work = _Work(images.root, backbone, place, dtype, threads)
-            batches = [images.paths[s : s + batch_size] for s in range(resumed, len(images.paths), batch_size)]
-            computed = _computed(work, batches) if on is None else _on_workers(work, batches, on)
-            with closing(computed):
-                _fill(store, computed, len(images.paths), progress)
+            _fill(store, images, _Work(images.root, backbone, place, dtype, threads), batch_size, progress, on)
         elif progress is not None:
             progress(resumed, resumed)
         shape = (store.done, 1 + backbone.regions, backbone.channels)
@@ -179,13 +175,17 @@ class _Work:
     threads: int
 
 
-def _fill(store: StoreWriter, computed: Iterator[Computed], total: int, progress: Progress | None) -> None:
-    """Keep the batches as they come."""
-    report = progress or _silent
+def _fill(
+    store: StoreWriter, images: ImageList, work: _Work, batch_size: int, progress: Progress | None, on: str | None
+) -> None:
+    """Extract what is not yet done, batch by batch."""
+    total, report = len(images.paths), progress or _silent
     report(store.done, total)
-    for tokens, files in computed:
-        store.append(tokens, files)
-        report(store.done, total)
+    batches = [images.paths[start : start + batch_size] for start in range(store.done, total, batch_size)]
+    with closing(_computed(work, batches) if on is None else _on_workers(work, batches, on)) as computed:
+        for tokens, files in computed:
+            store.append(tokens, files)
+            report(store.done, total)
 
 
 def _computed(work: _Work, batches: Sequence[Sequence[str]]) -> Generator[Computed, None, None]:

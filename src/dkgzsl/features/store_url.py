@@ -127,7 +127,7 @@ def _remote(url: str) -> Iterator[tuple[Any, str]]:
         raise DataError(
             f"cannot reach the feature store: {why}",
             where=url,
-            fix="check the URL, the keys and the address of the server (docs/scaling.md); the same command goes on",
+            fix="check the URL, the keys and the server (docs/scaling.md); the same command goes on",
         ) from error
 
 
