@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
@@ -177,9 +178,9 @@ def _do(name: _Name, key: str, common: list[Any], share: Any, wanted: Any) -> An
         )
     if key not in _KEPT:
         _KEPT.clear()
-        _KEPT[key] = ray.get(common[0])
+        _KEPT[key] = deepcopy(ray.get(common[0]))  # what Ray keeps in shared memory cannot be written to
     torch.set_num_threads(1)  # one core a share
-    return name.function()(_KEPT[key], share)
+    return name.function()(_KEPT[key], deepcopy(share))
 
 
 def _versions() -> dict[str, str]:

@@ -102,7 +102,7 @@ def extract(
         backbone: what to run.
         out: the store's folder.
         batch_size: images that go through the backbone together.
-        workers: threads that read and decode (default: one a processor, at most 8).
+        workers: threads that read and decode (default: one a processor, at most 8; one a worker of a cluster).
         device: where the backbone runs (default: CUDA where there is one).
         precision: of the backbone; auto is float16 on CUDA and float32 elsewhere. The store is float16 always.
         overwrite: start again, whatever store is there.
@@ -118,10 +118,7 @@ def extract(
         RunError: a share of the cluster was lost each time.
     """
     check_place(on)
-    if batch_size < 1 or (workers is not None and workers < 1):
-        raise ConfigError("batch size and workers must be at least 1")
-    if not images.paths:
-        raise DataError("there are no images to extract", where=str(images.root))
+    _check_numbers(images, batch_size, workers)
     place = _device(device)
     dtype = _dtype(precision, place)
     started = time.perf_counter()
@@ -135,14 +132,20 @@ def extract(
         overwrite=overwrite,
     )
     with store:
-        resumed = store.done
-        threads = workers or min(8, os.cpu_count() or 1)
+        resumed, threads = store.done, workers or (min(8, os.cpu_count() or 1) if on is None else 1)
         if resumed < len(images.paths):
             _fill(store, images, _Work(images.root, backbone, place, dtype, threads), batch_size, progress, on)
         elif progress is not None:
             progress(resumed, resumed)
         shape = (store.done, 1 + backbone.regions, backbone.channels)
         return Extraction(resumed, store.done, time.perf_counter() - started, shape)
+
+
+def _check_numbers(images: ImageList, batch_size: int, workers: int | None) -> None:
+    if batch_size < 1 or (workers is not None and workers < 1):
+        raise ConfigError("batch size and workers must be at least 1")
+    if not images.paths:
+        raise DataError("there are no images to extract", where=str(images.root))
 
 
 def _record(
