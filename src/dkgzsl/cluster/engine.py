@@ -37,6 +37,8 @@ _OBJECTS: Final = 100 * 2**20
 """Bytes for shares and results under way, a core of this machine; what does not fit goes to the disk."""
 _PATIENCE: Final = 5.0
 """Seconds in which the cluster must take a connection."""
+_TOKEN_FILE: Final = Path("~/.ray/auth_token")
+"""Where `ray start` keeps the token that it has made."""
 _QUIET: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -221,7 +223,11 @@ def _ray(*, own: bool) -> Any:
     Ray's ports are open to the network, and who may use them may run any code here: the token is for that. Ray
     reads it when it is imported.
     """
-    settings = _QUIET | ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)} if own else {})
+    settings = dict(_QUIET)
+    if own:
+        settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)}
+    elif _TOKEN_FILE.expanduser().is_file() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        settings |= {"RAY_AUTH_MODE": "token"}  # as `ray start` does; a driver does not by itself
     if "ray" not in sys.modules:
         for name, value in settings.items():
             os.environ.setdefault(name, value)
@@ -261,7 +267,8 @@ def _unreachable(on: str, error: Exception) -> ConfigError:
     return ConfigError(
         f"no cluster can be reached: {getattr(error, 'strerror', None) or str(error).splitlines()[0]}",
         where=on,
-        fix="give the address that `ray start --head` prints (usually port 6379), or --on ray for this machine",
+        fix="give the address that `ray start --head` prints (usually port 6379), with the token of the cluster "
+        "(RAY_AUTH_TOKEN, or ~/.ray/auth_token of its machines); or --on ray for this machine",
     )
 
 
