@@ -3,7 +3,7 @@
     python experiments/cluster.py PROBLEM --weights FILE --out FOLDER [--photos 500]
 
 PROBLEM is an imported problem with photos. Half-way through the extraction a worker is killed. The script writes
-cluster.json, and exits with 1 where anything differs. OMP_NUM_THREADS=1 keeps one process to one core, as a worker is.
+cluster.json, and exits with 1 where anything differs. OMP_NUM_THREADS=1 gives one process one core.
 """
 
 import argparse

@@ -16,7 +16,7 @@ from dkgzsl.features.store import FeatureStore
 from dkgzsl.methods.shared.class_statistics import BLOCK, ClassStatistics
 
 _SHARE_BLOCKS = 8
-"""Blocks that a share has: the sums of a share are as large as the covariance, so that it should have many rows."""
+"""Blocks of a share: its sums are as large as the covariance, so that it should have many rows."""
 
 
 @dataclass(frozen=True)
