@@ -135,6 +135,26 @@ def test_a_store_without_its_record_is_none(url, tmp_path) -> None:
         local_store(url)
 
 
+def test_a_store_that_was_sent_half_way_is_none(url, tmp_path, monkeypatch) -> None:
+    """Neither the new one nor the older one, whose other files have gone."""
+    send_store(write_store(tmp_path / "one"), url)
+    files = fsspec.core.url_to_fs(url)[0]  # one for all of this process
+    real = files.put_file
+
+    def put_file(source, target):
+        if target.endswith(INDEX):
+            raise OSError("the line is down")
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "put_file", put_file)
+        with pytest.raises(DataError, match="the line is down"):
+            send_store(write_store(tmp_path / "two", seed=1), url)
+    assert not has_store(url)
+    assert send_store(tmp_path / "two", url)
+    assert files_of(local_store(url)) == files_of(tmp_path / "two")
+
+
 def test_damage_on_the_way_is_found_when_a_row_is_read(url, tmp_path) -> None:
     made = write_store(tmp_path / "made")
     content = bytearray((made / TOKENS).read_bytes())
