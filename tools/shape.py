@@ -41,6 +41,7 @@ FLOORS: Sequence[Collection[str]] = (
     {"distributed"},
     {"files"},
     {"checksums"},
+    {"cluster"},
     {"config"},
     {"features"},
     {"data", "methods"},

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import tyro
 
+from dkgzsl.cluster.shares import check_place
 from dkgzsl.errors import ConfigError, nearest
 from dkgzsl.reading import parse_yaml, read_text, reason_of
 
@@ -191,7 +192,8 @@ class DataConfig:
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     features: str | None = None
-    """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store (default: from the backbone)."""
+    """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store, also by URL (default: from the
+    backbone)."""
     extra_features: tuple[str, ...] = ()
     """Further feature files or stores of the same images, by other backbones; their global vectors are
     concatenated."""
@@ -313,6 +315,8 @@ class BenchmarkConfig:
     """Epochs of methods that train by epochs (default: each one's own); with --minutes None the only limit."""
     jobs: int = 1
     """Processes that run at once; they share the processor's cores."""
+    on: str | None = None
+    """ray: a worker for each core of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: a cluster."""
     device: str = "cpu"
     """cpu, cuda, ..."""
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
@@ -334,6 +338,9 @@ class BenchmarkConfig:
             at_least={"seeds": 1, "iterative_seeds": 1, "first_seed": 0, "jobs": 1, "epochs": 1},
             above_zero=("minutes",),
         )
+        check_place(self.on)
+        if self.on is not None and self.jobs != 1:
+            raise ConfigError("--on and --jobs are both given", fix="name one: a cluster has as many as its cores")
         for name in ("datasets", "methods", "semantics", "representations"):
             if getattr(self, name) == ():
                 raise ConfigError(f"{name} must name at least one")

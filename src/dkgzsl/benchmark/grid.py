@@ -1,4 +1,4 @@
-"""Which cells a benchmark has, and doing those that are not done: one process or several, each cell kept."""
+"""Which cells a benchmark has, and doing those that are not done: one process, several, or a cluster."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from dkgzsl.benchmark.cells import Cell, checkpoints_of, read_cell, run_cell, write_cell
+from dkgzsl.cluster.shares import map_shares
 from dkgzsl.config import BenchmarkConfig, RefinementConfig
 from dkgzsl.data.load import is_name, load_dataset
 from dkgzsl.errors import ConfigError, DkgzslError, nearest
@@ -109,10 +110,10 @@ def _named(word: str) -> tuple[str, str | None]:
 
 @dataclass(frozen=True)
 class _Share:
-    """Cells of one data set and seed, for one process."""
+    """Cells of one data set and seed, for one process; without a folder nothing is kept of unfinished ones."""
 
     cells: tuple[Cell, ...]
-    folder: Path
+    folder: Path | None
     refinement: RefinementConfig
     data_root: str | None
     device: str
@@ -130,6 +131,9 @@ def run_cells(config: BenchmarkConfig, cells: Sequence[Cell], folder: Path, done
     """
     kept = {cell: read_cell(folder, cell) for cell in cells}
     pending = [cell for cell in cells if kept[cell] is None or "error" in (kept[cell] or {})]
+    if config.on is not None:
+        _run_on_workers(config, pending, folder, done)
+        return [read_cell(folder, cell) or {} for cell in cells]
     jobs = min(config.jobs, max(1, len(pending)))
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else torch.get_num_threads()
     shares = [
@@ -149,6 +153,37 @@ def run_cells(config: BenchmarkConfig, cells: Sequence[Cell], folder: Path, done
 
 def _grouped(cells: Iterable[Cell]) -> list[list[Cell]]:
     return [list(group) for _, group in groupby(cells, key=lambda cell: (cell.dataset, cell.features, cell.seed))]
+
+
+def _run_on_workers(config: BenchmarkConfig, cells: Sequence[Cell], folder: Path, done: Done) -> None:
+    """Each cell is a share; those that share a learned representation are one, so that it is learned once.
+
+    Workers write nothing: their records come here.
+    """
+    groups = [
+        list(group)
+        for _, group in groupby(
+            cells,
+            key=lambda cell: (
+                (cell.dataset, cell.features, cell.seed, cell.representation)
+                if learns(cell.representation)
+                else cell
+            ),
+        )
+    ]
+    shares = [
+        _Share(tuple(group), None, config.refinement, config.data_root, config.device, 1) for group in groups
+    ]
+    gpu = config.device.startswith("cuda")
+    for position, records in map_shares(records_of, None, shares, on=config.on, gpu=gpu, in_order=False):
+        for cell, record in zip(shares[position].cells, records, strict=True):
+            write_cell(folder, cell, record)
+            done(cell, record)
+
+
+def records_of(_common: None, share: _Share) -> list[dict[str, Any]]:
+    """The records of a share's cells, not written anywhere."""
+    return [record for _, record in _records(share)]
 
 
 def _run_parallel(shares: Sequence[_Share], jobs: int, folder: Path, done: Done) -> None:
@@ -215,6 +250,16 @@ def _run_whole_share(share: _Share) -> list[Cell]:
 
 
 def _run_share(share: _Share) -> Iterable[Cell]:
+    """Do and keep the cells, one by one."""
+    assert share.folder is not None, "a share of this machine has one"
+    for cell, record in _records(share):
+        write_cell(share.folder, cell, record)
+        if "error" not in record:
+            shutil.rmtree(checkpoints_of(share.folder, cell), ignore_errors=True)
+        yield cell
+
+
+def _records(share: _Share) -> Iterator[tuple[Cell, dict[str, Any]]]:
     """One data set and seed: the data is read, and SOVR is trained, once for all cells."""
     first = share.cells[0]
     problem = load_dataset(first.dataset, data_root=share.data_root, features=first.features, test_seed=first.seed)
@@ -228,11 +273,8 @@ def _run_share(share: _Share) -> Iterable[Cell]:
                 problem.with_semantics(cell.semantics),
                 by_name[cell.representation],
                 device=share.device,
-                checkpoints=checkpoints_of(share.folder, cell),
+                checkpoints=None if share.folder is None else checkpoints_of(share.folder, cell),
             )
         except (DkgzslError, ArithmeticError, RuntimeError) as error:
             record = {"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
-        write_cell(share.folder, cell, record)
-        if "error" not in record:
-            shutil.rmtree(checkpoints_of(share.folder, cell), ignore_errors=True)
-        yield cell
+        yield cell, record

@@ -135,7 +135,7 @@ def begin(folder: Path, config: BenchmarkConfig) -> None:
     content |= {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(config).items()
-        if name not in ("out", "config", "json", "dry_run", "settings")
+        if name not in ("out", "config", "json", "dry_run", "settings", "on")
     }
     settings = settings_by_method(config.settings)
     content |= {method_info(name).section: asdict(one) for name, one in settings.items()}

@@ -23,6 +23,7 @@ _EXTRAS = {
     "tables": (("pyarrow", "openpyxl"), "tables of class descriptions in Excel and Parquet"),
     "export": (("onnx", "onnxruntime"), "a run as one ONNX file, checked in ONNX Runtime"),
     "tune": (("optuna",), "a search for settings on your own data"),
+    "cluster": (("ray", "fsspec", "s3fs"), "work on several machines by Ray, and feature stores by URL"),
     "hub": (("huggingface_hub",), "push and pull of runs by a model hub"),
     "app": (("gradio", "PIL"), "a local page to try images and describe classes"),
 }

@@ -29,8 +29,8 @@ class Config:
     backbone: str
     """resnet101 (448 pixels), vit-b/16 (224 pixels), any timm model by its name, clip:MODEL@WEIGHTS, or a
     backbone from outside (docs/extend.md)."""
-    out: Path
-    """Folder of the feature store."""
+    out: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    """Folder of the feature store, or its URL (s3://, gs://, ...)."""
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     weights: Path | None = None
@@ -45,6 +45,9 @@ class Config:
     """cpu, cuda, ... (default: CUDA where there is one)."""
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Precision of the backbone; auto: float16 on CUDA, float32 elsewhere. The store holds float16."""
+    on: str | None = None
+    """ray: a worker for each core of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: a cluster. Its
+    machines have the images under the same paths."""
     overwrite: bool = False
     """Start again, and replace the store in --out."""
     json: bool = False
@@ -57,7 +60,9 @@ def run(config: Config) -> None:
     from dkgzsl.features.backbones import build_backbone
     from dkgzsl.features.extraction import extract
     from dkgzsl.features.store import open_store
+    from dkgzsl.features.store_url import is_url, send_store
 
+    out = _folder_of(config)
     images = list_images(config.problem, data_root=config.data_root)
     backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size)
     height, width = backbone.preprocessing.image_size
@@ -71,24 +76,23 @@ def run(config: Config) -> None:
         result = extract(
             images,
             backbone,
-            config.out,
+            out,
             batch_size=config.batch_size,
             workers=config.workers,
             device=config.device,
             precision=config.precision,
             overwrite=config.overwrite,
             progress=progress,
+            on=config.on,
         )
-    store = open_store(config.out)
-    unreadable = [(entry.path, entry.why) for entry in store.entries if entry.why is not None]
-    for path, why in unreadable[:20]:
-        print(f"skipped: {path}: {why}", file=sys.stderr)
-    if len(unreadable) > 20:
-        print(f"skipped: {len(unreadable) - 20} more, see {config.out / 'index.jsonl'}", file=sys.stderr)
+    store = open_store(out)
+    if is_url(config.out):
+        send_store(out, config.out, overwrite=config.overwrite)
+    unreadable = _reported(store)
     lost = lost_classes(store)
     if config.json:
         summary = {
-            "store": str(config.out),
+            "store": config.out,
             "backbone": config.backbone,
             "weights": dict(backbone.weights),
             "images": result.done,
@@ -108,6 +112,27 @@ def run(config: Config) -> None:
     print(f"tokens     {list(result.shape)} float16, {rate}")
     root = () if config.data_root is None else ("--data-root", config.data_root)
     print(next_line(command("train", config.problem, *root, "--features", config.out)))
+
+
+def _folder_of(config: Config) -> Path:
+    """The folder to fill: the store's own, or this machine's copy of one by URL."""
+    from dkgzsl.features.store_url import has_store, is_url, local_folder, local_store
+
+    if not is_url(config.out):
+        return Path(config.out)
+    if not config.overwrite and has_store(config.out):
+        return local_store(config.out)
+    return local_folder(config.out)
+
+
+def _reported(store: FeatureStore) -> list[tuple[str, str]]:
+    """The images that could not be read, and why, printed."""
+    unreadable = [(entry.path, entry.why) for entry in store.entries if entry.why is not None]
+    for path, why in unreadable[:20]:
+        print(f"skipped: {path}: {why}", file=sys.stderr)
+    if len(unreadable) > 20:
+        print(f"skipped: {len(unreadable) - 20} more, see {store.folder / 'index.jsonl'}", file=sys.stderr)
+    return unreadable
 
 
 def lost_classes(store: FeatureStore) -> dict[str, list[str]]:

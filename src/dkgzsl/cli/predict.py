@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import tyro
 
 from dkgzsl.cli.next_step import after_prediction, next_line
+from dkgzsl.cluster.shares import check_place
 from dkgzsl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ class Config:
     """Where the backbone runs: cpu, cuda, ... (default: CUDA where there is one)."""
     batch_size: int = 16
     """Photos that go through the backbone together."""
+    on: str | None = None
+    """ray: a worker for each core of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: a cluster. Its
+    machines have the photos under the same paths."""
     overlay: Path | None = None
     """Folder for pictures: for each photo one that shows which parts decide and where the attributes lie, and, if
     the run has FDE, one of its saliency before and after training."""
@@ -68,6 +72,9 @@ class Config:
             raise ConfigError("no photo is named", fix="dkgzsl predict RUN IMAGE_OR_FOLDER..., or --features FILE")
         if self.images and self.features is not None:
             raise ConfigError("photos and --features are named", fix="name one of them")
+        check_place(self.on)
+        if self.on is not None and (self.overlay is not None or self.features is not None):
+            raise ConfigError("--on is for photos, without --overlay", fix="leave --on out")
         if self.overlay is not None and (self.features is not None or not self.attributes):
             raise ConfigError("--overlay draws attributes on photos", fix="name photos, and at least 1 attribute")
 
@@ -77,7 +84,10 @@ def run(config: Config) -> None:
     from dkgzsl.inference.recognizer import Recognizer
 
     recognizer = Recognizer.from_run(Path(config.run), config.version)
-    found = _of_photos(config, recognizer) if config.features is None else _of_features(config, recognizer)
+    if config.features is not None:
+        found = _of_features(config, recognizer)
+    else:
+        found = _of_photos(config, recognizer) if config.on is None else _on_workers(config, recognizer)
     if config.out is None:
         _print(config, found)
     else:
@@ -165,6 +175,32 @@ def _of_photos(config: Config, recognizer: Recognizer) -> Found:
                 words += [f"  {file}" for file in files.values()]
             read += 1
             yield content, words
+    if not read:
+        raise DataError("no image could be read", fix="see the reasons above")
+
+
+def _on_workers(config: Config, recognizer: Recognizer) -> Found:
+    """The same by the workers of a cluster, a batch a share, in the order of the photos."""
+    from dkgzsl.cluster.shares import map_shares
+    from dkgzsl.features.photo_files import printable
+    from dkgzsl.inference.photos import list_photos, photo_reader, refuse_unseen
+    from dkgzsl.inference.shares import PhotoWork, predictions_of_share
+
+    given = list_photos(config.images)
+    paths = [path.absolute() for path in given]  # workers are in other folders
+    shown = {path: printable(one) for path, one in zip(paths, given, strict=True)}
+    reader = photo_reader(recognizer.record, weights=config.weights, device=config.device)
+    work = PhotoWork(recognizer, reader, config.top, config.attributes)
+    shares = [paths[start : start + config.batch_size] for start in range(0, len(paths), config.batch_size)]
+    read = 0
+    for _, found in map_shares(predictions_of_share, work, shares, on=config.on, gpu=reader.device == "cuda"):
+        refuse_unseen(found.unreadable)
+        for path, why in found.unreadable:
+            print(f"skipped: {shown[path]}: {why}", file=sys.stderr)
+            yield {"image": shown[path], "error": why}, []
+        for path, explained in found.predictions:
+            read += 1
+            yield _shown(shown[path], explained)
     if not read:
         raise DataError("no image could be read", fix="see the reasons above")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from dkgzsl.data.formats.xlsa17 import has_split_file
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.raw import RawData
 from dkgzsl.errors import DataError, nearest
+from dkgzsl.features.store_url import is_url, local_store
 
 if TYPE_CHECKING:
     from dkgzsl.features.extraction import ImageList
@@ -75,10 +77,16 @@ def load_dataset(
 
 
 def _load(name_or_folder: str | Path, wanted: Wanted, *, data_root: str | Path | None) -> Problem:
+    wanted = _here(wanted)
     reader, path = find(name_or_folder, data_root=data_root, wanted=wanted)
     raw, provenance = reader.read(path, wanted)
     semantics = wanted.semantics or provenance.get("default_semantics") or next(iter(raw.tables), "")
     return problem_of(raw, semantics=semantics, provenance={"backbone": wanted.backbone, **provenance})
+
+
+def _here(wanted: Wanted) -> Wanted:
+    """With features of this machine in place of a store's URL."""
+    return replace(wanted, features=local_store(str(wanted.features))) if is_url(wanted.features) else wanted
 
 
 def lacks_semantics(name_or_folder: str | Path, semantics: str, *, data_root: str | Path | None = None) -> bool:
@@ -108,7 +116,7 @@ def read_unchecked(
     Raises:
         DataError: there is nothing of that name, or a file cannot be read at all.
     """
-    wanted = Wanted(features, semantics, features_needed=False)
+    wanted = _here(Wanted(features, semantics, features_needed=False))
     reader, path = find(name_or_folder, data_root=data_root, wanted=wanted)
     return reader.read(path, wanted)[0]
 

@@ -7,9 +7,9 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +20,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from dkgzsl.cluster.shares import check_place, map_shares
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.backbones import Backbone
 from dkgzsl.features.images import UnreadableImageError, read_image
+from dkgzsl.features.photo_files import as_on_disk
 from dkgzsl.features.store_writer import StoreWriter
 
 
@@ -49,6 +51,9 @@ Precision = Literal["auto", "float32", "float16", "bfloat16"]
 Progress = Callable[[int, int], None]
 """Called with the images done and all images, once at the start and after each batch."""
 
+_SHARE_BYTES: Final = 32 * 2**20
+"""Tokens that a worker of a cluster sends at once, and in batches:"""
+_MOST_BATCHES: Final = 8
 _AHEAD: Final = 2  # batches that are decoded while one is in the backbone
 
 
@@ -85,6 +90,7 @@ def extract(
     precision: Precision = "auto",
     overwrite: bool = False,
     progress: Progress | None = None,
+    on: str | None = None,
 ) -> Extraction:
     """Extract the region features of every image into the store at `out`, or go on where it was interrupted.
 
@@ -96,20 +102,23 @@ def extract(
         backbone: what to run.
         out: the store's folder.
         batch_size: images that go through the backbone together.
-        workers: threads that read and decode (default: one a processor, at most 8).
+        workers: threads that read and decode (default: one a processor, at most 8; one a worker of a cluster).
         device: where the backbone runs (default: CUDA where there is one).
         precision: of the backbone; auto is float16 on CUDA and float32 elsewhere. The store is float16 always.
         overwrite: start again, whatever store is there.
         progress: called with how far it is.
+        on: a cluster whose workers compute (see `dkgzsl.cluster.shares`); they read the images by the same paths.
+            This process writes the store, and a lost share is done again, so that the bytes are the same.
 
     Raises:
-        ConfigError: a setting out of range, a device that is not there, a store made with other settings.
-        DataError: the store cannot be written, or the backbone gives features that are not finite.
+        ConfigError: a setting out of range, a device that is not there, a store made with other settings, or a
+            cluster that cannot be used.
+        DataError: the store cannot be written, the backbone gives features that are not finite, or the workers of
+            the cluster do not see the images.
+        RunError: a share of the cluster was lost each time.
     """
-    if batch_size < 1 or (workers is not None and workers < 1):
-        raise ConfigError("batch size and workers must be at least 1")
-    if not images.paths:
-        raise DataError("there are no images to extract", where=str(images.root))
+    check_place(on)
+    _check_numbers(images, batch_size, workers)
     place = _device(device)
     dtype = _dtype(precision, place)
     started = time.perf_counter()
@@ -123,14 +132,20 @@ def extract(
         overwrite=overwrite,
     )
     with store:
-        resumed = store.done
-        threads = workers or min(8, os.cpu_count() or 1)
+        resumed, threads = store.done, workers or (min(8, os.cpu_count() or 1) if on is None else 1)
         if resumed < len(images.paths):
-            _fill(store, images, Runner(backbone, place, dtype), threads, batch_size, progress)
+            _fill(store, images, _Work(images.root, backbone, place, dtype, threads), batch_size, progress, on)
         elif progress is not None:
             progress(resumed, resumed)
         shape = (store.done, 1 + backbone.regions, backbone.channels)
         return Extraction(resumed, store.done, time.perf_counter() - started, shape)
+
+
+def _check_numbers(images: ImageList, batch_size: int, workers: int | None) -> None:
+    if batch_size < 1 or (workers is not None and workers < 1):
+        raise ConfigError("batch size and workers must be at least 1")
+    if not images.paths:
+        raise DataError("there are no images to extract", where=str(images.root))
 
 
 def _record(
@@ -148,27 +163,79 @@ def _record(
     }
 
 
+Computed = tuple[np.ndarray, list[tuple[str | None, str | None]]]
+"""Tokens of a batch; sha256 and why it is unreadable of each image."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all batches have in common."""
+
+    root: Path
+    backbone: Backbone
+    device: torch.device
+    dtype: torch.dtype
+    threads: int
+
+
 def _fill(
-    store: StoreWriter,
-    images: ImageList,
-    run: Runner,
-    threads: int,
-    batch_size: int,
-    progress: Progress | None,
+    store: StoreWriter, images: ImageList, work: _Work, batch_size: int, progress: Progress | None, on: str | None
 ) -> None:
     """Extract what is not yet done, batch by batch."""
-    total = len(images.paths)
-    report = progress or _silent
+    total, report = len(images.paths), progress or _silent
     report(store.done, total)
-    starts = range(store.done, total, batch_size)
-    batches = [[images.root / path for path in images.paths[s : s + batch_size]] for s in starts]
-    with bombs_as_errors():
-        for pixels, files in decoded(batches, run.backbone, threads):
-            tokens = run(pixels)
-            _refuse_infinite(tokens, images.paths[store.done : store.done + len(files)])
-            tokens[[why is not None for _, why in files]] = 0
+    batches = [images.paths[start : start + batch_size] for start in range(store.done, total, batch_size)]
+    with closing(_computed(work, batches) if on is None else _on_workers(work, batches, on)) as computed:
+        for tokens, files in computed:
             store.append(tokens, files)
             report(store.done, total)
+
+
+def _computed(work: _Work, batches: Sequence[Sequence[str]]) -> Generator[Computed, None, None]:
+    """The batches through the backbone, in their order."""
+    run = Runner(work.backbone, work.device, work.dtype)
+    files_of = [[work.root / path for path in batch] for batch in batches]
+    with bombs_as_errors():
+        read = decoded(files_of, work.backbone, work.threads)
+        for batch, (pixels, files) in zip(batches, read, strict=True):
+            tokens = run(pixels)
+            _refuse_infinite(tokens, batch)
+            tokens[[why is not None for _, why in files]] = 0
+            yield tokens, files
+
+
+def _on_workers(work: _Work, batches: Sequence[Sequence[str]], on: str) -> Generator[Computed, None, None]:
+    """The same by the workers of a cluster, a few batches a share."""
+    size = len(batches[0]) * (1 + work.backbone.regions) * work.backbone.channels * 2
+    each = max(1, min(_MOST_BATCHES, _SHARE_BYTES // size))
+    shares = [batches[start : start + each] for start in range(0, len(batches), each)]
+    gpu = work.device.type == "cuda"
+    with closing(map_shares(tokens_of_share, work, shares, on=on, gpu=gpu)) as found:
+        for position, results in found:
+            for paths, (tokens, files) in zip(shares[position], results, strict=True):
+                _refuse_unseen(work.root, paths, files)
+                yield tokens, files
+
+
+def tokens_of_share(work: _Work, batches: Sequence[Sequence[str]]) -> list[Computed]:
+    """On a worker: its batches through the backbone."""
+    return list(_computed(work, batches))
+
+
+def _refuse_unseen(root: Path, paths: Sequence[str], files: Sequence[tuple[str | None, str | None]]) -> None:
+    """That no image is missing on the worker alone: the store would have black ones in its place."""
+    for path, (digest, why) in zip(paths, files, strict=True):
+        if (
+            digest is None
+            and why is not None
+            and as_on_disk(root / path).is_file()
+            and os.access(root / path, os.R_OK)
+        ):
+            raise DataError(
+                f"a worker of the cluster cannot read an image that this machine has: {path} {why}",
+                where=str(root),
+                fix="put the images where every machine has them under the same path, such as a shared folder",
+            )
 
 
 def _silent(_done: int, _total: int) -> None:
@@ -193,7 +260,7 @@ class Runner:
         *,
         stored: torch.dtype = torch.float16,
     ) -> None:
-        self.backbone, self._device, self._dtype, self._stored = backbone, device, dtype, stored
+        self.backbone, self.device, self._dtype, self._stored = backbone, device, dtype, stored
         backbone.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
@@ -201,12 +268,12 @@ class Runner:
         self, pixels: UInt8[np.ndarray, "batch 3 height width"]
     ) -> Float[np.ndarray, "batch tokens channels"]:
         """Tokens of resized images."""
-        images = self.backbone.preprocessing.scale(torch.from_numpy(pixels).to(self._device))
+        images = self.backbone.preprocessing.scale(torch.from_numpy(pixels).to(self.device))
         images = images.contiguous(memory_format=torch.channels_last)
         # One fixed algorithm, not the fastest of the moment: resuming must give the same bits.
         with (
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-            torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32),
+            torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32),
         ):
             tokens: Tensor = self.backbone.tokens(images)
         rounded: np.ndarray = tokens.to(self._stored).cpu().numpy()

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 
 from dkgzsl.device import device_of
 from dkgzsl.errors import DataError
-from dkgzsl.features.photo_files import IMAGE_SUFFIXES, files_below, is_photo
+from dkgzsl.features.photo_files import IMAGE_SUFFIXES, as_on_disk, files_below, is_photo
 from dkgzsl.features.store import stored_as
 from dkgzsl.runs.model_record import RecognitionRecord
 
@@ -115,6 +115,11 @@ class PhotoReader:
         self._run = Runner(self.backbone, place, torch.float16 if half else torch.float32, stored=stored)
 
     @property
+    def device(self) -> str:
+        """Kind of the device: cpu, cuda, ..."""
+        return self._run.device.type
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the regions."""
         return self.backbone.grid
@@ -144,3 +149,21 @@ class PhotoReader:
         else:
             tokens = self._run(pixels).astype(np.float32)
         return tokens[:, 0] if self._pooled else tokens
+
+
+def refuse_unseen(unreadable: Sequence[tuple[Path, str]]) -> None:
+    """That a worker of a cluster has all photos that this machine has.
+
+    Args:
+        unreadable: what the worker could not read, and why.
+
+    Raises:
+        DataError: it lacks one.
+    """
+    for path, why in unreadable:
+        if why.startswith("cannot be opened") and os.access(as_on_disk(path), os.R_OK):
+            raise DataError(
+                f"a worker of the cluster cannot read a photo that this machine has: {path.name} {why}",
+                where=str(path.parent),
+                fix="put the photos where every machine has them under the same path, such as a shared folder",
+            )
