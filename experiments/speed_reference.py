@@ -2,9 +2,9 @@
 
 Written after the published description: a row an image, inputs joined before each product, one Adam of PyTorch's
 defaults a network, real, fake and penalty each with a backward pass of its own, the penalty differentiated twice,
-knowledge and guidance computed for each image, figures copied to the host at every step. It shares no code with the
-package. Two things follow the package instead of the release, so that both give the same weights; neither changes
-the cost: the batches are handed in, and MFU's gradients are cleared before each step.
+knowledge and guidance computed for each image, figures copied to the host at every step. It shares no code with
+the package. Two things follow the package instead of the release, so that both give the same weights; neither
+changes the cost: the batches are handed in, and MFU's gradients are cleared before each step.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class ReferenceLoop:
         loss = self.rates.knowledge_weight * entropy
         loss.backward()
         self.optimizers["knowledge"].step()
-        return float(loss)
+        return float(loss.detach())
 
     def _guidance(self, a: Tensor) -> tuple[Tensor, Tensor]:
         k1, k2 = self.knowledge(a)
@@ -209,7 +209,7 @@ class ReferenceLoop:
         penalty = (slope.norm(dim=1) - 1).square().mean()
         (gamma * self.penalty_weight * penalty).backward()
         self.optimizers["critic"].step()
-        return float(real - fake), float(penalty)
+        return float((real - fake).detach()), float(penalty.detach())
 
     def _generator_step(self, a: Tensor, random: torch.Generator, *, guided: bool) -> float:
         for parameter in self.critic.parameters():
@@ -223,4 +223,4 @@ class ReferenceLoop:
         self.optimizers["generator"].step()
         if guided:
             self.optimizers["fusion"].step()
-        return float(loss)
+        return float(loss.detach())
