@@ -51,11 +51,11 @@ def measure(stage: Stage, repeats: int, clock: str) -> dict[str, Any]:
     """Run package, reference and limits in turn; medians of their seconds and the two ratios."""
     runs = {"package": stage.package, "reference": stage.reference, **stage.limits}
     seconds: dict[str, dict[str, list[float]]] = {name: {"wall": [], "processor": []} for name in runs}
-    for turn in range(repeats + 1):
+    for turn in range(0 if stage.warm_up else 1, repeats + 1):
         for name, run in runs.items():
             wall, processor = time.perf_counter(), processor_seconds()
             run()
-            if turn > 0:  # the first turn warms up
+            if turn > 0:
                 seconds[name]["wall"].append(time.perf_counter() - wall)
                 seconds[name]["processor"].append(processor_seconds() - processor)
     medians = {name: median(spent[clock]) for name, spent in seconds.items()}

@@ -124,6 +124,7 @@ def _start(*arguments: str) -> Stage:
         reference=_python("-c", "import torch"),
         reference_is="import torch",
         limits={"python -c pass": _python("-c", "pass")},
+        warm_up=False,  # torch's files have been read by this process
     )
 
 

@@ -19,6 +19,7 @@ class Stage:
         reference: runs it as a plain loop does.
         reference_is: what the plain loop is, in a few words.
         limits: work that the stage cannot do without, by name; the slowest of them is the limit.
+        warm_up: whether a first turn does not count.
     """
 
     size: str
@@ -26,6 +27,7 @@ class Stage:
     reference: Callable[[], object]
     reference_is: str
     limits: Mapping[str, Callable[[], object]]
+    warm_up: bool = True
 
 
 @dataclass(frozen=True)
