@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -87,6 +88,41 @@ def machine() -> dict[str, Any]:
     }
 
 
+def machine_rates(folder: Path, size: int) -> dict[str, float]:
+    """Rates of the machine, each the best of five in wall time: they are limits, not averages.
+
+    Args:
+        folder: on the disk that is measured.
+        size: rows of the matrices; memory and disk move 16 * size^2 bytes.
+    """
+    content = torch.rand(2 * size, 2 * size)
+    other, file = torch.empty_like(content), folder / "rate.bin"
+    matrices = {dtype: torch.rand(size, size).to(dtype) for dtype in (torch.float32, torch.bfloat16)}
+
+    def write() -> None:
+        with file.open("wb") as opened:
+            opened.write(content.numpy().data)
+            os.fsync(opened.fileno())
+
+    def best(run: Callable[[], object]) -> float:
+        spent = []
+        for _ in range(5):
+            start = time.perf_counter()
+            run()
+            spent.append(time.perf_counter() - start)
+        return min(spent)
+
+    moved, operations = content.nbytes / 1e9, 2 * size**3 / 1e9
+    rates = {
+        f"products in {str(dtype).removeprefix('torch.')}, GFLOP/s": operations / best(partial(torch.mm, one, one))
+        for dtype, one in matrices.items()
+    }
+    rates["memory copied, GB/s"] = moved / best(partial(other.copy_, content))
+    rates["disk written and flushed, GB/s"] = moved / best(write)
+    rates["disk read from the page cache, GB/s"] = moved / best(file.read_bytes)
+    return rates
+
+
 def table(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The figures as lines of Markdown."""
     yield "| stage | size | package, s | reference, s | times as fast | limit, s | share of the limit |"
@@ -124,18 +160,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(chosen.threads)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="dkgzsl-speed-") as folder:
-        makers = stages_of(SIZES["quick" if chosen.quick else "full"], Path(folder))
-        names = chosen.stages.split(",") if chosen.stages else list(makers)
-        unknown = [name for name in names if name not in makers]
+        stages = stages_of(SIZES["quick" if chosen.quick else "full"], Path(folder))
+        names = chosen.stages.split(",") if chosen.stages else list(stages)
+        unknown = [name for name in names if name not in stages]
         if unknown:
-            print(f"no such stage: {', '.join(unknown)}; stages are {', '.join(makers)}", file=sys.stderr)
+            print(f"no such stage: {', '.join(unknown)}; stages are {', '.join(stages)}", file=sys.stderr)
             return 2
+        rates = machine_rates(Path(folder), 128 if chosen.quick else 2048)
         for name in names:
             print(f"{name} ...", file=sys.stderr, flush=True)
-            found[name] = measure(makers[name](), chosen.repeats, chosen.clock)
-    record = {
+            found[name] = measure(stages[name](), chosen.repeats, chosen.clock)
+            if chosen.out is not None:  # after each stage: a run that is broken off keeps what it has
+                content = json.dumps(record_of(chosen, rates, found), indent=1)
+                chosen.out.write_text(content + "\n", encoding="utf-8")
+    print("\n".join(table(found)))
+    print("\nThis machine: " + ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items()))
+    return 0
+
+
+def record_of(chosen: argparse.Namespace, rates: Mapping[str, float], found: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of the JSON file."""
+    return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
+        "rates": rates,
         "threads": torch.get_num_threads(),
         "versions": {"dkgzsl": dkgzsl.__version__, "torch": torch.__version__, "python": sys.version.split()[0]},
         "quick": chosen.quick,
@@ -143,10 +191,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "repeats": chosen.repeats,
         "stages": found,
     }
-    if chosen.out is not None:
-        chosen.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print("\n".join(table(found)))
-    return 0
 
 
 if __name__ == "__main__":

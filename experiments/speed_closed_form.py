@@ -244,7 +244,7 @@ def closed_form_stages(sizes: Sizes) -> dict[str, Callable[[], Stage]]:
     return {
         "statistics": partial(_statistics, sizes),
         "exploration": partial(_exploration, sizes),
-        "fit": partial(_fit, sizes),
+        "final-fit": partial(_fit, sizes),
         "scoring": partial(_scoring, sizes),
         "prediction": partial(_prediction, sizes),
     }

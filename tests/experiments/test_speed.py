@@ -22,7 +22,7 @@ STAGES = (
     "reads",
     "statistics",
     "exploration",
-    "fit",
+    "final-fit",
     "scoring",
     "prediction",
     "iteration-unguided",
@@ -72,14 +72,17 @@ def test_every_stage_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert record["machine"]["processor"]
     assert record["quick"] is True
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + len(STAGES)
-    assert all(line.count("|") == lines[0].count("|") for line in lines)
+    assert len(lines) == 2 + len(STAGES) + 2
+    assert all(line.count("|") == lines[0].count("|") for line in lines[:-2])
+    assert len(record["rates"]) == 5
+    assert all(rate > 0 for rate in record["rates"].values())
+    assert lines[-1].startswith("This machine: products in float32, GFLOP/s ")
 
 
 def test_stages_can_be_chosen_and_are_spelled_out_when_unknown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert speed.main(["--quick", "--repeats", "1", "--stages", "scoring,fit"]) == 0
-    rows = capsys.readouterr().out.splitlines()[2:]
-    assert [row.split("|")[1].strip() for row in rows] == ["scoring", "fit"]
+    assert speed.main(["--quick", "--repeats", "1", "--stages", "scoring,final-fit"]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:4]
+    assert [row.split("|")[1].strip() for row in rows] == ["scoring", "final-fit"]
     assert speed.main(["--quick", "--stages", "scorin"]) == 2
     assert "no such stage: scorin; stages are start-help, " in capsys.readouterr().err
 
