@@ -61,7 +61,7 @@ def verbs(shared: Path) -> list[Verb]:
     features, labels, _ = arrays()
     noise = np.random.default_rng(1).normal(size=features.shape).astype(np.float32)
     np.save(pool, (features + 0.1 * noise)[labels > 11][:, :CHANNELS])
-    train = ["train", str(data), *FEW, "--closed-form.ridge", "0.1", "0.01", "--seeds", "2", "--out", "@/run"]
+    train = ["train", str(data), *FEW, "--closed-form.ridge", "0.1", "--seeds", "2", "--out", "@/run"]
     add = ["add-class", "@/run", "--name", "late", "--attributes", str(vector)]
     adapt = ["adapt", "@/run", str(pool), "--force"]
     push = ["push", str(run), "@/pushed"]

@@ -34,7 +34,7 @@ WITHOUT_OUTPUT: Final[Mapping[str, str]] = {
 
 
 def more_verbs(shared: Path, run: Path, other: Path) -> list[Verb]:
-    """Verbs beside those of runs.
+    """The verbs that are not those of runs.
 
     Args:
         shared: a folder for what they share; it has `world`, and is filled.

@@ -67,12 +67,14 @@ def test_what_lies_below_the_threshold_is_none_of_the_classes() -> None:
     calibration = Calibration(threshold=1.0)
     assert (calibration.accepts(fit) == (fit >= 1)).all()
     assert Calibration().accepts(fit).all()
-    found = calibration.reliability(held, fit=fit)
+    confidence = calibration.probabilities(held.scores).max(1)
+    found = calibration.reliability_of(held.decisions, confidence, fit)
     unseen = held.is_unseen[held.labels]
     weights = balanced_weights(held)
     for kind, share in ((unseen, found.kept_unseen), (~unseen, found.kept_seen)):
         assert share == pytest.approx(weights[kind & (fit >= 1)].sum() / weights[kind].sum())
     assert calibration.reliability(held).kept_seen is None
+    assert calibration.reliability_of(held.decisions, confidence).kept_seen is None
 
 
 def test_reliability_counts_what_a_loop_counts() -> None:
@@ -88,6 +90,7 @@ def test_reliability_counts_what_a_loop_counts() -> None:
             error += abs((weights[inside] * (right - shares.max(1)[inside])).sum())
     assert found.ece == pytest.approx(error, abs=1e-9)
     assert sum(found.weight) == pytest.approx(1)
+    assert calibration.reliability_of(held.decisions, shares.max(1)) == found, "as of images decided in blocks"
     overconfident = calibrate([held], 0.3).validation
     assert overconfident.ece < found.ece
 

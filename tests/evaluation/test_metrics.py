@@ -107,14 +107,14 @@ def test_without_unseen_images_their_figures_are_undefined() -> None:
 def test_the_bootstrap_is_centred_on_the_figures_and_paired_by_its_seed() -> None:
     scored = _scored(8)
     figures = scored.figures(0.6)
-    draws = resampled(scored, 0.6)
+    draws = resampled(scored.decisions, 0.6)
     for name in ("t1", "u", "s", "h_calibrated"):
         assert draws[name].mean() == pytest.approx(getattr(figures, name), abs=0.02)
     # with two unseen classes, each draw is one of them, the other, or both
     u = scored.class_accuracies()[IS_UNSEEN]
     assert np.unique(draws["u"].round(9)).tolist() == pytest.approx(sorted({*u, u.mean()}))
-    assert (resampled(scored, 0.6)["h"] == draws["h"]).all()
-    assert deviations(scored, 0.6)["u"] == pytest.approx(draws["u"].std(ddof=1))
+    assert (resampled(scored.decisions, 0.6)["h"] == draws["h"]).all()
+    assert deviations(scored.decisions, 0.6)["u"] == pytest.approx(draws["u"].std(ddof=1))
 
 
 def test_no_constant_is_taken_where_none_does_better() -> None:

@@ -18,7 +18,7 @@ from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.runs.folder import RunFolder
 from faults_flips import QUICK, SHAPE, flip, flip_at, make_run, photos, results_of, said_of, write_store
 
-FLIPS = int(os.environ.get("DKGZSL_FLIPS", "12"))
+FLIPS = int(os.environ.get("DKGZSL_FLIPS", "4"))
 """Flips a file; `experiments/faults.py flips` takes more."""
 PHOTOS = photos()
 

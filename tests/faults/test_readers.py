@@ -71,6 +71,7 @@ BOUNDARY = {
         "features/store_writer.py": "a copy of a value, no file",
         "benchmark/tune.py": "a copy of a value, no file",
         "checksums.py": "every error that JSON can raise is caught there",
+        "app/limits.py": "a request of the page; every error that JSON can raise is caught there",
         "features/store.py": "lines and a record that a schema has checked",
     },
     r"\bnp\.load\(": {

@@ -56,7 +56,9 @@ STOPS = {
 EXTRAS = {"extract": "timm", "extract --overwrite": "timm", "export": "onnxruntime", "tune": "optuna"}
 FUNCTIONS = {"extract", "extract --overwrite", "app: save"}
 """Called below the command line, which would turn their errors into exit code 2, and take over signals."""
-NO_ROOM = re.compile("File too large|No space left|no space left|disk is full|not enough room", re.IGNORECASE)
+NO_ROOM = re.compile(
+    "File too large|No space left|no space left|disk is full|not enough room|are free", re.IGNORECASE
+)
 PROMPT = 10.0
 """Seconds after a signal; half a second on a quiet machine, and machines are noisy."""
 
@@ -164,19 +166,20 @@ def test_a_folder_that_has_gone(verb, tmp_path, name) -> None:
 def test_signals(verb, undisturbed, tmp_path, monkeypatch, name) -> None:
     """In the middle of the command, and towards its end: exit codes, what is said, how long it takes, no child."""
     truth, steps = undisturbed(name)
-    case, stamp = forks.Case(verb, tmp_path / "case", truth), tmp_path / "signalled"
+    stamp = tmp_path / "signalled"
 
     def of_the_process(words: list[str]) -> int:
         sys.argv = ["dkgzsl", *words]
         return main()
 
     for number, code, at in ((signal.SIGINT, 130, steps // 2), (signal.SIGTERM, 143, steps - steps // 4)):
+        case = forks.Case(verb, tmp_path / "case", truth)  # a command that goes on has fewer steps
 
         def raised(number=number) -> None:
             stamp.write_text(str(time.monotonic()))
             os.kill(os.getpid(), number)
 
-        def work(at=at, raised=raised) -> int:
+        def work(at=at, raised=raised, case=case) -> int:
             os.setsid()
             forks.main = of_the_process
             with forks.stopping(max(1, at), [0], raised):

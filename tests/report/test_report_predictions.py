@@ -35,16 +35,16 @@ def scored(seed: int, images: int = 60, *, ties: bool = False) -> Scored:
 @settings(max_examples=60, deadline=None)
 def test_predictions_keep_every_figure_and_prediction(seed, ties, constant) -> None:
     whole = scored(seed, ties=ties)
-    predictions = Predictions.of(whole, np.arange(60))
+    predictions = Predictions.of(whole.decisions, np.arange(60))
     expected = (whole.scores + (constant or 0.0) * whole.is_unseen).argmax(1)
     np.testing.assert_array_equal(predictions.predicted(constant), expected)
     again = Predictions.from_tensors(predictions.tensors())
     for name, value in asdict(whole.figures(constant)).items():
-        assert asdict(again.scored().figures(constant))[name] == pytest.approx(value, abs=1e-12), name
+        assert asdict(again.decisions().figures(constant))[name] == pytest.approx(value, abs=1e-12), name
 
 
 def test_predictions_are_correct_or_of_the_same_kind_or_of_the_other() -> None:
-    predictions = Predictions.of(scored(1), np.arange(60))
+    predictions = Predictions.of(scored(1).decisions, np.arange(60))
     for unseen in (True, False):
         for constant in (None, 0.4):
             found = prediction_shares(predictions, constant, unseen=unseen)
@@ -59,7 +59,7 @@ def test_predictions_are_correct_or_of_the_same_kind_or_of_the_other() -> None:
 
 
 def test_confusions_count_every_wrong_prediction_once_the_largest_share_first() -> None:
-    predictions = Predictions.of(scored(2), np.arange(100, 160))
+    predictions = Predictions.of(scored(2).decisions, np.arange(100, 160))
     found = confusions(predictions, None)
     predicted = predictions.predicted(None)
     assert sum(len(c.images) for c in found) == (predicted != predictions.labels).sum()
@@ -73,14 +73,14 @@ def test_confusions_count_every_wrong_prediction_once_the_largest_share_first() 
 
 def test_a_model_is_no_better_than_itself_and_worse_than_a_perfect_one() -> None:
     whole = scored(3, images=400)
-    ours = Predictions.of(whole, np.arange(400))
+    ours = Predictions.of(whole.decisions, np.arange(400))
     nothing = paired_differences([((ours, 0.2), (ours, 0.2))])
     assert set(nothing) == {"t1", "u", "s", "h", "h_calibrated", "ausuc"}
     assert all((d.value, d.low, d.high) == (0, 0, 0) and not d.clear for d in nothing.values())
     perfect_scores = whole.scores.copy()
     perfect_scores[np.arange(400), whole.labels] += 5
     perfect = Predictions.of(
-        Scored(perfect_scores, whole.conventional, whole.labels, whole.is_unseen), np.arange(400)
+        Scored(perfect_scores, whole.conventional, whole.labels, whole.is_unseen).decisions, np.arange(400)
     )
     found = paired_differences([((perfect, None), (ours, None))])
     assert "h_calibrated" not in found
@@ -152,7 +152,7 @@ def test_a_record_of_another_format_is_no_record(tmp_path) -> None:
 
 def old_record(path) -> Record:
     """A file of format 1, with its old names; returns what it holds."""
-    predictions = Predictions.of(scored(4), np.arange(60))
+    predictions = Predictions.of(scored(4).decisions, np.arange(60))
     points = torch.rand(3, 2)
     labels = torch.tensor([4, 5, 6], dtype=torch.int32)
     near = {"by_description": torch.zeros(K, 2, dtype=torch.int32), "similarities": torch.ones(K, 2)}

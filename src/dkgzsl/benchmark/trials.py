@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dkgzsl.config import TrainConfig
+from dkgzsl.data.problem import Problem
+from dkgzsl.data.samples import bounded_sample
 from dkgzsl.data.splits import validation_cuts
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
@@ -107,18 +109,20 @@ class TrialRunner:
         method = replace(self.plan, config=config).make_method(self.seed, shared=self._shared)
         if isinstance(method, CutMethod):
             return self._on_cuts(method, representation)
-        task, held_out = self._part(representation, 0)
+        task, held_out = self._part(representation, 0, self.plan.problem)
         selector = ValidationSelector(held_out, None, None, representation)
         method.explore(task, selector)
         if selector.best is None or selector.best_scored is None:
             return Scores(selector.best_score, None)
-        spread = deviations(selector.best_scored, selector.best.constant).get("ausuc", 0.0)
+        spread = deviations(selector.best_scored.decisions, selector.best.constant).get("ausuc", 0.0)
         return Scores(selector.best_score, selector.best.figures, spread)
 
     def _on_cuts(self, method: Method, representation: str) -> Scores:
         assert isinstance(method, CutMethod), "chosen by it"
-        cuts = validation_cuts(self.plan.problem, self.seed)
-        parts = [self._part(representation, cut) for cut in (cuts[:1] if learns(representation) else cuts)]
+        problem, _ = bounded_sample(self.plan.problem, self.seed)
+        cuts = validation_cuts(problem, self.seed)
+        chosen = cuts[:1] if learns(representation) else cuts
+        parts = [self._part(representation, cut, problem) for cut in chosen]
         held_out = [held for _, held in parts]
         selector = CutsSelector(held_out, None, None, representation, raw_share=RAW_SHARE)
         method.explore_cuts([task for task, _ in parts], selector)
@@ -130,13 +134,15 @@ class TrialRunner:
         figures = mean_figures([one.figures(constant) for one in scored])[0]
         if len(scored) > 1:
             return Scores(float(selector.lead.mean()), figures, float(selector.lead.std(ddof=1)))
-        return Scores(float(selector.lead.mean()), figures, deviations(scored[0], constant).get("ausuc", 0.0))
+        return Scores(
+            float(selector.lead.mean()), figures, deviations(scored[0].decisions, constant).get("ausuc", 0.0)
+        )
 
-    def _part(self, representation: str, cut: int) -> tuple[Task, HeldOut]:
+    def _part(self, representation: str, cut: int, problem: Problem) -> tuple[Task, HeldOut]:
         key = representation, cut
         if key not in self._parts:
             way = self._ways[representation]
-            self._parts[key] = validation_task(self.plan.problem, self.seed, way, cut=cut)
+            self._parts[key] = validation_task(problem, self.seed, way, cut=cut)
         return self._parts[key]
 
 

@@ -145,8 +145,10 @@ def hold_out_seen(
     stream = (seed,) if isinstance(seed, int) else seed
     among = np.arange(len(labels)) if among is None else np.sort(among)
     held: list[np.ndarray] = [np.empty(0, np.int64)]
-    for label in classes:
-        images = among[labels[among] == label]
+    by_class = among[np.argsort(labels[among], kind="stable")]
+    first, last = (np.searchsorted(labels[by_class], classes, side=side) for side in ("left", "right"))
+    for label, begin, end in zip(classes, first, last, strict=True):
+        images = by_class[begin:end]
         number = min(max(1, round(fraction * len(images))), len(images) - 1)
         if number > 0:
             rng = np.random.default_rng([*stream, int(label)])

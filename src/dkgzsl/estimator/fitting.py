@@ -14,6 +14,7 @@ from scipy.special import log_softmax
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dkgzsl.data.problem import ImageIndices, Parts, Problem
+from dkgzsl.data.samples import bounded_sample
 from dkgzsl.data.splits import HELD_SHARE, hold_out_seen, validation_cut
 from dkgzsl.errors import InputError
 from dkgzsl.evaluation.calibration import THRESHOLD, Calibration, calibrate
@@ -71,13 +72,14 @@ def fit_seen(plan: Plan) -> Outcome:
     """
     seed, problem = plan.seeds[0], plan.problem
     ways = plan.representations(seed)
-    images = np.arange(len(problem.labels))
-    held = hold_out_seen(problem.labels, problem.seen_classes, fraction=HELD_SHARE, seed=seed)
+    sample, _ = bounded_sample(problem, seed)
+    images = np.sort(sample.parts.trainval)
+    held = hold_out_seen(sample.labels, sample.seen_classes, fraction=HELD_SHARE, seed=seed, among=images)
     training = np.setdiff1d(images, held)
-    if not _varies(problem, training):
+    if not _varies(sample, training):
         _warn("the classes have too few images to choose settings by holding some out")
         return _solved(lambda: _without_choice(plan, ways[0]))
-    divided = replace(problem, parts=Parts(training, held, images[:0]))
+    divided = replace(sample, parts=Parts(training, held, images[:0]))
     parted = [(way, *final_task(divided, way)) for way in ways]
     best: _Found | None = None
     for width in plan.config.settings.feature_kernel_width:
@@ -222,11 +224,11 @@ def _outcome(
     calibration: Calibration,
     in_distribution: InDistribution | None,
 ) -> Outcome:
-    scored = held_out.score(model)
+    decisions = held_out.decide(model)
     return Outcome(
         protocol="validated",
-        figures=scored.figures(),
-        scored=scored,
+        figures=decisions.figures(),
+        scored=decisions,
         model=model,
         setting=setting,
         constant=calibration.constant,

@@ -51,7 +51,8 @@ def training_problem(
             (`InputError`) a seen class is not described, or a validation class is none of the seen classes.
     """
     seen, positions = seen_classes(labels, images.features)
-    others = [] if described is None else [c for c in described.classes if c not in set(seen.tolist())]
+    known = set(seen.tolist())
+    others = [] if described is None else [c for c in described.classes if c not in known]
     classes = joined_classes(seen, others)
     order = [*seen.tolist(), *np.setdiff1d(classes, seen).tolist()]
     if described is not None:

@@ -11,19 +11,19 @@ from dataclasses import asdict
 import numpy as np
 from jaxtyping import Float
 
-from dkgzsl.evaluation.metrics import Margins, Scored, curve_of, harmonic_mean
+from dkgzsl.evaluation.metrics import Decisions, curve_of, harmonic_mean
 
 RESAMPLES = 1000
 FIGURES = ("t1", "u", "s", "h", "h_calibrated", "ausuc")
 
 
 def resampled(
-    scored: Scored, constant: float | None, *, resamples: int = RESAMPLES, seed: int = 0
+    scored: Decisions, constant: float | None, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Float[np.ndarray, " resamples"]]:
     """Each figure for each draw of classes.
 
     Args:
-        scored: scores of the test images.
+        scored: the test images.
         constant: calibration constant; None leaves `h_calibrated` out.
         resamples: number of draws.
         seed: of the draws.
@@ -55,17 +55,16 @@ def resampled(
     if constant is not None:
         calibrated = scored.class_accuracies(constant)
         figures["h_calibrated"] = harmonic_mean(average(calibrated, unseen), average(calibrated, seen))
-    margins = Margins.of(scored.scores, scored.is_unseen)
     figures["ausuc"] = np.array(
         [
-            curve_of(margins, scored.labels, scored.is_unseen, class_weights=row).area
+            curve_of(scored.margins, scored.labels, scored.is_unseen, class_weights=row).area
             for row in counts[: min(resamples, 200)]
         ]
     )
     return figures
 
 
-def deviations(scored: Scored, constant: float | None) -> dict[str, float]:
+def deviations(scored: Decisions, constant: float | None) -> dict[str, float]:
     """Standard deviation over the draws of classes, for each figure that is defined."""
     defined = asdict(scored.figures(constant))
     figures = resampled(scored, constant).items()

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from scipy.optimize import brentq
 
-from dkgzsl.evaluation.metrics import Scored, balanced_weights
+from dkgzsl.evaluation.metrics import Decisions, Scored, balanced_weights
 
 THRESHOLD: Final = 1.0
 """Of the in-distribution score."""
@@ -47,8 +47,8 @@ class Reliability:
     confidence: tuple[float, ...]
     accuracy: tuple[float, ...]
     weight: tuple[float, ...]
-    kept_seen: float | None
-    kept_unseen: float | None
+    kept_seen: float | None = None
+    kept_unseen: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,41 +98,44 @@ class Calibration:
         """
         return np.asarray(fit >= (-np.inf if self.threshold is None else self.threshold))
 
-    def reliability(self, *scored: Scored, fit: Float[np.ndarray, " images"] | None = None) -> Reliability | None:
+    def reliability(self, *scored: Scored) -> Reliability | None:
         """Reliability on held-out images, of one or more cuts with the same weight; None where there are none.
 
         Args:
             scored: the images of each cut.
-            fit: in-distribution scores of all of them, in order; None: they are not known.
         """
         found = [one for one in scored if len(one.labels)]
         if not found:
             return None
         scores, labels, weights = _together(found, self.constant)
-        unseen = np.concatenate([one.is_unseen[one.labels] for one in found])
         probabilities = self.probabilities(scores)
-        decided = probabilities.argmax(1)
-        confidence, correct = probabilities.max(1), decided == labels
-        edges = np.linspace(0, 1, _BINS + 1)
-        bins = np.clip(np.digitize(confidence, edges) - 1, 0, _BINS - 1)
-        share = np.bincount(bins, weights, minlength=_BINS)
-        filled = share > 0
-        mean_confidence = np.bincount(bins, weights * confidence, minlength=_BINS)[filled] / share[filled]
-        accuracy = np.bincount(bins, weights * correct, minlength=_BINS)[filled] / share[filled]
+        return _reliability(probabilities.max(1), probabilities.argmax(1) == labels, weights)
+
+    def reliability_of(
+        self,
+        decisions: Decisions,
+        confidence: Float[np.ndarray, " images"],
+        fit: Float[np.ndarray, " images"] | None = None,
+    ) -> Reliability | None:
+        """Reliability on images that are decided already; None where there are none.
+
+        Args:
+            decisions: of the images.
+            confidence: probability of each image's decision, the constant included.
+            fit: in-distribution scores; None: they are not known.
+        """
+        if not len(decisions.labels):
+            return None
+        weights = balanced_weights(decisions)
+        found = _reliability(confidence, decisions.predicted(self.constant) == decisions.labels, weights)
+        unseen = decisions.is_unseen[decisions.labels]
 
         def kept(kind: Bool[np.ndarray, " images"]) -> float | None:
             if self.threshold is None or fit is None or not kind.any():
                 return None
             return float(np.average(self.accepts(fit)[kind], weights=weights[kind]))
 
-        return Reliability(
-            ece=float((share[filled] * np.abs(accuracy - mean_confidence)).sum()),
-            confidence=tuple(mean_confidence.tolist()),
-            accuracy=tuple(accuracy.tolist()),
-            weight=tuple(share[filled].tolist()),
-            kept_seen=kept(~unseen),
-            kept_unseen=kept(unseen),
-        )
+        return replace(found, kept_seen=kept(~unseen), kept_unseen=kept(unseen))
 
     def record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -142,7 +145,7 @@ class Calibration:
     def of_record(cls, record: Mapping[str, Any]) -> Calibration:
         """The calibration whose `record` returned this."""
         validation = record["validation"]
-        return cls(**{**record, "validation": None if validation is None else _reliability(validation)})
+        return cls(**{**record, "validation": None if validation is None else _read_reliability(validation)})
 
 
 def calibrate(
@@ -201,6 +204,25 @@ def _together(
     return np.concatenate(scores), np.concatenate(labels), np.concatenate(weights)
 
 
-def _reliability(record: Mapping[str, Any]) -> Reliability:
+def _reliability(
+    confidence: Float[np.ndarray, " images"],
+    correct: Bool[np.ndarray, " images"],
+    weights: Float[np.ndarray, " images"],
+) -> Reliability:
+    edges = np.linspace(0, 1, _BINS + 1)
+    bins = np.clip(np.digitize(confidence, edges) - 1, 0, _BINS - 1)
+    share = np.bincount(bins, weights, minlength=_BINS)
+    filled = share > 0
+    mean_confidence = np.bincount(bins, weights * confidence, minlength=_BINS)[filled] / share[filled]
+    accuracy = np.bincount(bins, weights * correct, minlength=_BINS)[filled] / share[filled]
+    return Reliability(
+        ece=float((share[filled] * np.abs(accuracy - mean_confidence)).sum()),
+        confidence=tuple(mean_confidence.tolist()),
+        accuracy=tuple(accuracy.tolist()),
+        weight=tuple(share[filled].tolist()),
+    )
+
+
+def _read_reliability(record: Mapping[str, Any]) -> Reliability:
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.items()}
     return Reliability(**values)

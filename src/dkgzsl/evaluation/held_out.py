@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +12,14 @@ from torch import Tensor
 
 from dkgzsl.data.problem import ClassIndices, ImageIndices, Problem
 from dkgzsl.data.splits import validation_cut
-from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.evaluation.metrics import Decisions, Scored
 from dkgzsl.methods.base import Model, Task
+from dkgzsl.methods.shared.class_statistics import blocks_of
 from dkgzsl.representation.representation import Fitted, Pooled, Representation
 
 POOLED = Pooled()
 _USUAL = 1024  # training images that say which scores are usual
+_SCORES, _FEWEST_ROWS = 2**25, 64  # scores, and images, that are computed at once: 128 MiB
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,38 @@ class HeldOut:
 
     def score(self, model: Model) -> Scored:
         """Score the images with a model, once for the generalized and once for the conventional scores."""
-        generalized = model.scores(self.features)
+        return self._score(model, self.features, self.labels)
+
+    def score_in_blocks(self, model: Model) -> Iterator[tuple[Float[Tensor, "block visual"], Scored]]:
+        """Vectors and scores of the images, in blocks that bound the memory."""
+        for rows, block in blocks_of(self.features, images_at_once(len(self.is_unseen))):
+            yield block, self._score(model, block, self.labels[rows])
+
+    def decide(self, model: Model) -> Decisions:
+        """What a model decides, from which all figures follow; memory does not grow with images times classes."""
+        return Decisions.joined([scored.decisions for _, scored in self.score_in_blocks(model)])
+
+    def _score(self, model: Model, features: Tensor, labels: np.ndarray) -> Scored:
+        generalized = model.scores(features)
         return Scored(
             scores=generalized.float().cpu().numpy(),
-            conventional=model.conventional_scores(self.features).float().cpu().numpy(),
-            labels=self.labels,
+            conventional=model.conventional_scores(features).float().cpu().numpy(),
+            labels=labels,
             is_unseen=self.is_unseen,
         )
 
     def training_scores(self, model: Model) -> Float[np.ndarray, "some classes"] | None:
         """Scores of the training images in `training`; None where there are none."""
         return None if self.training is None else model.scores(self.training).float().cpu().numpy()
+
+
+def images_at_once(classes: int) -> int:
+    """How many images are scored at once.
+
+    Args:
+        classes: for how many classes.
+    """
+    return max(_FEWEST_ROWS, _SCORES // max(1, classes))
 
 
 def validation_task(

@@ -114,12 +114,15 @@ class Margins:
 
     @classmethod
     def of(cls, scores: Scores, is_unseen: Bool[np.ndarray, " classes"]) -> Margins:
-        """Compare the best scores of seen and unseen classes."""
-        seen_scores = np.where(is_unseen, -np.inf, scores)
-        unseen_scores = np.where(is_unseen, scores, -np.inf)
-        best_seen, best_unseen = seen_scores.argmax(1), unseen_scores.argmax(1)
+        """Compare the best scores of seen and unseen classes; a side without a class has the class 0 and -inf."""
         rows = np.arange(len(scores))
-        return cls(best_seen, best_unseen, seen_scores[rows, best_seen] - unseen_scores[rows, best_unseen])
+        best, score = [], []
+        for side in (np.flatnonzero(~is_unseen), np.flatnonzero(is_unseen)):
+            own = scores[:, side] if len(side) else np.full((len(scores), 1), -np.inf)
+            chosen = own.argmax(1)
+            best.append(side[chosen] if len(side) else chosen)
+            score.append(own[rows, chosen].astype(np.float64))
+        return cls(best[0], best[1], score[0] - score[1])
 
 
 def seen_unseen_curve(
@@ -208,24 +211,45 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Scores of held-out images with their labels, from which every figure follows.
+class Decisions:
+    """What every figure needs of the scores of held-out images, with their labels; two classes an image.
+
+    A constant on the unseen scores decides between an image's best seen and its best unseen class alone.
 
     Attributes:
-        scores: generalized scores, over all classes; -inf for classes outside the task.
-        conventional: scores of the same images among the unseen classes; -inf for every other class.
+        margins: best seen and best unseen class of each image, and how far the seen one leads.
+        conventional: the class of each image where unseen classes alone are allowed (CZSL).
         labels: class of each image.
         is_unseen: which classes are unseen.
     """
 
-    scores: Scores
-    conventional: Scores
+    margins: Margins
+    conventional: Labels
     labels: Labels
     is_unseen: Bool[np.ndarray, " classes"]
 
+    @classmethod
+    def joined(cls, blocks: Sequence[Decisions]) -> Decisions:
+        """Of the images of all blocks, in their order."""
+        parts = [(one.margins.best_seen, one.margins.best_unseen, one.margins.lead) for one in blocks]
+        seen, unseen, lead = (np.concatenate(part) for part in zip(*parts, strict=True))
+        conventional, labels = (
+            np.concatenate([getattr(b, n) for b in blocks]) for n in ("conventional", "labels")
+        )
+        return cls(Margins(seen, unseen, lead), conventional, labels, blocks[0].is_unseen)
+
+    def predicted(self, constant: float = 0.0) -> Labels:
+        """The class of each image, with a constant on the scores of unseen classes.
+
+        Of equal scores the lower class number wins, as in an argmax over all classes.
+        """
+        found, lead = self.margins, self.margins.lead - constant
+        is_seen = (lead > 0) | ((lead == 0) & (found.best_seen < found.best_unseen))
+        return np.where(is_seen, found.best_seen, found.best_unseen)
+
     def curve(self) -> SeenUnseenCurve:
         """The seen-unseen curve of these scores."""
-        return seen_unseen_curve(self.scores, self.labels, self.is_unseen)
+        return curve_of(self.margins, self.labels, self.is_unseen)
 
     def class_accuracies(self, constant: float = 0.0) -> Float[np.ndarray, " classes"]:
         """Generalized accuracy of each class, 0 to 1; NaN for a class without images.
@@ -233,14 +257,12 @@ class Scored:
         Args:
             constant: added to the scores of unseen classes.
         """
-        predicted = (self.scores + constant * self.is_unseen).argmax(1)
-        return per_class_accuracy(predicted, self.labels, np.arange(len(self.is_unseen)))
+        return per_class_accuracy(self.predicted(constant), self.labels, np.arange(len(self.is_unseen)))
 
     def conventional_accuracies(self) -> Float[np.ndarray, " classes"]:
         """Accuracy of each unseen class among the unseen classes, 0 to 1; NaN for seen classes."""
         unseen = self.is_unseen[self.labels]
-        predicted = self.conventional[unseen].argmax(1)
-        return per_class_accuracy(predicted, self.labels[unseen], np.arange(len(self.is_unseen)))
+        return per_class_accuracy(self.conventional[unseen], self.labels[unseen], np.arange(len(self.is_unseen)))
 
     def figures(self, constant: float | None = None) -> Figures:
         """Every figure.
@@ -267,7 +289,7 @@ class Scored:
     def __repr__(self) -> str:
         unseen = int(self.is_unseen.sum())
         return (
-            f"Scored({counted(len(self.labels), 'image')}, "
+            f"Decisions({counted(len(self.labels), 'image')}, "
             f"{len(self.is_unseen) - unseen:,} seen + {counted(unseen, 'unseen class', 'unseen classes')})"
         )
 
@@ -310,12 +332,53 @@ class Scored:
         return u, s, float(harmonic_mean(np.array(u), np.array(s)))
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Scores of held-out images with their labels.
+
+    Attributes:
+        scores: generalized scores, over all classes; -inf for classes outside the task.
+        conventional: scores of the same images among the unseen classes; -inf for every other class.
+        labels: class of each image.
+        is_unseen: which classes are unseen.
+    """
+
+    scores: Scores
+    conventional: Scores
+    labels: Labels
+    is_unseen: Bool[np.ndarray, " classes"]
+
+    @property
+    def decisions(self) -> Decisions:
+        """The best classes of each image, from which every figure follows."""
+        margins = Margins.of(self.scores, self.is_unseen)
+        return Decisions(margins, self.conventional.argmax(1), self.labels, self.is_unseen)
+
+    def curve(self) -> SeenUnseenCurve:
+        """The seen-unseen curve of these scores."""
+        return seen_unseen_curve(self.scores, self.labels, self.is_unseen)
+
+    def class_accuracies(self, constant: float = 0.0) -> Float[np.ndarray, " classes"]:
+        """See `Decisions.class_accuracies`."""
+        return self.decisions.class_accuracies(constant)
+
+    def figures(self, constant: float | None = None) -> Figures:
+        """Every figure; see `Decisions.figures`."""
+        return self.decisions.figures(constant)
+
+    def __repr__(self) -> str:
+        return repr(self.decisions).replace("Decisions", "Scored", 1)
+
+    def _repr_html_(self) -> str:
+        return self.decisions._repr_html_()
+
+
 def _mean(values: Float[np.ndarray, " classes"]) -> float | None:
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else None
 
 
-def balanced_weights(scored: Scored) -> Float[np.ndarray, " images"]:
+def balanced_weights(scored: Scored | Decisions) -> Float[np.ndarray, " images"]:
     """A weight for each image, of sum 1: seen and unseen classes weigh the same, and so do the classes of each."""
     counts = np.bincount(scored.labels, minlength=len(scored.is_unseen))
     weights = np.zeros(len(scored.is_unseen))

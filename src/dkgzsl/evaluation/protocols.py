@@ -15,14 +15,15 @@ import numpy as np
 from jaxtyping import Float
 
 from dkgzsl.data.problem import Problem
+from dkgzsl.data.samples import Sample, bounded_sample
 from dkgzsl.data.splits import validation_cuts
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.adaptation import adaptation_worth, mean_worth
-from dkgzsl.evaluation.calibration import THRESHOLD, Calibration, calibrate
+from dkgzsl.evaluation.calibration import THRESHOLD, Calibration, Reliability, calibrate
 from dkgzsl.evaluation.cuts import KEPT, Constant, CutsSelector, constant_of, mean_figures
 from dkgzsl.evaluation.held_out import POOLED, HeldOut, final_task, validation_task
 from dkgzsl.evaluation.in_distribution import InDistribution, in_distribution_of, least_clearness, level_of
-from dkgzsl.evaluation.metrics import Figures, Scored
+from dkgzsl.evaluation.metrics import Decisions, Figures, Scored
 from dkgzsl.evaluation.selection import RAW_SHARE, Evaluation, TestSelector, ValidationSelector, Watch
 from dkgzsl.methods.base import Method, Model, Setting, Task
 from dkgzsl.methods.cuts import CutMethod
@@ -39,7 +40,8 @@ class Outcome:
     Attributes:
         protocol: its name.
         figures: on the test images.
-        scored: scores of the test images by the final model; under `oracle`, the figure T1 may be another model's.
+        scored: what the final model decides for the test images; under `oracle`, the figure T1 may be another
+            model's.
         model: the final model.
         setting: the chosen setting.
         constant: calibration constant, added to unseen scores; None under `oracle`, which has no validation.
@@ -51,15 +53,16 @@ class Outcome:
         constant_spread: deviation of the cuts' own best constants; None where there was one cut, or none.
         adaptation: what adaptation to unlabelled photos was worth on the cuts (`mean_worth`); None: not measured.
         in_distribution: what an image needs to be taken for one of the classes; None: nothing is known of that.
-        fit: in-distribution scores of the test images; None likewise.
+        reliability: of the probabilities on the test images; None under `oracle`, and where nothing is tested.
         evaluations: number of models that were scored: on validation images, under `oracle` on the test images.
+        sample: how much of the training part the setting was chosen on; None: all of it.
         representation: name of the chosen representation.
         fitted: that representation, fitted for the final model.
     """
 
     protocol: ProtocolName
     figures: Figures
-    scored: Scored
+    scored: Decisions
     model: Model
     setting: Mapping[str, Any]
     constant: float | None
@@ -74,7 +77,8 @@ class Outcome:
     constant_spread: float | None = None
     adaptation: Mapping[str, Any] | None = None
     in_distribution: InDistribution | None = None
-    fit: Float[np.ndarray, " images"] | None = None
+    reliability: Reliability | None = None
+    sample: Sample | None = None
 
 
 class _Choice(NamedTuple):
@@ -88,6 +92,7 @@ class _Choice(NamedTuple):
         evaluations: number of settings that were evaluated, of all representations.
         training: scores of some training images of each cut by the same models; None where they are not known.
         adaptation: what adaptation to unlabelled photos was worth on the cuts; None: not measured.
+        sample: how much of the training part the cuts were made of; None: all of it.
     """
 
     setting: Setting
@@ -97,6 +102,7 @@ class _Choice(NamedTuple):
     evaluations: int
     training: Sequence[Float[np.ndarray, "some classes"] | None]
     adaptation: Mapping[str, Any] | None = None
+    sample: Sample | None = None
 
 
 def run_protocol(
@@ -159,20 +165,21 @@ def validated(
     model = method.fit(task, choice.setting)
     validation, spread = mean_figures([one.figures(constant) for one in choice.scored])
     found, scales = _in_distribution(choice, constant, task, held_out, model)
-    scored = held_out.score(model)
     threshold = None if found is None else THRESHOLD
+    calibration = replace(
+        calibrate(choice.scored, constant, scales=scales, threshold=threshold),
+        found=choice.constant.found,
+        spread=choice.constant.spread,
+    )
+    tested = score_test(held_out, model, calibration, found)
     return Outcome(
         protocol="validated",
-        figures=scored.figures(constant),
-        scored=scored,
+        figures=tested.decisions.figures(constant),
+        scored=tested.decisions,
         model=model,
         setting=choice.setting,
         constant=constant,
-        calibration=replace(
-            calibrate(choice.scored, constant, scales=scales, threshold=threshold),
-            found=choice.constant.found,
-            spread=choice.constant.spread,
-        ),
+        calibration=calibration,
         validation=validation,
         evaluations=choice.evaluations,
         representation=choice.representation.name,
@@ -183,7 +190,8 @@ def validated(
         constant_spread=choice.constant.spread,
         adaptation=choice.adaptation,
         in_distribution=found,
-        fit=None if found is None else fit_of(found, scored, constant, held_out),
+        reliability=calibration.reliability_of(tested.decisions, tested.confidence, tested.fit),
+        sample=choice.sample,
     )
 
 
@@ -203,18 +211,37 @@ def _in_distribution(
     return found, [level / one for one in levels] if levels else None
 
 
-def fit_of(
-    found: InDistribution, scored: Scored, constant: float, held_out: HeldOut
-) -> Float[np.ndarray, " images"]:
-    """In-distribution scores of held-out images.
+class Tested(NamedTuple):
+    """What came of scoring the test images.
+
+    Attributes:
+        decisions: from which every figure follows.
+        confidence: probability of each decision, the constant included.
+        fit: in-distribution scores; None: nothing is known of that.
+    """
+
+    decisions: Decisions
+    confidence: Float[np.ndarray, " images"]
+    fit: Float[np.ndarray, " images"] | None
+
+
+def score_test(held_out: HeldOut, model: Model, calibration: Calibration, found: InDistribution | None) -> Tested:
+    """Score the test images, block by block.
 
     Args:
-        found: what images need.
-        scored: the images, by the final model.
-        constant: of calibration.
-        held_out: the same images.
+        held_out: the images.
+        model: the final one.
+        calibration: of its scores.
+        found: what an image needs to be taken for one of the classes.
     """
-    return found.score(scored.scores + constant * scored.is_unseen, scored.is_unseen, held_out.features)
+    decisions, confidence, fit = [], [], []
+    for vectors, scored in held_out.score_in_blocks(model):
+        scores = scored.scores + calibration.constant * scored.is_unseen
+        decisions.append(scored.decisions)
+        confidence.append(calibration.probabilities(scores).max(1, initial=0.0))
+        if found is not None:
+            fit.append(found.score(scores, scored.is_unseen, vectors))
+    return Tested(Decisions.joined(decisions), np.concatenate(confidence), np.concatenate(fit) if fit else None)
 
 
 def _choose_on_one(
@@ -255,12 +282,13 @@ def _choose_on_cuts(
     memory: Path | None,
     raw_share: float,
 ) -> _Choice | None:
-    """Setting and representation that lead over several cuts; see `dkgzsl.evaluation.cuts`.
+    """Setting and representation that lead over several cuts of a bounded sample; see `dkgzsl.evaluation.cuts`.
 
     A representation that is learned is fitted on the first cut alone, since each fit is a training. It is compared
     there, and the spread of its constant is that of the best one that learns nothing.
     """
     assert isinstance(method, CutMethod), "chosen by it"
+    whole, (problem, size) = problem, bounded_sample(problem, seed)
     every = validation_cuts(problem, seed)
     chosen: _Choice | None = None
     lead, spread, evaluations = np.empty(0), None, 0
@@ -282,7 +310,8 @@ def _choose_on_cuts(
         spread = constant.spread
         usual = [held.training_scores(model) for model, held in models]
         chosen = _Choice(setting, representation, scored, constant, 0, usual, worth)
-    return None if chosen is None else chosen._replace(evaluations=evaluations)
+    sample = None if problem is whole else size
+    return None if chosen is None else chosen._replace(evaluations=evaluations, sample=sample)
 
 
 def constant_for(
@@ -335,7 +364,7 @@ def oracle(
     return Outcome(
         protocol="oracle",
         figures=replace(scored.figures(), t1=best_t1),
-        scored=scored,
+        scored=scored.decisions,
         model=model,
         setting=selector.best.setting,
         constant=None,

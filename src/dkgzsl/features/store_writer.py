@@ -18,7 +18,7 @@ from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.checked_rows import RowSums
 from dkgzsl.features.store import FORMAT, INDEX, RECORD, TOKENS, ImageEntry, read_record, write_record
 from dkgzsl.features.store_place import cannot_write, check_room, place_of, take_place, writing_store
-from dkgzsl.files import is_draft
+from dkgzsl.files import is_draft, sweep
 
 
 class StoreWriter:
@@ -163,6 +163,7 @@ class StoreWriter:
         check_room(folder, 2 * int(np.prod(shape)), replaces=folder != self._out)
         np.lib.format.open_memmap(folder / TOKENS, mode="w+", dtype=np.float16, shape=shape)
         (folder / INDEX).write_bytes(b"")
+        sweep(folder / RECORD)
         write_record(folder, self.record)
 
     def _keep_whole_batches(self) -> int:

@@ -76,5 +76,5 @@ def paired_differences(pairs: Sequence[tuple[Pair, Pair]]) -> dict[str, Differen
 def _resampled(
     predictions: Predictions, constant: float | None
 ) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
-    scored = predictions.scored()
+    scored = predictions.decisions()
     return asdict(scored.figures(constant)), resampled(scored, constant)

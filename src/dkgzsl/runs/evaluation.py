@@ -133,7 +133,7 @@ def _scored_again(
         else:
             model = load_model(read_model(folder.model_file(position)))
             held_out = test_images(problem, read_fitted(folder.representation_file(position)))
-            scored = held_out.score(model)
+            scored = held_out.decide(model)
         constant = before[position]["constant"]
         figures.append(scored.figures(constant))
         seeds.append({**before[position], "spread_over_classes": deviations(scored, constant)})

@@ -132,7 +132,7 @@ class Environment(_Open):
     platform: str = ""
     processor: str = ""
     threads: int | None = None
-    places: dict[str, str | None | list[str | None] | dict[str, str | None]] = Field(default_factory=dict)
+    places: dict[str, str | list[str | None] | dict[str, str | None] | None] = Field(default_factory=dict)
     seeds: list[int] = Field(default_factory=list)
     semantics: str = ""
 

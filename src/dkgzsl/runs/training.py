@@ -332,6 +332,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "validation": None if outcome.validation is None else asdict(outcome.validation),
         "validation_spread": None if outcome.validation_spread is None else asdict(outcome.validation_spread),
         "cuts": outcome.cuts,
+        "validation_sample": None if outcome.sample is None else outcome.sample._asdict(),
         "constant_found": outcome.constant_found,
         "constant_spread": outcome.constant_spread,
         "adaptation": None if outcome.adaptation is None else dict(outcome.adaptation),
@@ -370,10 +371,9 @@ def _reliability(outcome: Outcome) -> dict[str, Any]:
     found = outcome.calibration
     if found is None:
         return {"calibration": None, "reliability": None}
-    reliability = found.reliability(outcome.scored, fit=outcome.fit)
     return {
         "calibration": found.record(),
-        "reliability": None if reliability is None else asdict(reliability),
+        "reliability": None if outcome.reliability is None else asdict(outcome.reliability),
     }
 
 

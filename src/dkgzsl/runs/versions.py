@@ -14,10 +14,11 @@ from torch import Tensor
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
-from dkgzsl.evaluation.held_out import HeldOut, final_task, test_images
-from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.evaluation.held_out import HeldOut, final_task, images_at_once, test_images
+from dkgzsl.evaluation.metrics import Decisions, Scored
 from dkgzsl.methods.base import Extendable, Model
 from dkgzsl.methods.registry import load_model, read_model
+from dkgzsl.methods.shared.class_statistics import blocks_of
 from dkgzsl.reading import read_json
 from dkgzsl.representation.representation import Fitted
 from dkgzsl.runs.folder import HISTORY, RunFolder, version_folder
@@ -28,8 +29,8 @@ from dkgzsl.runs.summary import chance
 from dkgzsl.runs.training import comparison_method
 
 
-def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Scored:
-    """Scores of a version's model over its own class numbers.
+def score_version(folder: Path, problem: Problem, fitted: Fitted) -> Decisions:
+    """What a version's model decides over its own class numbers.
 
     Classes of data and version are matched by name: a class that was removed has no images here, one that was
     removed and described anew is scored by the new description.
@@ -132,8 +133,8 @@ def _described(record: RecognitionRecord, model: Model) -> Tensor:
 
 def _scores_over(
     record: RecognitionRecord, version: Model, model: Model, problem: Problem, held_out: HeldOut
-) -> Scored:
-    """Scores of the test images over a version's classes, by its model or by another of the same class numbers."""
+) -> Decisions:
+    """What a version's model, or another of the same class numbers, decides for the test images over its classes."""
     known = np.setdiff1d(torch.cat([version.seen, version.unseen]).numpy(), record.removed)
     place = {record.class_names[number]: int(number) for number in known}
     numbers = np.array([place.get(name, -1) for name in problem.class_names])
@@ -143,13 +144,14 @@ def _scores_over(
     is_unseen = np.zeros(len(record.class_names), dtype=bool)
     is_unseen[version.unseen.numpy()] = True
 
+    allowed, labels = np.isin(np.arange(len(record.class_names)), known), labels[kept]
+
     def among_known(scores: Tensor) -> np.ndarray:
-        allowed = np.isin(np.arange(len(record.class_names)), known)
         return np.where(allowed, scores.float().cpu().numpy(), np.float32(-np.inf))
 
-    return Scored(
-        scores=among_known(model.scores(features)),
-        conventional=among_known(model.conventional_scores(features)),
-        labels=labels[kept],
-        is_unseen=is_unseen,
-    )
+    blocks = []
+    for rows, block in blocks_of(features, images_at_once(len(allowed))):
+        generalized, conventional = model.scores(block), model.conventional_scores(block)
+        scored = Scored(among_known(generalized), among_known(conventional), labels[rows], is_unseen)
+        blocks.append(scored.decisions)
+    return Decisions.joined(blocks)

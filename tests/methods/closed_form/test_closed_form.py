@@ -18,9 +18,15 @@ from dkgzsl.methods.closed_form.whitening import (
     WithinClassSpectrum,
     seen_statistics,
 )
-from dkgzsl.methods.shared.class_statistics import class_means
+from dkgzsl.methods.shared.class_statistics import ClassStatistics, class_means
 
 SEEN, UNSEEN, SEMANTIC, DIM = 12, 4, 9, 6
+
+
+def statistics_of(points, positions, classes) -> ClassStatistics:
+    known = ClassStatistics.empty(classes, points[:5].mean(0))
+    known.add(points, positions)
+    return known
 
 
 @pytest.fixture
@@ -123,7 +129,7 @@ def _images(signed: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
 def test_without_shrinkage_the_within_class_covariance_becomes_the_identity() -> None:
     features, positions = _images(signed=True)
     principal = PrincipalSpace.fit(features, 20, square_root=False)
-    spectrum = WithinClassSpectrum.fit(principal(features), positions, 8)
+    spectrum = WithinClassSpectrum.of(statistics_of(principal(features), positions, 8), principal.components)
     whitened = WhitenedSpace(TurnedSpace(principal, spectrum.vectors), spectrum.scales(0.0), unit_length=False)(
         features
     )
@@ -147,7 +153,7 @@ def test_principal_components_span_what_scikit_learns_do() -> None:
 def test_the_span_of_the_means_loses_nothing_that_tells_classes_apart() -> None:
     features, positions = _images()
     principal = PrincipalSpace.fit(features, 15, square_root=True)
-    spectrum = WithinClassSpectrum.fit(principal(features), positions, 8)
+    spectrum = WithinClassSpectrum.of(statistics_of(principal(features), positions, 8), principal.components)
     space = WhitenedSpace(TurnedSpace(principal, spectrum.vectors), spectrum.scales(0.5), unit_length=True)
     span, statistics = seen_statistics(space, features, positions, 8)
     assert span.axes.shape == (15, 7)
@@ -164,7 +170,7 @@ def test_the_span_of_the_means_loses_nothing_that_tells_classes_apart() -> None:
 def test_restoring_whitened_features_gives_them_back() -> None:
     features, positions = _images()
     principal = PrincipalSpace.fit(features, 20, square_root=True)
-    spectrum = WithinClassSpectrum.fit(principal(features), positions, 8)
+    spectrum = WithinClassSpectrum.of(statistics_of(principal(features), positions, 8), principal.components)
     space = WhitenedSpace(TurnedSpace(principal, spectrum.vectors), spectrum.scales(0.3), unit_length=False)
     torch.testing.assert_close(space.restore(space(features), length=1.0), features, atol=1e-3, rtol=1e-3)
 

@@ -1,6 +1,7 @@
 """The closed form: options are on where validation prefers them, or where they are demanded."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -9,10 +10,12 @@ from dkgzsl.data.numbers.dataset import numbers
 from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.evaluation.protocols import validated
 from dkgzsl.methods.base import Setup, Task
+from dkgzsl.methods.closed_form import fitting, whitening
 from dkgzsl.methods.closed_form.episodes import EpisodePlan, _AdamW
 from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.methods.closed_form.model import ClosedFormModel
 from dkgzsl.methods.closed_form.settings import ClosedFormSettings
+from dkgzsl.methods.shared.class_statistics import blocks_of
 from worlds import FEW, world
 
 
@@ -256,3 +259,12 @@ def test_the_optimiser_of_the_episodes_is_torchs_own_adamw() -> None:
         torch.autograd.backward(loss(theirs))
         reference.step()
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("setting", [PLAIN, PLAIN | {"feature_kernel_width": 1.0, "seen_blend": 0.5}])
+def test_a_fit_in_blocks_is_that_of_all_images_at_once(task, monkeypatch, setting) -> None:
+    features = final_task(world())[1].features
+    whole = ClosedForm(FEW).fit(task, setting).scores(features)
+    for module in (fitting, whitening):
+        monkeypatch.setattr(module, "blocks_of", partial(blocks_of, size=37))
+    torch.testing.assert_close(ClosedForm(FEW).fit(task, setting).scores(features), whole, rtol=1e-3, atol=0.02)

@@ -17,7 +17,7 @@ from dkgzsl.data.formats.problem_record import DAMAGED, origin_schema
 from dkgzsl.data.formats.tables import SemanticTable, write_semantic_table
 from dkgzsl.errors import DataError
 from dkgzsl.files import sha256_of, sweep, whole_file, write_whole
-from dkgzsl.reading import read_json
+from dkgzsl.reading import check_schema, read_json
 from dkgzsl.writing import locked
 
 _SUM: Final = "table_sha256"
@@ -66,9 +66,9 @@ def origin_of(table: Path) -> dict[str, Any]:
     before, checksum = origin.pop(_BEFORE), origin.pop(_SUM, None)
     if table.is_file() and sha256_of(table) == checksum:
         return origin
-    if not isinstance(before, dict):
-        raise DataError(DAMAGED, where=str(path), fix="give `dkgzsl data describe` again, with --overwrite")
-    return before
+    check_schema(before, origin_schema(), DAMAGED, path, fix="dkgzsl data describe again, with --overwrite")
+    older: dict[str, Any] = before
+    return older
 
 
 def as_json(value: Any) -> str:

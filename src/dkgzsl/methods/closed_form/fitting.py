@@ -34,8 +34,10 @@ from dkgzsl.methods.closed_form.whitening import (
     WithinClassSpectrum,
     seen_statistics,
 )
+from dkgzsl.methods.shared.class_statistics import ClassStatistics, blocks_of
 
 _SPACES_KEPT = 8  # a search over continuous constants asks for a new one each time
+_SOLVED_KEPT = 2
 
 
 class Fitting:
@@ -61,6 +63,8 @@ class Fitting:
         self.square_root, self.components = positive, settings.components
         self.seen_shrinkage = settings.seen_shrinkage
         self._principal: dict[float, PrincipalSpace] = {}
+        self._statistics: dict[float, ClassStatistics] = {}
+        self._solved: dict[tuple[bool, float, float], KernelRidge] = {}
         self._learned: tuple[str, DescriptionWeights | None] = ("", None)  # the last by episodes
         self._spectra: dict[tuple[float, int], tuple[WithinClassSpectrum, TurnedSpace]] = {}
         self._spaces: dict[tuple[float, int, float], tuple[MeansSpace, SeenStatistics]] = {}
@@ -79,17 +83,14 @@ class Fitting:
         root = setting["description_root"] if "description_root" in setting else takes_root([self], setting)
         descriptions, prepared = self.described[root]
         weights = self._weights(setting, space, statistics, prepared)
-        described = prepared if weights is None else weights(prepared)
-        regression = KernelRidge.fit(described.detach(), statistics.means, width=width, ridge=ridge)
         # What episodes learned has seen every class, so that its errors would flatter it: the plain regression
         # serves.
-        plain = (
-            regression
-            if weights is None
-            else KernelRidge.fit(prepared, statistics.means, width=width, ridge=ridge)
-        )
+        plain = regression = self._regression(root, setting, statistics.means)
+        if weights is not None:
+            learned = weights(prepared).detach()
+            regression = KernelRidge.fit(learned, statistics.means, width=width, ridge=ridge)
         placed = Placed.of(plain, statistics.means)
-        experts = self._experts(setting, placed, statistics, prepared)
+        experts = self._experts(setting, placed, statistics, plain)
         return ClosedFormModel(
             space=space,
             statistics=statistics,
@@ -105,7 +106,7 @@ class Fitting:
         )
 
     def _experts(
-        self, setting: Mapping[str, Any], placed: Placed, statistics: SeenStatistics, prepared: Tensor
+        self, setting: Mapping[str, Any], placed: Placed, statistics: SeenStatistics, regression: KernelRidge
     ) -> Experts | None:
         """Gate and experts that the setting asks for; None where it asks for none."""
         gate, power = setting.get("gate", False), setting.get("described_power", 0.0)
@@ -116,9 +117,7 @@ class Fitting:
         seen = None
         if expert:
             space, finer = self._space({**setting, "shrinkage": min(setting["shrinkage"], self.seen_shrinkage)})
-            finer_means = KernelRidge.fit(
-                prepared, finer.means, width=setting["kernel_width"], ridge=setting["ridge"]
-            )(prepared)
+            finer_means = regression.with_means(finer.means)(regression.seen)
             seen = SeenExpert(space, torch.lerp(finer.means, finer_means, setting["seen_blend"]), finer.variance)
         return Experts(
             gate=torch.lerp(placed.fitted, placed.left_out, setting["left_out"]) if gate else own,
@@ -129,9 +128,8 @@ class Fitting:
 
     def share(self, setting: Mapping[str, Any]) -> float:
         """|r|^2 / |M|^2 under a setting: see `Placed.share`."""
-        means, prepared = self._space(setting)[1].means, self.described[setting["description_root"]][1]
-        width, ridge = setting["kernel_width"], setting["ridge"]
-        return Placed.of(KernelRidge.fit(prepared, means, width=width, ridge=ridge), means).share
+        means = self._space(setting)[1].means
+        return Placed.of(self._regression(setting["description_root"], setting, means), means).share
 
     def root_gain(self, setting: Mapping[str, Any]) -> tuple[float, float]:
         """How much smaller the squared leave-one-class-out errors are with a root of the descriptions than
@@ -140,12 +138,21 @@ class Fitting:
         means = self._space(setting)[1].means
 
         def errors(root: bool) -> Float[Tensor, " seen"]:
-            described = self.described[root][1]
-            solved = KernelRidge.fit(described, means, width=setting["kernel_width"], ridge=setting["ridge"])
-            return solved.leave_one_out_errors().square().sum(1)
+            return self._regression(root, setting, means).leave_one_out_errors().square().sum(1)
 
         gain = errors(False) - errors(True)
         return float(gain.mean()), float(gain.std(correction=0)) / len(gain) ** 0.5
+
+    def _regression(self, root: bool, setting: Mapping[str, Any], means: Float[Tensor, "seen dim"]) -> KernelRidge:
+        """From the descriptions of seen classes to their means; what does not depend on the means is kept."""
+        key = root, setting["kernel_width"], setting["ridge"]
+        if key in self._solved:
+            return self._solved[key].with_means(means)
+        if len(self._solved) >= _SOLVED_KEPT:
+            del self._solved[next(iter(self._solved))]
+        solved = KernelRidge.fit(self.described[root][1], means, width=key[1], ridge=key[2])
+        self._solved[key] = solved
+        return solved
 
     def _space(self, setting: Mapping[str, Any]) -> tuple[MeansSpace, SeenStatistics]:
         kernel_width, shrinkage = setting.get("feature_kernel_width", 0.0), setting["shrinkage"]
@@ -154,8 +161,7 @@ class Fitting:
         key = (kernel_width, components, shrinkage)
         if key not in self._spaces:
             if key[:2] not in self._spectra:
-                coordinates = principal(self.features)[:, :components]
-                spectrum = WithinClassSpectrum.fit(coordinates, self.positions, len(self.seen))
+                spectrum = WithinClassSpectrum.of(self._statistics_of(kernel_width), components)
                 self._spectra[key[:2]] = spectrum, TurnedSpace(principal, spectrum.vectors)
             spectrum, turned = self._spectra[key[:2]]
             whitened = WhitenedSpace(turned, spectrum.scales(shrinkage), self.unit_length)
@@ -163,6 +169,16 @@ class Fitting:
                 del self._spaces[next(iter(self._spaces))]
             self._spaces[key] = seen_statistics(whitened, self.features, self.positions, len(self.seen))
         return self._spaces[key]
+
+    def _statistics_of(self, kernel_width: float) -> ClassStatistics:
+        """Of the training images' principal coordinates, in one pass for all numbers of components."""
+        if kernel_width not in self._statistics:
+            principal = self._principal_space(kernel_width)
+            known = ClassStatistics.empty(len(self.seen), principal.mean.new_zeros(principal.components))
+            for rows, block in blocks_of(self.features):
+                known.add(principal(block), self.positions[rows])
+            self._statistics[kernel_width] = known
+        return self._statistics[kernel_width]
 
     def sizes(self, kernel_width: float) -> tuple[int, ...]:
         """Numbers of components to try in a space: what is cut at the size of the space needs no second trial."""

@@ -95,7 +95,7 @@ class KernelPrincipalSpace(PrincipalSpace):
             mean += lift.sum(0) / len(values)
             torch.matmul(lift, root, out=block)
         points -= points.mean(0)
-        axes = principal_axes(points, torch.zeros_like(points[0]), components)
+        axes = principal_axes(points, components)
         coordinates = points @ axes
         # Components are uncorrelated on the training images, so that least squares is one division an axis.
         variances = coordinates.square().sum(0)

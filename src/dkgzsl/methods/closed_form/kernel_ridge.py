@@ -67,6 +67,12 @@ def kernel(
     return torch.exp(squared.clamp(min=0) / (-2 * width))
 
 
+def _inverse(regular: Float[Tensor, "seen seen"]) -> Float[Tensor, "seen seen"]:
+    """Of a positive definite matrix, by Cholesky; where rounding has made it indefinite, by elimination."""
+    factor, failed = torch.linalg.cholesky_ex(regular)
+    return torch.linalg.inv(regular) if bool(failed) else torch.cholesky_inverse(factor)
+
+
 @dataclass(frozen=True)
 class KernelRidge:
     """Regression from class descriptions to class means, solved.
@@ -108,9 +114,18 @@ class KernelRidge:
         noise = ridge * float(gram.detach().diagonal().mean())
         # In float64: at a ridge of 0.003 the condition number reaches 10^5, and G's own diagonal is used below.
         regular = gram.double() + noise * torch.eye(len(gram), dtype=torch.float64, device=gram.device)
-        inverse = torch.linalg.inv(regular).to(gram.dtype)
+        return cls._solved(descriptions, width, noise, _inverse(regular).to(gram.dtype), means)
+
+    @classmethod
+    def _solved(
+        cls, descriptions: Tensor, width: float, noise: float, inverse: Tensor, means: Tensor
+    ) -> KernelRidge:
         mean = means.mean(0)
         return cls(descriptions, width, noise, inverse, mean, inverse @ (means - mean))
+
+    def with_means(self, means: Float[Tensor, "seen dim"]) -> KernelRidge:
+        """The same regression to other means of the same classes: G is not computed again."""
+        return self._solved(self.seen, self.width, self.noise, self.inverse, means)
 
     def __call__(self, descriptions: Float[Tensor, "classes semantic"]) -> Float[Tensor, "classes dim"]:
         """Prototypes m_c = m_0 + k_c^T G (M - m_0) of prepared descriptions."""

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dkgzsl.cache import InputCache
-from dkgzsl.methods.shared.class_statistics import class_means
+from dkgzsl.methods.shared.class_statistics import ClassStatistics, add_products, blocks_of
 
 
 class PrincipalSpace:
@@ -36,9 +36,17 @@ class PrincipalSpace:
         cls, features: Float[Tensor, "images visual"], components: int, *, square_root: bool
     ) -> PrincipalSpace:
         """Components of the largest variance, at most as many as features have dimensions or images allow."""
-        values = features.sqrt() if square_root else features
-        mean = values.mean(0)
-        return cls(mean, principal_axes(values, mean, components), square_root)
+        if len(features) < features.shape[1]:
+            values = features.sqrt() if square_root else features
+            mean = values.mean(0)
+            return cls(mean, _axes_of_few(values - mean, components), square_root)
+        first = features[:_ROUGH].sqrt() if square_root else features[:_ROUGH]
+        known = ClassStatistics.empty(1, first.mean(0))
+        for _, block in blocks_of(features):
+            together = torch.zeros(len(block), dtype=torch.int64, device=block.device)
+            known.add(block.sqrt() if square_root else block, together)
+        axes = _leading_eigenvectors(known.total.to(features.dtype), min(components, *features.shape))
+        return cls(known.mean, axes, square_root)
 
     @property
     def components(self) -> int:
@@ -63,17 +71,13 @@ class PrincipalSpace:
         return self._unrooted(coordinates @ self.basis.T + self.mean)
 
 
-def principal_axes(
-    values: Float[Tensor, "images dim"], mean: Float[Tensor, " dim"], components: int
-) -> Float[Tensor, "dim components"]:
-    """Orthonormal directions of the largest variance about `mean`, at most as many as dimensions or rows allow."""
+def principal_axes(values: Float[Tensor, "images dim"], components: int) -> Float[Tensor, "dim components"]:
+    """Orthonormal directions of the largest second moment, at most as many as dimensions or rows allow."""
     if len(values) < values.shape[1]:
-        return _axes_of_few(values - mean, components)
-    # Two passes over rows in blocks keep the peak at one block instead of a centred copy of everything.
+        return _axes_of_few(values, components)
     scatter = values.new_zeros(values.shape[1], values.shape[1])
-    for block in torch.split(values, 4096):
-        centred = block - mean
-        _add_products(scatter, centred.T)
+    for _, block in blocks_of(values):
+        add_products(scatter, block.T)
     return _leading_eigenvectors(scatter, min(components, *values.shape))
 
 
@@ -83,21 +87,12 @@ def _axes_of_few(centred: Float[Tensor, "images dim"], components: int) -> Float
     # Products square the lengths of the axes: the shortest would drown in the rounding of float32.
     rows = centred.double() if few else centred
     products = rows.new_zeros(len(rows), len(rows))
-    _add_products(products, rows)
+    add_products(products, rows)
     vectors = _leading_eigenvectors(products, min(components, len(rows)))
     axes = rows.T @ vectors
     lengths = axes.norm(dim=0)
     kept = lengths > float(lengths.max()) * (_NEGLIGIBLE if few else _ROUNDED)
     return _signed((axes[:, kept] / lengths[kept]).to(centred.dtype))
-
-
-def _add_products(products: Float[Tensor, "rows rows"], rows: Float[Tensor, "rows columns"]) -> None:
-    """Add the products of all pairs of rows, in place: each pair once, since the matrix is symmetric."""
-    for first in range(0, len(rows), _STRIP):
-        last = first + _STRIP
-        strip = rows[first:last] @ rows[first:].T
-        products[first:last, first:] += strip
-        products[last:, first:last] += strip[:, len(strip) :].T
 
 
 def _leading_eigenvectors(matrix: Float[Tensor, "dim dim"], number: int) -> Float[Tensor, "dim components"]:
@@ -132,7 +127,7 @@ _NEGLIGIBLE, _ROUNDED = (
 )  # axes shorter than this share of the longest are rounding, in float64 and float32
 _SMALL = 1024  # a full decomposition up to here: it is exact, and quick
 _SUBSPACE_ITERATIONS = 2
-_STRIP = 512  # rows whose products are taken at once
+_ROUGH = 1024  # rows whose mean is near enough to that of all
 
 
 @dataclass(frozen=True)
@@ -143,12 +138,15 @@ class WithinClassSpectrum:
     vectors: Float[Tensor, "components components"]
 
     @classmethod
-    def fit(
-        cls, coordinates: Float[Tensor, "images components"], positions: Int[Tensor, " images"], classes: int
-    ) -> WithinClassSpectrum:
-        """Pooled over classes: every image's deviation from its class mean counts once."""
-        deviations = coordinates - class_means(coordinates, positions, classes)[positions]
-        values, vectors = torch.linalg.eigh(deviations.T @ deviations / len(deviations))
+    def of(cls, statistics: ClassStatistics, components: int) -> WithinClassSpectrum:
+        """Pooled over classes: every image's deviation from its class mean counts once.
+
+        Args:
+            statistics: of the training images' principal coordinates.
+            components: how many of them are used, the first.
+        """
+        covariance = statistics.within[:components, :components] / statistics.images
+        values, vectors = torch.linalg.eigh(covariance.to(statistics.origin.dtype))
         return cls(values.clamp(min=0), vectors)
 
     def scales(self, shrinkage: float) -> Float[Tensor, " components"]:
@@ -319,24 +317,43 @@ def seen_statistics(
         positions: their classes, counted from 0 among the seen ones.
         seen: number of seen classes.
     """
-    unscaled = _without_scaling(space)(features)
-    whitened = torch.nn.functional.normalize(unscaled, dim=1) if space.unit_length else unscaled
-    means = class_means(whitened, positions, seen)
+    unscaled, dim = _without_scaling(space), len(space.scales)
+    sums = features.new_zeros(seen, dim, dtype=torch.float64)
+    squares, length, images = 0.0, 0.0, len(features)
+    for rows, block in blocks_of(features):
+        whitened, lengths = _with_length(unscaled(block), space.unit_length)
+        sums.index_add_(0, positions[rows], whitened.double())
+        squares += float(whitened.double().square().sum())
+        length += float(lengths.double().sum())
+    counts = torch.bincount(positions, minlength=seen)
+    exact = sums / counts[:, None]
+    means = exact.to(features.dtype)
     span = MeansSpace.fit(space, means)
-    deviations = whitened - means[positions]
-    spread = deviations @ span.axes
+    known = ClassStatistics.empty(seen, span.origin @ span.axes)
+    for rows, block in blocks_of(features):
+        whitened, _ = _with_length(unscaled(block), space.unit_length)
+        known.add(whitened @ span.axes, positions[rows])
+    # The between part is that of all axes, in the span or not: its trace is the sum over the means.
+    between = float((sums * exact).sum())
     return span, SeenStatistics(
         means=(means - span.origin) @ span.axes,
-        counts=torch.bincount(positions, minlength=seen),
-        variance=float(deviations.square().mean()),
-        within=_covariance(spread, degrees=len(spread) - seen),
-        length=float(unscaled.norm(dim=1).mean()),
+        counts=counts,
+        variance=max(squares - between, 0.0) / (images * dim),
+        within=_regular(known.within.to(features.dtype) / max(1, images - seen)),
+        length=length / images,
     )
 
 
-def _covariance(deviations: Float[Tensor, "images dim"], *, degrees: int) -> Float[Tensor, "dim dim"]:
-    """Of deviations from their class means, a little regular where images are few."""
-    covariance = deviations.T @ deviations / max(1, degrees)
+def _with_length(
+    unscaled: Float[Tensor, "images components"], unit_length: bool
+) -> tuple[Float[Tensor, "images components"], Float[Tensor, " images"]]:
+    """Whitened coordinates, scaled to unit length where that is wanted, and their length before."""
+    lengths = unscaled.norm(dim=1)
+    return torch.nn.functional.normalize(unscaled, dim=1) if unit_length else unscaled, lengths
+
+
+def _regular(covariance: Float[Tensor, "dim dim"]) -> Float[Tensor, "dim dim"]:
+    """A little regular where images are few."""
     covariance.diagonal().add_(1e-6 * covariance.diagonal().mean() + torch.finfo(covariance.dtype).tiny)
     return covariance
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.evaluation.metrics import Decisions
 from dkgzsl.methods.registry import method_title
 from dkgzsl.report.record.record import Record
 
@@ -101,6 +101,6 @@ class RunContent:
         return [line for line in self.log if line.get("event") == kind and line.get("seed") == seed]
 
     @cached_property
-    def scored(self) -> Scored | None:
-        """Scores of the first seed that give its figures; None where no predictions were saved."""
-        return None if self.first is None else self.first.predictions.scored()
+    def scored(self) -> Decisions | None:
+        """What the first seed decided, which gives its figures; None where no predictions were saved."""
+        return None if self.first is None else self.first.predictions.decisions()

@@ -141,8 +141,8 @@ def _curve(content: RunContent) -> Chart | None:
         (DEFAULT, "default", content.default),
     ):
         if other is not None and content.result.get(key):
-            lines.append(_line(title, other.predictions.scored().curve(), content.result[key]["figures"]))
-    further = [one.predictions.scored().curve() for one in content.records[1:] if one is not None]
+            lines.append(_line(title, other.predictions.decisions().curve(), content.result[key]["figures"]))
+    further = [one.predictions.decisions().curve() for one in content.records[1:] if one is not None]
     return curve_chart("curve", lines, further_seeds=further)
 
 

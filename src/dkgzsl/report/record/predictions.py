@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from dkgzsl.evaluation.metrics import Margins, Scored, per_class_accuracy
+from dkgzsl.evaluation.metrics import Decisions, Margins, per_class_accuracy
 
 Images = Integer[np.ndarray, " images"]
 
@@ -40,35 +40,26 @@ class Predictions:
     is_unseen: Bool[np.ndarray, " classes"]
 
     @classmethod
-    def of(cls, scored: Scored, images: Images) -> Predictions:
-        """Reduce the scores of the images at the given positions."""
-        margins = Margins.of(scored.scores.astype(np.float64), scored.is_unseen)
+    def of(cls, decisions: Decisions, images: Images) -> Predictions:
+        """What was decided for the images at the given positions."""
         return cls(
             images=np.asarray(images, dtype=np.int64),
-            labels=scored.labels,
-            best_seen=margins.best_seen,
-            best_unseen=margins.best_unseen,
-            margins=margins.lead,
-            conventional=scored.conventional.argmax(1),
-            is_unseen=scored.is_unseen,
+            labels=decisions.labels,
+            best_seen=decisions.margins.best_seen,
+            best_unseen=decisions.margins.best_unseen,
+            margins=decisions.margins.lead,
+            conventional=decisions.conventional,
+            is_unseen=decisions.is_unseen,
         )
 
-    def scored(self) -> Scored:
-        """Scores that lead to the same figures: those of the two best classes, all others minus infinity."""
-        rows = np.arange(len(self.labels))
-        scores = np.full((len(rows), len(self.is_unseen)), -np.inf)
-        conventional = scores.copy()
-        scores[rows, self.best_unseen] = 0.0
-        scores[rows, self.best_seen] = self.margins
-        conventional[rows, self.conventional] = 0.0
-        return Scored(scores, conventional, self.labels, self.is_unseen)
+    def decisions(self) -> Decisions:
+        """As the figures take them."""
+        margins = Margins(self.best_seen, self.best_unseen, self.margins)
+        return Decisions(margins, self.conventional, self.labels, self.is_unseen)
 
     def predicted(self, constant: float | None) -> Images:
         """The predicted class of each image with `constant` on the unseen scores (None: raw, no constant)."""
-        # Where both have the same score, the lower class number wins, as in an argmax over all classes.
-        lead = self.margins - (constant or 0.0)
-        is_seen = (lead > 0) | ((lead == 0) & (self.best_seen < self.best_unseen))
-        return np.where(is_seen, self.best_seen, self.best_unseen)
+        return self.decisions().predicted(constant or 0.0)
 
     def tensors(self) -> dict[str, Tensor]:
         """As tensors of a file; class and image numbers are stored as 32-bit integers."""

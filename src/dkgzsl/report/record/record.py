@@ -15,7 +15,7 @@ from torch import Tensor
 from dkgzsl.data.numbers.dataset import numbers
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import RunError
-from dkgzsl.evaluation.metrics import Scored
+from dkgzsl.evaluation.metrics import Decisions
 from dkgzsl.features.images import png_text
 from dkgzsl.files import read_checkpoint, write_checkpoint
 from dkgzsl.methods.base import Generator, Model, SavedModel
@@ -146,12 +146,12 @@ def _renamed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {today(name): value for name, value in content.items()}
 
 
-def predictions_record(problem: Problem, scored: Scored, constant: float | None) -> Record:
+def predictions_record(problem: Problem, scored: Decisions, constant: float | None) -> Record:
     """A record with predictions only: enough to compare a further seed or a baseline.
 
     Args:
         problem: the data.
-        scored: scores of the test images, seen ones first.
+        scored: what was decided for the test images, seen ones first.
         constant: the calibration constant; None without validation.
     """
     parts = problem.parts
@@ -169,13 +169,13 @@ def predictions_record(problem: Problem, scored: Scored, constant: float | None)
 
 @torch.no_grad()
 def full_record(
-    problem: Problem, scored: Scored, constant: float | None, *, model: Model, fitted: Fitted, seed: int
+    problem: Problem, scored: Decisions, constant: float | None, *, model: Model, fitted: Fitted, seed: int
 ) -> Record:
     """Everything that the page shows of a seed.
 
     Args:
         problem: the data.
-        scored: the final model's scores of the test images, seen ones first.
+        scored: what the final model decides for the test images, seen ones first.
         constant: the calibration constant; None without validation.
         model: the final model.
         fitted: its representation.
