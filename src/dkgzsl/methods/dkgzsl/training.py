@@ -233,7 +233,7 @@ class AdversarialTraining:
                 ]
                 spread = Guidance(*(torch.cat(level) for level in zip(*rows, strict=True)))
             fakes: Tensor = generator(noise, class_part, spread).to(self.features.dtype)
-        return torch.split(fakes, [batch.size for batch in steps])
+        return torch.split(fakes, [len(batch.slots) for batch in steps])
 
     def _critic_step(
         self, batch: _Batch, fake: Float[Tensor, "images visual"], mix: Float[Tensor, "images 1"]
