@@ -41,7 +41,8 @@ def test_a_hundred_steps_equal_the_formulas(toy: Toy, dtype: torch.dtype, tolera
 
 def test_one_critic_step_an_iteration_equals_the_formulas(toy: Toy) -> None:
     """Then the batch that guides the generator is the only one."""
-    settings, features, semantics = replace(SETTINGS, critic_steps=1), toy.features.double(), toy.semantics.double()
+    settings = replace(SETTINGS, critic_steps=1)
+    features, semantics = toy.features.double(), toy.semantics.double()
     fast = AdversarialTraining(features, toy.labels, semantics, settings, seed=3)
     reference = ReferenceTraining(features, toy.labels, semantics, settings, seed=3)
     fast.train_epoch()
