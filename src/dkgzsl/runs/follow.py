@@ -15,7 +15,7 @@ from dkgzsl.config import RefinementConfig, TrainConfig
 from dkgzsl.distributed import Handler, Processes, ProcessLostError, current, device_here
 from dkgzsl.errors import ConfigError, DkgzslError, RunError
 from dkgzsl.features.stream import TokenArray
-from dkgzsl.methods.dkgzsl.training import Follower
+from dkgzsl.methods.dkgzsl.follower import Follower
 from dkgzsl.methods.registry import PUBLISHED
 from dkgzsl.representation.representation import learns
 from dkgzsl.representation.sovr import train_refiner

@@ -96,12 +96,11 @@ def test_the_critics_step_stays_on_a_fake_cuda_device(guided: bool, precision: s
         trained = made("cuda", precision)
         drawn = batches(trained.labels, number=1, size=BATCH, random=None)
         batch = training._Batch(trained, drawn, 0)
-        fixed = trained._fixed_between_generator_steps(guided=guided)
-        knowledge = None
-        if guided:
-            with torch.no_grad(), trained._precision():
-                knowledge = trained.networks.knowledge(batch.semantics)
-        figures = trained._critic_step(batch, knowledge, fixed, torch.Generator())
+        knowledge, _ = trained._knowledge_step(batch, guided=guided)
+        guidance = trained._guidance_of([batch], [knowledge] if knowledge is not None else [])
+        drawn_by = torch.Generator("cpu")
+        (fake,) = trained._generated([batch], trained._noise(batch, drawn_by), guidance)
+        figures = trained._critic_step(batch, fake, trained._mix(batch, drawn_by))
         low = torch.bfloat16 if precision == "bfloat16" else torch.float32
         assert batch.real.dtype == low, "products run in the precision of the setting"
         kept = [*figures, *trained.networks.critic.parameters()]

@@ -39,6 +39,19 @@ def test_a_hundred_steps_equal_the_formulas(toy: Toy, dtype: torch.dtype, tolera
     torch.testing.assert_close(float(fast.penalty_weight), reference.penalty_weight, rtol=1e-5, atol=0)
 
 
+def test_one_critic_step_an_iteration_equals_the_formulas(toy: Toy) -> None:
+    """Then the batch that guides the generator is the only one."""
+    settings = replace(SETTINGS, critic_steps=1)
+    features, semantics = toy.features.double(), toy.semantics.double()
+    fast = AdversarialTraining(features, toy.labels, semantics, settings, seed=3)
+    reference = ReferenceTraining(features, toy.labels, semantics, settings, seed=3)
+    fast.train_epoch()
+    reference.train_epoch()
+    expected = reference.networks.state_dict()
+    for name, weight in fast.networks.state_dict().items():
+        assert (weight - expected[name]).abs().max() < (1e-6 if name == "critic.score.bias" else 1e-9), name
+
+
 def test_figures_are_the_means_of_what_the_reference_sees(toy: Toy) -> None:
     fast, _ = pair(toy, torch.float64)
     figures = fast.train_epoch()

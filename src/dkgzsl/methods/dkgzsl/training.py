@@ -17,11 +17,11 @@ which a slice has nearly as many: every process takes it whole, and nothing is s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from math import ceil
-from typing import Any, Literal
+from typing import Literal
 from weakref import ref
 
 import torch
@@ -29,10 +29,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from dkgzsl.distributed import ALONE, Handler, Processes, device_here
+from dkgzsl.distributed import ALONE, Processes
 from dkgzsl.errors import ConfigError
 from dkgzsl.methods.dkgzsl.networks import Guidance, Knowledge, Networks
-from dkgzsl.methods.shared.critic import critic_gradients
+from dkgzsl.methods.shared.critic import critic_gradients, gradient_memory, transposed_product
 from dkgzsl.methods.shared.softmax import BETAS
 from dkgzsl.methods.shared.training import Batches, draw_batches, seeded
 
@@ -114,7 +114,8 @@ class AdversarialTraining:
             semantics.shape[1], settings.hidden_size, features.shape[1], seeded(seed, _WEIGHTS)
         )
         self.networks = networks.to(features.device, features.dtype)
-        self.networks.critic.requires_grad_(False)  # its gradients are written out
+        for network in (self.networks.critic, self.networks.knowledge):
+            network.requires_grad_(False)  # their gradients are written out
         self.penalty_weight = torch.tensor(settings.penalty_weight, device=features.device, dtype=features.dtype)
         self.optimizers = {
             name: torch.optim.Adam(
@@ -163,60 +164,117 @@ class AdversarialTraining:
         batches = draw_batches(self.labels, number=rounds * critic_steps, size=size, random=random)
         sums = self.penalty_weight.new_zeros(4)
         for start in range(0, rounds * critic_steps, critic_steps):
-            fixed = self._fixed_between_generator_steps(guided=guided)
-            penalty = self.penalty_weight.new_zeros(())
-            for number in range(start, start + critic_steps):
-                batch = _Batch(self, batches, number)
-                knowledge, knowledge_loss = self._knowledge_step(batch, guided=guided)
-                distance, step_penalty = self._critic_step(batch, knowledge, fixed, random)
-                penalty += step_penalty / critic_steps
-                sums[0] += distance / critic_steps
-                sums[2] += knowledge_loss / critic_steps
-            self._adapt_penalty_weight(penalty)
-            sums[1] += penalty
-            sums[3] += self._generator_step(batch, knowledge, random)
+            sums += self.iteration(batches, start, random, guided=guided)
         return sums / rounds
 
+    def iteration(
+        self, batches: Batches, start: int, random: torch.Generator, *, guided: bool
+    ) -> Float[Tensor, " 4"]:
+        """A step of KTN and of the critic on each of `critic_steps` batches, then one of generator and MFU.
+
+        KTN learns from images alone, and generator and MFU stay as they are until the end. So KTN takes all its
+        steps first, and one product makes the generated features of all critic steps.
+
+        Args:
+            batches: of the pass.
+            start: the first batch of the iteration.
+            random: source of noise and mixtures, drawn in the order of the steps.
+            guided: whether MFU guides the generator, and steps with it.
+
+        Returns:
+            Means over the critic steps of distance, penalty and KTN's loss; the generator's loss.
+        """
+        numbers = range(start, start + self.settings.critic_steps)
+        steps = [_Batch(self, batches, number) for number in numbers]
+        draws = [(self._noise(batch, random), self._mix(batch, random)) for batch in steps]
+        known = [self._knowledge_step(batch, guided=guided) for batch in steps]
+        guidance = self._guidance_of(steps, [knowledge for knowledge, _ in known if knowledge is not None])
+        fakes = self._generated(steps, torch.cat([noise for noise, _ in draws]), guidance)
+        sums = self.penalty_weight.new_zeros(4)
+        for batch, fake, (_, mix), (_, knowledge_loss) in zip(steps, fakes, draws, known, strict=True):
+            distance, penalty = self._critic_step(batch, fake, mix)
+            sums[:3] += torch.stack([distance, penalty, knowledge_loss])
+        sums /= len(steps)
+        self._adapt_penalty_weight(sums[1])
+        sums[3] = self._generator_step(steps[-1], guidance[-1] if guidance else None, random)
+        return sums
+
+    @torch.no_grad()
     def _knowledge_step(self, batch: _Batch, *, guided: bool) -> tuple[Knowledge | None, Float[Tensor, ""]]:
         """One step of KTN; returns what it then knows of the batch's classes (guided), and its loss.
 
         The reconstruction depends on the class alone: an image's cross-entropy is softplus(k2) - k2 x, so
-        that the batch needs one row a class, the images' number and sum.
+        that the batch needs one row a class, the images' number and sum. Gradients are written out.
         """
-        network = self.networks.knowledge
+        network, low = self.networks.knowledge, self.features.dtype
+        described, weight = batch.semantics.to(low), network.visual.weight.to(low)
         with self._precision():
-            visual = network(batch.semantics).visual.to(batch.sums.dtype)
-        entropy = batch.counts[:, None] * functional.softplus(visual) - visual * batch.sums
-        loss = entropy.sum() * (self.settings.knowledge_weight / batch.size)
-        loss.backward()
+            hidden, visual = network(described)
+        visual = visual.to(batch.sums.dtype)
+        scale = self.settings.knowledge_weight / batch.size
+        loss = (batch.counts[:, None] * functional.softplus(visual) - visual * batch.sums).sum() * scale
+
+        by_visual = (batch.counts[:, None] * torch.sigmoid(visual) - batch.sums).mul_(scale)
+        by_hidden = (by_visual.to(low) @ weight).masked_fill_(hidden <= 0, 0)
+        transposed_product(by_visual, hidden, gradient_memory(network.visual.weight))
+        transposed_product(by_hidden, described, gradient_memory(network.hidden.weight))
+        network.visual.bias.grad = by_visual.sum(dim=0)
+        network.hidden.bias.grad = by_hidden.sum(dim=0, dtype=visual.dtype)
         self._step("knowledge")
         if not guided:
-            return None, loss.detach()
-        with torch.no_grad(), self._precision():
-            return network(batch.semantics), loss.detach()
+            return None, loss
+        with self._precision():
+            return network(described), loss
+
+    def _guidance_of(self, steps: Sequence[_Batch], known: Sequence[Knowledge]) -> list[Guidance]:
+        """Guidance for each batch's classes, with derivatives for the last batch; nothing where none is known."""
+        if not known:
+            return []
+        fusion, weight = self.networks.fusion, self.settings.fusion_weight
+        made: list[Guidance] = []
+        with self._precision():
+            if len(steps) > 1:
+                classes = torch.cat([batch.classes for batch in steps[:-1]])
+                with torch.no_grad():
+                    terms = fusion.semantic_terms(self.semantics)
+                    spread = Guidance(*(term.index_select(0, classes) for term in terms))
+                    joined = Knowledge(*(torch.cat(level) for level in zip(*known[:-1], strict=True)))
+                    levels = fusion(joined, spread, weight=weight)
+                sizes = [len(batch.classes) for batch in steps[:-1]]
+                made += [Guidance(*parts) for parts in zip(*(level.split(sizes) for level in levels), strict=True)]
+            made.append(fusion(known[-1], fusion.semantic_terms(steps[-1].semantics), weight=weight))
+        return made
+
+    @torch.no_grad()
+    def _generated(
+        self, steps: Sequence[_Batch], noise: Float[Tensor, "rows semantic"], guidance: Sequence[Guidance]
+    ) -> Sequence[Float[Tensor, "images visual"]]:
+        """Generated features of each batch, from the noise of all, one batch after the other."""
+        generator = self.networks.generator
+        with self._precision():
+            class_part = generator.semantic(self.semantics).index_select(0, torch.cat([b.labels for b in steps]))
+            spread = None
+            if guidance:
+                rows = [
+                    [level.index_select(0, batch.slots) for level in by_class]
+                    for batch, by_class in zip(steps, guidance, strict=True)
+                ]
+                spread = Guidance(*(torch.cat(level) for level in zip(*rows, strict=True)))
+            fakes: Tensor = generator(noise, class_part, spread).to(self.features.dtype)
+        return torch.split(fakes, [len(batch.slots) for batch in steps])
 
     def _critic_step(
-        self, batch: _Batch, knowledge: Knowledge | None, fixed: _Fixed, random: torch.Generator
+        self, batch: _Batch, fake: Float[Tensor, "images visual"], mix: Float[Tensor, "images 1"]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """One step of the critic on the batch and as many generated features; returns distance and penalty."""
-        noise = self._noise(batch, random)
-        with torch.no_grad(), self._precision():
-            guidance = None
-            if knowledge is not None and fixed.semantic_terms is not None:
-                terms = Guidance(*(term.index_select(0, batch.classes) for term in fixed.semantic_terms))
-                by_class = self.networks.fusion(knowledge, terms, weight=self.settings.fusion_weight)
-                guidance = Guidance(*(level.index_select(0, batch.slots) for level in by_class))
-            class_part = fixed.class_part.index_select(0, batch.labels)
-            fake = self.networks.generator(noise, class_part, guidance)
-        mix = torch.rand(batch.size, 1, generator=random, device=noise.device, dtype=noise.dtype)
         figures = critic_gradients(
             self.networks.critic,
             batch.real,
-            fake.to(batch.real.dtype),
+            fake,
             batch.semantics,
             batch.slots,
             batch.members,
-            mix[batch.own],
+            mix,
             gamma=self.settings.gamma,
             penalty_weight=self.penalty_weight,
         )
@@ -225,7 +283,7 @@ class AdversarialTraining:
         return distance, penalty
 
     def _generator_step(
-        self, batch: _Batch, knowledge: Knowledge | None, random: torch.Generator
+        self, batch: _Batch, by_class: Guidance | None, random: torch.Generator
     ) -> Float[Tensor, ""]:
         """One step of the generator, and of MFU where guided, on the batch's classes; returns the loss.
 
@@ -233,22 +291,19 @@ class AdversarialTraining:
         """
         networks, noise = self.networks, self._noise(batch, random)
         with self._precision():
-            guidance = None
-            if knowledge is not None:
-                terms = networks.fusion.semantic_terms(batch.semantics)
-                by_class = networks.fusion(knowledge, terms, weight=self.settings.fusion_weight)
-                guidance = Guidance(*(batch.members @ level for level in by_class))
+            guidance = None if by_class is None else Guidance(*(batch.members @ level for level in by_class))
             class_part = batch.members @ networks.generator.semantic(batch.semantics)
             fake = networks.generator(noise, class_part, guidance)
             with torch.no_grad():
                 critic_part = networks.critic.semantic(batch.semantics).index_select(0, batch.slots)
             loss = -self.settings.gamma * networks.critic(fake, critic_part).mean(dtype=noise.dtype)
         loss.backward()
-        stepped = ["generator"] if knowledge is None else ["generator", "fusion"]
+        stepped = ["generator"] if by_class is None else ["generator", "fusion"]
         parameters = [one for name in stepped for one in getattr(networks, name).parameters()]
         (mean,) = self.processes.summed(parameters, [loss.detach()], of=batch.size)
         for name in stepped:
             self._step(name)
+            self.optimizers[name].zero_grad(set_to_none=True)
         return mean
 
     def _adapt_penalty_weight(self, penalty: Float[Tensor, ""]) -> None:
@@ -257,19 +312,17 @@ class AdversarialTraining:
         kept = torch.where(penalty < 1.001, lowered, self.penalty_weight)
         self.penalty_weight = torch.where(penalty > 1.05, raised, kept)
 
-    def _fixed_between_generator_steps(self, *, guided: bool) -> _Fixed:
-        with torch.no_grad(), self._precision():
-            terms = self.networks.fusion.semantic_terms(self.semantics) if guided else None
-            return _Fixed(self.networks.generator.semantic(self.semantics), terms)
-
     def _noise(self, batch: _Batch, random: torch.Generator) -> Float[Tensor, "images semantic"]:
         """Noise of the own slice: drawn for the whole batch, so that it does not depend on the slices."""
         like, size = self.semantics, (batch.size, self.semantics.shape[1])
         return torch.randn(size, generator=random, device=like.device, dtype=like.dtype)[batch.own]
 
+    def _mix(self, batch: _Batch, random: torch.Generator) -> Float[Tensor, "images 1"]:
+        like = self.semantics
+        return torch.rand(batch.size, 1, generator=random, device=like.device, dtype=like.dtype)[batch.own]
+
     def _step(self, name: str) -> None:
         self.optimizers[name].step()
-        self.optimizers[name].zero_grad(set_to_none=True)
 
     def _precision(self) -> AbstractContextManager[None]:
         low = self.settings.precision == "bfloat16"
@@ -311,14 +364,6 @@ class AdversarialTraining:
         self.epoch = epoch
 
 
-@dataclass(frozen=True)
-class _Fixed:
-    """What the seen classes' descriptions alone decide, until the generator and MFU step again."""
-
-    class_part: Float[Tensor, "classes hidden"]
-    semantic_terms: Guidance | None
-
-
 class _Batch:
     """One batch, and what its steps share: `real`, `slots`, `members` and `labels` of the process's own slice."""
 
@@ -337,39 +382,3 @@ class _Batch:
 
 _followed: ref[AdversarialTraining] | None = None
 """The training whose data and state the other processes have."""
-
-
-class Follower:
-    """What a process other than the first does of a training: the epochs that process 0 begins.
-
-    Args:
-        processes: that share the work.
-    """
-
-    def __init__(self, processes: Processes) -> None:
-        self._processes = processes
-        self._training: AdversarialTraining | None = None
-
-    @property
-    def handlers(self) -> dict[str, Handler]:
-        """For `Processes.serve`."""
-        return {"dkgzsl": self._begin, "dkgzsl epoch": self._train_epoch}
-
-    def _begin(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        device = device_here(torch.device(values["device"]))
-        features, labels, semantics = (
-            tensors[f"data.{name}"].to(device) for name in ("features", "labels", "semantics")
-        )
-        self._training = AdversarialTraining(
-            features.to(semantics.dtype),
-            labels,
-            semantics,
-            AdversarialSettings(**values["settings"]),
-            seed=values["seed"],
-            processes=self._processes,
-        )
-        self._training.restore(tensors, epoch=values["epoch"])
-
-    def _train_epoch(self, *_: Mapping[str, Any]) -> None:
-        assert self._training is not None, "process 0 begins a training before its first epoch"
-        self._training.train_epoch()
