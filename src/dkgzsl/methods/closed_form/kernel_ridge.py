@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from scipy.linalg import lapack
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dkgzsl.methods.shared.class_statistics import blocks_of
 
@@ -80,14 +82,31 @@ def _regularised(gram: Float[Tensor, "seen seen"], noise: float) -> Float[Tensor
 
 def _inverse(regular: Float[Tensor, "seen seen"]) -> Float[Tensor, "seen seen"]:
     """Of a positive definite matrix, by Cholesky; where rounding has made it indefinite, by elimination."""
-    if len(regular) > _LARGE and not regular.requires_grad:
-        factor = torch.linalg.cholesky(regular, out=regular)
-        return torch.cholesky_inverse(factor, out=factor)
+    if len(regular) > _LARGE and regular.device.type == "cpu" and not regular.requires_grad:
+        return _inverse_in_place(regular)
     factor, failed = torch.linalg.cholesky_ex(regular)
-    if bool(failed):
-        return torch.linalg.inv(regular)
-    # In place where nothing is learned: with thousands of classes this is the largest matrix of a fit.
-    return torch.cholesky_inverse(factor) if factor.requires_grad else torch.cholesky_inverse(factor, out=factor)
+    return torch.linalg.inv(regular) if bool(failed) else torch.cholesky_inverse(factor)
+
+
+def _inverse_in_place(regular: Float[Tensor, "seen seen"]) -> Float[Tensor, "seen seen"]:
+    """The same in the memory of the matrix: with thousands of classes it is the largest of a fit.
+
+    Raises:
+        LinAlgError: rounding has made it indefinite.
+    """
+    # LAPACK takes columns: what it calls the lower triangle is the upper one here.
+    factor, failed = lapack.dpotrf(regular.numpy().T, lower=1, overwrite_a=1, clean=0)
+    if not failed:
+        inverse, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    if failed:
+        raise LinAlgError("the kernel between descriptions is not positive definite: take a larger ridge")
+    found = torch.from_numpy(inverse.T)
+    for first in range(0, len(found), _ROWS):
+        last = first + _ROWS
+        square = found[first:last, first:last].triu()
+        found[first:last, first:last] = square + square.triu(1).T
+        found[last:, first:last] = found[first:last, last:].T
+    return found
 
 
 @dataclass(frozen=True)
