@@ -281,14 +281,8 @@ def test_the_page_is_made_again_without_the_data(default_run, data, tmp_path, mo
     assert (tmp_path / "new" / "page.html").read_text() == before
 
 
-@pytest.mark.parametrize(
-    ("broken", "said"),
-    [
-        ("dkgzsl.runs.training.full_record", "no room for a picture"),
-        ("dkgzsl.report.pages.run.render_run", "it does not fit into memory"),  # pages are made inside `reading`
-    ],
-)
-def test_a_failure_of_the_report_never_loses_the_run(data, tmp_path, monkeypatch, capsys, broken, said) -> None:
+@pytest.mark.parametrize("broken", ["dkgzsl.runs.training.full_record", "dkgzsl.report.pages.run.render_run"])
+def test_a_failure_of_the_report_never_loses_the_run(data, tmp_path, monkeypatch, capsys, broken) -> None:
     def fail(*_, **__):
         raise MemoryError("no room for a picture")
 
@@ -297,7 +291,7 @@ def test_a_failure_of_the_report_never_loses_the_run(data, tmp_path, monkeypatch
     assert main(["train", data, *FEW, "--baseline", "none", "--json", "--out", str(out)]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["metrics"]["h"]["mean"] > 0
-    assert said in captured.err
+    assert "no room for a picture" in captured.err
     assert f"dkgzsl report {out}" in captured.err.replace("\n", " ")
     assert main(["evaluate", str(out), "--json"]) == 0
 

@@ -1,10 +1,14 @@
 """Which representations are tried where nothing is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from dkgzsl.config import TrainConfig
 from dkgzsl.data.arrays import problem_from_arrays
+from dkgzsl.representation.blocks import read_store
 from dkgzsl.runs.plan import FEWEST_FOR_SCORES, plan_of
 
 
@@ -33,3 +37,11 @@ def test_who_asks_for_scores_gets_them():
     plan = plan_of(TrainConfig(device="cpu", representation=("pooled", "pooled+scores")), problem(6))
     assert plan.config.representation == ("pooled", "pooled+scores")
     assert not plan.notes
+
+
+def test_a_store_of_global_tokens_alone_has_no_regions():
+    whole = problem(FEWEST_FOR_SCORES)
+    alone = replace(whole, features=whole.features[:, :1])
+    assert plan_of(TrainConfig(device="cpu"), alone).config.representation == ("pooled",)
+    expected = torch.from_numpy(whole.features[:5, 0])
+    assert torch.equal(read_store(alone.features, np.arange(5), ["mean"], None)["mean"], expected)

@@ -92,8 +92,8 @@ class Problem:
 
     @property
     def has_regions(self) -> bool:
-        """Whether the features are region tokens rather than one vector an image."""
-        return self.features.ndim == 3
+        """Whether the features are region tokens rather than one vector an image, or its global token alone."""
+        return self.features.ndim == 3 and self.features.shape[1] > 1
 
     def __repr__(self) -> str:
         images, classes, features, semantics, _ = (value for _, value in self._facts())

@@ -64,7 +64,8 @@ def bounded_sample(
     chosen = _thinned(trainval, small.labels[trainval], max(images, 2 * min(len(seen), classes)), rng)
     none = trainval[:0]
     parts = Parts(chosen, none, none, small.parts.validation_classes)
-    return replace(small, parts=parts), Sample(len(chosen), len(small.seen_classes))
+    sampled = replace(small, parts=parts)
+    return sampled, Sample(len(chosen), len(sampled.seen_classes))
 
 
 def _drawn_classes(

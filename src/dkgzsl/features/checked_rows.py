@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -79,7 +80,16 @@ class CheckedRows(StoredArray):
         else:
             only_first = bool(others) and isinstance(others[0], int | np.integer) and others[0] == 0
         self._check(np.atleast_1d(np.arange(len(self))[first]), only_first=only_first)
-        return np.asarray(self.mapped.view(np.ndarray)[index])
+        found = np.asarray(self.mapped.view(np.ndarray)[index])
+        if found.nbytes > _BLOCK_BYTES and not np.shares_memory(found, self.mapped):
+            self._release()
+        return found
+
+    def _release(self) -> None:
+        """Give the pages back that were read: whoever copied them has no use for them in memory twice."""
+        mapped = getattr(self.mapped, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self[:], dtype=dtype, copy=copy)

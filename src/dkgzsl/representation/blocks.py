@@ -277,7 +277,7 @@ def read_store(
         other = [block for block in blocks if block != "extra"]
         known = read_store(tokens, positions, other, refiner) if other else {}
         return {**known, "extra": _read_extra(tokens, positions)}
-    if tokens.ndim == 2:  # one vector an image has no regions: every block is that vector
+    if tokens.ndim == 2 or tokens.shape[1] == 1:  # without regions every block is the one vector
         return {block: global_vectors(tokens, positions) for block in blocks}
     device = torch.device("cpu") if refiner is None else next(refiner.parameters(), torch.zeros(0)).device
     found: dict[str, Tensor] = {}

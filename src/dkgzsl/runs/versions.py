@@ -139,7 +139,7 @@ def _described(record: RecognitionRecord, model: Model) -> Tensor:
 def _scores_over(
     record: RecognitionRecord, version: Model, model: Model, problem: Problem, held_out: HeldOut
 ) -> Decisions:
-    """What a version's model, or another of the same class numbers, decides for the test images over its classes."""
+    """What a version's model, or another of the same class numbers, decides for the test images."""
     known = np.setdiff1d(torch.cat([version.seen, version.unseen]).numpy(), record.removed)
     place = {record.class_names[number]: int(number) for number in known}
     numbers = np.array([place.get(name, -1) for name in problem.class_names])

@@ -8,6 +8,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.kernel_ridge import KernelRidge as SklearnKernelRidge
 
+from dkgzsl.methods.closed_form import kernel_ridge
 from dkgzsl.methods.closed_form.experts import seen_unseen_balance
 from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidge, kernel
 from dkgzsl.methods.closed_form.model import ClassDensities
@@ -199,3 +200,17 @@ def test_who_predicts_without_error_needs_no_balance(case) -> None:
     _, _, means = case
     assert seen_unseen_balance(means, means, means, 0.2) == pytest.approx(0, abs=1e-9)
     assert seen_unseen_balance(means[:1], means[:1], means[:1], 0.2) == 0
+
+
+@pytest.mark.parametrize("width", [0.0, 2.0])
+def test_thousands_of_classes_are_solved_in_place_to_the_same_inverse(case, width, monkeypatch) -> None:
+    seen, unseen, means = case
+    expected = KernelRidge.fit(seen, means, width=width, ridge=0.1)
+    monkeypatch.setattr(kernel_ridge, "_LARGE", 5)
+    monkeypatch.setattr(kernel_ridge, "_ROWS", 5)  # blocks that do not divide the classes
+    found = KernelRidge.fit(seen, means, width=width, ridge=0.1)
+    gram = kernel_ridge.kernel(seen, seen, width) + expected.noise * torch.eye(len(seen)).double()
+    torch.testing.assert_close(found.inverse @ gram, torch.eye(len(seen), dtype=gram.dtype), atol=1e-9, rtol=0)
+    assert torch.equal(found.inverse, found.inverse.T)
+    torch.testing.assert_close(found(unseen), expected(unseen))
+    torch.testing.assert_close(found.predictive_variance(unseen), expected.predictive_variance(unseen))

@@ -15,7 +15,11 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from scipy.linalg import lapack
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
+from dkgzsl.methods.shared.class_statistics import blocks_of
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,42 @@ def kernel(
     return torch.exp(squared.clamp(min=0) / (-2 * width))
 
 
+_LARGE = 8192  # classes; from here on one matrix of their size has to do, and rounding has to spare it
+_ROWS = 2048  # kernel values are as wide as there are seen classes: so many rows of them lie in memory at once
+
+
+def _regularised(gram: Float[Tensor, "seen seen"], noise: float) -> Float[Tensor, "seen seen"]:
+    gram.diagonal().add_(noise)
+    return gram
+
+
 def _inverse(regular: Float[Tensor, "seen seen"]) -> Float[Tensor, "seen seen"]:
     """Of a positive definite matrix, by Cholesky; where rounding has made it indefinite, by elimination."""
+    if len(regular) > _LARGE and regular.device.type == "cpu" and not regular.requires_grad:
+        return _inverse_in_place(regular)
     factor, failed = torch.linalg.cholesky_ex(regular)
     return torch.linalg.inv(regular) if bool(failed) else torch.cholesky_inverse(factor)
+
+
+def _inverse_in_place(regular: Float[Tensor, "seen seen"]) -> Float[Tensor, "seen seen"]:
+    """The same in the memory of the matrix: with thousands of classes it is the largest of a fit.
+
+    Raises:
+        LinAlgError: rounding has made it indefinite.
+    """
+    # LAPACK takes columns: what it calls the lower triangle is the upper one here.
+    factor, failed = lapack.dpotrf(regular.numpy().T, lower=1, overwrite_a=1, clean=0)
+    if not failed:
+        inverse, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    if failed:
+        raise LinAlgError("the kernel between descriptions is not positive definite: take a larger ridge")
+    found = torch.from_numpy(inverse.T)
+    for first in range(0, len(found), _ROWS):
+        last = first + _ROWS
+        square = found[first:last, first:last].triu()
+        found[first:last, first:last] = square + square.triu(1).T
+        found[last:, first:last] = found[first:last, last:].T
+    return found
 
 
 @dataclass(frozen=True)
@@ -110,11 +146,19 @@ class KernelRidge:
             width: variance of the Gaussian kernel, 0 for the linear one.
             ridge: l, above 0, as a share of the kernel's mean diagonal.
         """
-        gram = kernel(descriptions, descriptions, width)
-        noise = ridge * float(gram.detach().diagonal().mean())
+        learned = descriptions.requires_grad
         # In float64: at a ridge of 0.003 the condition number reaches 10^5, and G's own diagonal is used below.
-        regular = gram.double() + noise * torch.eye(len(gram), dtype=torch.float64, device=gram.device)
-        return cls._solved(descriptions, width, noise, _inverse(regular).to(gram.dtype), means)
+        if learned:
+            regular = kernel(descriptions, descriptions, width).double()
+        else:
+            regular = descriptions.new_empty(len(descriptions), len(descriptions), dtype=torch.float64)
+            for rows, block in blocks_of(descriptions, _ROWS):
+                regular[rows] = kernel(block, descriptions, width)
+        noise = ridge * float(regular.detach().diagonal().mean())
+        regular = (
+            regular + noise * torch.eye(len(regular)).to(regular) if learned else _regularised(regular, noise)
+        )
+        return cls._solved(descriptions, width, noise, _inverse(regular).to(descriptions.dtype), means)
 
     @classmethod
     def _solved(
@@ -129,7 +173,10 @@ class KernelRidge:
 
     def __call__(self, descriptions: Float[Tensor, "classes semantic"]) -> Float[Tensor, "classes dim"]:
         """Prototypes m_c = m_0 + k_c^T G (M - m_0) of prepared descriptions."""
-        return self.mean + kernel(descriptions, self.seen, self.width) @ self.weights
+        cross = [
+            kernel(block, self.seen, self.width) @ self.weights for _, block in blocks_of(descriptions, _ROWS)
+        ]
+        return self.mean + (torch.cat(cross) if len(cross) > 1 else cross[0])
 
     def leave_one_out_errors(self) -> Float[Tensor, "seen dim"]:
         """r_i = [G (M - m_0)]_i / G_ii: each seen mean minus its prediction from all the other classes.
@@ -140,13 +187,14 @@ class KernelRidge:
 
     def predictive_variance(self, descriptions: Float[Tensor, "classes semantic"]) -> Float[Tensor, " classes"]:
         """v_c = k(c, c) - k_c^T G k_c + l k, in units of the error covariance; above 0."""
-        cross = kernel(descriptions, self.seen, self.width)
-        if self.width == 0:
-            own = descriptions.square().sum(1)
-        else:
-            own = torch.ones(len(descriptions), dtype=cross.dtype, device=cross.device)
-        explained = ((cross @ self.inverse) * cross).sum(1)
-        return (own - explained).clamp(min=0) + self.noise
+        own = descriptions.square().sum(1)
+        if self.width:
+            own = torch.ones_like(own)
+        explained = []
+        for _, block in blocks_of(descriptions, _ROWS):
+            cross = kernel(block, self.seen, self.width)
+            explained.append(((cross @ self.inverse) * cross).sum(1))
+        return (own - torch.cat(explained)).clamp(min=0) + self.noise
 
     def error_covariance(self) -> Float[Tensor, "dim dim"]:
         """E = mean_i(r_i r_i^T) / mean_i(1 / G_ii): the errors' covariance for one unit of predictive variance."""
