@@ -35,7 +35,7 @@ FLOORS: Sequence[Collection[str]] = (
     {"reading"},
     {"compatibility"},
     {"display"},
-    {"cache"},
+    {"cache", "memory"},
     {"device", "launch"},
     {"writing"},
     {"distributed"},

@@ -12,7 +12,8 @@ import pytest
 
 from dkgzsl.app import page as page_module
 from dkgzsl.app.limits import Gate, Limits
-from dkgzsl.app.upkeep import FOLDER, PhotoFolder, Upkeep, few_arenas, forget_idle, give_memory_back
+from dkgzsl.app.upkeep import FOLDER, PhotoFolder, Upkeep, few_arenas, forget_idle
+from dkgzsl.memory import give_memory_back
 
 STARTED = b'data: {"msg":"process_starts","event_id":"e1","eta":null}\n\n'
 WAITING = b'data: {"msg":"estimation","event_id":"e1","rank":0,"queue_size":1,"rank_eta":null}\n\n'

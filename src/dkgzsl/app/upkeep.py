@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from dkgzsl.app.limits import Limits
 from dkgzsl.app.session import Session
+from dkgzsl.memory import give_memory_back
 
 FOLDER: Final = "GRADIO_TEMP_DIR"
 _EVERY: Final = 5.0
@@ -123,10 +124,3 @@ def few_arenas() -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library than glibc
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
-
-
-def give_memory_back() -> None:
-    """Give freed memory back to the system, where the C library keeps it (glibc)."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)

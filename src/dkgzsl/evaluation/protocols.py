@@ -25,6 +25,7 @@ from dkgzsl.evaluation.held_out import POOLED, HeldOut, final_task, validation_t
 from dkgzsl.evaluation.in_distribution import InDistribution, in_distribution_of, least_clearness, level_of
 from dkgzsl.evaluation.metrics import Decisions, Figures, Scored
 from dkgzsl.evaluation.selection import RAW_SHARE, Evaluation, TestSelector, ValidationSelector, Watch
+from dkgzsl.memory import give_memory_back
 from dkgzsl.methods.base import Method, Model, Setting, Task
 from dkgzsl.methods.cuts import CutMethod
 from dkgzsl.methods.registry import method_info
@@ -161,6 +162,7 @@ def validated(
     if choice is None:
         raise _nothing_scored()
     constant = choice.constant.value if calibrated else 0.0
+    give_memory_back()  # exploration leaves much of it in small pieces, and the final fit wants a large one
     task, held_out = final_task(problem, choice.representation)
     model = method.fit(task, choice.setting)
     validation, spread = mean_figures([one.figures(constant) for one in choice.scored])
