@@ -61,7 +61,9 @@ def clearness(
     counted = np.isfinite(scores)
     if is_described is not None and (counted & ~is_described).any(1).all():
         counted &= ~is_described
-    return np.asarray(scores.max(1) - np.nanmean(np.where(counted, scores, np.nan), axis=1))
+    numbers = np.maximum(counted.sum(1), 1)
+    mean = np.where(counted, scores, 0).sum(1, dtype=np.float64) / numbers
+    return np.asarray(scores.max(1) - mean)
 
 
 def level_of(scores: Float[np.ndarray, "images classes"], is_described: Bool[np.ndarray, " classes"]) -> float:

@@ -115,13 +115,12 @@ class Margins:
     @classmethod
     def of(cls, scores: Scores, is_unseen: Bool[np.ndarray, " classes"]) -> Margins:
         """Compare the best scores of seen and unseen classes; a side without a class has the class 0 and -inf."""
-        rows = np.arange(len(scores))
-        best, score = [], []
-        for side in (np.flatnonzero(~is_unseen), np.flatnonzero(is_unseen)):
-            own = scores[:, side] if len(side) else np.full((len(scores), 1), -np.inf)
-            chosen = own.argmax(1)
-            best.append(side[chosen] if len(side) else chosen)
-            score.append(own[rows, chosen].astype(np.float64))
+        rows, best, score = np.arange(len(scores)), [], []
+        low = np.array(-np.inf, dtype=scores.dtype)
+        for side in (~is_unseen, is_unseen):
+            chosen = np.where(side, scores, low).argmax(1)
+            best.append(chosen)
+            score.append(np.where(side[chosen], scores[rows, chosen], low).astype(np.float64))
         return cls(best[0], best[1], score[0] - score[1])
 
 

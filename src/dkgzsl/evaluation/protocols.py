@@ -238,9 +238,10 @@ def score_test(held_out: HeldOut, model: Model, calibration: Calibration, found:
     """
     decisions, confidence, fit = [], [], []
     for vectors, scored in held_out.score_in_blocks(model):
-        scores = scored.scores + calibration.constant * scored.is_unseen
+        constants = np.where(scored.is_unseen, calibration.constant, 0.0).astype(scored.scores.dtype)
+        scores = scored.scores + constants
         decisions.append(scored.decisions)
-        confidence.append(calibration.probabilities(scores).max(1, initial=0.0))
+        confidence.append(calibration.confidence(scores))
         if found is not None:
             fit.append(found.score(scores, scored.is_unseen, vectors))
     return Tested(Decisions.joined(decisions), np.concatenate(confidence), np.concatenate(fit) if fit else None)
