@@ -71,6 +71,7 @@ BOUNDARY = {
         "features/store_writer.py": "a copy of a value, no file",
         "benchmark/tune.py": "a copy of a value, no file",
         "checksums.py": "every error that JSON can raise is caught there",
+        "distributed.py": "messages between processes of one training, no file",
         "app/limits.py": "a request of the page; every error that JSON can raise is caught there",
         "features/store.py": "lines and a record that a schema has checked",
     },
@@ -99,7 +100,8 @@ BOUNDARY = {
     },
     r"\bImage\.open\(": {"features/images.py": "the only place that opens images, of listed formats"},
     r"\bload_file\(|\bsafetensors\.(torch|numpy) import .*\bload\b": {
-        "features/weights.py": "inside a block that catches everything"
+        "features/weights.py": "inside a block that catches everything",
+        "distributed.py": "messages between processes of one training, no file",
     },
     r"\bonnx\.load_model\(|\bInferenceSession\(": {
         "inference/export/onnx_file.py": "files that were just exported",

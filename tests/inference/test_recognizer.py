@@ -279,6 +279,7 @@ def test_a_version_is_compared_with_guessing_among_its_own_classes(run, tmp_path
         "setting": {"scaling": "unit", "gamma": 0, "lambda": 0},
         "figures": figures,
         "constant": 0.0,
+        "test_evaluations": 1,
     }
     (folder / "result.json").write_text(json.dumps(result))
     reseal(folder)

@@ -365,6 +365,10 @@ class Scored:
         """Every figure; see `Decisions.figures`."""
         return self.decisions.figures(constant)
 
+    def to_frame(self, class_names: Sequence[str] | None = None, constant: float | None = None) -> Any:
+        """A `pandas.DataFrame` with a row for each class; see `Decisions.to_frame`."""
+        return self.decisions.to_frame(class_names, constant)
+
     def __repr__(self) -> str:
         return repr(self.decisions).replace("Decisions", "Scored", 1)
 
