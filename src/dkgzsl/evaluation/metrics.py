@@ -361,6 +361,10 @@ class Scored:
         """See `Decisions.class_accuracies`."""
         return self.decisions.class_accuracies(constant)
 
+    def conventional_accuracies(self) -> Float[np.ndarray, " classes"]:
+        """See `Decisions.conventional_accuracies`."""
+        return self.decisions.conventional_accuracies()
+
     def figures(self, constant: float | None = None) -> Figures:
         """Every figure; see `Decisions.figures`."""
         return self.decisions.figures(constant)
