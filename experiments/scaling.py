@@ -29,7 +29,8 @@ import torch
 
 from dkgzsl.data.formats.problem_record import FORMAT
 from dkgzsl.features.store_writer import StoreWriter
-from dkgzsl.methods.shared.class_statistics import BLOCK, ClassStatistics
+from dkgzsl.memory import BLOCK
+from dkgzsl.methods.shared.class_statistics import ClassStatistics
 
 SEMANTIC = 300
 NOISE = 1.2

@@ -1,30 +1,20 @@
 """The audit of licences, versions and whatever unpickles (tools/audit.py)."""
 
-import importlib.util
 import subprocess
 import sys
 from importlib.metadata import distribution
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
+
+from repository_tools import load_tool
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "audit.py"
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("dkgzsl_audit", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-audit = load()
+audit = load_tool("audit")
 
 
 def test_what_is_installed_passes() -> None:

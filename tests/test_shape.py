@@ -1,28 +1,11 @@
 """The shape that the package promises: files to read a method, sizes, imports, words (tools/shape.py)."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
 from dkgzsl.methods.registry import BUILT_IN
+from repository_tools import load_tool
 
-TOOL = Path(__file__).parents[1] / "tools" / "shape.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("dkgzsl_shape", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-shape = load()
+shape = load_tool("shape")
 
 
 @pytest.fixture(scope="module")

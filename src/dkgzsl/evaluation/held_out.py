@@ -14,8 +14,8 @@ from dkgzsl.data.problem import ClassIndices, ImageIndices, Problem
 from dkgzsl.data.splits import validation_cut
 from dkgzsl.device import moved
 from dkgzsl.evaluation.metrics import Decisions, Scored
+from dkgzsl.memory import blocks_of
 from dkgzsl.methods.base import Model, Task
-from dkgzsl.methods.shared.class_statistics import blocks_of
 from dkgzsl.representation.representation import Fitted, Pooled, Representation
 
 POOLED = Pooled()

@@ -17,9 +17,9 @@ from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.held_out import HeldOut, final_task, images_at_once, test_images
 from dkgzsl.evaluation.metrics import Decisions, Scored
+from dkgzsl.memory import blocks_of
 from dkgzsl.methods.base import Extendable, Model
 from dkgzsl.methods.registry import load_model, read_model
-from dkgzsl.methods.shared.class_statistics import blocks_of
 from dkgzsl.reading import read_json
 from dkgzsl.representation.representation import Fitted
 from dkgzsl.runs.folder import HISTORY, RunFolder, version_folder

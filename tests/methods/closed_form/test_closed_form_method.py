@@ -9,13 +9,13 @@ import torch
 from dkgzsl.data.numbers.dataset import numbers
 from dkgzsl.evaluation.held_out import final_task
 from dkgzsl.evaluation.protocols import validated
+from dkgzsl.memory import blocks_of
 from dkgzsl.methods.base import Setup, Task
 from dkgzsl.methods.closed_form import fitting, whitening
 from dkgzsl.methods.closed_form.episodes import EpisodePlan, _AdamW
 from dkgzsl.methods.closed_form.method import ClosedForm
 from dkgzsl.methods.closed_form.model import ClosedFormModel
 from dkgzsl.methods.closed_form.settings import ClosedFormSettings
-from dkgzsl.methods.shared.class_statistics import blocks_of
 from worlds import FEW, world
 
 

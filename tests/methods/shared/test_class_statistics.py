@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dkgzsl.methods.shared.class_statistics import ClassStatistics, blocks_of
+from dkgzsl.memory import blocks_of
+from dkgzsl.methods.shared.class_statistics import ClassStatistics
 
 IMAGES, CLASSES, DIM = 700, 9, 600  # more columns than a strip of products has
 

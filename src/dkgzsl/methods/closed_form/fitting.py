@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dkgzsl.errors import ConfigError
+from dkgzsl.memory import blocks_of
 from dkgzsl.methods.base import Task
 from dkgzsl.methods.closed_form.episodes import DescriptionWeights, EpisodePlan, learn_by_episodes
 from dkgzsl.methods.closed_form.experts import (
@@ -34,7 +35,7 @@ from dkgzsl.methods.closed_form.whitening import (
     WithinClassSpectrum,
     seen_statistics,
 )
-from dkgzsl.methods.shared.class_statistics import ClassStatistics, blocks_of
+from dkgzsl.methods.shared.class_statistics import ClassStatistics
 
 _SPACES_KEPT = 8  # a search over continuous constants asks for a new one each time
 _SOLVED_KEPT = 2

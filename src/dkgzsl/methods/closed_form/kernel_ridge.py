@@ -19,7 +19,7 @@ from scipy.linalg import lapack
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from dkgzsl.methods.shared.class_statistics import blocks_of
+from dkgzsl.memory import blocks_of
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dkgzsl.cache import InputCache
-from dkgzsl.methods.shared.class_statistics import ClassStatistics, add_products, blocks_of
+from dkgzsl.memory import blocks_of
+from dkgzsl.methods.shared.class_statistics import ClassStatistics, add_products
 
 
 class PrincipalSpace:

@@ -6,7 +6,6 @@ added to block by block, and those of several shares of the images merge into th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,21 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-BLOCK: Final = 8192
-"""Images that are read and computed with at once."""
 _STRIP: Final = 512  # rows whose products are taken at once
-
-
-def blocks_of(
-    features: Float[Tensor, "images visual"], size: int = BLOCK
-) -> Iterator[tuple[slice, Float[Tensor, "block visual"]]]:
-    """Rows in blocks, each with its place; where one holds all, it is the tensor itself, which caches know."""
-    if len(features) <= size:
-        yield slice(0, len(features)), features
-        return
-    for first in range(0, len(features), size):
-        rows = slice(first, first + size)
-        yield rows, features[rows]
 
 
 def add_products(products: Float[Tensor, "rows rows"], rows: Float[Tensor, "rows columns"]) -> None:

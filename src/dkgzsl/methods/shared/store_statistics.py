@@ -13,7 +13,8 @@ from torch import Tensor
 from dkgzsl.cluster.shares import map_shares
 from dkgzsl.errors import DataError
 from dkgzsl.features.store import FeatureStore
-from dkgzsl.methods.shared.class_statistics import BLOCK, ClassStatistics
+from dkgzsl.memory import BLOCK
+from dkgzsl.methods.shared.class_statistics import ClassStatistics
 
 _SHARE_BLOCKS = 8
 """Blocks of a share: its sums are as large as the covariance, so that it should have many rows."""
