@@ -29,12 +29,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dkgzsl.memory import blocks_of
 from dkgzsl.methods.closed_form.kernel_ridge import KernelRidge
 from dkgzsl.methods.closed_form.whitening import MeansSpace, SeenStatistics, WhitenedSpace
 
+_ROWS: Final = 2048  # distances are as wide as there are seen classes: so many rows of them lie in memory at once
 SMOOTHING: Final = 10.0
 """Deviation of the Gaussian that smooths the variances of axes, in axes."""
 USABLE: Final = 1.1
@@ -258,10 +260,22 @@ def seen_unseen_balance(
     """
     if len(means) < 2:
         return 0.0
-    to_placed, to_predicted = (torch.cdist(means, points).square() for points in (placed, predicted))
-    own = torch.eye(len(means), dtype=torch.bool, device=means.device)
-    rival_seen = to_placed.masked_fill(own, torch.inf).amin(1)
-    rival_described = to_predicted.masked_fill(own, torch.inf).amin(1)
-    found_described = to_predicted.diagonal() - rival_seen
-    found_seen = rival_described - to_placed.diagonal()
-    return float((found_described.mean() + found_seen.mean()) / (4 * variance))
+    found_described, found_seen = [], []
+    for rows, block in blocks_of(means, _ROWS):
+        own = torch.zeros(len(block), len(means), dtype=torch.bool, device=means.device)
+        own.diagonal(rows.start).fill_(True)
+        to_placed, rival_seen = _own_and_rival(block, placed, own)
+        to_predicted, rival_described = _own_and_rival(block, predicted, own)
+        found_described.append(to_predicted - rival_seen)
+        found_seen.append(rival_described - to_placed)
+    found = torch.cat(found_described).mean() + torch.cat(found_seen).mean()
+    return float(found / (4 * variance))
+
+
+def _own_and_rival(
+    block: Float[Tensor, "block dim"], points: Float[Tensor, "seen dim"], own: Bool[Tensor, "block seen"]
+) -> tuple[Float[Tensor, " block"], Float[Tensor, " block"]]:
+    """Squared distances of class means to their own points, and to the nearest of the others."""
+    squared = torch.cdist(block, points).square_()
+    to_own = squared[own]
+    return to_own, squared.masked_fill_(own, torch.inf).amin(1)
