@@ -214,3 +214,7 @@ def test_thousands_of_classes_are_solved_in_place_to_the_same_inverse(case, widt
     assert torch.equal(found.inverse, found.inverse.T)
     torch.testing.assert_close(found(unseen), expected(unseen))
     torch.testing.assert_close(found.predictive_variance(unseen), expected.predictive_variance(unseen))
+    narrow = KernelRidge.fit(seen.float(), means.float(), width=width, ridge=0.1).inverse
+    assert narrow.dtype == torch.float32
+    assert narrow.untyped_storage().nbytes() <= 4 * (len(seen) ** 2 + 1)  # the rest of the float64 matrix is free
+    torch.testing.assert_close(narrow, found.inverse.float(), atol=1e-5, rtol=1e-5)

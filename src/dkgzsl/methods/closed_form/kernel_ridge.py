@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.linalg import lapack
@@ -71,42 +72,74 @@ def kernel(
     return torch.exp(squared.clamp(min=0) / (-2 * width))
 
 
-_LARGE = 8192  # classes; from here on one matrix of their size has to do, and rounding has to spare it
+_LARGE = 8192  # seen classes; from here on one matrix of their size has to do
 _ROWS = 2048  # kernel values are as wide as there are seen classes: so many rows of them lie in memory at once
 
 
-def _regularised(gram: Float[Tensor, "seen seen"], noise: float) -> Float[Tensor, "seen seen"]:
+def _regular_kernel(
+    descriptions: Float[Tensor, "seen semantic"], width: float, ridge: float
+) -> tuple[Float[Tensor, "seen seen"], float]:
+    """K + l k I in float64, and l k. At a ridge of 0.003 the condition number reaches 10^5."""
+    if descriptions.requires_grad:
+        gram = kernel(descriptions, descriptions, width).double()
+        noise = ridge * float(gram.detach().diagonal().mean())
+        return gram + noise * torch.eye(len(gram)).to(gram), noise
+    gram = descriptions.new_empty(len(descriptions), len(descriptions), dtype=torch.float64)
+    return gram, _fill_regular(gram, descriptions, width, ridge)
+
+
+def _fill_regular(
+    gram: Float[Tensor, "seen seen"], descriptions: Float[Tensor, "seen semantic"], width: float, ridge: float
+) -> float:
+    for rows, block in blocks_of(descriptions, _ROWS):
+        gram[rows] = kernel(block, descriptions, width)
+    noise = ridge * float(gram.diagonal().mean())
     gram.diagonal().add_(noise)
-    return gram
+    return noise
 
 
 def _inverse(regular: Float[Tensor, "seen seen"]) -> Float[Tensor, "seen seen"]:
     """Of a positive definite matrix, by Cholesky; where rounding has made it indefinite, by elimination."""
-    if len(regular) > _LARGE and regular.device.type == "cpu" and not regular.requires_grad:
-        return _inverse_in_place(regular)
     factor, failed = torch.linalg.cholesky_ex(regular)
     return torch.linalg.inv(regular) if bool(failed) else torch.cholesky_inverse(factor)
 
 
-def _inverse_in_place(regular: Float[Tensor, "seen seen"]) -> Float[Tensor, "seen seen"]:
-    """The same in the memory of the matrix: with thousands of classes it is the largest of a fit.
+def _inverse_of_many(
+    descriptions: Float[Tensor, "seen semantic"], width: float, ridge: float
+) -> tuple[Float[Tensor, "seen seen"], float]:
+    """G in the precision of the descriptions, and l k, in the memory of one float64 matrix.
+
+    With thousands of classes this matrix is the largest thing of a fit: the inverse takes the place of the kernel,
+    then its numbers are narrowed where they lie, and the half that is left over goes back to the system.
 
     Raises:
-        LinAlgError: rounding has made it indefinite.
+        LinAlgError: rounding has made the kernel indefinite.
     """
+    count = len(descriptions)
+    regular = np.empty((count, count))
+    noise = _fill_regular(torch.from_numpy(regular), descriptions, width, ridge)
     # LAPACK takes columns: what it calls the lower triangle is the upper one here.
-    factor, failed = lapack.dpotrf(regular.numpy().T, lower=1, overwrite_a=1, clean=0)
+    factor, failed = lapack.dpotrf(regular.T, lower=1, overwrite_a=1, clean=0)
     if not failed:
-        inverse, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
+        factor, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    del factor
     if failed:
         raise LinAlgError("the kernel between descriptions is not positive definite: take a larger ridge")
-    found = torch.from_numpy(inverse.T)
-    for first in range(0, len(found), _ROWS):
+    for first in range(0, count, _ROWS):
         last = first + _ROWS
-        square = found[first:last, first:last].triu()
-        found[first:last, first:last] = square + square.triu(1).T
-        found[last:, first:last] = found[first:last, last:].T
-    return found
+        square = np.triu(regular[first:last, first:last])
+        regular[first:last, first:last] = square + np.triu(square, 1).T
+        regular[last:, first:last] = regular[first:last, last:].T
+    dtype = torch.empty(0, dtype=descriptions.dtype).numpy().dtype
+    if dtype == np.float32:
+        narrow = regular.reshape(-1).view(dtype)
+        for first in range(0, count, _ROWS):  # a row of half the width never reaches one that is still to be read
+            rows = regular[first : first + _ROWS].astype(dtype)
+            narrow[first * count : first * count + rows.size] = rows.reshape(-1)
+        del narrow
+        regular.resize((count * count + 1) // 2, refcheck=False)  # nothing refers to it any more
+        regular = regular.view(dtype)[: count * count].reshape(count, count)
+    return torch.from_numpy(regular), noise
 
 
 @dataclass(frozen=True)
@@ -146,19 +179,13 @@ class KernelRidge:
             width: variance of the Gaussian kernel, 0 for the linear one.
             ridge: l, above 0, as a share of the kernel's mean diagonal.
         """
-        learned = descriptions.requires_grad
-        # In float64: at a ridge of 0.003 the condition number reaches 10^5, and G's own diagonal is used below.
-        if learned:
-            regular = kernel(descriptions, descriptions, width).double()
+        many = len(descriptions) > _LARGE and descriptions.device.type == "cpu"
+        if many and not descriptions.requires_grad:
+            inverse, noise = _inverse_of_many(descriptions, width, ridge)
         else:
-            regular = descriptions.new_empty(len(descriptions), len(descriptions), dtype=torch.float64)
-            for rows, block in blocks_of(descriptions, _ROWS):
-                regular[rows] = kernel(block, descriptions, width)
-        noise = ridge * float(regular.detach().diagonal().mean())
-        regular = (
-            regular + noise * torch.eye(len(regular)).to(regular) if learned else _regularised(regular, noise)
-        )
-        return cls._solved(descriptions, width, noise, _inverse(regular).to(descriptions.dtype), means)
+            regular, noise = _regular_kernel(descriptions, width, ridge)
+            inverse = _inverse(regular).to(descriptions.dtype)
+        return cls._solved(descriptions, width, noise, inverse, means)
 
     @classmethod
     def _solved(
