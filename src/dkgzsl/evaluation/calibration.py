@@ -94,7 +94,9 @@ class Calibration:
     def confidence(self, scores: Scores) -> Float[np.ndarray, " images"]:
         """The highest probability of each row, without the others: one pass over the scores."""
         values = torch.from_numpy(np.ascontiguousarray(scores))
-        lead = values.sub(values.amax(1, keepdim=True)).div_(self.temperature).exp_()
+        lead = values.sub(values.amax(1, keepdim=True)).div_(self.temperature)
+        # Below e^-80 a share changes no sum that begins with 1, and the denormal numbers of float32 are slow.
+        lead = lead.clamp_(min=-80).exp_()
         return np.asarray(1 / lead.sum(1, dtype=torch.float64).numpy())
 
     def accepts(self, fit: Float[np.ndarray, " images"]) -> Bool[np.ndarray, " images"]:

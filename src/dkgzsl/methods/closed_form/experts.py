@@ -93,7 +93,7 @@ class SeenExpert:
 
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images seen"]:
         """Log densities, up to a constant an image."""
-        return linear_scores(self.space(features), self.means) / self.variance
+        return linear_scores(self.space(features), self.means).div_(self.variance)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Experts:
         """f without its offset, times s2."""
         if self.omega is None:
             return linear_scores(points, means)
-        return (points / self.omega) @ means.T - (means.square() / self.omega).sum(1) / 2
+        return ((points / self.omega) @ means.T).sub_((means.square() / self.omega).sum(1) / 2)
 
     def tensors(self, whitened: WhitenedSpace) -> dict[str, Tensor]:
         """Tensors by name, of which `load` makes them again.

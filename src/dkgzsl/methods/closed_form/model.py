@@ -160,11 +160,13 @@ class ClosedFormModel:
             return self.densities.scores(points)
         number, variance = len(self.seen), self.variance
         own, described = self.means[:number], self.means[number:]
-        seen = linear_scores(points, own) / variance if experts.seen is None else experts.seen.scores(features)
-        seen = led_by(linear_scores(points, experts.gate) / variance, seen)
+        # In place: with thousands of classes a fresh matrix costs as much as the sum that it holds.
+        finer = experts.seen
+        seen = linear_scores(points, own).div_(variance) if finer is None else finer.scores(features)
+        seen = led_by(linear_scores(points, experts.gate).div_(variance), seen)
         offsets = self.offsets()
-        gated = linear_scores(points, described) / variance + offsets
-        unseen = led_by(gated, experts.described(points, described) / variance + offsets)
+        gated = linear_scores(points, described).div_(variance).add_(offsets)
+        unseen = led_by(gated, experts.described(points, described).div_(variance).add_(offsets))
         return torch.cat([seen, unseen], 1)
 
     def conventional_scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
