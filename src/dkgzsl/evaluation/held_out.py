@@ -20,7 +20,7 @@ from dkgzsl.representation.representation import Fitted, Pooled, Representation
 
 POOLED = Pooled()
 _USUAL = 1024  # training images that say which scores are usual
-_SCORES, _FEWEST_ROWS = 2**22, 64  # scores, and images, at once: 16 MiB, which a processor's cache can hold
+_SCORES, _FEWEST_ROWS = 2**23, 64  # scores, and images, at once: 32 MiB, which a processor's cache can hold
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from dkgzsl.data.problem import Problem
 from dkgzsl.data.samples import Sample, bounded_sample
@@ -25,7 +26,7 @@ from dkgzsl.evaluation.held_out import POOLED, HeldOut, final_task, validation_t
 from dkgzsl.evaluation.in_distribution import InDistribution, in_distribution_of, least_clearness, level_of
 from dkgzsl.evaluation.metrics import Decisions, Figures, Scored
 from dkgzsl.evaluation.selection import RAW_SHARE, Evaluation, TestSelector, ValidationSelector, Watch
-from dkgzsl.memory import give_memory_back
+from dkgzsl.memory import give_memory_back, used_behind
 from dkgzsl.methods.base import Method, Model, Setting, Task
 from dkgzsl.methods.cuts import CutMethod
 from dkgzsl.methods.registry import method_info
@@ -236,15 +237,21 @@ def score_test(held_out: HeldOut, model: Model, calibration: Calibration, found:
         calibration: of its scores.
         found: what an image needs to be taken for one of the classes.
     """
-    decisions, confidence, fit = [], [], []
-    for vectors, scored in held_out.score_in_blocks(model):
+
+    def tested(block: tuple[Float[Tensor, "block visual"], Scored]) -> Tested:
+        vectors, scored = block
         constants = np.where(scored.is_unseen, calibration.constant, 0.0).astype(scored.scores.dtype)
         scores = scored.scores + constants
-        decisions.append(scored.decisions)
-        confidence.append(calibration.confidence(scores))
-        if found is not None:
-            fit.append(found.score(scores, scored.is_unseen, vectors))
-    return Tested(Decisions.joined(decisions), np.concatenate(confidence), np.concatenate(fit) if fit else None)
+        fit = None if found is None else found.score(scores, scored.is_unseen, vectors)
+        return Tested(scored.decisions, calibration.confidence(scores), fit)
+
+    blocks = list(used_behind(tested, held_out.score_in_blocks(model)))
+    fits = [block.fit for block in blocks if block.fit is not None]
+    return Tested(
+        Decisions.joined([block.decisions for block in blocks]),
+        np.concatenate([block.confidence for block in blocks]),
+        np.concatenate(fits) if fits else None,
+    )
 
 
 def _choose_on_one(

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import torch
@@ -93,7 +94,12 @@ class SeenExpert:
 
     def scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images seen"]:
         """Log densities, up to a constant an image."""
-        return linear_scores(self.space(features), self.means).div_(self.variance)
+        return linear_scores(self.space(features), self.means, self.lengths).div_(self.variance)
+
+    @cached_property
+    def lengths(self) -> Float[Tensor, " seen"]:
+        """-|m|^2 / 2 of each mean."""
+        return minus_half_squares(self.means)
 
 
 @dataclass(frozen=True)
@@ -113,12 +119,27 @@ class Experts:
     offset: float
 
     def described(
-        self, points: Float[Tensor, "images dim"], means: Float[Tensor, "unseen dim"]
+        self,
+        points: Float[Tensor, "images dim"],
+        means: Float[Tensor, "unseen dim"],
+        lengths: Float[Tensor, " unseen"] | None = None,
     ) -> Float[Tensor, "images unseen"]:
-        """f without its offset, times s2."""
+        """f without its offset, times s2.
+
+        Args:
+            points: y.
+            means: P.
+            lengths: `described_lengths(means)`, where they are known.
+        """
+        lengths = self.described_lengths(means) if lengths is None else lengths
         if self.omega is None:
-            return linear_scores(points, means)
-        return ((points / self.omega) @ means.T).sub_((means.square() / self.omega).sum(1) / 2)
+            return linear_scores(points, means, lengths)
+        return ((points / self.omega) @ means.T).add_(lengths)
+
+    def described_lengths(self, means: Float[Tensor, "unseen dim"]) -> Float[Tensor, " unseen"]:
+        """-sum_j P_cj^2 / (2 omega_j) of each described class."""
+        squares = means.square()
+        return (squares if self.omega is None else squares / self.omega).sum(1) / -2
 
     def tensors(self, whitened: WhitenedSpace) -> dict[str, Tensor]:
         """Tensors by name, of which `load` makes them again.
@@ -196,10 +217,23 @@ class ClassDensities:
 
 
 def linear_scores(
-    points: Float[Tensor, "images dim"], means: Float[Tensor, "classes dim"]
+    points: Float[Tensor, "images dim"],
+    means: Float[Tensor, "classes dim"],
+    lengths: Float[Tensor, " classes"] | None = None,
 ) -> Float[Tensor, "images classes"]:
-    """z m - |m|^2 / 2: log densities times the variance, up to a constant an image."""
-    return torch.addmm(means.square().sum(1) / -2, points, means.T)
+    """z m - |m|^2 / 2: log densities times the variance, up to a constant an image.
+
+    Args:
+        points: z.
+        means: m.
+        lengths: -|m|^2 / 2, where it is known: with thousands of classes it costs as much as scoring some images.
+    """
+    return torch.addmm(minus_half_squares(means) if lengths is None else lengths, points, means.T)
+
+
+def minus_half_squares(means: Float[Tensor, "classes dim"]) -> Float[Tensor, " classes"]:
+    """-|m|^2 / 2 of each mean."""
+    return means.square().sum(1) / -2
 
 
 def led_by(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from dkgzsl.methods.closed_form.adaptation import (
     whole_space,
 )
 from dkgzsl.methods.closed_form.episodes import DescriptionWeights
-from dkgzsl.methods.closed_form.experts import ClassDensities, Experts, led_by, linear_scores
+from dkgzsl.methods.closed_form.experts import ClassDensities, Experts, led_by, linear_scores, minus_half_squares
 from dkgzsl.methods.closed_form.export import DensityScores
 from dkgzsl.methods.closed_form.kernel_components import KernelPrincipalSpace, load_principal_space
 from dkgzsl.methods.closed_form.kernel_ridge import DescriptionSpace, KernelRidge
@@ -158,16 +159,28 @@ class ClosedFormModel:
         points, experts = self.space(features), self.experts
         if experts is None:
             return self.densities.scores(points)
-        number, variance = len(self.seen), self.variance
+        number, variance, lengths = len(self.seen), self.variance, self._lengths
         own, described = self.means[:number], self.means[number:]
         # In place: with thousands of classes a fresh matrix costs as much as the sum that it holds.
-        finer = experts.seen
-        seen = linear_scores(points, own).div_(variance) if finer is None else finer.scores(features)
-        seen = led_by(linear_scores(points, experts.gate).div_(variance), seen)
+        if experts.seen is not None:
+            seen = experts.seen.scores(features)
+        else:
+            seen = linear_scores(points, own, lengths["seen"]).div_(variance)
+        seen = led_by(linear_scores(points, experts.gate, lengths["gate"]).div_(variance), seen)
         offsets = self.offsets()
-        gated = linear_scores(points, described).div_(variance).add_(offsets)
-        unseen = led_by(gated, experts.described(points, described).div_(variance).add_(offsets))
+        gated = linear_scores(points, described, lengths["described"]).div_(variance).add_(offsets)
+        unseen = experts.described(points, described, lengths["expert"]).div_(variance).add_(offsets)
+        unseen = led_by(gated, unseen)
         return torch.cat([seen, unseen], 1)
+
+    @cached_property
+    def _lengths(self) -> dict[str, Float[Tensor, " _"]]:
+        """-|m|^2 / 2 of what `_known` compares with."""
+        assert self.experts is not None, "without experts the densities score"
+        own, described = self.means[: len(self.seen)], self.means[len(self.seen) :]
+        means = {"seen": own, "gate": self.experts.gate, "described": described}
+        lengths = {name: minus_half_squares(rows) for name, rows in means.items()}
+        return {**lengths, "expert": self.experts.described_lengths(described)}
 
     def conventional_scores(self, features: Float[Tensor, "images visual"]) -> Float[Tensor, "images classes"]:
         """The same densities, among unseen classes."""
