@@ -1,4 +1,4 @@
-"""docs/methods/README.md says of the methods what the registry says."""
+"""docs/methods/index.md says of the methods what the registry says."""
 
 import re
 import shlex
@@ -15,7 +15,8 @@ from dkgzsl.methods.closed_form.settings import ClosedFormSettings
 from dkgzsl.methods.registry import BUILT_IN, method_info, unable
 from dkgzsl.methods.sections import read_train_config
 
-PAGE = (Path(__file__).parents[2] / "docs" / "methods" / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "methods" / "index.md").read_text(encoding="utf-8")
+LINKED = re.compile(r"\[`([a-z0-9-]+)`\]\(\1\.md\)")  # a method's name, linked to its page
 BY_CLASS = {one.protocol.__name__: name for name, one in CAPABILITIES.items()}
 
 
@@ -51,7 +52,7 @@ def test_the_table_has_the_capabilities_of_the_registry() -> None:
     header, *rows = tables()[0]
     columns = [BY_CLASS[cell.strip("`")] for cell in header[1:]]
     assert columns == list(CAPABILITIES)
-    shown = {row[0].strip("`"): dict(zip(columns, row[1:], strict=True)) for row in rows}
+    shown = {LINKED.fullmatch(row[0])[1]: dict(zip(columns, row[1:], strict=True)) for row in rows}
     assert list(shown) == list(BUILT_IN)
     assert len(rows) == len(shown)
     for name, cells in shown.items():
@@ -61,13 +62,18 @@ def test_the_table_has_the_capabilities_of_the_registry() -> None:
 
 def test_every_method_is_described_once_with_its_paper() -> None:
     section = PAGE.split("## What each method is\n")[1].split("\n## ")[0]
-    found = re.findall(r"^- `(.+?)` \((.+?)\)", section, re.MULTILINE)
+    found = re.findall(rf"^- {LINKED.pattern} \((.+?)\)", section, re.MULTILINE)
     assert [name for name, _ in found] == list(BUILT_IN)
     for name, cited in found:
         authors, venue = cited.rsplit(", ", 1)
         paper = method_info(name).paper
         assert paper.endswith(venue), name
         assert paper.startswith(authors), name
+
+
+def test_the_pages_of_the_methods_are_in_the_table_of_contents() -> None:
+    (contents,) = re.findall(r"^```\{toctree\}\n:hidden:\n\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert contents.split() == list(BUILT_IN)
 
 
 def test_the_methods_that_train_by_epochs_are_named() -> None:

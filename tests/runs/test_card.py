@@ -135,11 +135,11 @@ def test_nothing_is_promised_of_a_method_that_is_not_installed(run) -> None:
 
 
 @pytest.mark.parametrize("method", BUILT_IN)
-def test_readme_and_push_name_the_methods_that_keep_features(method) -> None:
+def test_docs_and_push_name_the_methods_that_keep_features(method) -> None:
     keeps = method_info(method).keeps_features
     kept = bool(keeps and keeps({"feature_kernel_width": 1.0}))
-    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
-    (said,) = re.findall(r"A run of (.+?); the card says so", readme)
+    page = Path(__file__).parents[2] / "docs" / "methods" / "index.md"
+    (said,) = re.findall(r"A run of (.+?); the card says so", " ".join(page.read_text(encoding="utf-8").split()))
     assert (f"`{method}`" in said) == kept
     words = re.split(r"[ ,]+", " ".join((push.Config.__doc__ or "").partition("the card says so.")[2].split()))
     assert (method in words) == kept
