@@ -219,6 +219,9 @@ class TrainConfig(DataConfig):
     """YAML file with any of these settings, and sections of any methods; flags override it."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
+    on: str | None = None
+    """Where seeds and baseline are trained. ray: a worker for each core of this machine, or the cluster at
+    RAY_ADDRESS; ray://HOST:PORT: a cluster (default: this process)."""
     batch_size: int | None = None
     """Images per training step."""
     epochs: int | None = None
@@ -247,6 +250,7 @@ class TrainConfig(DataConfig):
 
     def __post_init__(self) -> None:
         check_ranges(self, "", at_least={"batch_size": 1, "epochs": 1, "seeds": 1, "first_seed": 0})
+        check_place(self.on)
         if (self.first_seed or 0) + self.seeds > _SEEDS:
             raise ConfigError(f"first_seed must be below {_SEEDS - self.seeds + 1}, not {self.first_seed}")
         if self.representation == ():
