@@ -59,7 +59,7 @@ def on_ray(
     """`map_shares` on a cluster; see there."""
     if not shares:
         return
-    with _connected(on) as ray:
+    with connected(on) as ray:
         if gpu and not ray.cluster_resources().get("GPU"):
             raise ConfigError("the cluster has no GPU", where=on, fix="--device cpu, or add machines with GPUs")
         yield from _Mapping(ray, function, common, shares, gpu=gpu, in_order=in_order).results()
@@ -191,7 +191,7 @@ def _versions() -> dict[str, str]:
 
 
 @contextmanager
-def _connected(on: str) -> Iterator[Any]:
+def connected(on: str) -> Iterator[Any]:
     """Ray, connected to the place; it is left again, and what was started here ends."""
     address = os.environ.get("RAY_ADDRESS", "") if on == "ray" else on.removeprefix("ray://")
     ray = _ray(own=not address)
