@@ -226,6 +226,7 @@ def _ray(*, own: bool) -> Any:
     settings = dict(_QUIET)
     if own:
         settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)}
+        settings |= {"RAY_worker_niceness": "0"}  # the priority of this command, not a lower one
     elif _TOKEN_FILE.expanduser().is_file() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         settings |= {"RAY_AUTH_MODE": "token"}  # as `ray start` does; a driver does not by itself
     if "ray" not in sys.modules:

@@ -82,15 +82,7 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
         outcome.fitted.visual.write(folder.representation_file(position))
     _keep_record(plan, folder, position, seed, outcome, reporter)
     if position == 0:
-        evidence = AttributeEvidence.of(plan.problem, outcome.fitted)
-        if evidence is not None:
-            evidence.write(folder.file("evidence.safetensors"))
-        folder.write_csv("per_class.csv", *_per_class(plan, outcome))
-        if outcome.in_distribution is not None:
-            outcome.in_distribution.write(folder.file(IN_DISTRIBUTION))
-        folder.write_json(
-            FILE, RecognitionRecord.of(plan.problem, outcome.calibration, outcome.adaptation).to_json()
-        )
+        _write_first(plan, folder, outcome)
     ways = {way.name: way for way in plan.representations(seed)}
     record = {"seed": seed, **_record(_on_every_cut(plan, method, ways[outcome.representation], seed, outcome))}
     record["held_out_classes"] = _held_out(plan, seed)
@@ -99,6 +91,17 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
     if checkpoints.parent.exists():
         shutil.rmtree(checkpoints.parent)
     return record
+
+
+def _write_first(plan: Plan, folder: RunFolder, outcome: Outcome) -> None:
+    """Files that only the first seed leaves."""
+    evidence = AttributeEvidence.of(plan.problem, outcome.fitted)
+    if evidence is not None:
+        evidence.write(folder.file("evidence.safetensors"))
+    folder.write_csv("per_class.csv", *_per_class(plan, outcome))
+    if outcome.in_distribution is not None:
+        outcome.in_distribution.write(folder.file(IN_DISTRIBUTION))
+    folder.write_json(FILE, RecognitionRecord.of(plan.problem, outcome.calibration, outcome.adaptation).to_json())
 
 
 def _keep_record(
