@@ -2,13 +2,18 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from run_folders import files_of, kill_a_worker, log_of, result_of
 
 from dkgzsl.cli.main import main
-from dkgzsl.runs import shares
+from dkgzsl.config import TrainConfig
+from dkgzsl.errors import ConfigError
+from dkgzsl.runs import follow, shares
 from dkgzsl.runs.folder import RunFolder
+from dkgzsl.runs.plan import make_plan
+from dkgzsl.runs.progress import Reporter
 from worlds import world_folder
 
 
@@ -82,11 +87,14 @@ def test_mistakes_leave_no_run(two_workers, data, tmp_path, monkeypatch, capsys)
     assert not out.exists()
 
 
-def test_messages_of_a_worker_name_the_run_folder(tmp_path, data, monkeypatch) -> None:
-    from dkgzsl.config import TrainConfig
-    from dkgzsl.runs.plan import make_plan
-    from dkgzsl.runs.progress import Reporter
+def test_torchrun_and_a_cluster_exclude_each_other(data, monkeypatch) -> None:
+    monkeypatch.setattr(follow, "current", lambda: SimpleNamespace(size=2))
+    monkeypatch.setattr(follow, "device_here", lambda device: device)
+    with pytest.raises(ConfigError, match="both given"):
+        follow.check_shared(make_plan(TrainConfig(name=data, method="dkgzsl", on="ray")))
 
+
+def test_messages_of_a_worker_name_the_run_folder(tmp_path, data, monkeypatch) -> None:
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("no room")
 

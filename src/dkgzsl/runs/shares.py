@@ -10,6 +10,7 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -131,7 +132,10 @@ def _take(folder: RunFolder, name: int | str, left: Left, reporter: Reporter) ->
         folder.write_seed(name, left.record)
         folder.seal(finished=False)
     if isinstance(name, int):  # a command without --on that was broken off has left some
-        shutil.rmtree(folder.checkpoints(name).parent, ignore_errors=True)
+        checkpoints = folder.checkpoints(name)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        with suppress(OSError):  # other seeds have some, too
+            checkpoints.parent.rmdir()
 
 
 def _in_order(log: str, seeds: Sequence[int]) -> str:
