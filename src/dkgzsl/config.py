@@ -219,6 +219,9 @@ class TrainConfig(DataConfig):
     """YAML file with any of these settings, and sections of any methods; flags override it."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
+    on: str | None = None
+    """Where seeds and baseline are trained. ray: a worker for each core of this machine, or the cluster at
+    RAY_ADDRESS; ray://HOST:PORT: a cluster (default: this process)."""
     batch_size: int | None = None
     """Images per training step."""
     epochs: int | None = None
@@ -247,6 +250,7 @@ class TrainConfig(DataConfig):
 
     def __post_init__(self) -> None:
         check_ranges(self, "", at_least={"batch_size": 1, "epochs": 1, "seeds": 1, "first_seed": 0})
+        check_place(self.on)
         if (self.first_seed or 0) + self.seeds > _SEEDS:
             raise ConfigError(f"first_seed must be below {_SEEDS - self.seeds + 1}, not {self.first_seed}")
         if self.representation == ():
@@ -361,8 +365,14 @@ class TuneConfig(DataConfig):
     """Images per training step."""
     epochs: int | None = None
     """Passes over the training images, the same in every trial."""
+    on: str | None = None
+    """Where trials are fitted. ray: a worker for each core of this machine, or the cluster at RAY_ADDRESS;
+    ray://HOST:PORT: a cluster (default: this process)."""
     trials: int = 60
     """Trials in all, with those that are in --out already."""
+    at_once: int | None = None
+    """Trials that are chosen together, before one of them has a score; a cluster fits them at the same time. It
+    changes what is tried, and where it is fitted does not (default: as the search in --out began, or 4)."""
     minutes: float | None = None
     """No trial begins after so many minutes (default: no limit)."""
     seed: int = 0
@@ -381,8 +391,9 @@ class TuneConfig(DataConfig):
         check_ranges(
             self,
             "",
-            at_least={"batch_size": 1, "epochs": 1, "trials": 1, "seed": 0},
+            at_least={"batch_size": 1, "epochs": 1, "trials": 1, "at_once": 1, "seed": 0},
             above_zero=("minutes",),
         )
+        check_place(self.on)
         if self.seed >= _SEEDS:
             raise ConfigError(f"seed must be below {_SEEDS}, not {self.seed}")

@@ -340,3 +340,37 @@ def test_what_is_printed_runs_and_leads_to_the_settings_that_were_kept(
     program, *words = shlex.split(line.removeprefix("next "))
     assert program == "dkgzsl"
     assert main([*words, "--report", "off", "--baseline", "none", "--out", "run"]) == 0
+
+
+def test_trials_of_a_batch_are_chosen_before_one_of_them_has_a_score(monkeypatch, data, tmp_path) -> None:
+    """Scores that are turned around within a batch change what the next batch tries, and nothing of this one."""
+    config = TuneConfig(name=data, method="ridge", trials=18, at_once=6, out=str(tmp_path / "plain"))
+    plain, call = tune(config).trials, TrialRunner.__call__
+    numbers = iter(range(18))
+
+    def turned(self, values):
+        found = call(self, values)
+        return found if next(numbers) < 12 else found._replace(score=-found.score)
+
+    monkeypatch.setattr(TrialRunner, "__call__", turned)
+    other = tune(replace(config, out=str(tmp_path / "turned"))).trials
+    assert [one.values for one in other] == [one.values for one in plain]
+    assert len({json.dumps(one.values) for one in plain}) > 12
+    numbers = iter(range(12, 30))
+    earlier = tune(replace(config, out=str(tmp_path / "earlier"))).trials
+    assert [one.values for one in earlier[:12]] == [one.values for one in plain[:12]]
+    assert [one.values for one in earlier[12:]] != [one.values for one in plain[12:]]
+
+
+def test_a_search_goes_on_with_the_batches_that_it_began_with(data, tmp_path, capsys) -> None:
+    out = tmp_path / "s"
+    words = ["tune", data, "--method", "ridge", "--out", str(out)]
+    assert main([*words, "--trials", "2", "--at-once", "2"]) == 0
+    assert main([*words, "--trials", "3"]) == 0
+    assert main([*words, "--trials", "3", "--at-once", "4"]) == 2
+    assert "a search by other settings" in capsys.readouterr().err
+    content = json.loads((out / "search.json").read_text())
+    assert content.pop("at_once") == 2
+    (out / "search.json").write_text(json.dumps(content))  # as an older version wrote it
+    assert main([*words, "--trials", "4"]) == 0
+    assert main([*words, "--trials", "4", "--at-once", "1"]) == 0

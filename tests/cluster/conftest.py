@@ -25,8 +25,8 @@ def two_workers() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "sched_getaffinity", lambda _: sorted(cores)[:1] * 2)
             patch.delenv("RAY_ADDRESS", raising=False)
-            with engine._connected("ray"):
+            with engine.connected("ray"):
                 yield
     else:
-        with engine._connected("ray"):
+        with engine.connected("ray"):
             yield

@@ -281,7 +281,7 @@ def test_the_page_is_made_again_without_the_data(default_run, data, tmp_path, mo
     assert (tmp_path / "new" / "page.html").read_text() == before
 
 
-@pytest.mark.parametrize("broken", ["dkgzsl.runs.training.full_record", "dkgzsl.report.pages.run.render_run"])
+@pytest.mark.parametrize("broken", ["dkgzsl.runs.seed.full_record", "dkgzsl.report.pages.run.render_run"])
 def test_a_failure_of_the_report_never_loses_the_run(data, tmp_path, monkeypatch, capsys, broken) -> None:
     def fail(*_, **__):
         raise MemoryError("no room for a picture")

@@ -144,7 +144,7 @@ def test_an_older_run_is_kept_until_the_new_one_is_complete(monkeypatch, tmp_pat
 
     loaded(monkeypatch, world())
     with monkeypatch.context() as patched:  # broken off, twice: the complete one lies beside
-        patched.setattr("dkgzsl.runs.training.run_protocol", _broken_off)
+        patched.setattr("dkgzsl.runs.seed.run_protocol", _broken_off)
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 train(run(out, overwrite=True))
@@ -172,7 +172,7 @@ def test_what_another_run_set_aside_is_left_alone(monkeypatch, tmp_path) -> None
     loaded(monkeypatch, world())
     train(run(out))
     with monkeypatch.context() as patched:
-        patched.setattr("dkgzsl.runs.training.run_protocol", _broken_off)
+        patched.setattr("dkgzsl.runs.seed.run_protocol", _broken_off)
         with pytest.raises(KeyboardInterrupt):
             train(run(out, overwrite=True))
     shutil.rmtree(out)  # the broken one is taken away by hand: the older one comes back, as after a kill
@@ -194,7 +194,7 @@ def test_who_fails_late_is_told_where_the_older_run_lies(monkeypatch, tmp_path, 
     def crashed(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("dkgzsl.runs.training.run_protocol", crashed)
+    monkeypatch.setattr("dkgzsl.runs.seed.run_protocol", crashed)
     with pytest.raises(RuntimeError, match="out of memory"):
         run_plan(make_plan(run(out, overwrite=True)), reporter=Reporter())
     assert str(tmp_path / ".run.replaced") in capfd.readouterr().err
@@ -267,12 +267,12 @@ def test_a_known_name_is_recorded_as_a_name(monkeypatch, tmp_path) -> None:
 
 
 def test_the_bar_of_the_oracle_protocol_ends_full(monkeypatch, tmp_path) -> None:
-    from dkgzsl.runs.training import _steps
+    from dkgzsl.runs.seed import steps_of
 
     loaded(monkeypatch, world())
     for protocol, trainings in (("validated", 2), ("oracle", 1)):
         config = run(tmp_path, method="dkgzsl", settings=DKGZSLSettings(epochs=7), protocol=protocol)
-        assert _steps(planning.make_plan(config)) == 7 * trainings
+        assert steps_of(planning.make_plan(config)) == 7 * trainings
 
 
 def test_the_evaluation_of_the_softmax_counts(monkeypatch, tmp_path) -> None:

@@ -25,6 +25,7 @@ from dkgzsl.methods.cuts import CutMethod
 from dkgzsl.methods.search import with_values
 from dkgzsl.representation.representation import learns
 from dkgzsl.runs.plan import Plan
+from dkgzsl.runs.shares import SentPlan
 
 Values = Mapping[str, Any]
 """A trial's settings, by the names that `train` has for them; numbers and words."""
@@ -159,3 +160,34 @@ def record_trial(runner: TrialRunner, number: int, values: Values) -> TrialRecor
         return TrialRecord(number, values, None, {}, seconds, "the scores are no numbers")
     figures = {name: getattr(found.figures, name) for name in FIGURES}
     return TrialRecord(number, values, found.score, figures, seconds, None, found.spread)
+
+
+class SentSearch(NamedTuple):
+    """What all trials of a search have in common, on a cluster.
+
+    Attributes:
+        plan: what is searched; each worker loads the data.
+        seed: of what is learned.
+        key: of the call: a worker keeps what its trials share, and no longer than for one call.
+    """
+
+    plan: SentPlan
+    seed: int
+    key: str
+
+
+_RUNNERS: dict[str, TrialRunner] = {}
+"""In a worker: the runner of the call, by its key."""
+
+
+def trial_of_share(sent: SentSearch, share: tuple[int, Values]) -> TrialRecord:
+    """Fit and score a trial on a worker.
+
+    Args:
+        sent: the search.
+        share: number and settings of the trial.
+    """
+    if sent.key not in _RUNNERS:
+        _RUNNERS.clear()
+        _RUNNERS[sent.key] = TrialRunner(sent.plan.plan(), sent.seed)
+    return record_trial(_RUNNERS[sent.key], *share)

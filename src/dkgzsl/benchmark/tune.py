@@ -3,8 +3,9 @@
 Trial 0 is the defaults, as `train` would use them. They are kept unless a trial beats them by more than the spread
 of their own score: the best of many trials is better on validation by luck alone.
 
-Each trial's sampler is seeded by the search's seed and the number of trials done, so that a search that was broken
-off goes on as if it had not been. The journal is a file of JSON lines.
+Trials are chosen in batches (`dkgzsl.benchmark.proposals`), whose size does not depend on where they are done:
+a search gives the same trials in one process and on a cluster, broken off or not. The journal is a file of JSON
+lines.
 
 Source: the tree-structured Parzen estimator, Bergstra et al. (NeurIPS 2011).
 """
@@ -16,15 +17,25 @@ import io
 import json
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import numpy as np
-
+from dkgzsl.benchmark.proposals import Proposal, proposals
 from dkgzsl.benchmark.run import write
-from dkgzsl.benchmark.trials import FIGURES, REPRESENTATION, TrialRecord, TrialRunner, record_trial, settings_of
+from dkgzsl.benchmark.trials import (
+    FIGURES,
+    REPRESENTATION,
+    SentSearch,
+    TrialRecord,
+    TrialRunner,
+    record_trial,
+    settings_of,
+    trial_of_share,
+)
+from dkgzsl.cluster.shares import kept_workers, map_shares
 from dkgzsl.compatibility import FORMAT, check_format
 from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.data.problem import Problem
@@ -36,11 +47,12 @@ from dkgzsl.methods.search import Choice, Space, grid_of, start_of
 from dkgzsl.reading import read_json
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.plan import Plan, make_plan
+from dkgzsl.runs.shares import SentPlan
 from dkgzsl.writing import locked
 
 _JOURNAL, _SEARCH = "journal.jsonl", "search.json"
-_STARTUP = 10
-"""Trials at random before the estimator has something to go by."""
+_AT_ONCE = 4
+"""Trials that are chosen together where nothing else is said, in one process as on a cluster."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +104,9 @@ def tune(
     plan = make_plan(_train_config(config))
     folder, space = Path(config.out), space_of(plan)
     with locked(folder, what="this search"):
-        _begin(folder, plan, config.seed)
+        at_once = _begin(folder, plan, config)
         sweep_inside(folder)
-        done = _searched(optuna, config, plan, space, on_trial=on_trial, on_begin=on_begin)
+        done = _searched(optuna, config, plan, space, at_once, on_trial=on_trial, on_begin=on_begin)
         highest = _highest(done)
         if highest is None:
             why = next((one.error for one in done if one.error), "the time was over before the first one")
@@ -111,6 +123,7 @@ def _searched(
     config: TuneConfig,
     plan: Plan,
     space: Space,
+    at_once: int,
     *,
     on_trial: Callable[[TrialRecord, float | None], None] | None,
     on_begin: Callable[[Plan, int], None] | None,
@@ -118,38 +131,66 @@ def _searched(
     """All trials, those of earlier calls, too, until `trials` are done or the minutes are over."""
     folder = Path(str(config.out))
     study = _study(optuna, folder)
-    runner = TrialRunner(plan, config.seed)
-    done = _records(optuna, study)
+    done = [record for record, _ in _known(optuna, study)]
     if on_begin is not None:
         on_begin(plan, len(done))
     end = time.monotonic() + 60 * config.minutes if config.minutes else None
-    while len(done) < config.trials and (end is None or time.monotonic() < end):
-        done.append(_next_trial(optuna, study, runner, space, done))
-        _write(folder, plan, done, space)
-        if on_trial is not None:
-            on_trial(done[-1], max((one.score for one in done if one.score is not None), default=None))
+    runner, first = _runner(plan, config), first_trial(plan, space)
+    with kept_workers(config.on if len(done) < config.trials else None):
+        while len(done) < config.trials and (end is None or time.monotonic() < end):
+            begin = len(done) // at_once * at_once
+            earlier = [trial for record, trial in _known(optuna, study) if record.number < begin]
+            numbers = range(begin, begin + at_once)
+            batch = proposals(optuna, earlier, numbers, space, first=first, seed=config.seed)
+            batch = [one for one in batch if len(done) <= one.number < config.trials]
+            # In the order of their numbers, so that a search that is broken off has the first ones.
+            for proposal, record in zip(batch, runner(batch, end), strict=False):
+                _keep(optuna, study, proposal, record)
+                done.append(record)
+                _write(folder, plan, done, space)
+                if on_trial is not None:
+                    on_trial(record, max((one.score for one in done if one.score is not None), default=None))
     return done
 
 
-def _next_trial(
-    optuna: Any, study: Any, runner: TrialRunner, space: Space, done: list[TrialRecord]
-) -> TrialRecord:
-    """Fit and record a trial: first the defaults, then where the method begins, then what the sampler proposes."""
-    study.sampler, states = _sampler(optuna, runner.seed, len(done)), optuna.trial.TrialState
-    if not done:  # the defaults try several values of a setting, so that they are no point of the space
-        record = record_trial(runner, 0, {})
-        state = states.COMPLETE if record.score is not None else states.FAIL
-        attributes = {"record": json.loads(json.dumps(asdict(record)))}
-        study.add_trial(optuna.trial.create_trial(state=state, value=record.score, user_attrs=attributes))
-        return record
-    waiting = study.get_trials(deepcopy=False, states=(states.WAITING,))  # of a command that was killed
-    if len(done) == 1 and not waiting:
-        study.enqueue_trial(first_trial(runner.plan, space), skip_if_exists=False)
-    trial = study.ask()
-    record = record_trial(runner, len(done), {name: one.suggest(trial, name) for name, one in space.items()})
-    trial.set_user_attr("record", json.loads(json.dumps(asdict(record))))
-    study.tell(trial, record.score, state=None if record.score is not None else states.FAIL)
-    return record
+_Runner = Callable[[Sequence[Proposal], float | None], Iterator[TrialRecord]]
+"""(batch, when the time is over) -> the records of those that were begun before."""
+
+
+def _runner(plan: Plan, config: TuneConfig) -> _Runner:
+    """What does the trials of a batch: this process, or the workers of a cluster, which begin all at once."""
+    if config.on is None:
+        here = TrialRunner(plan, config.seed)
+
+        def in_turn(batch: Sequence[Proposal], end: float | None) -> Iterator[TrialRecord]:
+            for place, one in enumerate(batch):
+                if place and end is not None and time.monotonic() >= end:
+                    return
+                yield record_trial(here, one.number, one.values)
+
+        return in_turn
+    sent, gpu = SentSearch(SentPlan.of(plan), config.seed, uuid4().hex), plan.device.type == "cuda"
+
+    def on_workers(batch: Sequence[Proposal], _end: float | None) -> Iterator[TrialRecord]:
+        shares = [(one.number, one.values) for one in batch]
+        for _, record in map_shares(trial_of_share, sent, shares, on=config.on, gpu=gpu):
+            yield record
+
+    return on_workers
+
+
+def _keep(optuna: Any, study: Any, proposal: Proposal, record: TrialRecord) -> None:
+    """Write a trial into the journal: one line, so that it is there or not."""
+    states = optuna.trial.TrialState
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=states.FAIL if record.score is None else states.COMPLETE,
+            value=record.score,
+            params=proposal.values,
+            distributions=proposal.distributions,
+            user_attrs={"record": json.loads(json.dumps(asdict(record)))},
+        )
+    )
 
 
 def chosen(default: TrialRecord, highest: TrialRecord) -> TrialRecord:
@@ -171,32 +212,40 @@ def _optuna() -> Any:
 
 def _train_config(config: TuneConfig) -> TrainConfig:
     shared = {f.name for f in fields(TrainConfig)} & {f.name for f in fields(TuneConfig)}
-    shared -= {"config", "json", "out"}
+    shared -= {"config", "json", "out", "on"}
     return TrainConfig(first_seed=config.seed, **{name: getattr(config, name) for name in shared})
 
 
-def _begin(folder: Path, plan: Plan, seed: int) -> None:
-    """Make the folder; one that holds something else, or a search by other settings, is left alone."""
-    what = {"seed": seed, "split_sha256": split_hash(plan.problem), "settings": plan.recorded()}
+def _begin(folder: Path, plan: Plan, config: TuneConfig) -> int:
+    """Make the folder; one that holds something else, or a search by other settings, is left alone.
+
+    Returns:
+        How many trials are chosen together: a search that is continued goes on as it began.
+    """
+    what = {"seed": config.seed, "split_sha256": split_hash(plan.problem), "settings": plan.recorded()}
     if folder.exists() and not folder.is_dir():
         raise RunError("the search's folder is a file", where=str(folder), fix="name another --out")
     file = folder / _SEARCH
     if not file.is_file():
         if holds_something(folder):
             raise RunError("the folder holds something else", where=str(folder), fix="name another --out")
-        write(folder, _SEARCH, json.dumps(what, indent=1, ensure_ascii=False) + "\n")
-        return
+        at_once = config.at_once or _AT_ONCE
+        content = json.dumps({"at_once": at_once, **what}, indent=1, ensure_ascii=False)
+        write(folder, _SEARCH, content + "\n")
+        return at_once
     found = read_json(file, dict[str, Any], "the search cannot be read", error=RunError, fix="name another --out")
     if not isinstance(found.get("settings"), dict):
         raise RunError("the search cannot be read: no settings", where=str(file), fix="name another --out")
     if check_format(found["settings"], where=str(file)) != FORMAT:
         raise RunError("dkgzsl 0.1 (format 1) began this search", where=str(folder), fix="name another --out")
-    if found != json.loads(json.dumps(what)):
+    began = found.pop("at_once", 1)  # older versions chose one after the other
+    if found != json.loads(json.dumps(what)) or config.at_once not in (None, began):
         raise RunError(
             "the folder holds a search by other settings or on other data",
             where=str(folder),
             fix="the settings it was begun with continue it; otherwise name another --out",
         )
+    return int(began)
 
 
 def _study(optuna: Any, folder: Path) -> Any:
@@ -219,11 +268,6 @@ def _study(optuna: Any, folder: Path) -> Any:
         raise RunError(
             f"the search's journal cannot be read or written: {error}", where=str(file), fix="name another --out"
         ) from error
-
-
-def _sampler(optuna: Any, seed: int, done: int) -> Any:
-    drawn = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
-    return optuna.samplers.TPESampler(seed=drawn, n_startup_trials=_STARTUP)
 
 
 def space_of(plan: Plan) -> Space:
@@ -270,11 +314,12 @@ def first_trial(plan: Plan, space: Space) -> dict[str, Any]:
     return begin
 
 
-def _records(optuna: Any, study: Any) -> list[TrialRecord]:
-    """What is done; a trial that was broken off is tried again."""
+def _known(optuna: Any, study: Any) -> list[tuple[TrialRecord, Any]]:
+    """What is done, with Optuna's frozen trials; one that an older version broke off is tried again."""
     states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL)
-    found = (one.user_attrs.get("record") for one in study.get_trials(deepcopy=False, states=states))
-    return [TrialRecord(**record) for record in found if record is not None]
+    trials = study.get_trials(deepcopy=False, states=states)
+    found = [(TrialRecord(**one.user_attrs["record"]), one) for one in trials if "record" in one.user_attrs]
+    return sorted(found, key=lambda one: one[0].number)
 
 
 def _highest(done: list[TrialRecord]) -> TrialRecord | None:

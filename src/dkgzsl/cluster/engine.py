@@ -59,7 +59,7 @@ def on_ray(
     """`map_shares` on a cluster; see there."""
     if not shares:
         return
-    with _connected(on) as ray:
+    with connected(on) as ray:
         if gpu and not ray.cluster_resources().get("GPU"):
             raise ConfigError("the cluster has no GPU", where=on, fix="--device cpu, or add machines with GPUs")
         yield from _Mapping(ray, function, common, shares, gpu=gpu, in_order=in_order).results()
@@ -191,7 +191,7 @@ def _versions() -> dict[str, str]:
 
 
 @contextmanager
-def _connected(on: str) -> Iterator[Any]:
+def connected(on: str) -> Iterator[Any]:
     """Ray, connected to the place; it is left again, and what was started here ends."""
     address = os.environ.get("RAY_ADDRESS", "") if on == "ray" else on.removeprefix("ray://")
     ray = _ray(own=not address)
@@ -226,6 +226,7 @@ def _ray(*, own: bool) -> Any:
     settings = dict(_QUIET)
     if own:
         settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)}
+        settings |= {"RAY_worker_niceness": "0"}  # the priority of this command, not a lower one
     elif _TOKEN_FILE.expanduser().is_file() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         settings |= {"RAY_AUTH_MODE": "token"}  # as `ray start` does; a driver does not by itself
     if "ray" not in sys.modules:

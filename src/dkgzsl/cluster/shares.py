@@ -7,7 +7,8 @@ lost is done again, and it does not matter which worker does which share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from dkgzsl.errors import ConfigError
@@ -74,3 +75,23 @@ def map_shares(
     from dkgzsl.cluster.engine import on_ray
 
     yield from on_ray(function, common, shares, on=on, gpu=gpu, in_order=in_order)
+
+
+@contextmanager
+def kept_workers(on: str | None) -> Iterator[None]:
+    """Workers that stay between the calls of `map_shares` within: a cluster takes seconds to start.
+
+    Args:
+        on: as for `map_shares`.
+
+    Raises:
+        ConfigError: as `map_shares`.
+    """
+    check_place(on)
+    if on is None:
+        yield
+        return
+    from dkgzsl.cluster.engine import connected
+
+    with connected(on):
+        yield

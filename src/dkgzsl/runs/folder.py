@@ -30,6 +30,7 @@ from dkgzsl.runs.states import (
     take_over,
 )
 
+LOG: Final = "metrics.jsonl"
 VERSIONS: Final = "versions"
 HISTORY: Final = "history.json"
 """In a version's folder: its number, the version that it was made from, and what was changed."""
@@ -308,6 +309,10 @@ class RunFolder:
         """Write a text file atomically."""
         self._write(name, text)
 
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file atomically."""
+        self._write(name, content)
+
     def write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Write a table atomically."""
         text = StringIO(newline="")
@@ -316,10 +321,9 @@ class RunFolder:
         writer.writerows(rows)
         self._write(name, text.getvalue())
 
-    def _write(self, name: str, text: str) -> None:
-        target = self.file(name)
+    def _write(self, name: str, content: str | bytes) -> None:
         with self._writing(name):
-            write_whole(target, text)
+            write_whole(self.file(name), content)
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[None]:
@@ -359,8 +363,12 @@ class RunFolder:
 
     def log(self, event: str, **values: Any) -> None:
         """Append one line to `metrics.jsonl`."""
-        with self._writing("metrics.jsonl"), self.file("metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
+        self.log_lines(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
+
+    def log_lines(self, lines: str) -> None:
+        """Append whole lines to `metrics.jsonl`."""
+        with self._writing(LOG), self.file(LOG).open("a", encoding="utf-8") as file:
+            file.write(lines)
 
     def mend_log(self) -> None:
         """Take a last line away that was broken off, so that the next one is not glued to it."""

@@ -31,6 +31,8 @@ def check_shared(plan: Plan) -> None:
     if current().size == 1:
         return
     device_here(plan.device)  # raises where it cannot be
+    if plan.config.on is not None:
+        raise ConfigError("torchrun and --on are both given", fix="name one: torchrun trains one model together")
     names = plan.config.representation or ()
     if plan.method != PUBLISHED and not any(learns(name) for name in names):
         raise ConfigError(

@@ -35,6 +35,10 @@ FEWEST_FOR_SCORES = 30
 On fewer the choice is chance, and learning the scores takes most of the time."""
 
 
+_OF_ONE_CALL = ("config", "dataset", "resume", "overwrite", "json", "dry_run", "out", "on")
+"""Settings of `train` that decide no figure: `config.yaml` does not have them."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A run that is ready to start.
@@ -96,7 +100,7 @@ class Plan:
         """The configuration as `config.yaml` holds it: no switches of this one call, paths absolute."""
         content = asdict(self.config)
         settings = content.pop("settings")
-        for name in ("config", "dataset", "resume", "overwrite", "json", "dry_run", "out", "report", *SCHEDULE):
+        for name in (*_OF_ONE_CALL, "report", *SCHEDULE):
             del content[name]
         return {"format": FORMAT, **_plain(content), self.info.section: _plain(settings)}
 
@@ -112,7 +116,7 @@ def make_plan(config: TrainConfig) -> Plan:
     config = resumed(config)
     dataset = dataset_of(config)
     config, notes = with_defaults(config, dataset)
-    problem = _load(config, test_seed=config.first_seed or 0)
+    problem = load_problem(config, test_seed=config.first_seed or 0)
     check_held_out(problem, config.protocol, seed=config.first_seed or 0)
     config = replace(
         config,
@@ -208,7 +212,16 @@ def plan_of(config: TrainConfig, problem: Problem, *, notes: tuple[str, ...] = (
     return Plan(config, problem, config.method or DEFAULT, seeds, device, (*notes, *more, *left))
 
 
-def _load(config: TrainConfig, *, test_seed: int) -> Problem:
+def load_problem(config: TrainConfig, *, test_seed: int) -> Problem:
+    """The data that a configuration names.
+
+    Args:
+        config: it has a data set's name.
+        test_seed: draws the seen test images where no official split fixes them.
+
+    Raises:
+        DataError: data that is missing or unfit.
+    """
     assert config.name is not None, "the plan has a name"
     return load_dataset(
         config.name,

@@ -26,8 +26,8 @@ from dkgzsl.runs.folder import HISTORY, RunFolder, version_folder
 from dkgzsl.runs.model_record import RecognitionRecord
 from dkgzsl.runs.plan import Plan
 from dkgzsl.runs.schema import History
+from dkgzsl.runs.seed import comparison_method
 from dkgzsl.runs.summary import chance
-from dkgzsl.runs.training import comparison_method
 
 
 def score_version(
