@@ -7,7 +7,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "comparison.md").read_text(encoding
 
 
 def rows() -> list[list[str]]:
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in re.findall(r"^\|.*\|$", PAGE, re.MULTILINE)]
+    return [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in re.findall(r"^\|.*\|$", PAGE, re.MULTILINE)
+    ]
 
 
 def test_every_row_has_a_cell_for_each_package() -> None:
