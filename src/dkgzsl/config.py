@@ -192,11 +192,9 @@ class DataConfig:
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     features: str | None = None
-    """Feature file by name (res101, vgg_fc7, ...), a path, or a feature store, also by URL (default: from the
-    backbone)."""
+    """Feature file by name (res101, vgg_fc7), a path, or a store, also by URL (default: from the backbone)."""
     extra_features: tuple[str, ...] = ()
-    """Further feature files or stores of the same images, by other backbones; their global vectors are
-    concatenated."""
+    """Feature files or stores of the same images by other backbones; their global vectors are concatenated."""
     semantics: str | None = None
     """Class descriptions by name (default: the data set's)."""
     backbone: str | None = None
@@ -242,6 +240,8 @@ class TrainConfig(DataConfig):
     """Replace the run in --out."""
     json: bool = False
     """Print one JSON object on standard output."""
+    log: tuple[str, ...] = ()
+    """Loggers that get what metrics.jsonl gets: tensorboard, wandb (each a package to install)."""
     dry_run: bool = False
     """Print the plan, with sizes and times, and stop."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)

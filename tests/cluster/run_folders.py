@@ -24,11 +24,11 @@ def result_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "result.json").read_text()) | {"run": "", "seconds": 0}
 
 
-def log_of(folder: Path) -> list[str]:
-    """The lines of `metrics.jsonl`, but for the last, which has the folder and the seconds."""
-    *lines, last = (folder / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(last)["event"] == "result"
-    return lines
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl` without their seconds, but for the last, which has the folder."""
+    *lines, last = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    assert last["event"] == "result"
+    return [{**line, "seconds": 0} for line in lines]
 
 
 def kill_a_worker() -> int:

@@ -18,6 +18,7 @@ from dkgzsl.config import TrainConfig
 from dkgzsl.errors import RunError
 from dkgzsl.files import sweep_inside, take_away, write_whole
 from dkgzsl.reading import check_schema, parse_json, parse_yaml, reading
+from dkgzsl.runs.event_log import LOG, EventLog
 from dkgzsl.runs.places import found_again
 from dkgzsl.runs.schema import Environment, Result, SeedRecord
 from dkgzsl.runs.states import (
@@ -30,7 +31,6 @@ from dkgzsl.runs.states import (
     take_over,
 )
 
-LOG: Final = "metrics.jsonl"
 VERSIONS: Final = "versions"
 HISTORY: Final = "history.json"
 """In a version's folder: its number, the version that it was made from, and what was changed."""
@@ -126,7 +126,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.events = path, EventLog(path)
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> RunFolder:
@@ -362,20 +362,19 @@ class RunFolder:
         )
 
     def log(self, event: str, **values: Any) -> None:
-        """Append one line to `metrics.jsonl`."""
-        self.log_lines(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
+        """Append one event to `metrics.jsonl`."""
+        with self._writing(LOG):
+            self.events.add(event, **values)
 
     def log_lines(self, lines: str) -> None:
         """Append whole lines to `metrics.jsonl`."""
-        with self._writing(LOG), self.file(LOG).open("a", encoding="utf-8") as file:
-            file.write(lines)
+        with self._writing(LOG):
+            self.events.add_lines(lines)
 
     def mend_log(self) -> None:
-        """Take a last line away that was broken off, so that the next one is not glued to it."""
-        with self._writing("metrics.jsonl"):
-            content = self.file("metrics.jsonl").read_bytes()
-            if content and not content.endswith(b"\n"):
-                write_whole(self.file("metrics.jsonl"), content[: content.rfind(b"\n") + 1])
+        """See `EventLog.mend`."""
+        with self._writing(LOG):
+            self.events.mend()
 
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Write what a run has from the start; once `config.yaml` is there, it can be resumed."""

@@ -26,6 +26,7 @@ from dkgzsl.methods.sections import SCHEDULE, selected_method, with_schedule
 from dkgzsl.representation.attributes import has_attributes
 from dkgzsl.representation.representation import Representation, learns, representations
 from dkgzsl.representation.sovr import Progress
+from dkgzsl.runs.loggers import check_loggers
 from dkgzsl.runs.places import resumed
 
 DEFAULT_REPRESENTATIONS = ("pooled", "pooled+scores")
@@ -35,7 +36,7 @@ FEWEST_FOR_SCORES = 30
 On fewer the choice is chance, and learning the scores takes most of the time."""
 
 
-_OF_ONE_CALL = ("config", "dataset", "resume", "overwrite", "json", "dry_run", "out", "on")
+_OF_ONE_CALL = ("config", "dataset", "resume", "overwrite", "json", "dry_run", "out", "on", "log")
 """Settings of `train` that decide no figure: `config.yaml` does not have them."""
 
 
@@ -113,6 +114,7 @@ def make_plan(config: TrainConfig) -> Plan:
         DataError: data that is missing or unfit.
         RunError: there is no run to resume.
     """
+    check_loggers(config.log)
     config = resumed(config)
     dataset = dataset_of(config)
     config, notes = with_defaults(config, dataset)

@@ -23,7 +23,8 @@ from dkgzsl.cluster.shares import map_shares
 from dkgzsl.config import TrainConfig
 from dkgzsl.errors import DataError
 from dkgzsl.runs.environment import split_hash
-from dkgzsl.runs.folder import LOG, RunFolder
+from dkgzsl.runs.event_log import LOG
+from dkgzsl.runs.folder import RunFolder
 from dkgzsl.runs.plan import Plan, load_problem
 from dkgzsl.runs.progress import Reporter
 from dkgzsl.runs.seed import comparisons_of, run_baseline, run_default, run_seed

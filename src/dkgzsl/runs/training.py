@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -19,6 +19,7 @@ from dkgzsl.report.estimate import Estimate
 from dkgzsl.runs.environment import environment_of, split_hash
 from dkgzsl.runs.folder import RunFolder, choose_folder
 from dkgzsl.runs.follow import check_shared
+from dkgzsl.runs.loggers import Logger, start_loggers
 from dkgzsl.runs.model_card import model_card
 from dkgzsl.runs.places import places_of
 from dkgzsl.runs.plan import Plan, make_plan
@@ -31,7 +32,11 @@ from dkgzsl.writing import going_on, locked
 
 
 def train(
-    config: TrainConfig, *, reporter: Reporter | None = None, clock: Callable[[], float] | None = None
+    config: TrainConfig,
+    *,
+    reporter: Reporter | None = None,
+    clock: Callable[[], float] | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> Trained:
     """Train on a data set, score it, and leave a run folder.
 
@@ -39,23 +44,32 @@ def train(
         config: the settings; see `TrainConfig`.
         reporter: shows progress (default: none).
         clock: seconds since the process began, for the result's `seconds` (default: since this call).
+        loggers: further ones, besides those that `config.log` names.
 
     Raises:
         ConfigError: settings that clash or are out of range.
         DataError: data that is missing or unfit.
         RunError: a folder that cannot be written or continued.
     """
-    return run_plan(make_plan(config), reporter=reporter or Reporter(quiet=True), clock=clock)
+    reporter = reporter or Reporter(quiet=True)
+    return run_plan(make_plan(config), reporter=reporter, clock=clock, loggers=loggers)
 
 
-def run_plan(plan: Plan, *, reporter: Reporter, clock: Callable[[], float] | None = None) -> Trained:
+def run_plan(
+    plan: Plan,
+    *,
+    reporter: Reporter,
+    clock: Callable[[], float] | None = None,
+    loggers: Sequence[Logger] = (),
+) -> Trained:
     """Carry out a plan."""
     clock = clock or stopwatch()
     check_shared(plan)
     path = _place_of(plan)
     with locked(path, what="this run"):
         folder = _open_folder(plan, path)
-        with going_on(f"to continue the run: {train_command(path)}"):
+        folder.events.loggers = [*start_loggers(plan.config.log, path, plan.recorded()), *loggers]
+        with going_on(f"to continue the run: {train_command(path)}"), closing(folder.events):
             return _run_in(plan, folder, reporter, clock)
 
 
