@@ -49,7 +49,7 @@ FLOORS: Sequence[Collection[str]] = (
     {"evaluation"},
     {"report"},
     {"runs"},
-    {"benchmark"},
+    {"benchmark", "plots"},
     {"inference"},
     {"estimator"},
     {"app"},

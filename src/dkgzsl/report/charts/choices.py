@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dkgzsl.report.charts.svg import COLOUR, MARKERS, SERIES, Chart, draw, plain
+from dkgzsl.report.charts.drawing import MARKERS, plain
+from dkgzsl.report.charts.svg import COLOUR, SERIES, Chart, draw
 from dkgzsl.report.wording import percent, short, value_text
 
 if TYPE_CHECKING:

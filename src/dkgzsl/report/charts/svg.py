@@ -11,6 +11,8 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
 
+from dkgzsl.report.charts.drawing import plain, series
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -24,9 +26,7 @@ _ROLES: Final = ("ink", "muted", "line", "paper", "ours", "peer", "good", "near"
                  "c5", "c6", "c7", "c8")  # fmt: skip
 COLOUR: Final[dict[str, str]] = {role: f"#fe00{number:02x}" for number, role in enumerate(_ROLES, 1)}
 _VARIABLE: Final = {colour: f"var(--{role})" for role, colour in COLOUR.items()}
-SERIES: Final = tuple(COLOUR[f"c{number}"] for number in range(1, 9))
-"""Colours of several lines or groups in one chart; colour-blind people can distinguish them."""
-MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "p")
+SERIES: Final = series(COLOUR)
 
 _SVG: Final = "{http://www.w3.org/2000/svg}"
 _HREF: Final = "{http://www.w3.org/1999/xlink}href"
@@ -89,21 +89,6 @@ def draw(
 def one_axes(figure: Figure) -> Axes:
     """Axes without a box, with a light grid."""
     return plain(figure.add_subplot())
-
-
-def plain(axes: Axes) -> Axes:
-    """Remove the frame and the ticks, add a light grid."""
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(True, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    return axes
-
-
-def label(axes: Axes, x: float, y: float, text: str, **how: Any) -> None:
-    """Write on top of lines and points; the page's style puts an outline around the letters."""
-    axes.text(x, y, text, gid="outlined", zorder=9, in_layout=False, **how)
 
 
 def _style(name: str) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dkgzsl import __version__
-from dkgzsl.report.charts.accuracy import Line, curve_chart
-from dkgzsl.report.charts.svg import COLOUR, MARKERS, SERIES, Chart, draw, one_axes
+from dkgzsl.report.charts.accuracy import curve_chart
+from dkgzsl.report.charts.drawing import MARKERS, Line
+from dkgzsl.report.charts.svg import COLOUR, SERIES, Chart, draw, one_axes
 from dkgzsl.report.pages import provenance
 from dkgzsl.report.pages.compare import Compared
 from dkgzsl.report.pages.headline import interval_text

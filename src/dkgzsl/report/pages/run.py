@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from dkgzsl import __version__
 from dkgzsl.evaluation.metrics import SeenUnseenCurve
 from dkgzsl.methods.registry import DEFAULT
-from dkgzsl.report.charts.accuracy import Line, class_chart, curve_chart, reliability_chart, shares_chart
+from dkgzsl.report.charts.accuracy import class_chart, curve_chart, reliability_chart, shares_chart
 from dkgzsl.report.charts.choices import refinement_chart, settings_chart, training_chart
+from dkgzsl.report.charts.drawing import Line
 from dkgzsl.report.charts.feature_map import map_chart
 from dkgzsl.report.charts.svg import Chart
 from dkgzsl.report.pages import classes, headline, provenance
