@@ -33,6 +33,7 @@ def test_the_page_in_a_browser(browser, kind, width, dark, request, tmp_path) ->
     asked = [address for address in browser.requests() if not address.startswith("data:")]
     assert asked == [page.resolve().as_uri()]
     assert browser.complaints() == []
+    browser.value("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert browser.value("document.documentElement.scrollWidth") <= width
     assert browser.value(WIDE) == []
     assert browser.value(SMALL) >= 9

@@ -16,6 +16,7 @@ from dkgzsl.report.charts.feature_map import map_chart
 from dkgzsl.report.charts.svg import Chart
 from dkgzsl.report.pages import classes, headline, provenance
 from dkgzsl.report.pages.content import RunContent
+from dkgzsl.report.pages.in_short import GLOSSARY, can_do
 from dkgzsl.report.pages.pictures import Pictures, attention_rows
 from dkgzsl.report.record.predictions import prediction_shares
 from dkgzsl.report.record.record import Record
@@ -67,6 +68,8 @@ def _context(content: RunContent, images: bool) -> dict[str, Any]:
         "record": record,
         "dataset": printable(str(result["dataset"]).rsplit("/", 1)[-1]),
         "semantics": name(result["semantics"]),
+        "can_do": can_do(content, rows),
+        "glossary": GLOSSARY,
         "sentence": headline.sentence(content),
         "tested": headline.tested(content),
         "in_words": headline.in_words(content),
