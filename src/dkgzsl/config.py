@@ -279,6 +279,8 @@ class ReproduceConfig:
     """Folder of the runs, continued where they stopped (default: runs/reproduce-NAME)."""
     json: bool = False
     """Print one JSON object on standard output."""
+    latex: bool = False
+    """Print the table for LaTeX (booktabs) on standard output."""
     dry_run: bool = False
     """Print published settings, figures and notes, and stop."""
 
@@ -329,6 +331,8 @@ class BenchmarkConfig:
     """YAML file with any of these settings, and sections of any methods; flags override it."""
     json: bool = False
     """Print one JSON object on standard output."""
+    latex: bool = False
+    """Print the table for LaTeX (booktabs) on standard output."""
     dry_run: bool = False
     """Print the cells, and stop."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)

@@ -135,3 +135,38 @@ def _undefined_as_nan(values: list[Any]) -> list[Any]:
     if all(value is None or isinstance(value, int | float) for value in values):
         return [nan if value is None else value for value in values]
     return values
+
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
+        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+        "±": r"$\pm$", "–": "--", "\u2212": "$-$", "\u00a0": "~", "\n": " ",
+    }
+)  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """Text with the characters escaped that LaTeX reads as commands; signs of tables become their commands."""
+    return text.translate(_LATEX)
+
+
+def latex_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
+    """A table of the package booktabs (`\\usepackage{booktabs}`); the first column is left-aligned.
+
+    Args:
+        heads: heads of the columns.
+        rows: cells as plain text; they are escaped.
+        caption: above the table; empty for a table without `table` around it.
+    """
+
+    def line(cells: Sequence[str]) -> str:
+        # Braces: a cell that begins with [ would be taken for an option of the line break before it.
+        shown = (f"{{{text}}}" if text.startswith("[") else text for text in map(latex_text, cells))
+        return " & ".join(shown) + r" \\"
+
+    body = [rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule", line(heads), r"\midrule"]
+    body += [*map(line, rows), r"\bottomrule", r"\end{tabular}"]
+    if caption:
+        body = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(caption)}}}", *body, r"\end{table}"]
+    return "\n".join(body) + "\n"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -12,6 +14,7 @@ from dkgzsl.benchmark.run import benchmark
 from dkgzsl.config import BenchmarkConfig, Protocol, ReproduceConfig, TrainConfig
 from dkgzsl.data.catalog import features_of
 from dkgzsl.device import device_of
+from dkgzsl.display import FIGURE_NAMES, latex_table, percent
 from dkgzsl.errors import ConfigError, DataError, nearest
 from dkgzsl.methods.dkgzsl.settings import Preset, preset_names, preset_of
 from dkgzsl.methods.registry import PUBLISHED, method_info
@@ -62,6 +65,40 @@ class Reproduced:
 
     lines: list[tuple[Published, dict[str, Mapping[str, Any]], str | None]]
     notes: tuple[str, ...]
+
+    def heads(self) -> list[str]:
+        """Heads of the table."""
+        return ["", *(FIGURE_NAMES[key] for key in _FIGURES)]
+
+    def cells(self, *, epochs: int | None = None) -> list[list[str]]:
+        """The table as text, in percent: each published line, below it what came out here, or why nothing did.
+
+        Args:
+            epochs: of a shortened training, named in its lines.
+        """
+        rows = []
+        for line, measured, why in self.lines:
+            about = f"{line.method}, {line.dataset}, {line.backbone}, {line.semantics}"
+            chosen = f"chosen on {line.chosen_on}" + ("" if line.checked else ", quoted from memory")
+            rows.append([f"{about}: published ({chosen})", *(percent(line.figures[key]) for key in _FIGURES)])
+            for protocol in (one for one in PROTOCOLS if one in measured):
+                values = (measured[protocol].get(key) for key in _FIGURES)
+                shown = f"  here, {protocol}" + (" (chosen on test)" if protocol == "oracle" else "")
+                shown += "" if epochs is None else f", epochs: {epochs}"
+                rows.append([shown, *(percent(value and value["mean"]) for value in values)])
+            if why:
+                rows.append([f"  not run: {why}", *("" for _ in _FIGURES)])
+        return rows
+
+    def to_latex(self) -> str:
+        """The table for LaTeX (booktabs), in percent."""
+        return latex_table(self.heads(), self.cells())
+
+    def to_csv(self) -> str:
+        """The table as comma-separated values, in percent."""
+        text = StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([self.heads(), *self.cells()])
+        return text.getvalue()
 
 
 def published_of(

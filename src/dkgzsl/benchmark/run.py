@@ -11,7 +11,7 @@ from typing import Any
 
 from dkgzsl.benchmark.cells import Cell
 from dkgzsl.benchmark.grid import Done, cells_of, run_cells
-from dkgzsl.benchmark.table import Row, as_csv, as_markdown, column_title, rows_of
+from dkgzsl.benchmark.table import Row, as_csv, as_latex, as_markdown, column_title, rows_of
 from dkgzsl.compatibility import FORMAT, check_format
 from dkgzsl.config import BenchmarkConfig, read_yaml
 from dkgzsl.display import FIGURE_NAMES, counted, data_frame, html_card, html_table, mean_percent
@@ -43,6 +43,14 @@ class Benchmarked:
             f"Benchmarked({counted(len(self.rows), 'row')}: {counted(len(methods), 'method')}, "
             f"{counted(len(problems), 'data set')}{failed}; folder {self.folder})"
         )
+
+    def to_latex(self) -> str:
+        """A booktabs table for each column of the benchmark, in percent."""
+        return as_latex(self.rows)
+
+    def to_csv(self) -> str:
+        """Comma-separated values: a line for each row, fractions of 1."""
+        return as_csv(self.rows)
 
     def _repr_html_(self) -> str:
         parts = []
@@ -135,7 +143,7 @@ def begin(folder: Path, config: BenchmarkConfig) -> None:
     content |= {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(config).items()
-        if name not in ("out", "config", "json", "dry_run", "settings", "on")
+        if name not in ("out", "config", "json", "latex", "dry_run", "settings", "on")
     }
     settings = settings_by_method(config.settings)
     content |= {method_info(name).section: asdict(one) for name, one in settings.items()}

@@ -11,7 +11,7 @@ import numpy as np
 
 from dkgzsl.benchmark.cells import DRAWN, Cell
 from dkgzsl.benchmark.transductive import POOLS, transductive_row
-from dkgzsl.display import DASH, FIGURE_NAMES, mean_percent
+from dkgzsl.display import DASH, FIGURE_NAMES, latex_table, mean_percent
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.methods.registry import DEFAULT
 from dkgzsl.runs.summary import over_seeds
@@ -143,6 +143,15 @@ def as_markdown(rows: Sequence[Row], failed: Sequence[Row]) -> str:
         where = f"{one['dataset']}, {one['semantics']}, {one['representation']}, seed {one['seed']}"
         lines.append(f"- failed: {one['method']} ({where}): {one['error']}")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def as_latex(rows: Sequence[Row]) -> str:
+    """A booktabs table for each column, best calibrated H first; percent, mean ± deviation over seeds."""
+    heads = ["%", *FIGURE_NAMES.values(), *FURTHER]
+    groups = (group for _, group in _columns(rows))
+    return "\n".join(
+        latex_table(heads, map(cells_of_row, group), caption=column_title(group[0])) for group in groups
+    )
 
 
 def _columns(rows: Sequence[Row]) -> Iterator[tuple[tuple[Any, ...], list[Row]]]:

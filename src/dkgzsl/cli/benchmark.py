@@ -43,6 +43,8 @@ def run(config: Config) -> None:
         found = benchmark(replace(config, out=out), cells=cells, on_cell=on_cell)
     if config.json:
         print(json.dumps({"rows": found.rows, "failed": found.failed, "out": str(found.folder)}))
+    elif config.latex:
+        print(found.to_latex(), end="")
     else:
         print_rows(found.rows, found.failed)
         print(f"table.md, table.csv and table.json in {found.folder}")

@@ -29,17 +29,19 @@ class Config:
     """Print a JSON object on standard output."""
     csv: bool = False
     """Print a table of comma-separated values on standard output."""
+    latex: bool = False
+    """Print a table for LaTeX (booktabs) on standard output."""
 
     def __post_init__(self) -> None:
         if len(self.runs) < 2:
             raise ConfigError("a comparison takes at least two runs", fix="dkgzsl compare RUN RUN...")
-        if self.json and self.csv:
-            raise ConfigError("--json and --csv exclude each other", fix="name one")
+        if self.json + self.csv + self.latex > 1:
+            raise ConfigError("--json, --csv and --latex exclude each other", fix="name one")
 
 
 def run(config: Config) -> None:
     """Compare, print."""
-    from dkgzsl.report.pages.compare import as_csv, as_object
+    from dkgzsl.report.pages.compare import as_csv, as_latex, as_object
     from dkgzsl.runs.pages import compare_runs
 
     compared = compare_runs(config.runs)
@@ -47,6 +49,8 @@ def run(config: Config) -> None:
         print(json_format.dumps(as_object(compared)))
     elif config.csv:
         print(as_csv(compared), end="")
+    elif config.latex:
+        print(as_latex(compared), end="")
     else:
         _print(compared)
 

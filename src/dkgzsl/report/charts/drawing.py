@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Palette = Mapping[str, str]
 """Colour of each role: ink, muted, line, paper, ours, peer, and c1 to c8 for several lines or groups."""
-Points = Float[np.ndarray, "points 2"]
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "p")
 
 _POINTS: Final = 400
@@ -219,11 +218,11 @@ def draw_classes(
 class MapPoints:
     """Points of a feature map on two axes, with the class of each; any part may be empty."""
 
-    real: Points
+    real: Float[np.ndarray, "real 2"]
     real_labels: Integer[np.ndarray, " real"]
-    synthesized: Points
+    synthesized: Float[np.ndarray, "synthesized 2"]
     synthesized_labels: Integer[np.ndarray, " synthesized"]
-    seen: Points
+    seen: Float[np.ndarray, "seen 2"]
     seen_labels: Integer[np.ndarray, " seen"]
 
     def unseen_classes(self) -> list[int]:

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from io import StringIO
 from typing import Any
 
+from dkgzsl.display import latex_table
 from dkgzsl.report.pages.content import RunContent
 from dkgzsl.report.paired import Difference, Pair, paired_differences, same_images
-from dkgzsl.report.wording import FIGURES
+from dkgzsl.report.wording import FIGURES, mean_percent, printable
 
 
 @dataclass(frozen=True)
@@ -133,3 +134,13 @@ def as_csv(compared: Sequence[Compared]) -> str:
             row += ["", "", ""] if found is None else [found.value, found.low, found.high]
         writer.writerow(["" if cell is None else cell for cell in row])
     return text.getvalue()
+
+
+def as_latex(compared: Sequence[Compared]) -> str:
+    """The figures as a booktabs table, in percent: a line for each run, mean ± deviation over seeds."""
+    several = any(one.content.several for one in compared)
+    rows = []
+    for one in compared:
+        metrics = one.content.result["metrics"]
+        rows.append([printable(one.name), *(mean_percent(metrics.get(key), several=several) for key in FIGURES)])
+    return latex_table(["%", *(label for label, _ in FIGURES.values())], rows)

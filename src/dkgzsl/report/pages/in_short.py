@@ -62,10 +62,10 @@ def can_do(content: RunContent, rows: Sequence[ClassRow]) -> list[str]:
     if s is not None:
         seen = every - unseen
         one = "the one class" if seen == 1 else f"the {seen} classes"
-        also = "" if worst is None else f"; it is weakest at {worst[0]}, with {in_100(worst[1])} right"
+        also = "" if worst is None else f"; it is weakest at the class {worst[0]}, with {in_100(worst[1])} right"
         sentences.append(f"For {one} that it was trained on, it is right in {in_100(s)} cases{also}.")
     elif worst is not None:
-        sentences.append(f"It is weakest at {worst[0]}, with {in_100(worst[1])} right.")
+        sentences.append(f"It is weakest at the class {worst[0]}, with {in_100(worst[1])} right.")
     return sentences
 
 
