@@ -34,8 +34,8 @@ def _row(method: str) -> dict:
     empty = dict.fromkeys(("adapted", "minutes", "clock", "epoch", "epochs_trained", "schedule", "lead"))
     return {
         **empty, "method": method, "title": method, "dataset": "my_data", "features": "f", "backbone": None,
-        "semantics": "att", "representation": "pooled", "protocol": "validated", "balance": "none", "seeds": [0, 1],
-        "metrics": dict.fromkeys(keys, figure), "seconds": 3.0,
+        "semantics": "att", "representation": "pooled", "protocol": "validated", "balance": "none",
+        "seeds": [0, 1], "metrics": dict.fromkeys(keys, figure), "seconds": 3.0,
     }  # fmt: skip
 
 
