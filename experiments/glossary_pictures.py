@@ -67,7 +67,8 @@ def by_constant(record: Record, marked: dict[str, float]) -> Axes:
         axes.plot(constants, 100 * values[place], color=plots.COLOURS[colour], label=name)
     for (name, constant), style in zip(marked.items(), ("--", ":"), strict=True):
         axes.axvline(constant, color=plots.COLOURS["ink"], linestyle=style, label=f"{name}: {constant:.3g}")
-    axes.set(xlabel="constant added to the scores of unseen classes", ylabel="%", ylim=(0, 102))
+    lowest = min(float(values[place].min()) for values in (curve.unseen, curve.seen))
+    axes.set(xlabel="constant added to the scores of unseen classes", ylabel="%", ylim=(100 * lowest - 0.5, 100.2))
     axes.legend(fontsize="small")
     return axes
 
