@@ -218,8 +218,7 @@ class TrainConfig(DataConfig):
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     on: str | None = None
-    """Where seeds and baseline are trained. ray: a worker for each core of this machine, or the cluster at
-    RAY_ADDRESS; ray://HOST:PORT: a cluster (default: this process)."""
+    """ray: a worker for each core of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: a cluster."""
     batch_size: int | None = None
     """Images per training step."""
     epochs: int | None = None
@@ -370,13 +369,11 @@ class TuneConfig(DataConfig):
     epochs: int | None = None
     """Passes over the training images, the same in every trial."""
     on: str | None = None
-    """Where trials are fitted. ray: a worker for each core of this machine, or the cluster at RAY_ADDRESS;
-    ray://HOST:PORT: a cluster (default: this process)."""
+    """ray: a worker for each core of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: a cluster."""
     trials: int = 60
     """Trials in all, with those that are in --out already."""
     at_once: int | None = None
-    """Trials that are chosen together, before one of them has a score; a cluster fits them at the same time. It
-    changes what is tried, and where it is fitted does not (default: as the search in --out began, or 4)."""
+    """Trials that are chosen together, whether a cluster fits them or not (default: as --out began, or 4)."""
     minutes: float | None = None
     """No trial begins after so many minutes (default: no limit)."""
     seed: int = 0
