@@ -171,3 +171,13 @@ def latex_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, caption:
     if caption:
         body = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(caption)}}}", *body, r"\end{table}"]
     return "\n".join(body) + "\n"
+
+
+def in_100(share: float) -> str:
+    """A share in words: `37 of 100`; only exact shares are written as none or all."""
+    cases = round(100 * share)
+    if cases == 100 and share < 1:
+        return "more than 99 of 100"
+    if cases == 0 and share > 0:
+        return "fewer than 1 of 100"
+    return f"{cases} of 100"

@@ -84,7 +84,7 @@ def test_a_higher_s_of_eszsl_is_explained_and_no_other() -> None:
     ours = {"u": {"mean": 0.6, "std": 0.0}, "s": {"mean": 0.7, "std": 0.0}}
     told = leaning("closed-form", ours, {"method": "eszsl", "figures": {"u": 0.2, "s": 0.9}}, [])
     assert told is not None
-    assert told.startswith("ESZSL's S is higher because it leans to seen classes")
+    assert told.startswith("ESZSL leans to seen classes, because it does not balance")
     assert "20.0 (closed-form: 60.0)" in told
     assert leaning("closed-form", ours, {"method": "eszsl", "figures": {"u": 0.6, "s": 0.6}}, []) is None
     assert leaning("eszsl", ours, {"method": "closed-form", "figures": {"u": 0.2, "s": 0.9}}, []) is None

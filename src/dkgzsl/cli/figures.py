@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from dkgzsl.benchmark.table import FURTHER, cells_of_row, column_title, notes_of
-from dkgzsl.display import FIGURE_NAMES, mean_percent, percent
+from dkgzsl.display import FIGURE_NAMES, counted, in_100, mean_percent, percent
 from dkgzsl.methods.registry import method_title
 from dkgzsl.report.estimate import Estimate, headline, leaning, what_it_is
 
@@ -76,7 +77,25 @@ def print_figures(result: Mapping[str, Any], details: Mapping[str, Any]) -> None
     out = console()
     out.print(table)
     out.print()
-    _print_lines(out, [leaning(*_compared(result, details)), *_provenance(result, details)])
+    lines = [found(result, details), leaning(*_compared(result, details)), *_provenance(result, details)]
+    _print_lines(out, lines)
+
+
+def found(result: Mapping[str, Any], details: Mapping[str, Any]) -> str | None:
+    """What the calibrated decision can do, in one sentence; None where no unseen class has test images."""
+    metrics, chance = result["metrics"], details.get("chance") or {}
+    u, s = (metrics.get(f"{key}_calibrated") or metrics.get(key) for key in ("u", "s"))
+    if u is None or "t1" not in chance:
+        return None
+    unseen, every = counted(round(1 / chance["t1"]), "class", "classes"), round(1 / chance["u"])
+    sentence = f"{in_100(u['mean'])} images of the {unseen} without training images get the right name of {every}"
+    if s is not None:
+        sentence += f", and {in_100(s['mean'])} images of the other classes"
+    other = (details.get("baseline") or {}).get("figures", {})
+    theirs = [other.get(f"{key}_calibrated") or other.get(key) for key in ("u", "s")]
+    if None in theirs or not theirs[0]:
+        return sentence
+    return f"{sentence}; {details['baseline']['method']}: {in_100(theirs[0])} and {in_100(theirs[1])}"
 
 
 def _print_estimate(estimate: Estimate, result: Mapping[str, Any], details: Mapping[str, Any]) -> None:
@@ -133,7 +152,10 @@ def _provenance(result: Mapping[str, Any], details: Mapping[str, Any], *, spread
         lines.append(
             "adapted to photos without labels: where these were test images, the figures are transductive"
         )
+    page = Path(result["run"]) / "report.html"
     lines.append(f"run folder: {result['run']}")
+    if page.is_file():
+        lines.append(f"report: {page}")
     return lines
 
 

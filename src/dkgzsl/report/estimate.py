@@ -122,9 +122,7 @@ def leaning(
     if not higher or balanced:
         return None
     title = method_title(baseline["method"])
-    sentence = (
-        f"{title}'s S is higher because it leans to seen classes: it does not balance them against unseen ones"
-    )
+    sentence = f"{title} leans to seen classes, because it does not balance seen and unseen ones: its S is higher"
     if metrics.get("u") is not None and theirs.get("u") is not None:
         where, u = "test images", (theirs["u"], metrics["u"]["mean"])
     elif own is not None and other is not None and other.figures.get("u") is not None:
@@ -133,7 +131,7 @@ def leaning(
         return sentence
     if u[1] is not None and u[0] >= u[1]:
         return None  # it is better on both kinds of classes, and does not lean
-    return f"{sentence}; the price is its U, {percent(u[0])} ({method}: {percent(u[1])}) on {where}"
+    return f"{sentence}, and its U is lower, {percent(u[0])} ({method}: {percent(u[1])}) on {where}"
 
 
 def _means(figures: Sequence[Figures]) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 _STRIP: Final = 512  # rows whose products are taken at once
+_ROWS: Final = 512  # rows that are float64 at once: fresh memory for a whole block takes longer than its sum
 
 
 def add_products(products: Float[Tensor, "rows rows"], rows: Float[Tensor, "rows columns"]) -> None:
@@ -57,7 +58,8 @@ class ClassStatistics:
         """
         shifted = rows - self.origin
         self.counts += torch.bincount(positions, minlength=len(self.counts))
-        self.sums.index_add_(0, positions, shifted.double())
+        for part, of in zip(shifted.split(_ROWS), positions.split(_ROWS), strict=True):
+            self.sums.index_add_(0, of, part.double())
         add_products(self.scatter, shifted.T)
 
     def merge(self, other: ClassStatistics) -> ClassStatistics:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from dkgzsl.display import in_100
 from dkgzsl.report.pages.classes import ClassRow
 from dkgzsl.report.pages.content import RunContent
 from dkgzsl.report.pages.headline import estimated
@@ -67,16 +68,6 @@ def can_do(content: RunContent, rows: Sequence[ClassRow]) -> list[str]:
     elif worst is not None:
         sentences.append(f"It is weakest at the class {worst[0]}, with {in_100(worst[1])} right.")
     return sentences
-
-
-def in_100(share: float) -> str:
-    """A share in words: `37 of 100`; only exact shares are written as none or all."""
-    cases = round(100 * share)
-    if cases == 100 and share < 1:
-        return "more than 99 of 100"
-    if cases == 0 and share > 0:
-        return "fewer than 1 of 100"
-    return f"{cases} of 100"
 
 
 def _decided(content: RunContent, key: str) -> float | None:
