@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_STRIP: Final = 512  # rows whose products are taken at once
+_STRIP: Final = 256  # rows whose products are taken at once
 _ROWS: Final = 512  # rows that are float64 at once: fresh memory for a whole block takes longer than its sum
 
 
