@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dkgzsl.memory import blocks_of
+
 _STRIP: Final = 256  # rows whose products are taken at once
 _ROWS: Final = 512  # rows that are float64 at once: fresh memory for a whole block takes longer than its sum
 
@@ -58,8 +60,8 @@ class ClassStatistics:
         """
         shifted = rows - self.origin
         self.counts += torch.bincount(positions, minlength=len(self.counts))
-        for part, of in zip(shifted.split(_ROWS), positions.split(_ROWS), strict=True):
-            self.sums.index_add_(0, of, part.double())
+        for place, part in blocks_of(shifted, _ROWS):
+            self.sums.index_add_(0, positions[place], part.double())
         add_products(self.scatter, shifted.T)
 
     def merge(self, other: ClassStatistics) -> ClassStatistics:
