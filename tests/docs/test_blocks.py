@@ -12,8 +12,6 @@ from dkgzsl.cli.main import main
 from docs.blocks import ROOT, Block, blocks, pages
 from inference.own_photos import DESCRIBED, draw, own_photos, tiny_weights
 
-pytestmark = pytest.mark.docs
-
 REASONS = ("makes an environment", "needs ", "tests/")
 MOST_LEFT_OUT = 20
 PHOTOS = [

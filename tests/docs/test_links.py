@@ -9,8 +9,6 @@ import pytest
 
 from docs.blocks import ROOT, pages
 
-pytestmark = pytest.mark.docs
-
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.*?) *#*$", re.MULTILINE)

@@ -1,18 +1,20 @@
 """The first sentences of the page: shares in words, and undefined figures."""
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 
 from dkgzsl.report.pages.classes import ClassRow
+from dkgzsl.report.pages.content import RunContent
 from dkgzsl.report.pages.in_short import can_do, in_100
 
 ROWS = [ClassRow(n, k, 5, "", "", "", a) for n, k, a in (("ox", "unseen", 0.5), ("cat", "seen", 0.9))]
 
 
-def _content(**metrics) -> SimpleNamespace:
+def _content(**metrics) -> RunContent:
     every = dict.fromkeys(("t1", "u", "s", "h", "h_calibrated", "ausuc")) | metrics
-    return SimpleNamespace(result={"metrics": every}, details=[])
+    result = {"metrics": every, "seeds_detail": []}
+    return RunContent(Path(), result, {}, {}, [], (), None, None, [], (), 0)
 
 
 @pytest.mark.parametrize(

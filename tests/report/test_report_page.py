@@ -15,6 +15,7 @@ from PIL import Image
 
 from dkgzsl.cli.main import main
 from dkgzsl.report.charts import svg as charts
+from dkgzsl.report.charts.drawing import label
 from dkgzsl.report.pages.run import render_run
 from dkgzsl.report.record.attention import AttentionMaps
 from dkgzsl.report.record.record import Record, shown_images
@@ -87,6 +88,7 @@ def test_the_page_shows_the_figures_of_the_result(run) -> None:
     text = (run / "report.html").read_text(encoding="utf-8")
     shown = re.findall(r'<span class="label">(.*?)</span>\s*<span class="value">(.*?)</span>', text, re.S)
     labels = {"T1": "t1", "U": "u", "S": "s", "H": "h", "H calibrated": "h_calibrated", "AUSUC": "ausuc"}
+    shown = [(re.sub(r"<[^>]*>", "", label), markup) for label, markup in shown]  # labels lead to the glossary
     assert [label for label, _ in shown] == list(labels)
     for label, markup in shown:
         value = result["metrics"][labels[label]]
@@ -207,7 +209,7 @@ def test_charts_show_names_letter_by_letter() -> None:
     def paint(figure) -> None:
         for place, name in enumerate(HOSTILE):
             axes = charts.one_axes(figure) if place == 0 else figure.axes[0]
-            charts.label(axes, 0.5, 0.1 * place, printable(name))
+            label(axes, 0.5, 0.1 * place, printable(name))
 
     svg = charts.draw("x", title=HOSTILE[0], description=printable(HOSTILE[4]), height=200, paint=paint)
     root = ElementTree.fromstring(svg)
