@@ -84,7 +84,7 @@ def seen_unseen_curve(source: Curve | Mapping[str, Curve], *, ax: Axes | None = 
 
 
 def reliability_diagram(
-    source: Run | Outcome | Reliability | tuple[Float[np.ndarray, " images"], Bool[np.ndarray, " images"]],
+    source: Run | Outcome | Reliability | tuple[Float[np.ndarray, " images"], Bool[np.ndarray, " _"]],
     *,
     bins: int = 10,
     ax: Axes | None = None,
@@ -159,9 +159,9 @@ def per_class_bars(
 def feature_map(
     source: Run | Record | FeatureMap | None = None,
     *,
-    real: tuple[Float[np.ndarray, "real visual"], Integer[np.ndarray, " real"]] | None = None,
-    synthesized: tuple[Float[np.ndarray, "synthesized visual"], Integer[np.ndarray, " synthesized"]] | None = None,
-    seen: tuple[Float[np.ndarray, "seen visual"], Integer[np.ndarray, " seen"]] | None = None,
+    real: tuple[Float[np.ndarray, "real visual"], Integer[np.ndarray, " _"]] | None = None,
+    synthesized: tuple[Float[np.ndarray, "synthesized visual"], Integer[np.ndarray, " _"]] | None = None,
+    seen: tuple[Float[np.ndarray, "seen visual"], Integer[np.ndarray, " _"]] | None = None,
     class_names: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -206,7 +206,7 @@ def feature_map(
 
 
 def attention(
-    photo: Run | UInt8[np.ndarray, "height width 3"],
+    photo: Run | np.ndarray,
     weights: Float[np.ndarray, "*regions"],
     *,
     grid: tuple[int, int] | None = None,

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from dkgzsl.cli.main import main
+from dkgzsl.report.charts import drawing
 from dkgzsl.report.charts import svg as charts
-from dkgzsl.report.charts.drawing import label
 from dkgzsl.report.pages.run import render_run
 from dkgzsl.report.record.attention import AttentionMaps
 from dkgzsl.report.record.record import Record, shown_images
@@ -209,7 +209,7 @@ def test_charts_show_names_letter_by_letter() -> None:
     def paint(figure) -> None:
         for place, name in enumerate(HOSTILE):
             axes = charts.one_axes(figure) if place == 0 else figure.axes[0]
-            label(axes, 0.5, 0.1 * place, printable(name))
+            drawing.label(axes, 0.5, 0.1 * place, printable(name))
 
     svg = charts.draw("x", title=HOSTILE[0], description=printable(HOSTILE[4]), height=200, paint=paint)
     root = ElementTree.fromstring(svg)
