@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 from jaxtyping import install_import_hook
 
-from tiers import NAMES, tier_of
+from tiers import NAMES, may_be_quick, tier_of
 
 # Before any module of the package is imported: every annotated function is checked at each call.
 install_import_hook("dkgzsl", "beartype.beartype")
@@ -27,8 +27,7 @@ def xlsa17() -> Path:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """`pytest -m quick` imports files of the tier `quick` alone: importing all takes as long as the tests."""
-    other = collection_path.name.startswith("test_") and tier_of(collection_path) != "quick"
-    return True if config.option.markexpr == "quick" and other else None
+    return True if config.option.markexpr == "quick" and not may_be_quick(collection_path) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

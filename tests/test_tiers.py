@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from repository_tools import load_tool
-from tiers import NAMES, TIERS, tier_of
+from tiers import NAMES, TIERS, may_be_quick, tier_of
 
 HERE = Path(__file__).parent
 tool = load_tool("tiers")
@@ -32,6 +32,16 @@ def test_tiers_of_some_files() -> None:
     assert tier_of(HERE / "docs" / "test_blocks.py") == "long"
     assert tier_of(HERE / "evaluation" / "test_metrics.py") == "quick"
     assert tier_of(HERE / "estimator" / "test_estimator.py") == "standard"
+
+
+def test_the_quick_tier_leaves_out_files_and_folders_without_a_quick_test() -> None:
+    assert may_be_quick(HERE)
+    assert may_be_quick(HERE / "evaluation")
+    assert may_be_quick(HERE / "evaluation" / "test_metrics.py")
+    assert may_be_quick(HERE / "docs")
+    assert may_be_quick(HERE / "conftest.py")
+    assert not may_be_quick(HERE / "docs" / "test_blocks.py")
+    assert not may_be_quick(HERE / "cluster")
 
 
 def test_this_test_has_one_tier_and_names_it(request) -> None:

@@ -38,7 +38,19 @@ TIERS = {
 """Files and folders of the tiers `long` and `quick`."""
 
 
+def place_of(path: Path) -> str:
+    """A file or folder below `tests`, as `TIERS` names it."""
+    return path.relative_to(Path(__file__).parent).as_posix()
+
+
 def tier_of(path: Path) -> str:
     """The tier of a test file, for tests without a marker of their own."""
-    place = path.relative_to(Path(__file__).parent).as_posix()
-    return next((name for name, places in TIERS.items() if place.startswith(places)), "standard")
+    return next((name for name, places in TIERS.items() if place_of(path).startswith(places)), "standard")
+
+
+def may_be_quick(path: Path) -> bool:
+    """Whether a file is quick, or a folder may have a quick file."""
+    if path.is_dir():
+        place = "" if path == Path(__file__).parent else f"{place_of(path)}/"
+        return any(quick.startswith(place) or place.startswith(quick) for quick in TIERS["quick"])
+    return not path.name.startswith("test_") or tier_of(path) == "quick"
