@@ -10,6 +10,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 from jaxtyping import install_import_hook
 
+from tiers import NAMES, may_be_quick, tier_of
+
 # Before any module of the package is imported: every annotated function is checked at each call.
 install_import_hook("dkgzsl", "beartype.beartype")
 
@@ -23,42 +25,22 @@ def xlsa17() -> Path:
     return folder
 
 
-TIERS = {
-    "long": (
-        "docs/test_blocks.py",
-        "docs/test_notebooks.py",
-        "cluster/test_train_on_cluster.py",
-        "cluster/test_tune_on_cluster.py",
-    ),
-    "quick": (
-        "evaluation/",
-        "data/test_arrays.py",
-        "data/test_samples.py",
-        "data/test_splits.py",
-        "data/test_tables.py",
-        "docs/test_comparison.py",
-        "docs/test_links.py",
-        "docs/test_results_tables.py",
-        "formats/",
-        "representation/",
-        "test_cache.py",
-        "test_device.py",
-        "test_display.py",
-        "test_files.py",
-        "test_latex.py",
-        "test_shape.py",
-    ),
-}
-"""Files and folders of the tiers `long` and `quick`; all other tests are `standard`."""
-
-
-def tier_of(path: Path) -> str:
-    """The tier of a test file."""
-    place = path.relative_to(Path(__file__).parent).as_posix()
-    return next((name for name, places in TIERS.items() if place.startswith(places)), "standard")
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`pytest -m quick` imports files of the tier `quick` alone: importing all takes as long as the tests."""
+    return True if config.option.markexpr == "quick" and not may_be_quick(collection_path) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test gets the marker of its tier: `pytest -m quick`."""
+    """Every test has the marker of one tier (`pytest -m quick`), and names it in the file of `--junitxml`."""
     for item in items:
-        item.add_marker(tier_of(item.path))
+        tier = chosen_tier([name for name in NAMES if item.get_closest_marker(name)], item)
+        item.add_marker(tier)
+        item.user_properties.append(("tier", tier))
+
+
+def chosen_tier(own: list[str], item: pytest.Item) -> str:
+    """The tier of a test that has its `own` markers, or none."""
+    of_file = tier_of(item.path)
+    if len(own) > 1 or any(NAMES.index(name) < NAMES.index(of_file) for name in own):
+        raise pytest.UsageError(f"{item.nodeid}: one marker, of a tier slower than its file's ({of_file}); not {own}")
+    return own[0] if own else of_file

@@ -88,10 +88,10 @@ def test_the_page_shows_the_figures_of_the_result(run) -> None:
     text = (run / "report.html").read_text(encoding="utf-8")
     shown = re.findall(r'<span class="label">(.*?)</span>\s*<span class="value">(.*?)</span>', text, re.S)
     labels = {"T1": "t1", "U": "u", "S": "s", "H": "h", "H calibrated": "h_calibrated", "AUSUC": "ausuc"}
-    shown = [(re.sub(r"<[^>]*>", "", label), markup) for label, markup in shown]  # labels lead to the glossary
-    assert [label for label, _ in shown] == list(labels)
-    for label, markup in shown:
-        value = result["metrics"][labels[label]]
+    shown = [(re.sub(r"<[^>]*>", "", name), markup) for name, markup in shown]  # labels lead to the glossary
+    assert [name for name, _ in shown] == list(labels)
+    for name, markup in shown:
+        value = result["metrics"][labels[name]]
         words = unescape(re.sub(r"<[^>]*>", "", markup)).replace("%", "").strip()
         if value is None:
             assert words == "–"
