@@ -42,5 +42,6 @@ def chosen_tier(own: list[str], item: pytest.Item) -> str:
     """The tier of a test that has its `own` markers, or none."""
     of_file = tier_of(item.path)
     if len(own) > 1 or any(NAMES.index(name) < NAMES.index(of_file) for name in own):
-        raise pytest.UsageError(f"{item.nodeid}: one marker, of a tier slower than its file's ({of_file}); not {own}")
+        why = f"one marker, of a tier slower than its file's ({of_file}); not {own}"
+        raise pytest.UsageError(f"{item.nodeid}: {why}")
     return own[0] if own else of_file

@@ -1,7 +1,7 @@
 """The tier of each test: `quick`, `standard` or `long`.
 
-The file or the folder of a test decides; what `TIERS` does not name is `standard`. A marker on a test moves it to a
-slower tier (`@pytest.mark.long`), never to a faster one: `pytest -m quick` does not import files of other tiers.
+The file or the folder of a test decides; what `TIERS` does not name is `standard`. A marker on a test moves it to
+a slower tier (`@pytest.mark.long`), never to a faster one: `pytest -m quick` does not import files of other tiers.
 `python tools/tiers.py` compares the tiers with measured seconds.
 """
 
