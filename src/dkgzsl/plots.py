@@ -198,9 +198,8 @@ def feature_map(
         points = map_points(found)
     axes = _axes(ax)
     draw_map(axes, points, COLOURS, class_names=class_names)
-    outline = [patheffects.withStroke(linewidth=3, foreground=COLOURS["paper"])]
     for text in axes.texts:
-        text.set_path_effects(outline)
+        text.set_path_effects([patheffects.withStroke(linewidth=3, foreground=COLOURS["paper"])])
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False, fontsize="small")
     return axes
 

@@ -111,7 +111,8 @@ def run_on_workers(plan: Plan, folder: RunFolder, reporter: Reporter) -> None:
         RunError: a share was lost each time, or a file cannot be written.
         Exception: what a training raises, as in this process.
     """
-    names = [name for name in (*plan.seeds, *comparisons_of(plan)) if folder.read_seed(name) is None]
+    every: tuple[int | str, ...] = (*plan.seeds, *comparisons_of(plan))
+    names = [name for name in every if folder.read_seed(name) is None]
     reporter.stage("trainings", len(names))
     gpu, sent = plan.device.type == "cuda", SentPlan.of(plan)
     done = map_shares(training_of_share, sent, names, on=plan.config.on, gpu=gpu, in_order=False)
