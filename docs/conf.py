@@ -22,6 +22,7 @@ myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence", "at
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
 nb_execution_mode = "off"
+nb_merge_streams = True
 suppress_warnings = ["misc.highlighting_failure"]  # console blocks show output that no lexer knows
 
 # Docstrings are in Google's style; shapes of arrays stand in the annotations, as jaxtyping writes them.
@@ -39,6 +40,7 @@ python_display_short_literal_types = True
 html_theme = "furo"
 html_title = f"DKGZSL {version}"
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1f5fa8", "color-brand-content": "#1f5fa8"},
