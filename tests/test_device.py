@@ -78,6 +78,7 @@ def test_images_and_model_meet_on_the_device() -> None:
     assert places == ["meta"] * 4
 
 
+@pytest.mark.standard
 def test_evaluate_computes_on_the_device_that_it_is_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

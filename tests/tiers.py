@@ -18,7 +18,6 @@ TIERS = {
     "quick": (
         "evaluation/",
         "data/test_arrays.py",
-        "data/test_samples.py",
         "data/test_splits.py",
         "data/test_tables.py",
         "docs/test_comparison.py",

@@ -31,6 +31,7 @@ CORE = "(always)"
 
 REASONS: Mapping[str, str] = {
     "pillow-heif": "its wheel holds x265 (GPL-2.0) and libheif (LGPL); it comes with the extra `heic` alone",
+    "docutils": "public domain and BSD; the GPL holds for a mode for Emacs alone, which the wheel does not have",
     "nvidia-*": "NVIDIA's own licence; libraries for GPUs that torch asks for on Linux, loaded by torch alone",
     "cuda-*": "NVIDIA's own licence; libraries for GPUs that torch asks for on Linux, loaded by torch alone",
 }

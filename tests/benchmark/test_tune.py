@@ -23,7 +23,11 @@ from dkgzsl.evaluation.selection import RAW_SHARE
 from dkgzsl.methods.registry import BUILT_IN
 from dkgzsl.methods.sections import read_train_config
 from dkgzsl.runs.plan import make_plan
+from few_episodes import few_episodes
 from worlds import world, world_folder
+
+__all__ = ["few_episodes"]
+pytestmark = pytest.mark.usefixtures("few_episodes")
 
 
 @pytest.fixture(scope="module")

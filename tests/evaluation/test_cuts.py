@@ -72,6 +72,7 @@ def test_the_first_setting_leads_and_one_far_behind_is_fitted_once() -> None:
     assert chosen.setting == good
 
 
+@pytest.mark.standard
 def test_a_resumed_exploration_fits_nothing_that_it_knows(tmp_path) -> None:
     problem = world()
 
@@ -155,6 +156,7 @@ def test_the_closed_form_is_validated_on_several_cuts() -> None:
     assert torch.isfinite(outcome.model.scores(torch.rand(3, 20))).any()
 
 
+@pytest.mark.standard
 def test_a_method_that_balances_by_itself_uses_a_third_of_the_constant() -> None:
     for balance, share in (("on", 1 / 3), ("off", 1.0)):
         outcome = validated(ClosedForm(replace(QUICK, balance=balance)), world(), seed=0)

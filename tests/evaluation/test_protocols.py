@@ -38,6 +38,7 @@ def _with_other_test_images(problem: Problem) -> Problem:
     return replace(problem, features=features, labels=labels)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("method", [ClosedForm(FEW), ESZSL(TWO)], ids=lambda m: m.name)
 def test_the_choice_and_the_model_do_not_depend_on_test_images_or_their_labels(method) -> None:
     """Finds a scaling fitted on test features, a setting chosen on test, and any other use of test images."""
@@ -123,6 +124,7 @@ def test_the_oracle_protocol_takes_the_best_of_all_evaluations_on_the_test_image
     assert outcome.figures.h >= validated(method, problem, seed=0).figures.h
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize(("raw_share", "figure"), [(0.0, "ausuc"), (1e6, "h")])
 def test_the_share_of_raw_h_decides_what_is_taken(raw_share: float, figure: str) -> None:
     """In this world the setting of the best AUSUC is not that of the best raw H."""

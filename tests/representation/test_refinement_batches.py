@@ -58,6 +58,7 @@ def test_a_writable_map_keeps_what_was_written(tmp_path: Path) -> None:
     assert private.min() == 1
 
 
+@pytest.mark.standard
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")
 def test_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
     script = Path(__file__).with_name("refinement_memory.py")

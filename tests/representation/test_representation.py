@@ -69,6 +69,7 @@ def test_one_training_serves_all_representations(monkeypatch) -> None:
     assert len(trained) == 1
 
 
+@pytest.mark.standard
 def test_the_best_representation_is_chosen_on_validation_classes() -> None:
     """Global tokens without information lose against the regions' mean."""
     problem = region_world()
@@ -103,6 +104,7 @@ def maps(tmp_path_factory) -> str:
     return str(path)
 
 
+@pytest.mark.standard
 def test_train_and_evaluate_on_region_features(capsys, maps, tmp_path) -> None:
     out = str(tmp_path / "run")
     words = [maps, *QUICK, "--baseline", "none"]
@@ -116,6 +118,7 @@ def test_train_and_evaluate_on_region_features(capsys, maps, tmp_path) -> None:
     assert json.loads(capsys.readouterr().out)["metrics"] == trained["metrics"]
 
 
+@pytest.mark.standard
 def test_signed_region_features_train_by_default(capsys, tmp_path) -> None:
     """A vision transformer's tokens are of either sign; what is tried by default must take them."""
     _, labels, attributes = arrays()
