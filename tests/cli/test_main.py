@@ -30,6 +30,19 @@ def test_overview_and_version(capsys) -> None:
     assert "data check" in capsys.readouterr().out
 
 
+def test_the_overview_fits_a_narrow_terminal(capsys) -> None:
+    main([])
+    assert max(map(len, capsys.readouterr().out.splitlines()[3:])) <= 80
+
+
+def test_a_slow_verb_says_on_a_terminal_that_it_starts(capsys, monkeypatch, tmp_path) -> None:
+    for terminal in (True, False):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        assert main(["evaluate", str(tmp_path / "none")]) == 2
+        first = capsys.readouterr().err.splitlines()[0]
+        assert first.startswith("dkgzsl evaluate: loading" if terminal else "error: ")
+
+
 def test_python_runs_the_package_as_the_script_does() -> None:
     found = subprocess.run([sys.executable, "-m", "dkgzsl", "trian"], capture_output=True, text=True, check=False)
     assert found.returncode == 2
