@@ -89,11 +89,10 @@ def found(result: Mapping[str, Any], details: Mapping[str, Any]) -> str | None:
         return None
     unseen, every = round(1 / chance["t1"]), round(1 / chance["u"])
     classes = counted(unseen, "class", "classes")
-    sentence = (
-        f"{result['method']} names {in_100(u['mean'])} images of the {classes} without training images correctly"
-    )
+    method = result["method"]
+    sentence = f"{method} correctly names {in_100(u['mean'])} images of the {classes} without training images"
     if s is not None:
-        sentence += f", and {in_100(s['mean'])} images of the other {every - unseen}"
+        sentence += f", and {in_100(s['mean'])} images of the other {counted(every - unseen, 'class', 'classes')}"
     other = (details.get("baseline") or {}).get("figures", {})
     theirs = [other.get(f"{key}_calibrated") or other.get(key) for key in ("u", "s")]
     if None not in theirs and theirs[0]:

@@ -43,7 +43,8 @@ VERBS = {
 }
 
 
-_QUICK = ("data list", "data fetch", "remove-class")  # they print within two seconds without it
+_QUICK = ("data list",)  # prints within two seconds without it
+
 # Threads that wait for each other sleep instead of spinning: on a machine that others use, too, spinning makes
 # small products ten times as slow, and on a quiet one it gains little. OpenMP reads it when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -147,7 +148,7 @@ def _dispatch(words: list[str], interrupts: Interrupts) -> int:
 
 def _run(verb: str, words: list[str]) -> int:
     from dkgzsl.cli.help import asks_for_help, help_of
-    from dkgzsl.cli.parse import parse
+    from dkgzsl.cli.parse import has_sections, parse
 
     module = import_module(VERBS[verb][1])
     if follows() and (verb != "train" or asks_for_help(words)):
@@ -158,13 +159,17 @@ def _run(verb: str, words: list[str]) -> int:
         short, examples = getattr(module, "SHORT", ()), getattr(module, "EXAMPLES", ())
         print(help_of(verb, module.Config, words, short=short, examples=examples))
         return 0
+    reads_methods = has_sections(module.Config)  # for their settings: parsing imports torch
+    if reads_methods:
+        _say_that_it_starts(verb)
     try:
         config = parse(module.Config, words, verb=verb)
     except DkgzslError:
         if follows():  # process 0 has the same words
             return 2
         raise
-    _say_that_it_starts(verb)
+    if not reads_methods:
+        _say_that_it_starts(verb)
     module.run(config)
     return 0
 
