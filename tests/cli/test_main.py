@@ -30,6 +30,33 @@ def test_overview_and_version(capsys) -> None:
     assert "data check" in capsys.readouterr().out
 
 
+def test_the_overview_fits_a_narrow_terminal(capsys) -> None:
+    main([])
+    assert max(map(len, capsys.readouterr().out.splitlines()[3:])) <= 80
+
+
+def test_a_slow_verb_says_on_a_terminal_that_it_starts(capsys, monkeypatch, tmp_path) -> None:
+    for terminal in (True, False):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        assert main(["evaluate", str(tmp_path / "none")]) == 2
+        first = capsys.readouterr().err.splitlines()[0]
+        assert first.startswith("dkgzsl evaluate: loading" if terminal else "error: ")
+
+
+def test_what_training_found_is_one_sentence() -> None:
+    from dkgzsl.cli.figures import found
+
+    metrics = {"u": {"mean": 0.372}, "s": {"mean": 0.614}, "u_calibrated": None, "s_calibrated": None}
+    baseline = {"method": "eszsl", "figures": {"u": 0.12, "s": 0.8}}
+    details = {"chance": {"t1": 0.02, "u": 0.005, "s": 0.005}, "baseline": baseline}
+    sentence = found({"method": "closed-form", "metrics": metrics}, details)
+    assert sentence is not None
+    for fact in ("37 of 100 images of the 50 classes", "61 of 100", "150 classes", "eszsl names 12 and 80", "200"):
+        assert fact in sentence
+    assert "eszsl" not in str(found({"method": "closed-form", "metrics": metrics}, {**details, "baseline": None}))
+    assert found({"method": "closed-form", "metrics": {**metrics, "u": None}}, details) is None
+
+
 def test_python_runs_the_package_as_the_script_does() -> None:
     found = subprocess.run([sys.executable, "-m", "dkgzsl", "trian"], capture_output=True, text=True, check=False)
     assert found.returncode == 2

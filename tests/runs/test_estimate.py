@@ -89,6 +89,8 @@ def test_a_higher_s_of_eszsl_is_explained_and_no_other() -> None:
     assert leaning("closed-form", ours, {"method": "eszsl", "figures": {"u": 0.6, "s": 0.6}}, []) is None
     assert leaning("eszsl", ours, {"method": "closed-form", "figures": {"u": 0.2, "s": 0.9}}, []) is None
     held = {"u": 0.1, "s": 0.95}
+    lower = {"method": "eszsl", "figures": {"u": 0.2, "s": 0.6}, "validation": held}
+    assert leaning("closed-form", ours, lower, [{"validation": {"u": 0.5, "s": 0.8}, "cuts": 2}]) is None
     without = {"u": None, "s": {"mean": 0.7, "std": 0.0}}
     baseline = {"method": "eszsl", "figures": {"u": None, "s": 0.9}, "validation": held}
     told = leaning("closed-form", without, baseline, [{"validation": {"u": 0.5, "s": 0.8}, "cuts": 2}])

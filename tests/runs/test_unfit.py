@@ -15,7 +15,6 @@ from dkgzsl.config import TrainConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.errors import ConfigError, DkgzslError, RunError
 from dkgzsl.methods.closed_form.settings import ClosedFormSettings
-from dkgzsl.methods.dkgzsl.settings import DKGZSLSettings
 from dkgzsl.runs import plan as planning
 from dkgzsl.runs.folder import RunFolder
 from dkgzsl.runs.plan import make_plan
@@ -264,15 +263,6 @@ def test_a_known_name_is_recorded_as_a_name(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "numbers").mkdir()
     assert planning.make_plan(TrainConfig(name="numbers")).config.name == "numbers"
-
-
-def test_the_bar_of_the_oracle_protocol_ends_full(monkeypatch, tmp_path) -> None:
-    from dkgzsl.runs.seed import steps_of
-
-    loaded(monkeypatch, world())
-    for protocol, trainings in (("validated", 2), ("oracle", 1)):
-        config = run(tmp_path, method="dkgzsl", settings=DKGZSLSettings(epochs=7), protocol=protocol)
-        assert steps_of(planning.make_plan(config)) == 7 * trainings
 
 
 def test_the_evaluation_of_the_softmax_counts(monkeypatch, tmp_path) -> None:

@@ -28,7 +28,7 @@ class Config:
     The photos may show described classes, seen ones, or both; nobody says which. The run gets a new version, which
     predict and evaluate use from then on; older versions stay. Training images in the pool are left out.
 
-    Where the pool shows no described class, or where adaptation was worth nothing on validation classes, the run
+    Where the pool shows no described class, or where adaptation did not help on validation classes, the run
     stays as it is: the reason is printed, and the exit code is 0. --force adapts all the same.
     """
 

@@ -21,13 +21,14 @@ def run(config: Config) -> None:
     from dkgzsl.benchmark.grid import cells_of
     from dkgzsl.benchmark.run import benchmark, named
     from dkgzsl.cli.figures import print_rows
+    from dkgzsl.display import counted
     from dkgzsl.runs.progress import Reporter
 
     cells = cells_of(config)
     if config.dry_run:
         for cell in cells:
             print(f"{cell.dataset} {cell.semantics} {cell.representation} {cell.method} seed {cell.seed}")
-        print(f"{len(cells)} cells; dry run: nothing was written")
+        print(f"{counted(len(cells), 'cell')}; dry run: nothing was written")
         return
     reporter = Reporter()
 

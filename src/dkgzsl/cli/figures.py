@@ -87,15 +87,18 @@ def found(result: Mapping[str, Any], details: Mapping[str, Any]) -> str | None:
     u, s = (metrics.get(f"{key}_calibrated") or metrics.get(key) for key in ("u", "s"))
     if u is None or "t1" not in chance:
         return None
-    unseen, every = counted(round(1 / chance["t1"]), "class", "classes"), round(1 / chance["u"])
-    sentence = f"{in_100(u['mean'])} images of the {unseen} without training images get the right name of {every}"
+    unseen, every = round(1 / chance["t1"]), round(1 / chance["u"])
+    classes = counted(unseen, "class", "classes")
+    method = result["method"]
+    sentence = f"{method} correctly names {in_100(u['mean'])} images of the {classes} without training images"
     if s is not None:
-        sentence += f", and {in_100(s['mean'])} images of the other classes"
+        sentence += f", and {in_100(s['mean'])} images of the other {counted(every - unseen, 'class', 'classes')}"
     other = (details.get("baseline") or {}).get("figures", {})
     theirs = [other.get(f"{key}_calibrated") or other.get(key) for key in ("u", "s")]
-    if None in theirs or not theirs[0]:
-        return sentence
-    return f"{sentence}; {details['baseline']['method']}: {in_100(theirs[0])} and {in_100(theirs[1])}"
+    if None not in theirs and theirs[0]:
+        shares = " and ".join(in_100(share).removesuffix(" of 100") for share in theirs)
+        sentence += f"; {details['baseline']['method']} names {shares}"
+    return f"{sentence}; a guess among all {every} classes is right for {in_100(chance['u'])}"
 
 
 def _print_estimate(estimate: Estimate, result: Mapping[str, Any], details: Mapping[str, Any]) -> None:

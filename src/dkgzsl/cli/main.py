@@ -19,32 +19,31 @@ VERBS = {
     "train": ("train a method on a data set, and score the test images", "dkgzsl.cli.train"),
     "evaluate": ("compute a run's figures again from its folder", "dkgzsl.cli.evaluate"),
     "benchmark": ("compare methods over data sets, semantics and seeds", "dkgzsl.cli.benchmark"),
-    "tune": ("search for settings on your own data, scored on validation classes", "dkgzsl.cli.tune"),
-    "report": ("the page of a run, or a comparison of several", "dkgzsl.cli.report"),
-    "compare": ("figures of several runs, with paired differences", "dkgzsl.cli.compare"),
-    "reproduce": ("published settings under both protocols, next to published figures", "dkgzsl.cli.reproduce"),
-    "extract": ("images through a backbone into a feature store, resumable", "dkgzsl.cli.extract"),
-    "data import": ("make a problem of your own images and class descriptions", "dkgzsl.cli.data_import"),
-    "data describe": ("class descriptions from names or sentences, by a text encoder", "dkgzsl.cli.data_describe"),
-    "data convert": ("feature stores from and to the field's files", "dkgzsl.cli.data_convert"),
-    "synthesize": ("visual features of any class from its description, as arrays", "dkgzsl.cli.synthesize"),
-    "predict": ("what photos show, with probabilities and the attributes that support it", "dkgzsl.cli.predict"),
+    "tune": ("search for the best settings on your own data", "dkgzsl.cli.tune"),
+    "report": ("make the page of a run, or a page that compares several", "dkgzsl.cli.report"),
+    "compare": ("print figures of several runs, with paired differences", "dkgzsl.cli.compare"),
+    "reproduce": ("run published settings, and compare with published figures", "dkgzsl.cli.reproduce"),
+    "extract": ("compute features of images by a backbone; can be resumed", "dkgzsl.cli.extract"),
+    "data import": ("make a problem of your own images and descriptions", "dkgzsl.cli.data_import"),
+    "data describe": ("make class descriptions from names or sentences", "dkgzsl.cli.data_describe"),
+    "data convert": ("convert feature stores from and to other formats", "dkgzsl.cli.data_convert"),
+    "synthesize": ("write visual features of classes, made from descriptions", "dkgzsl.cli.synthesize"),
+    "predict": ("predict the classes of photos, with probabilities and reasons", "dkgzsl.cli.predict"),
     "add-class": ("add a class by its description, as a new version of a run", "dkgzsl.cli.add_class"),
-    "adapt": ("move described classes to what unlabelled photos show, as a new version", "dkgzsl.cli.adapt"),
+    "adapt": ("adapt a run to unlabelled photos, as a new version", "dkgzsl.cli.adapt"),
     "remove-class": ("remove a class, as a new version of a run", "dkgzsl.cli.remove_class"),
-    "app": ("a local page to try images, look up classes and describe new ones", "dkgzsl.cli.app"),
-    "export": ("one ONNX file from pixels to calibrated probabilities", "dkgzsl.cli.export"),
-    "push": ("a run to a model hub or a folder, without photos and local paths", "dkgzsl.cli.push"),
-    "pull": ("a pushed run from a model hub or a folder, every file verified", "dkgzsl.cli.pull"),
-    "data list": ("known data sets, and which of them are on this machine", "dkgzsl.cli.data_list"),
-    "data fetch": ("a benchmark data set from its official source, with size and terms", "dkgzsl.cli.data_fetch"),
-    "data check": ("look for leaks, off-by-ones, NaN and other traps in a data set", "dkgzsl.cli.data_check"),
-    "doctor": (
-        "versions, device, cache folder and optional extras of this machine",
-        "dkgzsl.cli.doctor",
-    ),
+    "app": ("open a local page to try images and describe new classes", "dkgzsl.cli.app"),
+    "export": ("write one ONNX file, from pixels to probabilities", "dkgzsl.cli.export"),
+    "push": ("copy a run to a model hub or a folder, without photos", "dkgzsl.cli.push"),
+    "pull": ("fetch a pushed run, and verify every file", "dkgzsl.cli.pull"),
+    "data list": ("list known data sets, and which are on this machine", "dkgzsl.cli.data_list"),
+    "data fetch": ("download a benchmark data set from its official source", "dkgzsl.cli.data_fetch"),
+    "data check": ("search a data set for leaks, NaN and other traps", "dkgzsl.cli.data_check"),
+    "doctor": ("show versions, device, cache folder and optional extras", "dkgzsl.cli.doctor"),
 }
 
+
+_QUICK = ("data list",)  # prints within two seconds without it
 
 # Threads that wait for each other sleep instead of spinning: on a machine that others use, too, spinning makes
 # small products ten times as slow, and on a quiet one it gains little. OpenMP reads it when torch is imported.
@@ -149,7 +148,7 @@ def _dispatch(words: list[str], interrupts: Interrupts) -> int:
 
 def _run(verb: str, words: list[str]) -> int:
     from dkgzsl.cli.help import asks_for_help, help_of
-    from dkgzsl.cli.parse import parse
+    from dkgzsl.cli.parse import has_sections, parse
 
     module = import_module(VERBS[verb][1])
     if follows() and (verb != "train" or asks_for_help(words)):
@@ -160,14 +159,25 @@ def _run(verb: str, words: list[str]) -> int:
         short, examples = getattr(module, "SHORT", ()), getattr(module, "EXAMPLES", ())
         print(help_of(verb, module.Config, words, short=short, examples=examples))
         return 0
+    reads_methods = has_sections(module.Config)  # for their settings: parsing imports torch
+    if reads_methods:
+        _say_that_it_starts(verb)
     try:
         config = parse(module.Config, words, verb=verb)
     except DkgzslError:
         if follows():  # process 0 has the same words
             return 2
         raise
+    if not reads_methods:
+        _say_that_it_starts(verb)
     module.run(config)
     return 0
+
+
+def _say_that_it_starts(verb: str) -> None:
+    """A line on a terminal before the slow imports, so that nobody looks at an empty screen for seconds."""
+    if verb not in _QUICK and sys.stderr.isatty() and not follows():
+        print(f"dkgzsl {verb}: loading libraries and data ...", file=sys.stderr, flush=True)
 
 
 def _help(group: str | None = None) -> str:
@@ -180,7 +190,7 @@ def _help(group: str | None = None) -> str:
         "",
         *(f"  {verb:<{width}}  {text}" for verb, text in verbs.items()),
         "",
-        "First steps: dkgzsl train numbers",
+        "First step: dkgzsl train numbers   (it needs no download)",
     ]
     return "\n".join(lines)
 

@@ -47,4 +47,6 @@ def run(config: Config) -> None:
         print(json_format.dumps(content, ensure_ascii=False))
         return
     print(f"removed    {', '.join(names)}")
-    print(f"version    {version} of {config.run}: {len(recognizer.known_names)} classes (before: {parent})")
+    print(
+        f"version    {version} of {config.run}: {len(recognizer.known_names)} classes (made from version {parent})"
+    )

@@ -181,7 +181,7 @@ def _refusal(found: Adaptation, worth: Mapping[str, Any] | None) -> str | None:
         )
     if worth is not None and is_worthless(worth):
         return (
-            "on validation classes adaptation was worth nothing: AUSUC "
+            "adaptation did not help on validation classes: AUSUC "
             f"{worth['ausuc_before']:.3f} before, {worth['ausuc_after']:.3f} after"
         )
     return None

@@ -113,7 +113,7 @@ def leaning(
     theirs, other = baseline["figures"], Estimate.of([baseline])
     higher = theirs["s"] > metrics["s"]["mean"]
     own = Estimate.of(seeds)
-    if own is not None and other is not None:
+    if metrics.get("u") is None and own is not None and other is not None:  # the estimates are the headline
         higher = higher or (other.figures.get("s") or 0.0) > (own.figures.get("s") or 0.0)
     try:
         balanced = method_info(baseline["method"]).balance is not None

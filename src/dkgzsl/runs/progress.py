@@ -30,6 +30,7 @@ class Reporter:
             disable=not shown,
         )
         self._task: TaskID | None = None
+        self._name: str | None = None
 
     def __enter__(self) -> Reporter:
         self._progress.start()
@@ -52,6 +53,17 @@ class Reporter:
         if self._task is not None:
             self._progress.remove_task(self._task)
         self._task = self._progress.add_task(name, total=total, note="")
+        self._name = name
+
+    def reach(self, name: str, done: int, total: int | None, note: str = "") -> None:
+        """`done` of `total` steps of the stage `name`, which begins where another one is shown.
+
+        So the bar shows the true position of a resumed training, whose first step here is not step 1.
+        """
+        if self._name != name:
+            self.stage(name, total)
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, note=note)
 
     def advance(self, note: str = "") -> None:
         """One step of the stage is done."""

@@ -48,25 +48,29 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
     """
     label = f"seed {seed} ({position + 1} of {len(plan.seeds)})"
     checkpoints = folder.checkpoints(seed)
+    tried: list[str] = []
 
     def on_epoch(epoch: int, values: Mapping[str, float]) -> None:
         folder.log("epoch", seed=seed, epoch=epoch, **values)
-        reporter.advance()
+        reporter.reach(f"{label}, training, epoch", epoch, plan.epochs)
 
     def watch(setting: Setting, figures: Figures, representation: str) -> None:
         folder.log(
             "evaluation", seed=seed, representation=representation, setting=dict(setting), figures=asdict(figures)
         )
         if plan.epochs is None:
-            reporter.advance(note=f"AUSUC {figures.ausuc:.3f}" if figures.ausuc is not None else "")
+            tried.append(representation)
+            note = f"AUSUC {figures.ausuc:.3f}" if figures.ausuc is not None else ""
+            reporter.reach(f"{label}, settings tried", len(tried), None, note=note)
 
     method = plan.make_method(seed, checkpoints=checkpoints, on_epoch=on_epoch)
-    reporter.stage(label, steps_of(plan))
+    reporter.stage(f"{label}, settings tried" if plan.epochs is None else label, None)
 
     def on_step(step: int, losses: Mapping[str, float]) -> None:
         if step == 1 or step % LOGGED_STEPS == 0:
             folder.log("refinement", seed=seed, step=step, **losses)
-        reporter.advance(note=f"refining, loss {sum(losses.values()):.2f}")
+        steps = plan.config.refinement.steps
+        reporter.reach(f"{label}, refining, step", step, steps, note=f"loss {sum(losses.values()):.2f}")
 
     outcome = run_protocol(
         plan.config.protocol,
@@ -126,13 +130,6 @@ def log_failed(reporter: Reporter, folder: RunFolder, error: Exception) -> None:
     """Say that the report lacks something, and how to make it again."""
     what = str(error).splitlines()[0] if str(error) else type(error).__name__
     reporter.log(f"the report is not complete ({what}); the run itself is. Again: dkgzsl report {folder.path}")
-
-
-def steps_of(plan: Plan) -> int | None:
-    """Most steps of a seed's bar: epochs of exploring and, where validated, of fitting again; None: not known."""
-    if plan.method == PUBLISHED and plan.epochs is not None:
-        return plan.epochs * (2 if plan.config.protocol == "validated" else 1)
-    return None
 
 
 def comparisons_of(plan: Plan) -> tuple[str, ...]:
