@@ -70,6 +70,23 @@ def test_the_page_predicts_as_predict_does(capsys, run, picture) -> None:
     assert 'alt="The image as the model sees it: ' in html
 
 
+def test_the_page_says_in_words_how_sure_it_is(run, picture) -> None:
+    found = tried(Session.open(run, 0), picture)
+
+    def with_probability(value: float):
+        first, *others = found.biased.prediction.ranked
+        ranked = (replace(first, probability=value), *others)
+        biased = replace(found.biased, prediction=replace(found.biased.prediction, ranked=ranked))
+        return prediction_html(found._replace(biased=biased))
+
+    assert "Probably 05. Probability 80.0 %" in with_probability(0.8)
+    assert "Unsure: perhaps 05. Probability 40.0 %" in with_probability(0.4)
+    assert 'style="width: 40.0%"' in with_probability(0.4)
+    assert with_probability(0.8).index("<img") < with_probability(0.8).index("<h3>")
+    none = replace(found.biased, prediction=replace(found.biased.prediction, name=None))
+    assert "None of these: the image is unlike all classes" in prediction_html(found._replace(biased=none))
+
+
 def test_a_photo_has_a_picture_of_its_evidence(tmp_path) -> None:
     pytest.importorskip("timm", reason="the extra `images` is not installed")
     from inference.photo_runs import photo_run

@@ -22,7 +22,11 @@ STYLE = """
 .dkgzsl td.number, .dkgzsl th.number {text-align: right; font-variant-numeric: tabular-nums}
 .dkgzsl img {max-width: 100%; min-height: 8em; object-fit: contain}
 .dkgzsl img.strip {max-width: none; width: 100%; min-width: 44em; min-height: 0}
-.dkgzsl img.small {image-rendering: pixelated}
+.dkgzsl img.small {image-rendering: pixelated; width: 100%; max-width: 30em}
+.dkgzsl ol.bars {list-style: none; margin: 1em 0; padding: 0}
+.dkgzsl ol.bars li {display: grid; grid-template-columns: 1fr auto; gap: .1em 1em; margin: .5em 0}
+.dkgzsl .bar {grid-column: 1 / -1; height: .6em; border-radius: .3em; background: #8884}
+.dkgzsl .bar span {display: block; height: 100%; border-radius: .3em; background: #2563eb}
 .dkgzsl .scroll {overflow-x: auto}
 @media (max-width: 30em) {
   .dkgzsl th, .dkgzsl td {padding: .25em .3em; overflow-wrap: anywhere}
@@ -30,22 +34,31 @@ STYLE = """
 }
 """
 _SMALL = 64  # lower pictures are enlarged without smoothing
+PROBABLE = 0.5
+"""From this probability on the page says "probably": the class is at least as probable as all others together."""
 
 
 def prediction_html(tried: TriedImage) -> str:
-    """The prediction, the most probable classes, the evidence, and the image as the backbone saw it."""
-    best = tried.biased.prediction.ranked[0]
-    if tried.biased.prediction.name is None:
-        title = "None of these"
-        note = f"The image is unlike all classes; the most similar class is {escape(best.name)}."
-    else:
-        title, note = escape(best.name), f"Probability {_percent(best)}; {_kind(best)} class."
+    """The image, the prediction in words, the most probable classes as bars, and the evidence."""
+    ranked = tried.biased.prediction.ranked
+    title = "None of these" if tried.biased.prediction.name is None else escape(ranked[0].name)
     return _framed(
-        f"<h3>{title}</h3><p>{note}</p>"
-        + _classes_table(tried.biased.prediction.ranked, "Most probable classes")
+        _picture(tried)
+        + f"<h3>{title}</h3><p>{_verdict(tried.biased)}</p>"
+        + _bars(ranked, "Most probable classes")
         + _evidence_table(tried.biased)
-        + _picture(tried)
     )
+
+
+def _verdict(explained: ExplainedPrediction) -> str:
+    """How sure the model is, in words, and the nearest rival."""
+    best, *others = explained.prediction.ranked
+    name = escape(best.name)
+    if explained.prediction.name is None:
+        return f"None of these: the image is unlike all classes. The most similar class is {name}."
+    sure = f"Probably {name}" if best.probability >= PROBABLE else f"Unsure: perhaps {name}"
+    rival = f" The nearest rival is {escape(others[0].name)} ({_percent(others[0])})." if others else ""
+    return f"{sure}. Probability {_percent(best)}; {_kind(best)} class.{rival}"
 
 
 def bias_html(tried: TriedImage, bias: float) -> str:
@@ -55,8 +68,8 @@ def bias_html(tried: TriedImage, bias: float) -> str:
     names = [_name(tried.unbiased), _name(tried.biased)]
     return _framed(
         f"<p>The prediction {change}: {names[0]} without the bias, {names[1]} with a bias of {bias:+g}.</p>"
-        + _classes_table(before.ranked, "Without the bias")
-        + _classes_table(after.ranked, f"With a bias of {bias:+g}")
+        + _bars(before.ranked, "Without the bias")
+        + _bars(after.ranked, f"With a bias of {bias:+g}")
     )
 
 
@@ -153,16 +166,14 @@ def _attributes_table(caption: str, attributes: Sequence[Attribute]) -> str:
     )
 
 
-def _classes_table(ranked: tuple[Ranked, ...], caption: str) -> str:
+def _bars(ranked: tuple[Ranked, ...], caption: str) -> str:
+    """A bar for each class; a screen reader reads the name, the kind and the probability."""
     rows = "".join(
-        f"<tr><td>{escape(one.name)}</td><td>{_kind(one)}</td><td class=number>{_percent(one)}</td></tr>"
+        f"<li><span>{escape(one.name)} ({_kind(one)})</span><span>{_percent(one)}</span>"
+        f'<span class=bar aria-hidden=true><span style="width: {100 * one.probability:.1f}%"></span></span></li>'
         for one in ranked
     )
-    return (
-        f"<div class=scroll><table><caption>{caption}</caption><thead><tr><th scope=col>class</th>"
-        "<th scope=col>kind</th><th scope=col class=number>probability</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    return f"<p>{caption}</p><ol class=bars>{rows}</ol>"
 
 
 def _name(explained: ExplainedPrediction) -> str:
