@@ -87,13 +87,12 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
     _keep_record(plan, folder, position, seed, outcome, reporter)
     if position == 0:
         _write_first(plan, folder, outcome)
-    ways = {way.name: way for way in plan.representations(seed)}
-    record = {"seed": seed, **_record(_on_every_cut(plan, method, ways[outcome.representation], seed, outcome))}
+    way = next(way for way in plan.representations(seed) if way.name == outcome.representation)
+    record = {"seed": seed, **_record(_on_every_cut(plan, method, way, seed, outcome))}
     record["held_out_classes"] = _held_out(plan, seed)
     folder.write_seed(seed, record)
     folder.seal(finished=False)
-    if checkpoints.parent.exists():
-        shutil.rmtree(checkpoints.parent)
+    shutil.rmtree(checkpoints.parent, ignore_errors=True)
     return record
 
 
