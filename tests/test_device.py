@@ -1,5 +1,6 @@
 """Models on other devices, where there is no GPU: a fake CUDA device checks that no operation mixes devices."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from dkgzsl import device
 from dkgzsl.cli.main import main
-from dkgzsl.device import moved
+from dkgzsl.device import fast_products, moved
 from dkgzsl.evaluation.held_out import POOLED, HeldOut, decided_on
 from dkgzsl.runs import evaluation
 from worlds import world_folder
@@ -93,7 +95,55 @@ def test_evaluate_computes_on_the_device_that_it_is_given(
 
     monkeypatch.setattr(evaluation, "decided_on", on_cpu)
     monkeypatch.setattr("dkgzsl.runs.plan.device_of", lambda name: torch.device(name or "cpu"))
-    for device in ("cpu", "meta"):
-        assert main(["evaluate", str(run), "--device", device]) == 0
+    for name in ("cpu", "meta"):
+        assert main(["evaluate", str(run), "--device", name]) == 0
     assert devices == ["cpu", "meta"]
     assert capsys.readouterr().out
+
+
+def product_setting() -> str:
+    if device._product_settings() is None:
+        pytest.skip("this torch has no setting of oneDNN's products")
+    return str(torch.backends.mkldnn.matmul.fp32_precision)
+
+
+def test_products_are_as_exact_within_as_outside() -> None:
+    """On a processor that would round them to bfloat16, the error would be .002."""
+    draw = torch.Generator().manual_seed(1)
+    for rows, terms, columns in ((33, 700, 129), (256, 64, 512), (1, 2048, 300)):
+        left, right = torch.randn(rows, terms, generator=draw), torch.randn(columns, terms, generator=draw)
+        exact = left.double() @ right.double().T
+        with fast_products():
+            found = left @ right.T
+        assert float((found - exact).norm() / exact.norm()) < 1e-5
+
+
+def test_the_setting_of_torch_comes_back(monkeypatch) -> None:
+    before = product_setting()
+    monkeypatch.setattr(device, "_exact_by_onednn", lambda: True)
+    with suppress(ZeroDivisionError), fast_products():
+        with fast_products():
+            assert product_setting() == "bf16"
+        assert product_setting() == "bf16", "the outer one is not over"
+        raise ZeroDivisionError
+    assert product_setting() == before
+
+
+def test_where_onednn_rounds_nothing_changes(monkeypatch) -> None:
+    before = product_setting()
+    monkeypatch.setattr(device, "_exact_by_onednn", lambda: False)
+    with fast_products():
+        assert product_setting() == before
+
+
+def test_the_trial_notices_rounding(monkeypatch) -> None:
+    product_setting()
+    multiply = Tensor.__matmul__
+
+    def rounded(left: Tensor, right: Tensor) -> Tensor:
+        if left.dtype == torch.float32:
+            return multiply(left.bfloat16(), right.bfloat16()).float()
+        return multiply(left, right)
+
+    monkeypatch.setattr(Tensor, "__matmul__", rounded)
+    assert not device._exact_by_onednn.__wrapped__()

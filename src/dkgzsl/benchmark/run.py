@@ -14,6 +14,7 @@ from dkgzsl.benchmark.grid import Done, cells_of, run_cells
 from dkgzsl.benchmark.table import Row, as_csv, as_latex, as_markdown, column_title, rows_of
 from dkgzsl.compatibility import FORMAT, check_format
 from dkgzsl.config import BenchmarkConfig, read_yaml
+from dkgzsl.device import fast_products
 from dkgzsl.display import FIGURE_NAMES, counted, data_frame, html_card, html_table, mean_percent
 from dkgzsl.errors import RunError
 from dkgzsl.files import holds_something, sweep_inside, write_whole
@@ -94,6 +95,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+@fast_products()
 def benchmark(
     config: BenchmarkConfig, *, cells: Sequence[Cell] | None = None, on_cell: Done | None = None
 ) -> Benchmarked:

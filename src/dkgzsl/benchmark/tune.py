@@ -39,6 +39,7 @@ from dkgzsl.cluster.shares import kept_workers, map_shares
 from dkgzsl.compatibility import FORMAT, check_format
 from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.data.problem import Problem
+from dkgzsl.device import fast_products
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.files import holds_something, sweep_inside, write_whole
 from dkgzsl.methods.base import MethodInfo
@@ -79,6 +80,7 @@ class Tuned:
         return self.trials[0]
 
 
+@fast_products()
 def tune(
     config: TuneConfig,
     *,

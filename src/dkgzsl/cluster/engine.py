@@ -25,6 +25,7 @@ import torch
 
 import dkgzsl
 from dkgzsl.cluster.processes import LocalProcesses, descendants
+from dkgzsl.device import fast_products
 from dkgzsl.errors import ConfigError, RunError
 
 _RETRIES: Final = 3
@@ -167,6 +168,7 @@ _KEPT: dict[str, Any] = {}
 """In a worker: what the shares of the call have in common, by the call."""
 
 
+@fast_products()
 def _do(name: _Name, key: str, common: list[Any], share: Any, wanted: Any) -> Any:
     """In a worker: one share."""
     import ray

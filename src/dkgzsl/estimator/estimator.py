@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from dkgzsl.config import RefinementConfig
+from dkgzsl.device import fast_products
 from dkgzsl.errors import InputError
 from dkgzsl.estimator.changes import adapted, synthesized
 from dkgzsl.estimator.descriptions import (
@@ -136,6 +137,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.random_state = random_state
 
+    @fast_products()
     def fit(self, X: Any, y: Any, *, semantics: Semantics | None = None) -> ZeroShotClassifier:
         """Fit on images of seen classes and on descriptions.
 
@@ -355,6 +357,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             loaded.feature_names_in_ = np.array(state.feature_names, dtype=object)
         return loaded
 
+    @fast_products()
     def _scores(self, X: Any) -> Float[np.ndarray, "images classes"]:
         """Scores with the constant on unseen classes, columns in the order of `classes_`."""
         check_is_fitted(self)

@@ -21,6 +21,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dkgzsl.cluster.shares import check_place, map_shares
+from dkgzsl.device import fast_products
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.backbones import Backbone
 from dkgzsl.features.images import UnreadableImageError, read_image
@@ -79,6 +80,7 @@ class Extraction:
         return (self.done - self.resumed) / self.seconds if self.done > self.resumed else None
 
 
+@fast_products()
 def extract(
     images: ImageList,
     backbone: Backbone,

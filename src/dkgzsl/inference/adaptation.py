@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dkgzsl.data.formats.feature_files import read_features
 from dkgzsl.data.problem import Features, Problem
+from dkgzsl.device import fast_products
 from dkgzsl.errors import DataError
 from dkgzsl.evaluation.adaptation import is_worthless
 from dkgzsl.features.store import is_store, open_store
@@ -140,6 +141,7 @@ def training_digests(problem: Problem) -> set[bytes]:
     return found
 
 
+@fast_products()
 def adapt(recognizer: Recognizer, pool: Pool, *, force: bool = False) -> Adapted:
     """Adapt a recognizer to a pool; where that does not pay, it stays as it was.
 

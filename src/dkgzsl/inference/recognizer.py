@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dkgzsl.checksums import Checksums, check_files
+from dkgzsl.device import fast_products
 from dkgzsl.errors import DataError, RunError, nearest
 from dkgzsl.evaluation.calibration import Calibration
 from dkgzsl.evaluation.in_distribution import FILE as IN_DISTRIBUTION
@@ -231,6 +232,7 @@ class Recognizer:
             )
         return given
 
+    @fast_products()
     def scores(self, features: np.ndarray | Tensor) -> Float[np.ndarray, "images classes"]:
         """Calibrated scores, the constant included, a column a class number; -inf for what is not recognised."""
         return self._scores(self.vectors(features))
@@ -278,6 +280,7 @@ class Recognizer:
         found = self.in_distribution
         return clearness(scores) if found is None else found.score(scores, self._mask(self.model.unseen), vectors)
 
+    @fast_products()
     def with_class(
         self, name: str, vector: Float[np.ndarray, " semantic"], features: np.ndarray | Tensor | None = None
     ) -> Recognizer:
@@ -295,6 +298,7 @@ class Recognizer:
         photos = {} if features is None else {name: features}
         return self.with_classes({name: vector}, photos)
 
+    @fast_products()
     def with_classes(
         self,
         described: Mapping[str, Float[np.ndarray, " semantic"]],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dkgzsl.device import fast_products
 from dkgzsl.inference.photos import PhotoReader
 from dkgzsl.inference.prediction import ExplainedPrediction, explained_predictions
 from dkgzsl.inference.recognizer import Recognizer
@@ -41,6 +42,7 @@ class PhotoPredictions:
     predictions: tuple[tuple[Path, ExplainedPrediction], ...]
 
 
+@fast_products()
 def predictions_of_share(work: PhotoWork, paths: Sequence[Path]) -> PhotoPredictions:
     """Read the photos as one batch and predict."""
     [photos] = work.reader.read(paths, batch_size=len(paths))

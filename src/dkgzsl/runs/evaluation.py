@@ -9,6 +9,7 @@ from typing import Any
 
 from dkgzsl.checksums import check_files, is_sealed
 from dkgzsl.config import TrainConfig
+from dkgzsl.device import fast_products
 from dkgzsl.errors import RunError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.held_out import decided_on, test_images
@@ -28,6 +29,7 @@ from dkgzsl.runs.training import stopwatch
 from dkgzsl.runs.versions import score_version, version_details
 
 
+@fast_products()
 def evaluate(
     path: Path,
     *,

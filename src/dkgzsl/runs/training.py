@@ -11,6 +11,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dkgzsl.compatibility import FORMAT
 from dkgzsl.config import TrainConfig
+from dkgzsl.device import fast_products
 from dkgzsl.errors import ConfigError, DataError, RunError
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.files import sweep, sweep_inside
@@ -55,6 +56,7 @@ def train(
     return run_plan(make_plan(config), reporter=reporter, clock=clock, loggers=loggers)
 
 
+@fast_products()
 def run_plan(
     plan: Plan,
     *,
