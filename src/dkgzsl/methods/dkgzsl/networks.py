@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dkgzsl.methods.shared.critic import Critic
+from dkgzsl.methods.shared.linear import Linear
 
 
 class Knowledge(NamedTuple):
@@ -36,8 +37,8 @@ class KnowledgeTransfer(nn.Module):
 
     def __init__(self, semantic_size: int, hidden_size: int, visual_size: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(semantic_size, hidden_size)
-        self.visual = nn.Linear(hidden_size, visual_size)
+        self.hidden = Linear(semantic_size, hidden_size)
+        self.visual = Linear(hidden_size, visual_size)
 
     def forward(self, semantics: Float[Tensor, "classes semantic"]) -> Knowledge:
         """The knowledge of each described class."""
@@ -81,8 +82,8 @@ class FusionUnit(nn.Module):
 
     def __init__(self, semantic_size: int, inner_size: int, size: int) -> None:
         super().__init__()
-        self.knowledge = nn.Sequential(nn.Linear(size, inner_size), nn.ReLU(), nn.Linear(inner_size, size))
-        self.semantic = nn.Linear(semantic_size, size)
+        self.knowledge = nn.Sequential(Linear(size, inner_size), nn.ReLU(), Linear(inner_size, size))
+        self.semantic = Linear(semantic_size, size)
         self.scale = nn.Parameter(torch.zeros(size))
 
     def forward(
@@ -144,9 +145,9 @@ class Generator(nn.Module):
 
     def __init__(self, noise_size: int, semantic_size: int, hidden_size: int, visual_size: int) -> None:
         super().__init__()
-        self.noise = nn.Linear(noise_size, hidden_size, bias=False)
-        self.semantic = nn.Linear(semantic_size, hidden_size)
-        self.visual = nn.Linear(hidden_size, visual_size)
+        self.noise = Linear(noise_size, hidden_size, bias=False)
+        self.semantic = Linear(semantic_size, hidden_size)
+        self.visual = Linear(hidden_size, visual_size)
 
     def forward(
         self,

@@ -32,7 +32,8 @@ from torch.nn import functional
 from dkgzsl.distributed import ALONE, Processes
 from dkgzsl.errors import ConfigError
 from dkgzsl.methods.dkgzsl.networks import Guidance, Knowledge, Networks
-from dkgzsl.methods.shared.critic import critic_gradients, gradient_memory, transposed_product
+from dkgzsl.methods.shared.critic import critic_gradients
+from dkgzsl.methods.shared.linear import gradient_memory, transposed_product
 from dkgzsl.methods.shared.softmax import BETAS
 from dkgzsl.methods.shared.training import Batches, draw_batches, seeded
 
@@ -303,7 +304,8 @@ class AdversarialTraining:
         (mean,) = self.processes.summed(parameters, [loss.detach()], of=batch.size)
         for name in stepped:
             self._step(name)
-            self.optimizers[name].zero_grad(set_to_none=True)
+        for unit in (networks.fusion.hidden, networks.fusion.visual):
+            unit.scale.grad = None  # the gradients of the layers are overwritten, this one would add up
         return mean
 
     def _adapt_penalty_weight(self, penalty: Float[Tensor, ""]) -> None:

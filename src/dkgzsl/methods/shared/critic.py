@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dkgzsl.methods.shared.linear import gradient_memory, transposed_product
+
 SLOPE = 0.2
 """Slope of the leaky ReLU below zero."""
 
@@ -65,31 +67,6 @@ def slopes_at(preactivation: Float[Tensor, "*images hidden"]) -> Float[Tensor, "
     # torch.where of two numbers takes fifty times as long on a CPU
     slopes: Tensor = torch.ops.aten.leaky_relu_backward(ones, preactivation, SLOPE, False)
     return slopes
-
-
-def gradient_memory(parameter: Tensor) -> Tensor:
-    """The parameter's gradient, to be overwritten; made where there is none yet.
-
-    Fresh memory for every gradient costs a CPU up to half of the product's time.
-    """
-    if parameter.grad is None:
-        parameter.grad = torch.empty_like(parameter)
-    return parameter.grad
-
-
-def transposed_product(
-    left: Float[Tensor, "terms rows"], right: Float[Tensor, "terms columns"], out: Float[Tensor, "rows columns"]
-) -> Float[Tensor, "rows columns"]:
-    """left^T right, written to `out`: the gradient of a layer's weight.
-
-    Args:
-        left: derivatives by the layer's output.
-        right: the layer's input; the product runs in its precision.
-        out: memory in the precision of the weight.
-    """
-    if right.dtype == out.dtype:
-        return torch.mm(left.T, right, out=out)
-    return out.copy_(left.to(right.dtype).T @ right)
 
 
 def gradient_penalty(
