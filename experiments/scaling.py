@@ -170,18 +170,32 @@ def table(lines: list[dict[str, Any]], out: Path) -> str:
 
 
 def _plot(lines: list[dict[str, Any]], file: Path) -> None:
+    """Two series: sizes that differ in the images alone, and sizes that differ in the classes alone."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-    for axis, place, label in ((axes[0], 0, "images"), (axes[1], 2, "classes")):
-        points = sorted((int(line["size"].split("x")[place]), line["seconds"], line["peak_gb"]) for line in lines)
-        sizes, seconds, memory = zip(*points, strict=True)
-        axis.loglog(sizes, seconds, "o", label="seconds")
-        axis.loglog(sizes, memory, "s", label="peak memory, GB")
-        axis.set_xlabel(label)
-        axis.grid(alpha=0.3)
-        axis.legend()
+    sizes = [tuple(map(int, line["size"].split("x"))) for line in lines]
+    figure, rows = plt.subplots(2, 2, figsize=(9, 5.5), layout="constrained", sharex="col", sharey="row")
+    for column, place, label in ((0, 0, "images"), (1, 2, "classes")):
+        others = [size[:place] + size[place + 1 :] for size in sizes]
+        kept = max(sorted(set(others)), key=others.count)
+        chosen = sorted(
+            (size[place], line) for size, other, line in zip(sizes, others, lines, strict=True) if other == kept
+        )
+        numbers = [number for number, _ in chosen]
+        fixed = (
+            f"{kept[0]} channels, {kept[1]} classes" if place == 0 else f"{kept[0]:,} images, {kept[1]} channels"
+        )
+        for axis, name, unit in ((rows[0][column], "seconds", "s"), (rows[1][column], "peak_gb", "GiB")):
+            values = [line[name] for _, line in chosen]
+            axis.loglog(numbers, values, "o-", label="measured")
+            axis.loglog(numbers[-2:], [values[-1] * n / numbers[-1] for n in numbers[-2:]], ":", label="linear")
+            axis.set_ylabel("seconds" if unit == "s" else "peak memory, GiB")
+            axis.grid(alpha=0.3)
+        rows[0][column].set_title(fixed)
+        rows[1][column].set_xlabel(label)
+    rows[0][0].legend()
     figure.savefig(file, dpi=130)
+    plt.close(figure)
 
 
 def main() -> None:
