@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dkgzsl.methods.dkgzsl.model import ClassifierTraining
-from dkgzsl.methods.dkgzsl.training import AdversarialSettings, AdversarialTraining
+from dkgzsl.methods.dkgzsl.settings import AdversarialSettings
+from dkgzsl.methods.dkgzsl.training import AdversarialTraining
 from dkgzsl.methods.shared.training import Batches, draw_batches, seeded
 from speed_reference import Rates, ReferenceLoop
 from speed_stages import Sizes, Stage, products

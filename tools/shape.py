@@ -36,7 +36,7 @@ FLOORS: Sequence[Collection[str]] = (
     {"compatibility"},
     {"display"},
     {"cache", "memory"},
-    {"device", "launch"},
+    {"device", "launch", "repeated"},
     {"writing"},
     {"distributed"},
     {"files"},

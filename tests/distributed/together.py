@@ -18,7 +18,8 @@ from toys import toy_set
 from dkgzsl.config import RefinementConfig
 from dkgzsl.distributed import Processes, joined
 from dkgzsl.methods.dkgzsl.follower import Follower
-from dkgzsl.methods.dkgzsl.training import AdversarialSettings, AdversarialTraining
+from dkgzsl.methods.dkgzsl.settings import AdversarialSettings
+from dkgzsl.methods.dkgzsl.training import AdversarialTraining
 from dkgzsl.representation.sovr import train_refiner
 
 SETTINGS = AdversarialSettings(

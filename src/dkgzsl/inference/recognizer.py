@@ -232,11 +232,11 @@ class Recognizer:
             )
         return given
 
-    @fast_products()
     def scores(self, features: np.ndarray | Tensor) -> Float[np.ndarray, "images classes"]:
         """Calibrated scores, the constant included, a column a class number; -inf for what is not recognised."""
         return self._scores(self.vectors(features))
 
+    @fast_products()
     def _scores(self, vectors: Tensor) -> Float[np.ndarray, "images classes"]:
         raw = self.model.scores(vectors).double().cpu().numpy()
         return np.where(self.is_known, raw + self.offsets, -np.inf)
@@ -280,7 +280,6 @@ class Recognizer:
         found = self.in_distribution
         return clearness(scores) if found is None else found.score(scores, self._mask(self.model.unseen), vectors)
 
-    @fast_products()
     def with_class(
         self, name: str, vector: Float[np.ndarray, " semantic"], features: np.ndarray | Tensor | None = None
     ) -> Recognizer:
@@ -298,7 +297,6 @@ class Recognizer:
         photos = {} if features is None else {name: features}
         return self.with_classes({name: vector}, photos)
 
-    @fast_products()
     def with_classes(
         self,
         described: Mapping[str, Float[np.ndarray, " semantic"]],

@@ -46,8 +46,7 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
     Returns:
         Its record, as `seeds/SEED.json` and `result.json` have it.
     """
-    label = f"seed {seed} ({position + 1} of {len(plan.seeds)})"
-    checkpoints = folder.checkpoints(seed)
+    label, checkpoints = f"seed {seed} ({position + 1} of {len(plan.seeds)})", folder.checkpoints(seed)
     tried: list[str] = []
 
     def on_epoch(epoch: int, values: Mapping[str, float]) -> None:
@@ -85,7 +84,7 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
     if isinstance(outcome.fitted, FittedBlocks):
         outcome.fitted.visual.write(folder.representation_file(position))
     _keep_record(plan, folder, position, seed, outcome, reporter)
-    if position == 0:
+    if not position:
         _write_first(plan, folder, outcome)
     way = next(way for way in plan.representations(seed) if way.name == outcome.representation)
     record = {"seed": seed, **_record(_on_every_cut(plan, method, way, seed, outcome))}

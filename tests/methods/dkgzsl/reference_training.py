@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dkgzsl.methods.dkgzsl.networks import Networks
-from dkgzsl.methods.dkgzsl.training import AdversarialSettings
+from dkgzsl.methods.dkgzsl.settings import AdversarialSettings
 from dkgzsl.methods.shared.training import draw_batches, seeded
 
 

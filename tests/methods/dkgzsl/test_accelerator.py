@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dkgzsl.methods.dkgzsl import training
 from dkgzsl.methods.dkgzsl.networks import Networks
-from dkgzsl.methods.dkgzsl.training import AdversarialSettings, AdversarialTraining
+from dkgzsl.methods.dkgzsl.settings import AdversarialSettings
+from dkgzsl.methods.dkgzsl.training import AdversarialTraining
 from dkgzsl.methods.shared.training import Batches
 
 IMAGES, CLASSES, VISUAL, SEMANTIC, HIDDEN, BATCH, WIDTH = 256, 150, 768, 1024, 4096, 128, 90
@@ -35,7 +36,7 @@ class Built(Networks):
         return self
 
 
-def plain_adam(parameters: Any, *, fused: bool, **others: Any) -> Adam:
+def plain_adam(parameters: Any, *, fused: bool, capturable: bool, **others: Any) -> Adam:
     return Adam(parameters, foreach=False, **others)
 
 
@@ -94,13 +95,13 @@ def test_a_pass_runs_on_meta(guided: bool) -> None:
 def test_the_critics_step_stays_on_a_fake_cuda_device(guided: bool, precision: str) -> None:
     with FakeTensorMode():
         trained = made("cuda", precision)
-        drawn = batches(trained.labels, number=1, size=BATCH, random=None)
-        batch = training._Batch(trained, drawn, 0)
+        drawn = batches(trained.labels, number=2, size=BATCH, random=None)
+        inputs = trained._drawn(drawn, 0, torch.Generator("cpu"))
+        batch = training._Batch(trained, inputs, 0)
         knowledge, _ = trained._knowledge_step(batch, guided=guided)
         guidance = trained._guidance_of([batch], [knowledge] if knowledge is not None else [])
-        drawn_by = torch.Generator("cpu")
-        (fake,) = trained._generated([batch], trained._noise(batch, drawn_by), guidance)
-        figures = trained._critic_step(batch, fake, trained._mix(batch, drawn_by))
+        (fake,) = trained._generated([batch], inputs.noise[0], guidance)
+        figures = trained._critic_step(batch, fake, inputs.mix[0])
         low = torch.bfloat16 if precision == "bfloat16" else torch.float32
         assert batch.real.dtype == low, "products run in the precision of the setting"
         kept = [*figures, *trained.networks.critic.parameters()]

@@ -8,7 +8,8 @@ from reference_training import ReferenceTraining
 from toys import Toy
 
 from dkgzsl.errors import ConfigError
-from dkgzsl.methods.dkgzsl.training import AdversarialSettings, AdversarialTraining
+from dkgzsl.methods.dkgzsl.settings import AdversarialSettings
+from dkgzsl.methods.dkgzsl.training import AdversarialTraining
 
 SETTINGS = AdversarialSettings(
     hidden_size=16, batch_size=8, learning_rate=1e-3, fusion_learning_rate=5e-4, gamma=10.0

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dkgzsl.methods.shared.linear import Linear
+from dkgzsl.methods.shared.training import Linear
 
 
 def pair(*, bias: bool) -> tuple[Linear, torch.nn.Linear]:

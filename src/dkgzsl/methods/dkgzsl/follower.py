@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dkgzsl.distributed import Handler, Processes, device_here
-from dkgzsl.methods.dkgzsl.training import AdversarialSettings, AdversarialTraining
+from dkgzsl.methods.dkgzsl.settings import AdversarialSettings
+from dkgzsl.methods.dkgzsl.training import AdversarialTraining
 
 
 class Follower:

@@ -14,8 +14,8 @@ from dkgzsl.distributed import current
 from dkgzsl.errors import RunError
 from dkgzsl.methods.base import MethodInfo, Published, Selector, Setting, Setup, Task
 from dkgzsl.methods.dkgzsl.model import ClassifierTraining, DKGZSLModel
-from dkgzsl.methods.dkgzsl.settings import DKGZSLSettings, filled, preset_of
-from dkgzsl.methods.dkgzsl.training import AdversarialSettings, AdversarialTraining
+from dkgzsl.methods.dkgzsl.settings import AdversarialSettings, DKGZSLSettings, filled, preset_of
+from dkgzsl.methods.dkgzsl.training import AdversarialTraining
 from dkgzsl.methods.search import Range, Space
 from dkgzsl.methods.shared.scaling import MinMax, description_scale
 from dkgzsl.methods.shared.softmax import KEEPS_FEATURES

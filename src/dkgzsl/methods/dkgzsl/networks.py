@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dkgzsl.methods.shared.critic import Critic
-from dkgzsl.methods.shared.linear import Linear
+from dkgzsl.methods.shared.training import Linear
 
 
 class Knowledge(NamedTuple):

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from dkgzsl.config import SoftmaxConfig, check_ranges
+from dkgzsl.errors import ConfigError
 
 EVALUATIONS = 10
 """Evaluations on held-out images, unless `evaluate_every` says otherwise."""
@@ -207,3 +208,36 @@ SOFTMAX_EPOCHS = 25
 
 def _or(value: T | None, otherwise: T) -> T:
     return otherwise if value is None else value
+
+
+@dataclass(frozen=True)
+class AdversarialSettings:
+    """All that decides the training, given features and descriptions; meanings and ranges as in the configuration.
+
+    Raises:
+        ConfigError: a number is out of its range.
+    """
+
+    hidden_size: int
+    batch_size: int
+    learning_rate: float
+    fusion_learning_rate: float
+    gamma: float
+    penalty_weight: float = 10.0
+    critic_steps: int = 5
+    knowledge_weight: float = 0.1
+    fusion_weight: float = 0.1
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "critic_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.hidden_size < 2:
+            raise ConfigError(f"hidden_size must be at least 2, not {self.hidden_size}")
+        for name in ("learning_rate", "fusion_learning_rate", "gamma", "penalty_weight"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("knowledge_weight", "fusion_weight"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")

@@ -17,11 +17,11 @@ which a slice has nearly as many: every process takes it whole, and nothing is s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from math import ceil
-from typing import Literal
 from weakref import ref
 
 import torch
@@ -30,47 +30,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from dkgzsl.distributed import ALONE, Processes
-from dkgzsl.errors import ConfigError
 from dkgzsl.methods.dkgzsl.networks import Guidance, Knowledge, Networks
+from dkgzsl.methods.dkgzsl.settings import AdversarialSettings
 from dkgzsl.methods.shared.critic import critic_gradients
-from dkgzsl.methods.shared.linear import gradient_memory, transposed_product
 from dkgzsl.methods.shared.softmax import BETAS
-from dkgzsl.methods.shared.training import Batches, draw_batches, seeded
+from dkgzsl.methods.shared.training import (
+    Batches,
+    Drawn,
+    draw_batches,
+    gradient_memory,
+    seeded,
+    transposed_product,
+)
+from dkgzsl.repeated import Repeated, has_graphs
 
 _WEIGHTS, _EPOCH = 0, 1  # places of random streams; `method.py` has further ones
-
-
-@dataclass(frozen=True)
-class AdversarialSettings:
-    """All that decides the training, given features and descriptions; meanings and ranges as in the configuration.
-
-    Raises:
-        ConfigError: a number is out of its range.
-    """
-
-    hidden_size: int
-    batch_size: int
-    learning_rate: float
-    fusion_learning_rate: float
-    gamma: float
-    penalty_weight: float = 10.0
-    critic_steps: int = 5
-    knowledge_weight: float = 0.1
-    fusion_weight: float = 0.1
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "critic_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.hidden_size < 2:
-            raise ConfigError(f"hidden_size must be at least 2, not {self.hidden_size}")
-        for name in ("learning_rate", "fusion_learning_rate", "gamma", "penalty_weight"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("knowledge_weight", "fusion_weight"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")
 
 
 class AdversarialTraining:
@@ -124,9 +98,18 @@ class AdversarialTraining:
                 lr=settings.fusion_learning_rate if name == "fusion" else settings.learning_rate,
                 betas=BETAS,
                 fused=True,
+                capturable=has_graphs(features.device),
             )
             for name in ("knowledge", "fusion", "generator", "critic")
         }
+        self._repeat()
+
+    def _repeat(self) -> None:
+        """Repeat iterations by graphs from now on, where the device has them; with several processes without."""
+        self._repeated: dict[bool, Repeated[Drawn]] = {}
+        if has_graphs(self.features.device) and self.processes.size == 1:
+            for guided in (False, True):
+                self._repeated[guided] = Repeated(partial(self.iterate, guided=guided), self.state)
 
     def train_epoch(self) -> Mapping[str, float]:
         """Train one epoch: an unguided pass, a guided pass.
@@ -165,40 +148,71 @@ class AdversarialTraining:
         batches = draw_batches(self.labels, number=rounds * critic_steps, size=size, random=random)
         sums = self.penalty_weight.new_zeros(4)
         for start in range(0, rounds * critic_steps, critic_steps):
-            sums += self.iteration(batches, start, random, guided=guided)
+            drawn = self._drawn(batches, start, random)
+            sums += self._repeated[guided](drawn) if self._repeated else self.iterate(drawn, guided=guided)
         return sums / rounds
 
     def iteration(
         self, batches: Batches, start: int, random: torch.Generator, *, guided: bool
     ) -> Float[Tensor, " 4"]:
-        """A step of KTN and of the critic on each of `critic_steps` batches, then one of generator and MFU.
-
-        KTN learns from images alone, and generator and MFU stay as they are until the end. So KTN takes all its
-        steps first, and one product makes the generated features of all critic steps.
+        """An iteration on `critic_steps` batches; see `iterate`.
 
         Args:
             batches: of the pass.
             start: the first batch of the iteration.
             random: source of noise and mixtures, drawn in the order of the steps.
             guided: whether MFU guides the generator, and steps with it.
+        """
+        return self.iterate(self._drawn(batches, start, random), guided=guided)
+
+    def iterate(self, drawn: Drawn, *, guided: bool) -> Float[Tensor, " 4"]:
+        """A step of KTN and of the critic on each of `critic_steps` batches, then one of generator and MFU.
+
+        KTN learns from images alone, and generator and MFU stay as they are until the end. So KTN takes all its
+        steps first, and one product makes the generated features of all critic steps.
+
+        Args:
+            drawn: batches, noise and mixtures.
+            guided: whether MFU guides the generator, and steps with it.
 
         Returns:
             Means over the critic steps of distance, penalty and KTN's loss; the generator's loss.
         """
-        numbers = range(start, start + self.settings.critic_steps)
-        steps = [_Batch(self, batches, number) for number in numbers]
-        draws = [(self._noise(batch, random), self._mix(batch, random)) for batch in steps]
+        steps = [_Batch(self, drawn, number) for number in range(len(drawn.images))]
         known = [self._knowledge_step(batch, guided=guided) for batch in steps]
         guidance = self._guidance_of(steps, [knowledge for knowledge, _ in known if knowledge is not None])
-        fakes = self._generated(steps, torch.cat([noise for noise, _ in draws]), guidance)
+        fakes = self._generated(steps, drawn.noise.flatten(0, 1), guidance)
         sums = self.penalty_weight.new_zeros(4)
-        for batch, fake, (_, mix), (_, knowledge_loss) in zip(steps, fakes, draws, known, strict=True):
+        for batch, fake, mix, (_, knowledge_loss) in zip(steps, fakes, drawn.mix, known, strict=True):
             distance, penalty = self._critic_step(batch, fake, mix)
             sums[:3] += torch.stack([distance, penalty, knowledge_loss])
         sums /= len(steps)
         self._adapt_penalty_weight(sums[1])
-        sums[3] = self._generator_step(steps[-1], guidance[-1] if guidance else None, random)
+        sums[3] = self._generator_step(steps[-1], guidance[-1] if guidance else None, drawn.last_noise)
         return sums
+
+    def _drawn(self, batches: Batches, start: int, random: torch.Generator) -> Drawn:
+        """Batches, noise and mixtures of an iteration, in the order in which its steps use them.
+
+        Noise is drawn for whole batches and then cut to the own slice, so that it does not depend on the slices.
+        """
+        here = slice(start, start + self.settings.critic_steps)
+        size, like = batches.images.shape[1], self.semantics
+        own = self.processes.own(size)
+
+        def draw(function: Callable[..., Tensor], width: int) -> Tensor:
+            drawn = function(size, width, generator=random, device=like.device, dtype=like.dtype)
+            return drawn[own]
+
+        classes = batches.classes[here]
+        if self._repeated:  # a graph's tensors have one shape in all epochs
+            width = min(size, len(like))
+            classes = torch.cat([classes, classes[:, :1].expand(-1, width - classes.shape[1])], dim=1)
+        steps = range(self.settings.critic_steps)
+        draws = [(draw(torch.randn, like.shape[1]), draw(torch.rand, 1)) for _ in steps]
+        noises, mixes = (torch.stack(parts) for parts in zip(*draws, strict=True))
+        parts = (batches.images[here], batches.labels[here], classes, batches.slots[here])
+        return Drawn(*parts, noises, mixes, draw(torch.randn, like.shape[1]))
 
     @torch.no_grad()
     def _knowledge_step(self, batch: _Batch, *, guided: bool) -> tuple[Knowledge | None, Float[Tensor, ""]]:
@@ -284,13 +298,13 @@ class AdversarialTraining:
         return distance, penalty
 
     def _generator_step(
-        self, batch: _Batch, by_class: Guidance | None, random: torch.Generator
+        self, batch: _Batch, by_class: Guidance | None, noise: Float[Tensor, "images semantic"]
     ) -> Float[Tensor, ""]:
         """One step of the generator, and of MFU where guided, on the batch's classes; returns the loss.
 
         Classes are spread over images by a product with `members`, whose derivative adds up in a fixed order.
         """
-        networks, noise = self.networks, self._noise(batch, random)
+        networks = self.networks
         with self._precision():
             guidance = None if by_class is None else Guidance(*(batch.members @ level for level in by_class))
             class_part = batch.members @ networks.generator.semantic(batch.semantics)
@@ -312,16 +326,7 @@ class AdversarialTraining:
         """lambda times 1.1 where the mean penalty is above 1.05, through 1.1 where it is below 1.001."""
         raised, lowered = self.penalty_weight * 1.1, self.penalty_weight / 1.1
         kept = torch.where(penalty < 1.001, lowered, self.penalty_weight)
-        self.penalty_weight = torch.where(penalty > 1.05, raised, kept)
-
-    def _noise(self, batch: _Batch, random: torch.Generator) -> Float[Tensor, "images semantic"]:
-        """Noise of the own slice: drawn for the whole batch, so that it does not depend on the slices."""
-        like, size = self.semantics, (batch.size, self.semantics.shape[1])
-        return torch.randn(size, generator=random, device=like.device, dtype=like.dtype)[batch.own]
-
-    def _mix(self, batch: _Batch, random: torch.Generator) -> Float[Tensor, "images 1"]:
-        like = self.semantics
-        return torch.rand(batch.size, 1, generator=random, device=like.device, dtype=like.dtype)[batch.own]
+        self.penalty_weight.copy_(torch.where(penalty > 1.05, raised, kept))
 
     def _step(self, name: str) -> None:
         self.optimizers[name].step()
@@ -354,7 +359,7 @@ class AdversarialTraining:
         if {n: t.shape for n, t in weights.items()} != {n: t.shape for n, t in ours.items()}:
             raise ValueError("the state belongs to networks of another size")
         self.networks.load_state_dict(weights)
-        self.penalty_weight = tensors["penalty_weight"].to(device)
+        self.penalty_weight = tensors["penalty_weight"].to(device, copy=True)
         for name, optimizer in self.optimizers.items():
             state = optimizer.state_dict()
             prefix = f"optimizer.{name}."
@@ -364,22 +369,23 @@ class AdversarialTraining:
                     state["state"].setdefault(int(position), {})[moment] = tensor
             optimizer.load_state_dict(state)
         self.epoch = epoch
+        self._repeat()
 
 
 class _Batch:
     """One batch, and what its steps share: `real`, `slots`, `members` and `labels` of the process's own slice."""
 
-    def __init__(self, training: AdversarialTraining, batches: Batches, number: int) -> None:
-        self.size = len(batches.slots[number])
-        self.own = training.processes.own(self.size)
-        self.labels, self.classes = batches.labels[number][self.own], batches.classes[number]
+    def __init__(self, training: AdversarialTraining, drawn: Drawn, number: int) -> None:
+        self.size = len(drawn.slots[number])
+        own = training.processes.own(self.size)
+        self.labels, self.classes = drawn.labels[number][own], drawn.classes[number]
         self.semantics = training.semantics.index_select(0, self.classes)
-        real = training.features.index_select(0, batches.images[number])
+        real = training.features.index_select(0, drawn.images[number])
         width = torch.arange(len(self.classes), device=self.classes.device)
-        members = (batches.slots[number][:, None] == width).to(self.semantics.dtype)
+        members = (drawn.slots[number][:, None] == width).to(self.semantics.dtype)
         self.counts = members.sum(dim=0)  # of the whole batch, for KTN
         self.sums = members.T @ real.to(members.dtype)
-        self.real, self.members, self.slots = real[self.own], members[self.own], batches.slots[number][self.own]
+        self.real, self.members, self.slots = real[own], members[own], drawn.slots[number][own]
 
 
 _followed: ref[AdversarialTraining] | None = None

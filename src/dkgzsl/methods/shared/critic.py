@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dkgzsl.methods.shared.linear import gradient_memory, transposed_product
+from dkgzsl.methods.shared.training import gradient_memory, transposed_product
 
 SLOPE = 0.2
 """Slope of the leaky ReLU below zero."""

@@ -1,4 +1,4 @@
-"""Parts of training: random streams by name, evaluation epochs, batches, checkpoints."""
+"""Parts of training: random streams by name, evaluation epochs, batches, checkpoints, layers that keep memory."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dkgzsl.errors import RunError
@@ -86,6 +86,28 @@ def draw_batches(labels: Int[Tensor, " images"], *, number: int, size: int, rand
     width = int(rank.max()) + 1
     classes = rows[:, :1].repeat(1, width).scatter_(1, rank, ascending)
     return Batches(images, rows, classes, slots)
+
+
+class Drawn(NamedTuple):
+    """All that chance decides in one iteration of an adversarial training, a row for each critic step.
+
+    Attributes:
+        images: positions of the batch's images.
+        labels: their classes.
+        classes: the different classes of the batch, padded by one of them.
+        slots: for each image, the column of its class in `classes`.
+        noise: of the generator for each critic step.
+        mix: share of the real feature in each interpolate.
+        last_noise: of the generator's own step.
+    """
+
+    images: Int[Tensor, "steps size"]
+    labels: Int[Tensor, "steps size"]
+    classes: Int[Tensor, "steps width"]
+    slots: Int[Tensor, "steps size"]
+    noise: Float[Tensor, "steps images semantic"]
+    mix: Float[Tensor, "steps images 1"]
+    last_noise: Float[Tensor, "images semantic"]
 
 
 class Stopwatch:
@@ -224,3 +246,67 @@ def restore(
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def gradient_memory(parameter: Tensor) -> Tensor:
+    """The parameter's gradient, to be overwritten; made where there is none yet.
+
+    Fresh memory for every gradient costs a CPU up to half of the product's time.
+    """
+    if parameter.grad is None:
+        parameter.grad = torch.empty_like(parameter)
+    return parameter.grad
+
+
+def transposed_product(
+    left: Float[Tensor, "terms rows"], right: Float[Tensor, "terms columns"], out: Float[Tensor, "rows columns"]
+) -> Float[Tensor, "rows columns"]:
+    """left^T right, written to `out`: the gradient of a layer's weight.
+
+    Args:
+        left: derivatives by the layer's output.
+        right: the layer's input; the product runs in its precision.
+        out: memory in the precision of the weight.
+    """
+    if right.dtype == out.dtype:
+        return torch.mm(left.T, right, out=out)
+    return out.copy_(left.to(right.dtype).T @ right)
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear` whose gradients overwrite those of the step before, in their memory.
+
+    The optimizer's `zero_grad` is not needed, and would give the memory back. Gradients are not added up: within
+    one derivation the layer may be used once. Inputs are matrices.
+    """
+
+    def forward(self, input: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+        """input W^T + b, in the precision of autocast where that is on."""
+        low, kind = input.dtype, input.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            low = torch.get_autocast_dtype(kind)
+        needed = torch.is_grad_enabled() and self.weight.requires_grad
+        function = _InMemory.apply if needed else _output
+        found: Tensor = function(input.to(low), self.weight, self.bias)
+        return found
+
+
+def _output(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    found = rows @ weight.to(rows.dtype).T
+    return found if bias is None else found.add_(bias)  # on a CPU quicker than torch.addmm
+
+
+class _InMemory(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight, bias)
+        return _output(rows, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *derivatives: Tensor) -> tuple[Tensor | None, None, None]:
+        (by_output,) = derivatives
+        rows, weight, bias = ctx.saved_tensors
+        transposed_product(by_output, rows, gradient_memory(weight))
+        if bias is not None:
+            torch.sum(by_output, dim=0, dtype=bias.dtype, out=gradient_memory(bias))
+        return by_output @ weight.to(by_output.dtype) if ctx.needs_input_grad[0] else None, None, None
