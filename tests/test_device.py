@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dkgzsl import device
 from dkgzsl.cli.main import main
-from dkgzsl.device import fast_products, moved
+from dkgzsl.device import fast_products, moved, sent
 from dkgzsl.evaluation.held_out import POOLED, HeldOut, decided_on
 from dkgzsl.runs import evaluation
 from worlds import world_folder
@@ -147,3 +147,25 @@ def test_the_trial_notices_rounding(monkeypatch) -> None:
 
     monkeypatch.setattr(Tensor, "__matmul__", rounded)
     assert not device._exact_by_onednn.__wrapped__()
+
+
+def test_what_goes_to_cuda_is_pinned_and_not_waited_for(monkeypatch) -> None:
+    """Without a GPU neither works: what is called is recorded."""
+    calls: list[Any] = []
+
+    def pinned(tensor: Tensor) -> Tensor:
+        calls.append("pinned")
+        return tensor
+
+    def to(tensor: Tensor, device: Any, **options: Any) -> Tensor:
+        calls.append((str(device), options))
+        return tensor
+
+    tensor = torch.ones(2)
+    monkeypatch.setattr(Tensor, "pin_memory", pinned)
+    monkeypatch.setattr(Tensor, "to", to)
+    assert sent(tensor, torch.device("cuda")) is tensor
+    assert calls == ["pinned", ("cuda", {"non_blocking": True})]
+    calls.clear()
+    assert sent(tensor, torch.device("cpu")) is tensor
+    assert calls == [("cpu", {})]

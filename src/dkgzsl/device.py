@@ -37,6 +37,21 @@ def device_of(name: str | None) -> torch.device:
     return device
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on the device that computes.
+
+    On the way to CUDA it is copied from locked memory, behind the work that is under way there: meanwhile this
+    process reads what comes next.
+
+    Args:
+        tensor: on the CPU; it may be changed as soon as the function returns.
+        device: where it shall be.
+    """
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 Precision = Literal["float32", "bfloat16"]
 
 _PROBES: Final = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -161,13 +162,38 @@ def read_json_lines(
     Raises:
         DkgzslError: of the class `error`, as `read_json` does.
     """
-    lines = read_text(path, what, error=error, fix=fix).split("\n")[:-1]
-    found = [
-        parse_json(line, f"{what}, line {number}", path, error=error, fix=fix)
-        for number, line in enumerate(lines, 1)
-    ]
-    check_schema(found, list[schema], what, path, error=error, fix=fix)
-    return found
+    return [value for _, value in json_lines(path, schema, what, error=error, fix=fix)]
+
+
+_STRIP: Final = 1000  # lines that are checked at once: a check of each alone takes longer, one of all takes memory
+
+
+def json_lines(
+    path: Path,
+    schema: Any,
+    what: str,
+    *,
+    error: Callable[..., DkgzslError] = DataError,
+    fix: str | None = None,
+) -> Iterator[tuple[str, Any]]:
+    """The same, value by value, each with its line (without the line end); only some lines are in memory.
+
+    Raises:
+        DkgzslError: of the class `error`, as `read_json` does.
+    """
+    import pydantic
+
+    checked = pydantic.TypeAdapter(list[schema])
+    with reading(what, path, error=error, fix=fix), path.open(encoding="utf-8", newline="\n") as file:
+        number = 0
+        while strip := [line[:-1] for line in islice(file, _STRIP) if line.endswith("\n")]:
+            found = [
+                parse_json(line, f"{what}, line {number + place}", path, error=error, fix=fix)
+                for place, line in enumerate(strip, 1)
+            ]
+            check_schema(found, checked, what, path, error=error, fix=fix, first=number)
+            yield from zip(strip, found, strict=True)
+            number += len(strip)
 
 
 def check_schema(
@@ -178,8 +204,18 @@ def check_schema(
     *,
     error: Callable[..., DkgzslError] = DataError,
     fix: str | None = None,
+    first: int = 0,
 ) -> None:
     """That JSON values fit a schema, strictly.
+
+    Args:
+        content: the values.
+        schema: a type that pydantic knows, or a type adapter.
+        what: what cannot be read, as messages begin.
+        where: the file.
+        error: the class of errors.
+        fix: what to do next.
+        first: place of the first value of a list in its file.
 
     Raises:
         DkgzslError: of the class `error`: they do not; the message names the first place.
@@ -187,12 +223,16 @@ def check_schema(
     import pydantic
 
     try:
-        pydantic.TypeAdapter(schema).validate_python(content, strict=True)
+        adapter = schema if isinstance(schema, pydantic.TypeAdapter) else pydantic.TypeAdapter(schema)
+        adapter.validate_python(content, strict=True)
     except pydantic.ValidationError as problem:
-        first = problem.errors(include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        shown = "" if first["type"] in ("missing", "extra_forbidden") else f", not {first['input']!r:.60}"
-        message = f"{what}: {place}: {first['msg'].lower()}{shown}"
+        wrong = problem.errors(include_url=False, include_context=False)[0]
+        parts = list(wrong["loc"])
+        if first and parts:
+            parts[0] = int(parts[0]) + first
+        place = ".".join(map(str, parts)) or "the file"
+        shown = "" if wrong["type"] in ("missing", "extra_forbidden") else f", not {wrong['input']!r:.60}"
+        message = f"{what}: {place}: {wrong['msg'].lower()}{shown}"
         raise error(message[: 2 * _MOST_SHOWN], where=str(where), fix=fix) from problem
     except RecursionError as problem:
         raise error(f"{what}: it is nested too deeply", where=str(where), fix=fix) from problem

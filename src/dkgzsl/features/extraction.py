@@ -21,7 +21,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dkgzsl.cluster.shares import check_place, map_shares
-from dkgzsl.device import fast_products
+from dkgzsl.device import fast_products, sent
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.backbones import Backbone
 from dkgzsl.features.images import UnreadableImageError, read_image
@@ -270,7 +270,7 @@ class Runner:
         self, pixels: UInt8[np.ndarray, "batch 3 height width"]
     ) -> Float[np.ndarray, "batch tokens channels"]:
         """Tokens of resized images."""
-        images = self.backbone.preprocessing.scale(torch.from_numpy(pixels).to(self.device))
+        images = self.backbone.preprocessing.scale(sent(torch.from_numpy(pixels), self.device))
         images = images.contiguous(memory_format=torch.channels_last)
         # One fixed algorithm, not the fastest of the moment: resuming must give the same bits.
         with (

@@ -33,7 +33,7 @@ from dkgzsl.checksums import warn_of_old
 from dkgzsl.errors import DataError
 from dkgzsl.features.checked_rows import CheckedRows, RowSums
 from dkgzsl.files import write_whole
-from dkgzsl.reading import check_schema, load_npy, parse_json, read_json_lines, read_text
+from dkgzsl.reading import check_schema, json_lines, load_npy, parse_json, read_text
 
 FORMAT: Final = "dkgzsl feature store 1"
 TOKENS: Final = "tokens.npy"
@@ -45,7 +45,7 @@ _SUMS: Final = ', "crc32": ['
 _KEYS: Final = {"path", "label", "sha256", "status", "why"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageEntry:
     """One image in the index.
 
@@ -80,7 +80,11 @@ class ImageEntry:
         Raises:
             ValueError, KeyError, TypeError: it is damaged.
         """
-        entry = json.loads(line)
+        return cls.of(json.loads(line), line)
+
+    @classmethod
+    def of(cls, entry: dict[str, Any], line: str) -> ImageEntry:
+        """The entry of a line, and of its JSON values."""
         sums = entry.pop("crc32", None)
         if not entry.keys() <= _KEYS:
             raise ValueError(f"an image has the unknown entry {min(entry.keys() - _KEYS)!r}")
@@ -271,10 +275,10 @@ def _has_own_sum(path: Path) -> bool:
 def _read_index(path: Path) -> list[ImageEntry]:
     fix = "extract again with --overwrite, or take the store from a backup"
     what = "the index is damaged or cannot be read"
-    entries = read_json_lines(path, _schemas()[1], what, fix=fix)
     try:
-        lines = read_text(path, what, fix=fix).split("\n")
-        return [ImageEntry.of_line(line) for line, _ in zip(lines, entries, strict=False)]
+        return [ImageEntry.of(entry, line) for line, entry in json_lines(path, _schemas()[1], what, fix=fix)]
+    except DataError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{what}: {error}", where=str(path), fix=fix) from error
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from dkgzsl.device import sent
 from dkgzsl.errors import DataError
 from dkgzsl.features.arrays import MultiBackboneFeatures
 from dkgzsl.features.checked_rows import CheckedRows
@@ -283,7 +284,7 @@ def read_store(
     found: dict[str, Tensor] = {}
     done = 0
     for _, stored in read_ahead(tokens, chunks(positions, _CHUNK)):
-        for block, features in read_blocks(stored.to(device).float(), blocks, refiner).items():
+        for block, features in read_blocks(sent(stored, device).float(), blocks, refiner).items():
             # Copied: a pooled block is a view that would keep all of its batch's tokens in memory.
             rows = found.setdefault(block, torch.empty(len(positions), features.shape[1]))
             rows[done : done + len(features)] = features

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from dkgzsl.config import RefinementConfig
-from dkgzsl.device import resolved
+from dkgzsl.device import resolved, sent
 from dkgzsl.distributed import ALONE, Processes, current
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.features.stream import TokenArray, read_ahead
@@ -340,7 +340,7 @@ def _optimize(
     losses: dict[str, float] = {}
     for step, (positions, stored) in enumerate(batches, start=1):
         targets = torch.tensor([own_of[i] for i in positions.tolist()], device=device)
-        parts = refiner.losses(stored.to(device).float(), targets, descriptions)
+        parts = refiner.losses(sent(stored, device).float(), targets, descriptions)
         optimizer.zero_grad()
         torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
         means = processes.summed(parameters, list(parts.values()), of=config.batch_size)
