@@ -179,13 +179,14 @@ def with_test_images(problem: Problem, seed: int) -> Problem:
     Raises:
         DataError: of a class, this draw leaves no image for training (its other images could not be read).
     """
-    if "test_seed" not in problem.provenance:
+    if problem.provenance.get("test_seed") in (None, seed):
         return problem
     parts, labels = problem.parts, problem.labels
-    usable = np.sort(np.concatenate([parts.trainval, parts.test_seen]))
+    usable, drawn = (np.zeros(len(labels), bool) for _ in range(2))  # sets of positions sort millions of images
+    usable[parts.trainval] = usable[parts.test_seen] = True
     # The draw is over all images of a class, those in no part among them: they could not be read.
-    drawn = test_images(labels, np.unique(labels[usable]), seed=seed)
-    trainval, test_seen = np.setdiff1d(usable, drawn), np.intersect1d(usable, drawn)
+    drawn[test_images(labels, np.flatnonzero(np.bincount(labels[usable])), seed=seed)] = True
+    trainval, test_seen = np.flatnonzero(usable & ~drawn), np.flatnonzero(usable & drawn)
     untrained = np.setdiff1d(labels[test_seen], labels[trainval])
     if len(untrained):
         raise DataError(
