@@ -122,6 +122,9 @@ def machine_rates(folder: Path, size: int) -> dict[str, float]:
         f"products in {str(dtype).removeprefix('torch.')}, GFLOP/s": operations / best(partial(torch.mm, one, one))
         for dtype, one in matrices.items()
     }
+    with fast_products():
+        name = "fast products in float32, GFLOP/s"
+        rates[name] = operations / best(partial(torch.mm, matrices[torch.float32], matrices[torch.float32]))
     rates["memory copied, GB/s"] = moved / best(partial(other.copy_, content))
     rates["disk written and flushed, GB/s"] = moved / best(write)
     rates["disk read from the page cache, GB/s"] = moved / best(file.read_bytes)
