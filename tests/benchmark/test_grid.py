@@ -173,7 +173,7 @@ def test_settings_of_format_one_are_read_as_they_were_or_refused(tmp_path, capsy
         assert main(words) == 0
         *cells, last = capsys.readouterr().out.splitlines()
         assert [line.split()[3] for line in cells] == methods
-        assert f"{len(methods)} cells" in last
+        assert f"{len(methods)} cell{'s' if len(methods) > 1 else ''};" in last
 
 
 def test_nothing_but_failures_is_an_error(tmp_path, capsys) -> None:
