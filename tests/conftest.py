@@ -8,12 +8,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
-from jaxtyping import install_import_hook
 
+import annotations
 from tiers import NAMES, may_be_quick, tier_of
 
 # Before any module of the package is imported: every annotated function is checked at each call.
-install_import_hook("dkgzsl", "beartype.beartype")
+annotations.install("dkgzsl")
 
 
 @pytest.fixture(scope="session")
