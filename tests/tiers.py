@@ -35,6 +35,8 @@ TIERS = {
     ),
 }
 """Files and folders of the tiers `long` and `quick`."""
+FIRST = ()
+"""Files that take longest, in the order in which they begin: the last one to end shall be a short one."""
 
 
 def place_of(path: Path) -> str:
@@ -45,6 +47,11 @@ def place_of(path: Path) -> str:
 def tier_of(path: Path) -> str:
     """The tier of a test file, for tests without a marker of their own."""
     return next((name for name, places in TIERS.items() if place_of(path).startswith(places)), "standard")
+
+
+def place_in_order(path: Path) -> int:
+    """Where a file stands in the order of the tests."""
+    return FIRST.index(place_of(path)) if place_of(path) in FIRST else len(FIRST)
 
 
 def may_be_quick(path: Path) -> bool:
