@@ -1,6 +1,5 @@
 """Shapes and types in signatures are checked while tests run, and only then."""
 
-import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,12 +47,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         tier = chosen_tier([name for name in NAMES if item.get_closest_marker(name)], item)
         item.add_marker(tier)
         item.user_properties.append(("tier", tier))
-
-
-def pytest_collection_finish() -> None:
-    """What the imports have left is not searched for garbage again and again."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
