@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 
 import annotations
-from tiers import NAMES, may_be_quick, place_in_order, tier_of
+from tiers import NAMES, may_be_quick, place_in_order, share_of, tier_of
 
 # Before any module of the package is imported: every annotated function is checked at each call.
 annotations.install("dkgzsl")
@@ -56,8 +56,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadFileScheduling
 
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return share_of(nodeid)
+
     config.option.loadscopereorder = False  # the order is that of `tiers.FIRST`
-    return LoadFileScheduling(config, log)
+    return ByFile(config, log)
 
 
 def chosen_tier(own: list[str], item: pytest.Item) -> str:
