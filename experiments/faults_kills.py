@@ -36,7 +36,8 @@ from faults_forks import Case, Result, Verb, copy, run_forked, undisturbed, warm
 from faults_verbs import more_verbs
 
 FEW = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.kernel-width", "0"]
-FEW += ["--closed-form.episodes", "off", "--baseline", "none", "--report", "off"]
+FEW += ["--closed-form.episodes", "off", "--closed-form.unit-length", "on", "--closed-form.seen-blend", "0"]
+FEW += ["--closed-form.feature-kernel-width", "0", "--baseline", "none", "--report", "off"]
 
 
 def verbs(shared: Path) -> list[Verb]:

@@ -1,4 +1,6 @@
-"""Every method of the registry under every verb, on `numbers` with small budgets: it serves, or names who does.
+"""Every method of the registry under every verb, with small budgets: it serves, or names who does.
+
+The default method is trained on `numbers`, the others on a small world in files.
 
 Two tables: `BUDGETS` has one line a method, `VERBS` and `CAPABLE` one entry a verb. The first tests below fail if
 a method or a capability is missing from them.
@@ -22,7 +24,7 @@ from dkgzsl.methods.base import CAPABILITIES, capabilities_of
 from dkgzsl.methods.registry import method_info, method_names, methods_with
 from formats.files import write_xlsa17
 from formats.toy import Toy
-from worlds import CLASSES, SEEN, arrays
+from worlds import CLASSES, SEEN, arrays, world_folder
 
 GENERATOR = {"hidden_size": 16, "epochs": 1, "batch_size": 256, "per_class": 5, "softmax_epochs": 1}
 WIDTHS = {f"{one}_{part}": 16 for one in ("feature", "description") for part in ("encoder", "decoder")}
@@ -35,7 +37,7 @@ BUDGETS: Mapping[str, Mapping[str, Any]] = {
     "eszsl": {"powers": [-1], "scalings": ["unit"]},
     "sae": {"powers": [0], "scalings": ["unit"], "descriptions": ["unit"]},
     "ridge": {"powers": [-1], "scalings": ["unit"]},
-    "exem": {"components": 60, "widths": [1.0], "costs": [10.0], "scalings": ["none"], "descriptions": ["unit"]},
+    "exem": {"components": 20, "widths": [1.0], "costs": [10.0], "scalings": ["none"], "descriptions": ["unit"]},
     "gfzsl": {"powers": [-1], "widths": [1.0], "floors": [0.3], "further_floors": [0.3], "scalings": ["unit"]},
     "ale": {"epochs": 1, "rates": [0.3], "scalings": ["unit"]},
     "class-norm": {"epochs": 1, "hidden_size": 16, "scalings": ["none"]},
@@ -88,7 +90,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
     @cache
     def train(method: str) -> Run:
         in_one_space = method_info(method).on_request
-        data = str(described_by_means(place / "means")) if in_one_space else "numbers"
+        data = "numbers" if method == "closed-form" else str(place / ("means" if in_one_space else "world"))
+        if data != "numbers" and not Path(data).exists():
+            described_by_means(Path(data)) if in_one_space else world_folder(Path(data))
         settings, out = place / f"{method}.yaml", place / method
         settings.write_text(yaml.safe_dump({"representation": ["pooled"], method: dict(BUDGETS[method])}))
         run = Run(method, out, data, settings, load_dataset(data))

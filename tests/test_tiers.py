@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from repository_tools import load_tool
-from tiers import NAMES, TIERS, may_be_quick, tier_of
+from tiers import FIRST, NAMES, TIERS, TOGETHER, may_be_quick, place_in_order, share_of, tier_of
 
 HERE = Path(__file__).parent
 tool = load_tool("tiers")
@@ -42,6 +42,16 @@ def test_the_quick_tier_leaves_out_files_and_folders_without_a_quick_test() -> N
     assert may_be_quick(HERE / "conftest.py")
     assert not may_be_quick(HERE / "docs" / "test_blocks.py")
     assert not may_be_quick(HERE / "cluster")
+
+
+def test_the_slowest_files_begin_and_a_file_is_not_split() -> None:
+    assert all((HERE / place).is_file() for place in FIRST)
+    assert all((HERE.parent / folder).is_dir() for folder in TOGETHER)
+    begins = [place_in_order(HERE / place) for place in FIRST]
+    assert begins == sorted(begins)
+    assert max(begins) < place_in_order(HERE / "test_tiers.py")
+    assert share_of("tests/a.py::test_b[c::d]") == share_of("tests/a.py::test_e") == "tests/a.py"
+    assert share_of("tests/report/test_a.py::test_b") == share_of("tests/report/test_c.py::test_d")
 
 
 def test_this_test_has_one_tier_and_names_it(request) -> None:

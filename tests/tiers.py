@@ -35,6 +35,30 @@ TIERS = {
     ),
 }
 """Files and folders of the tiers `long` and `quick`."""
+FIRST = (
+    "faults/test_verbs.py",
+    "benchmark/test_tune.py",
+    "estimator/test_estimator.py",
+    "test_matrix.py",
+    "methods/test_contract.py",
+    "cli/test_train.py",
+    "docs/test_site.py",
+    "benchmark/test_grid.py",
+    "test_extend.py",
+    "inference/test_own_photos.py",
+    "inference/test_export.py",
+    "inference/test_push_pull.py",
+    "cluster/test_extract.py",
+    "cluster/test_benchmark.py",
+    "cluster/test_statistics.py",
+    "distributed/test_torchrun.py",
+    "distributed/test_processes.py",
+    "faults/test_writers.py",
+    "app/test_page.py",
+)
+"""Files that take longest, in the order in which they begin: the last one to end shall be a short one."""
+TOGETHER = ("tests/report/",)
+"""Folders whose files have fixtures in common: their tests go to one worker."""
 
 
 def place_of(path: Path) -> str:
@@ -45,6 +69,16 @@ def place_of(path: Path) -> str:
 def tier_of(path: Path) -> str:
     """The tier of a test file, for tests without a marker of their own."""
     return next((name for name, places in TIERS.items() if place_of(path).startswith(places)), "standard")
+
+
+def share_of(nodeid: str) -> str:
+    """Tests with the same share go to one worker of pytest-xdist: those of a file, or of a folder."""
+    return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid.split("::", 1)[0])
+
+
+def place_in_order(path: Path) -> int:
+    """Where a file stands in the order of the tests."""
+    return FIRST.index(place_of(path)) if place_of(path) in FIRST else len(FIRST)
 
 
 def may_be_quick(path: Path) -> bool:

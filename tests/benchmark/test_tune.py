@@ -59,18 +59,18 @@ def test_test_images_change_nothing(monkeypatch, tmp_path) -> None:
 
 
 def test_the_same_seed_gives_the_same_trials_broken_off_or_not(data, tmp_path) -> None:
-    whole = tune(TuneConfig(name=data, trials=13, out=str(tmp_path / "whole")))
-    tune(TuneConfig(name=data, trials=11, out=str(tmp_path / "parts")))
+    whole = tune(TuneConfig(name=data, method="ridge", trials=13, out=str(tmp_path / "whole")))
+    tune(TuneConfig(name=data, method="ridge", trials=11, out=str(tmp_path / "parts")))
     journal = tmp_path / "parts" / "journal.jsonl"
     journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "wor')  # killed as it wrote
     done = []
     parts = tune(
-        TuneConfig(name=data, trials=13, out=str(tmp_path / "parts")),
+        TuneConfig(name=data, method="ridge", trials=13, out=str(tmp_path / "parts")),
         on_trial=lambda one, _: done.append(one.number),
     )
     assert done == [11, 12]
     assert tried(parts.trials) == tried(whole.trials)
-    other = tune(TuneConfig(name=data, trials=3, seed=1, out=str(tmp_path / "other")))
+    other = tune(TuneConfig(name=data, method="ridge", trials=3, seed=1, out=str(tmp_path / "other")))
     assert other.trials[2].values != whole.trials[2].values
     table = (tmp_path / "parts" / "trials.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(table.splitlines()))

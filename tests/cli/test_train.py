@@ -26,6 +26,8 @@ PUBLISHED = [
     "--dkgzsl.softmax.per-class",
     "10",
 ]
+ALONE = ["--baseline", "none", "--report", "off"]
+"""The method alone, without what it is compared with and without a page."""
 
 
 @pytest.fixture(scope="session")
@@ -96,8 +98,8 @@ def test_evaluate_gives_the_same_figures_from_the_folder(capsys, data, tmp_path)
     ids=["default", "published", "softmax"],
 )
 def test_the_same_seed_gives_the_same_figures_twice(capsys, data, tmp_path, options) -> None:
-    first = train(capsys, data, *options, "--out", str(tmp_path / "a"))
-    second = train(capsys, data, *options, "--out", str(tmp_path / "b"))
+    first = train(capsys, data, *options, *ALONE, "--out", str(tmp_path / "a"))
+    second = train(capsys, data, *options, *ALONE, "--out", str(tmp_path / "b"))
     assert first["metrics"] == second["metrics"]
 
 
@@ -121,17 +123,19 @@ def test_the_oracle_protocol_is_labelled_wherever_its_numbers_appear(capsys, dat
     assert json.loads(capsys.readouterr().out)["metrics"]["h"] == result["metrics"]["h"]
 
 
-@pytest.mark.parametrize("protocol", ["validated", "oracle"])
-@pytest.mark.parametrize("stop_at", [3, 9])
+@pytest.mark.parametrize(
+    ("stop_at", "protocol", "more"),
+    [(3, "validated", []), (9, "validated", ALONE), (3, "oracle", ALONE), (9, "oracle", ALONE)],
+)
 def test_an_interrupted_run_resumes_to_the_same_figures(
-    capsys, data, tmp_path, monkeypatch, protocol, stop_at
+    capsys, data, tmp_path, monkeypatch, protocol, stop_at, more
 ) -> None:
     """Ctrl-C at several evaluations; `--resume` must give what the uninterrupted run gives."""
     import dkgzsl.runs.training as training
     from dkgzsl.runs.folder import RunFolder
 
     words = [data, *PUBLISHED, "--protocol", protocol, "--seeds", "2", "--dkgzsl.evaluate-every", "1"]
-    words += ["--dkgzsl.softmax.epochs", "2"]
+    words += ["--dkgzsl.softmax.epochs", "2", *more]
     whole = train(capsys, *words, "--out", str(tmp_path / "whole"))
     evaluations = 0
     log = RunFolder.log
@@ -204,11 +208,11 @@ def epochs_in(out: Path) -> list[int]:
 
 def test_a_run_is_never_overwritten_unasked(capsys, data, tmp_path) -> None:
     out = str(tmp_path / "run")
-    train(capsys, data, *FEW, "--out", out)
+    train(capsys, data, *FEW, *ALONE, "--out", out)
     before = Path(out, "result.json").read_text()
     assert "--overwrite" in refused(capsys, data, *FEW, "--out", out)
     assert Path(out, "result.json").read_text() == before
-    train(capsys, data, *FEW, "--out", out, "--overwrite")
+    train(capsys, data, *FEW, *ALONE, "--out", out, "--overwrite")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     assert "no run" in refused(capsys, data, *FEW, "--out", str(tmp_path / "mine"), "--overwrite")
@@ -317,7 +321,7 @@ def test_the_published_command_is_accepted_and_missing_data_explained(capsys, tm
 
 def test_without_out_a_fresh_folder_under_runs(capsys, data, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first = train(capsys, data, *FEW)["run"]
-    second = train(capsys, data, *FEW)["run"]
+    first = train(capsys, data, *FEW, *ALONE)["run"]
+    second = train(capsys, data, *FEW, *ALONE)["run"]
     assert first != second
     assert Path(first).parent == Path(second).parent == Path("runs")

@@ -7,6 +7,7 @@ import pytest
 
 import faults_forks as forks
 import faults_kills as kills
+from dkgzsl.data.load import load_dataset
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +17,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def verbs(shared: Path) -> dict[str, forks.Verb]:
-    return {verb.name: verb for verb in kills.verbs(shared)}
+    found = {verb.name: verb for verb in kills.verbs(shared)}
+    load_dataset(shared / "world")  # forked processes know what this one has read (read_once.py)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,14 @@ STOPS = {
 }
 """Verbs that write, and steps that each is stopped at; negative ones are counted from the end. All steps:
 `experiments/faults_kills.py --stops`."""
+FEWER_STOPS = {
+    "train": (5, -2),
+    "train --overwrite": (5, -9, -1),
+    "benchmark": (4,),
+    "reproduce": (-2,),
+    "adapt": (-6,),
+}
+"""Steps of the verbs that take longest, outside of the tier `long`."""
 EXTRAS = {"extract": "timm", "extract --overwrite": "timm", "export": "onnxruntime", "tune": "optuna"}
 FUNCTIONS = {"extract", "extract --overwrite", "app: save"}
 """Called below the command line, which would turn their errors into exit code 2, and take over signals."""
@@ -91,10 +99,17 @@ def test_every_verb_is_in_the_table_or_writes_nothing(verbs) -> None:
     assert set(STOPS) - set(EXTRAS) <= set(verbs) <= set(STOPS)
 
 
-@every_verb
-def test_a_planted_stop_loses_nothing(verb, undisturbed, tmp_path, name) -> None:
+@pytest.mark.parametrize(
+    ("name", "stops"),
+    [
+        *(STOPS | FEWER_STOPS).items(),
+        *(pytest.param(name, STOPS[name], marks=pytest.mark.long, id=f"{name}-all") for name in FEWER_STOPS),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_planted_stop_loses_nothing(verb, undisturbed, tmp_path, name, stops) -> None:
     truth, steps = undisturbed(name)
-    for at in STOPS[name]:
+    for at in stops:
         kills.planted_stop(verb, tmp_path / "case", at if at > 0 else steps + 1 + at, truth)
 
 

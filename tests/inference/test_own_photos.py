@@ -1,11 +1,15 @@
 """From an Excel table to a deployed ONNX: every command is run as the one before printed it."""
 
+import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -35,32 +39,26 @@ def verb_of(line: str) -> str:
     return " ".join(words[1:3]) if words[1] == "data" else words[1]
 
 
-def walk(capsys, line: str) -> tuple[list[str], str]:
+def walk(line: str) -> tuple[list[str], str]:
     """Run a command and whatever each prints next, up to one that prints no next; the lines, the last's output."""
     lines = []
     while True:
         lines.append(line)
         program, *words = shlex.split(line)
-        capsys.readouterr()
         if program != "dkgzsl":
             done = subprocess.run([program, *words], capture_output=True, text=True, check=True)
             return lines, done.stdout
-        assert main(words) == 0, line
-        said = capsys.readouterr()
-        line = next_of(said.out + said.err)
+        with io.StringIO() as said, redirect_stdout(said), redirect_stderr(said):
+            assert main(words) == 0, line
+            line = next_of(said.getvalue())
 
 
-@pytest.fixture
-def own(tmp_path, monkeypatch) -> Path:
-    """A working folder with `my photos`, a folder whose name has a blank; weights lie elsewhere."""
-    pytest.importorskip("timm", reason="the extra `images` is not installed")
-    place = tmp_path / "work"
-    place.mkdir()
-    own_photos(place / "my photos")
-    tiny_weights(tmp_path / "tiny.safetensors")
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("DKGZSL_HOME", str(tmp_path / "home"))
-    return place
+class Walked(NamedTuple):
+    """The whole walk in a working folder: its commands, and what the last one printed."""
+
+    work: Path
+    lines: list[str]
+    printed: str
 
 
 def first_command(own: Path) -> str:
@@ -69,8 +67,36 @@ def first_command(own: Path) -> str:
     return shlex.join([*words, "--backbone", "test_resnet", "--weights", weights, "--image-size", "64"])
 
 
+@pytest.fixture(scope="module")
+def whole_walk(tmp_path_factory) -> tuple[Walked, Path]:
+    """A working folder with `my photos`, a folder whose name has a blank, and weights beside it; and a copy."""
+    place = tmp_path_factory.mktemp("walk") / "place"
+    work = place / "work"
+    work.mkdir(parents=True)
+    own_photos(work / "my photos")
+    tiny_weights(place / "tiny.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(work)
+        patch.setenv("DKGZSL_HOME", str(place / "home"))
+        walked = Walked(work, *walk(first_command(work)))
+    return walked, Path(shutil.copytree(place, place.with_name("copy")))
+
+
+@pytest.fixture
+def own(whole_walk, monkeypatch, capsys) -> Walked:
+    """The walk as it has ended, under the same path for every test, which may change the folder."""
+    walked, copy = whole_walk
+    place = walked.work.parent
+    shutil.rmtree(place)
+    shutil.copytree(copy, place)
+    monkeypatch.chdir(walked.work)
+    monkeypatch.setenv("DKGZSL_HOME", str(place / "home"))
+    capsys.readouterr()
+    return walked
+
+
 def test_eight_commands_from_a_table_to_a_deployed_model(capsys, own) -> None:
-    lines, printed = walk(capsys, first_command(own))
+    _, lines, printed = own
     assert [verb_of(line) for line in lines] == VERBS
     assert len(lines) <= 8
     assert not [line for line in lines[2:] if "--weights" in line and "extract" not in line]
@@ -92,12 +118,12 @@ def test_eight_commands_from_a_table_to_a_deployed_model(capsys, own) -> None:
 
 
 def test_a_run_and_its_data_are_moved_and_a_colleague_gets_them(capsys, own, monkeypatch) -> None:
-    lines, _ = walk(capsys, first_command(own))
+    work, lines, _ = own
     run = Path(shlex.split(lines[4])[2])
     capsys.readouterr()
     assert main(["evaluate", str(run), "--json"]) == 0
     before = json.loads(capsys.readouterr().out)["metrics"]
-    moved = own.rename(own.with_name("moved"))
+    moved = work.rename(work.with_name("moved"))
     monkeypatch.chdir(moved)
     assert main(["evaluate", str(run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"] == before
@@ -120,13 +146,13 @@ def test_a_run_and_its_data_are_moved_and_a_colleague_gets_them(capsys, own, mon
 
 
 def test_weights_that_are_gone_are_asked_for_by_name_and_hash(capsys, own) -> None:
-    lines, _ = walk(capsys, first_command(own))
-    run, weights = shlex.split(lines[4])[2], own.parent / "tiny.safetensors"
-    photo = str(next((own / "my photos" / "images" / "red round").iterdir()))
+    work, lines, _ = own
+    run, weights = shlex.split(lines[4])[2], work.parent / "tiny.safetensors"
+    photo = str(next((work / "my photos" / "images" / "red round").iterdir()))
     digest = json.loads((Path(run) / "recognizer.json").read_text())["images"]["weights"]["sha256"]
-    elsewhere = weights.rename(own.parent / "copy.safetensors")
+    elsewhere = weights.rename(work.parent / "copy.safetensors")
     export = ["export", run, "--out", "again.onnx"]
-    photos = str(own / "my photos" / "images" / "red round")
+    photos = str(work / "my photos" / "images" / "red round")
     add = ["add-class", run, "--name", "other", "--set", "red=1", "--photos", photos]
     for words in (["predict", run, photo], export, add, ["app", run]):
         capsys.readouterr()
@@ -136,7 +162,7 @@ def test_weights_that_are_gone_are_asked_for_by_name_and_hash(capsys, own) -> No
         assert digest[:16] in error
         assert "--weights FILE" in error
     assert main(["predict", run, photo, "--weights", str(elsewhere)]) == 0
-    home = own.parent / "home" / "weights"
+    home = work.parent / "home" / "weights"
     home.mkdir(parents=True)
     elsewhere.rename(home / "tiny.safetensors")  # where the message said
     assert main(["predict", run, photo]) == 0
@@ -149,7 +175,7 @@ def test_weights_that_are_gone_are_asked_for_by_name_and_hash(capsys, own) -> No
 
 
 def test_a_push_says_how_the_weights_are_had_and_leaves_old_versions_here(capsys, own, monkeypatch) -> None:
-    lines, _ = walk(capsys, first_command(own))
+    work, lines, _ = own
     run = Path(shlex.split(lines[4])[2])
     assert main(["add-class", str(run), "--name", "late", "--set", "red=1", "round=1"]) == 0
     capsys.readouterr()
@@ -158,23 +184,23 @@ def test_a_push_says_how_the_weights_are_had_and_leaves_old_versions_here(capsys
     assert "versions   2; 1 more is not in it (--history" in printed
     assert "tiny.safetensors (sha256 " in printed
     assert "hand the file over" in printed
-    assert "tiny.safetensors (sha256 " in (own / "pushed" / "README.md").read_text()
-    assert not (own / "pushed" / "versions" / "1").exists()
-    assert (own / "pushed" / "versions" / "2" / "model.safetensors").is_file()
-    home = str(own.parent)
-    assert not [p for p in (own / "pushed").rglob("*") if p.is_file() and home.encode() in p.read_bytes()]
-    assert "photo" not in json.loads((own / "pushed" / "environment.json").read_text())
+    assert "tiny.safetensors (sha256 " in (work / "pushed" / "README.md").read_text()
+    assert not (work / "pushed" / "versions" / "1").exists()
+    assert (work / "pushed" / "versions" / "2" / "model.safetensors").is_file()
+    home = str(work.parent)
+    assert not [p for p in (work / "pushed").rglob("*") if p.is_file() and home.encode() in p.read_bytes()]
+    assert "photo" not in json.loads((work / "pushed" / "environment.json").read_text())
     # the colleague: another machine, with neither weights nor photos of it
-    (own.parent / "tiny.safetensors").rename(own.parent / "mail.safetensors")
+    (work.parent / "tiny.safetensors").rename(work.parent / "mail.safetensors")
     line = next_of(printed)
     words = shlex.split(line)[1:]
     assert main(words) == 0
     printed = capsys.readouterr().out
-    folder = own.parent / "home" / "weights"
+    folder = work.parent / "home" / "weights"
     assert f"put it into {folder}" in printed
     assert main(shlex.split(next_of(printed))[1:]) == 0
     folder.mkdir(parents=True)
-    (own.parent / "mail.safetensors").rename(folder / "tiny.safetensors")
+    (work.parent / "mail.safetensors").rename(folder / "tiny.safetensors")
     pulled = words[words.index("--out") + 1]
     rng = np.random.default_rng(1)
     Image.fromarray(rng.integers(0, 256, (70, 80, 3), np.uint8)).save("mine.png")
@@ -187,14 +213,14 @@ def test_a_push_says_how_the_weights_are_had_and_leaves_old_versions_here(capsys
     assert json.loads(capsys.readouterr().out)["versions"] == [1, 2]
     assert main(["push", str(run), "./first", "--version", "0", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["versions"] == []
-    assert not (own / "first" / "versions").exists()
+    assert not (work / "first" / "versions").exists()
 
 
-def test_the_page_shows_the_commands_that_are_printed(capsys, own) -> None:
+def test_the_page_shows_the_commands_that_are_printed(own) -> None:
     """The page's commands are those of the walk, by verb and option, in their order."""
     if not PAGE.is_file():
         pytest.skip(f"the page is not here: {PAGE}")
-    lines, _ = walk(capsys, first_command(own))
+    lines = own.lines
     block = PAGE.read_text(encoding="utf-8").partition("```console\n")[2].partition("```")[0]
     shown = [line for line in block.splitlines() if line.startswith(("dkgzsl ", "python "))]
     assert [verb_of(line) for line in shown] == VERBS
@@ -207,8 +233,8 @@ def test_the_page_shows_the_commands_that_are_printed(capsys, own) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="paths are written for a POSIX shell")
-def test_what_is_printed_is_quoted_for_a_shell(capsys, own) -> None:
-    lines, _ = walk(capsys, first_command(own))
+def test_what_is_printed_is_quoted_for_a_shell(own) -> None:
+    lines = own.lines
     done = subprocess.run(["/bin/sh", "-n", "-c", "\n".join(lines)], capture_output=True, check=False)
     assert done.returncode == 0
     assert any("'" in line for line in lines[3:])  # the photo's path has a blank

@@ -138,5 +138,9 @@ def recognizer(world: Fitted, removed: tuple[int, ...] = (), *, tested: bool = T
 
 def expected(made: Recognizer, which: Backbone, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of the known classes, and in-distribution scores, by the package's own way."""
-    scores = made.scores(stored_tokens(which, pixels))
-    return made.calibration.probabilities(scores)[:, made.is_known], made.fit(stored_tokens(which, pixels))
+    return expected_of_tokens(made, stored_tokens(which, pixels))
+
+
+def expected_of_tokens(made: Recognizer, tokens: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The same for tokens that are given."""
+    return made.calibration.probabilities(made.scores(tokens))[:, made.is_known], made.fit(tokens)

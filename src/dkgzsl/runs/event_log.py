@@ -8,7 +8,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
+from dkgzsl.errors import RunError
 from dkgzsl.files import write_whole
+from dkgzsl.reading import parse_json
 from dkgzsl.runs.loggers import Logger
 
 LOG: Final = "metrics.jsonl"
@@ -40,11 +42,12 @@ class EventLog:
 
         Raises:
             OSError: the file cannot be written.
+            RunError: a line is no JSON, and there are loggers that get it.
         """
         with self.path.open("a", encoding="utf-8") as file:
             file.write(lines)
-        for line in lines.splitlines() if self.loggers else ():
-            values = json.loads(line)
+        for line in lines.removesuffix("\n").split("\n") if self.loggers else ():
+            values = parse_json(line, f"{LOG} is damaged", self.path, error=RunError)
             event = values.pop("event")
             for logger in self.loggers:
                 logger.log(event, values)

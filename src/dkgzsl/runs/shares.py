@@ -6,7 +6,6 @@ has the files that one process writes, and only the command writes them.
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,12 +20,14 @@ import torch
 from dkgzsl.checksums import FILE as CHECKSUMS
 from dkgzsl.cluster.shares import map_shares
 from dkgzsl.config import TrainConfig
-from dkgzsl.errors import DataError
+from dkgzsl.errors import DataError, RunError
+from dkgzsl.reading import read_json_lines, read_text
 from dkgzsl.runs.environment import split_hash
 from dkgzsl.runs.event_log import LOG
 from dkgzsl.runs.folder import RunFolder
 from dkgzsl.runs.plan import Plan, load_problem
 from dkgzsl.runs.progress import Reporter
+from dkgzsl.runs.schema import Event
 from dkgzsl.runs.seed import comparisons_of, run_baseline, run_default, run_seed
 
 
@@ -120,7 +121,7 @@ def run_on_workers(plan: Plan, folder: RunFolder, reporter: Reporter) -> None:
         name = names[position]
         _take(folder, name, left, reporter)
         reporter.advance(note=f"{name} is done" if isinstance(name, str) else f"seed {name} is done")
-    folder.write_text(LOG, _in_order(folder.file(LOG).read_text(encoding="utf-8"), plan.seeds))
+    folder.write_text(LOG, _in_order(folder.file(LOG), plan.seeds))
 
 
 def _take(folder: RunFolder, name: int | str, left: Left, reporter: Reporter) -> None:
@@ -140,11 +141,18 @@ def _take(folder: RunFolder, name: int | str, left: Left, reporter: Reporter) ->
             checkpoints.parent.rmdir()
 
 
-def _in_order(log: str, seeds: Sequence[int]) -> str:
-    """The lines of each seed in the order of the seeds, as one process writes them; the others follow."""
+def _in_order(log: Path, seeds: Sequence[int]) -> str:
+    """The lines of each seed in the order of the seeds, as one process writes them; the others follow.
+
+    Raises:
+        RunError: the file cannot be read, or is damaged.
+    """
     places = {seed: position for position, seed in enumerate(seeds)}
-    lines = log.splitlines(keepends=True)
-    return "".join(sorted(lines, key=lambda line: places.get(json.loads(line).get("seed"), len(places))))
+    damaged = f"{LOG} is damaged"
+    events = read_json_lines(log, Event, damaged, error=RunError)
+    lines = read_text(log, damaged, error=RunError).split("\n")
+    numbers = sorted(range(len(events)), key=lambda number: places.get(events[number].get("seed"), len(places)))
+    return "".join(f"{lines[number]}\n" for number in numbers)
 
 
 _PLACE = "THE-RUN-FOLDER"
