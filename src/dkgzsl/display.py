@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from html import escape
 from importlib import import_module
 from math import nan
@@ -32,7 +33,25 @@ def percent(value: float | None, digits: int = 1) -> str:
         value: a fraction of 1; None or NaN is undefined.
         digits: decimals.
     """
-    return DASH if value is None or value != value else f"{100 * value:.{digits}f}"
+    return DASH if value is None or value != value else str(_rounded(value, digits))
+
+
+def signed(value: float) -> str:
+    """A difference of fractions in percentage points, with its sign: `+1.2`, `−0.3`.
+
+    Args:
+        value: a difference of fractions of 1.
+    """
+    return f"{_rounded(value, 1) + 0:+}".replace("-", "\u2212")
+
+
+def _rounded(value: float, digits: int) -> Decimal:
+    """A fraction in percent, halves rounded up.
+
+    A mean can be 0.9925 or 0.9924999999999999, by the order in which its parts were added. Both must print the
+    same, so that digits beyond the sixth are dropped first.
+    """
+    return Decimal(f"{100 * value:.4f}").quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)
 
 
 def mean_percent(value: Mapping[str, float] | None, *, several: bool = False) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from dkgzsl.cli.next_step import command, next_line
+from dkgzsl.display import percent
 from dkgzsl.errors import DkgzslError
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def _print(config: Config, content: Mapping[str, Any], parent: int) -> None:
     if worth is None:
         print("worth      not measured on validation classes")
     else:
-        change = f"AUSUC {100 * worth['ausuc_before']:.1f} before, {100 * worth['ausuc_after']:.1f} after"
+        change = f"AUSUC {percent(worth['ausuc_before'])} before, {percent(worth['ausuc_after'])} after"
         print(f"worth      on validation classes, transductive, half of the held-out images as the pool: {change}")
     if content["adapted"]:
         print(f"version    {content['version']} of {config.run}: {content['seconds']:.2f} s of work")

@@ -21,9 +21,10 @@ class Config:
 
     FOLDER holds images/CLASS/*, and one or more tables of class descriptions (CSV, Excel or Parquet; a column
     `class`, then numbers, percentages, or yes and no), each a source of semantics named after its file. Photos may
-    also lie in CLASS/* next to the tables, or in train/CLASS/* and test/CLASS/*. An optional classes.csv with
-    the columns `class` and `role` says which classes are seen, seen-train, seen-val (validation treats them as
-    unseen), unseen, or left out (ignore); without it, classes with images are seen and the others unseen.
+    also lie in CLASS/* next to the tables, or in train/CLASS/* and test/CLASS/*. Classes
+    with photos are seen, and classes without are unseen. An optional classes.csv (columns `class` and `role`)
+    gives a class another role: seen, seen-train (validation never treats it as unseen), seen-val (validation
+    always does), unseen, or ignore (left out).
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]

@@ -7,7 +7,7 @@ from typing import Any
 
 from dkgzsl.report.pages.content import RunContent
 from dkgzsl.report.pages.headline import test_evaluations
-from dkgzsl.report.wording import name, printable, value_text
+from dkgzsl.report.wording import name, percent, printable, value_text
 
 _PROTOCOLS = {
     "validated": "validated: all choices were made on validation classes, which are part of the training classes",
@@ -83,7 +83,7 @@ def _validated(detail: Mapping[str, Any]) -> str:
     """Figures on the cuts with their deviation, in percent."""
     mean, spread = detail.get("validation") or {}, detail.get("validation_spread") or {}
     shown = [
-        f"{title} {100 * mean[key]:.1f} ± {100 * spread[key]:.1f} %"
+        f"{title} {percent(mean[key])} ± {percent(spread[key])} %"
         for key, title in (("h_calibrated", "H calibrated"), ("ausuc", "AUSUC"))
         if mean.get(key) is not None and spread.get(key) is not None
     ]
