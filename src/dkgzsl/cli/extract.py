@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from dkgzsl.cli.next_step import command, next_line
-from dkgzsl.errors import DataError
+from dkgzsl.errors import DataError, refuse_without
 
 if TYPE_CHECKING:
     from dkgzsl.features.extraction import Progress
@@ -56,6 +56,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Extract, report unreadable images, print a summary."""
+    refuse_without("PIL")
     from dkgzsl.data.load import list_images
     from dkgzsl.features.backbones import build_backbone
     from dkgzsl.features.extraction import extract

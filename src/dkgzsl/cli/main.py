@@ -10,7 +10,7 @@ from importlib import import_module
 
 import dkgzsl.cli.clock  # noqa: F401  (first of all: it starts the clock)
 from dkgzsl.cli.interrupts import Interrupts, Terminated
-from dkgzsl.errors import DkgzslError, nearest
+from dkgzsl.errors import DkgzslError, missing_package, nearest
 from dkgzsl.launch import follows, launched
 
 # verb -> (what it does, module); the module has a dataclass `Config` and a function `run(config)`.
@@ -74,6 +74,12 @@ def _main(words: list[str], interrupts: Interrupts) -> int:
         return _dispatch(words, interrupts)
     except DkgzslError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        print(f"error: {missing}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read the output has gone, as `| head` does: end as quietly as other tools
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

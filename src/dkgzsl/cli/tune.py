@@ -9,6 +9,7 @@ from dkgzsl.cli.clock import seconds_since_start
 from dkgzsl.cli.next_step import command, next_line
 from dkgzsl.config import TuneConfig as Config
 from dkgzsl.display import percent
+from dkgzsl.errors import refuse_without
 from dkgzsl.writing import going_on
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = ["Config", "run"]
 
 def run(config: Config) -> None:
     """Search, print the best settings."""
+    refuse_without("optuna")
     from dkgzsl.benchmark.tune import tune
     from dkgzsl.runs.plan import Plan
     from dkgzsl.runs.progress import Reporter
