@@ -194,7 +194,7 @@ def latex_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, caption:
 
 def in_100(share: float) -> str:
     """A share in words: `37 of 100`; only exact shares are written as none or all."""
-    cases = round(100 * share)
+    cases = int(_rounded(share, 0))
     if cases == 100 and share < 1:
         return "more than 99 of 100"
     if cases == 0 and share > 0:

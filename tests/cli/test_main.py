@@ -7,7 +7,7 @@ import pytest
 
 from dkgzsl import errors
 from dkgzsl.cli import doctor
-from dkgzsl.cli.main import VERBS, main
+from dkgzsl.cli.main import _GROUPS, VERBS, main
 from dkgzsl.methods.registry import BUILT_IN
 
 
@@ -30,6 +30,11 @@ def test_overview_and_version(capsys) -> None:
     assert capsys.readouterr().out.startswith("dkgzsl ")
     assert main(["data"]) == 0
     assert "data check" in capsys.readouterr().out
+
+
+def test_the_overview_shows_every_verb_once() -> None:
+    grouped = [verb for verbs in _GROUPS.values() for verb in verbs]
+    assert sorted(grouped) == sorted(VERBS)
 
 
 def test_the_overview_fits_a_narrow_terminal(capsys) -> None:

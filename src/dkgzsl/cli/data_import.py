@@ -36,11 +36,11 @@ class Config:
     name: str | None = None
     """Name of the problem (default: the folder's)."""
     backbone: str | None = None
-    """Backbone that its features shall come from; the command that `data check` proposes next has it."""
+    """Backbone that shall compute its features; it is kept for the command that `data check` prints."""
     weights: Path | None = None
-    """The backbone's file of weights, likewise (default: published ones)."""
+    """The backbone's file of weights, kept in the same way (default: published weights)."""
     image_size: int | None = None
-    """Side of the square image in pixels, likewise (default: the backbone's own)."""
+    """Side of the square image in pixels, kept in the same way (default: the backbone's own)."""
     overwrite: bool = False
     """Replace the problem in --out."""
     json: bool = False

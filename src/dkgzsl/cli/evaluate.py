@@ -18,11 +18,11 @@ class Config:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     data: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """The data set's folder now (default: where it was in training, or where it is from the run's place)."""
+    """Folder of the data set, where it was moved (default: the place that the run records)."""
     features: Annotated[str | None, tyro.conf.arg(metavar="NAME_OR_STORE")] = None
-    """Feature file or store now (default: likewise)."""
+    """Feature file or store, where it was moved (default: the place that the run records)."""
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Folder that holds the data sets now (default: where it was in training)."""
+    """Folder that holds the data sets, where it was moved (default: the one of the training)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     version: int | None = None

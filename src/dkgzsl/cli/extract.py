@@ -25,7 +25,7 @@ class Config:
     """Extract region features of a problem's images; the same command continues an interrupted one."""
 
     problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM")]
-    """An imported problem (see dkgzsl data import), or a benchmark by name whose images are here."""
+    """An imported problem (see dkgzsl data import), or a benchmark by name, once its images are fetched."""
     backbone: str
     """resnet101 (448 pixels), vit-b/16 (224 pixels), any timm model by its name, clip:MODEL@WEIGHTS, or a
     backbone from outside (docs/extend.md)."""

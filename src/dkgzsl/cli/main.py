@@ -43,6 +43,14 @@ VERBS = {
 }
 
 
+_GROUPS = {
+    "Train, compare, choose": ("train", "evaluate", "report", "compare", "benchmark", "tune", "reproduce"),
+    "Your own photos": ("data import", "data check", "extract", "data describe", "data convert"),
+    "Use what was trained": ("predict", "add-class", "remove-class", "adapt", "synthesize", "app"),
+    "Hand it on": ("export", "push", "pull"),
+    "Known data sets, this machine": ("data list", "data fetch", "doctor"),
+}
+"""The verbs as the overview shows them."""
 _QUICK = ("data list",)  # prints within two seconds without it
 
 # Threads that wait for each other sleep instead of spinning: on a machine that others use, too, spinning makes
@@ -187,18 +195,19 @@ def _say_that_it_starts(verb: str) -> None:
 
 
 def _help(group: str | None = None) -> str:
-    verbs = {v: text for v, (text, _) in VERBS.items() if group is None or v.split()[0] == group}
-    width = max(len(verb) for verb in verbs)
+    width = max(len(verb) for verb in VERBS)
+    if group is not None:
+        shown = [f"  {verb:<{width}}  {text}" for verb, (text, _) in VERBS.items() if verb.split()[0] == group]
+        usage = f"usage: dkgzsl {group} VERB [OPTIONS]        (dkgzsl help {group} VERB shows the options)"
+        return "\n".join([usage, "", *shown])
     lines = [
         "usage: dkgzsl VERB [OPTIONS]        (dkgzsl help VERB shows the options)",
         "",
         "Zero-shot learning: recognise classes that have no training image, from their descriptions.",
-        "",
-        *(f"  {verb:<{width}}  {text}" for verb, text in verbs.items()),
-        "",
-        "First step: dkgzsl train numbers   (it needs no download)",
     ]
-    return "\n".join(lines)
+    for title, verbs in _GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {verb:<{width}}  {VERBS[verb][0]}" for verb in verbs)]
+    return "\n".join([*lines, "", "First step: dkgzsl train numbers   (it needs no download)"])
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def _keep_record(
         if position:
             record = predictions_record(problem, scored, constant)
         else:
-            reporter.stage("for the report", None)
+            reporter.stage("collecting what the report shows", None)
             record = full_record(problem, scored, constant, model=outcome.model, fitted=outcome.fitted, seed=seed)
         record.write(folder.record_file(position))
     except Exception as error:  # whatever it is, the run is worth more than its page

@@ -76,7 +76,7 @@ def _constant(detail: Mapping[str, Any]) -> str:
     used, found, spread = detail["constant"], detail.get("constant_found"), detail.get("constant_spread")
     if found is None or spread is None:
         return f"{used:.4g}"
-    return f"{used:.4g} ({found:.4g} ± {spread:.4g} over the validation divisions, less what varies)"
+    return f"{used:.4g} ({found:.4g} ± {spread:.4g} over the validation divisions, shrunk by its spread)"
 
 
 def _validated(detail: Mapping[str, Any]) -> str:
