@@ -9,6 +9,7 @@ import pytest
 
 from dkgzsl.app.session import Session
 from dkgzsl.cli.main import main
+from dkgzsl.display import percent
 from dkgzsl.inference.new_classes import Described
 from dkgzsl.inference.recognizer import Recognizer, save_version
 from dkgzsl.runs.folder import versions_of

@@ -205,8 +205,8 @@ class ProblemFolderReader:
             raise DataError(
                 "these features are a file, and an imported problem takes a feature store, which is a folder",
                 where=str(features),
-                fix="dkgzsl data convert FILE --out STORE --backbone NAME makes one; the file needs `image_files`, the "
-                f"paths of the problem's images such as {listed.paths[0]}",
+                fix="dkgzsl data convert FILE --out STORE --backbone NAME makes one; the file needs an array "
+                f"`image_files`, the paths of the problem's images such as {listed.paths[0]}",
             )
         store = open_store(features)
         rows = store.rows_of(listed.paths)
