@@ -136,7 +136,7 @@ def _features(config: Config, recognizer: Recognizer) -> Features:
     if files:
         if len(config.photos) > 1:
             raise DataError(
-                "a pool is photos, or one file of features",
+                "photos and a file of features cannot be adapted to together",
                 where=str(files[0]),
                 fix="name the file of features alone",
             )

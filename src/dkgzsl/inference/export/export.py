@@ -199,7 +199,7 @@ def _pixels(recognizer: Recognizer, weights: Path | None) -> _Input:
     images = recognizer.record.images
     if not images.get("preprocessing"):
         raise RunError(
-            "the run's features came with no record of how an image becomes one",
+            "the run does not record how its features were computed from photos",
             fix="export the classifier alone with --features-only, or train on a store of dkgzsl extract",
         )
     backbone = rebuild_backbone(images, weights=weights)
