@@ -33,6 +33,12 @@ def test_both_kinds_and_the_weakest_class_are_named() -> None:
     assert "weakest at the class ox, with 50 of 100" in second
 
 
+def test_classes_without_test_images_are_counted() -> None:
+    rows = [*ROWS, ClassRow("yak", "unseen", 0, "", "", "", -1)]
+    assert "; 1 of these 2 have test images" in can_do(_content(u={"mean": 0.5}), rows)[0]
+    assert "have test images" not in can_do(_content(u={"mean": 0.5}), ROWS)[0]
+
+
 def test_no_seen_test_images_gives_no_figure_for_them(monkeypatch) -> None:
     sentences = can_do(_content(u={"mean": 0.5}), ROWS)
     assert len(sentences) == 2

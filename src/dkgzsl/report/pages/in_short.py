@@ -54,8 +54,11 @@ def can_do(content: RunContent, rows: Sequence[ClassRow]) -> list[str]:
             if unseen == 1
             else f"the {unseen} classes that it knows by their descriptions alone"
         )
+        tested = sum(row.role == "unseen" and row.images > 0 for row in rows)
+        only = "" if tested == unseen else f"; {tested} of these {unseen} have test images"
         sentences.append(
-            f"This model chooses among {every} classes, and names the right one for {in_100(u)} images of {known}."
+            f"This model chooses among {every} classes, and names the right one for {in_100(u)} images of "
+            f"{known}{only}."
         )
     elif unseen and estimated(content) is None:
         sentences.append(
