@@ -35,12 +35,12 @@ def run(config: Config) -> None:
             reporter.log(f"{done} trials are done already")
         else:
             reporter.log("trial 0 is the defaults")
-        reporter.stage("trials", max(0, config.trials - done))
+        reporter.reach("trials", done, max(done, config.trials))
 
     def on_trial(record: TrialRecord, best: float | None) -> None:
         if record.error is not None:
             reporter.log(f"trial {record.number} gave no score: {record.error}")
-        reporter.advance(note="" if best is None else f"best {best:.4f}")
+        reporter.advance(note="" if best is None else f"best score {percent(best)}")
 
     with going_on("what is done is kept: the same command with the same --out goes on"), reporter:
         found = tune(config, on_trial=on_trial, on_begin=on_begin)

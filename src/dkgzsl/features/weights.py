@@ -144,7 +144,7 @@ def weights_in_words(record: Mapping[str, Any]) -> str | None:
     source, digest = record.get("source"), str(record.get("sha256", ""))[:16]
     if source == "file":
         return (
-            f"{record['file']} (sha256 {digest}...) is not in it: hand the file over, too; predict finds it in "
+            f"{record['file']} (sha256 {digest}...) is not included: hand the file over, too. predict finds it in "
             "the folder of weights that dkgzsl doctor names, or by --weights FILE"
         )
     if source == "random":

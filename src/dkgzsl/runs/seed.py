@@ -10,6 +10,7 @@ from typing import Any
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dkgzsl.data.splits import validation_cut, validation_cuts
+from dkgzsl.display import percent
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.cuts import mean_figures
@@ -60,7 +61,7 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
         )
         if plan.epochs is None:
             tried.append(representation)
-            note = f"AUSUC {figures.ausuc:.3f}" if figures.ausuc is not None else ""
+            note = f"AUSUC {percent(figures.ausuc)}" if figures.ausuc is not None else ""
             reporter.reach(f"{label}, settings tried", len(tried), None, note=note)
 
     method = plan.make_method(seed, checkpoints=checkpoints, on_epoch=on_epoch)
