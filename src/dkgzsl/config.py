@@ -186,15 +186,13 @@ class DataConfig:
     """Which data is learned from, and what of it: the settings that `train` and `tune` share."""
 
     name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_FOLDER")] = None
-    """Data set by name (numbers, AWA2, CUB, SUN, ...), the folder of an imported problem, or a folder in the
-    layout of the benchmark archive xlsa17."""
+    """Data set by name (numbers, AWA2, CUB, SUN, ...), an imported problem, or a folder of the archive xlsa17."""
     dataset: str | None = None
     """The same as NAME_OR_FOLDER, as the published command line has it."""
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     features: str | None = None
-    """Features: a store that dkgzsl extract wrote (a folder, or its URL), a file by name (res101, vgg_fc7), or a
-    path (default: those of the backbone)."""
+    """A store that dkgzsl extract wrote, or a file by name (res101, vgg_fc7) (default: those of the backbone)."""
     extra_features: tuple[str, ...] = ()
     """Feature files or stores of the same images by other backbones; their global vectors are concatenated."""
     semantics: str | None = None
@@ -214,15 +212,13 @@ class TrainConfig(DataConfig):
     method: str | None = None
     """One of {methods} (default: closed-form, or dkgzsl, as published, where --epochs or --batch-size is set)."""
     protocol: Protocol = "validated"
-    """validated: settings are chosen on validation classes, and test images are scored once; oracle: settings are
-    chosen on the test images, as for many printed tables."""
+    """validated: settings are chosen on validation classes, test scored once; oracle: chosen on the test set."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """YAML file with any of these settings and with sections of methods; flags override it."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     on: str | None = None
-    """ray: spread the work over the cores of this machine, or over the cluster at RAY_ADDRESS; ray://HOST:PORT:
-    over that cluster."""
+    """ray: all cores of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: that cluster."""
     batch_size: int | None = None
     """Images per training step."""
     epochs: int | None = None
@@ -306,8 +302,7 @@ class BenchmarkConfig:
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     protocol: Protocol = "validated"
-    """validated: settings are chosen on validation classes, and test images are scored once; oracle: settings are
-    chosen on the test images, as for many printed tables."""
+    """validated: settings are chosen on validation classes, test scored once; oracle: chosen on the test set."""
     seeds: int = 3
     """Number of seeds of each method; each seed draws other held-out images."""
     iterative_seeds: int | None = None
@@ -315,8 +310,7 @@ class BenchmarkConfig:
     first_seed: int = 0
     """The first of the consecutive seeds."""
     adapt: Literal["half", "same"] | None = None
-    """Add transductive rows. half: adapted to one half of the test images, scored on the other; same: adapted to
-    the images that are scored."""
+    """Add transductive rows. half: adapt to half of the test images, score the others; same: score the same."""
     minutes: float | None = 1.0
     """Time limit of one exploration of a method that trains by epochs; validation classes choose its epoch. None
     (null in YAML): no limit."""
@@ -327,8 +321,7 @@ class BenchmarkConfig:
     jobs: int = 1
     """Processes that run at once; they share the processor's cores."""
     on: str | None = None
-    """ray: spread the work over the cores of this machine, or over the cluster at RAY_ADDRESS; ray://HOST:PORT:
-    over that cluster."""
+    """ray: all cores of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: that cluster."""
     device: str = "cpu"
     """cpu, cuda, ..."""
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
@@ -376,8 +369,7 @@ class TuneConfig(DataConfig):
     epochs: int | None = None
     """Passes over the training images, the same in every trial."""
     on: str | None = None
-    """ray: spread the work over the cores of this machine, or over the cluster at RAY_ADDRESS; ray://HOST:PORT:
-    over that cluster."""
+    """ray: all cores of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: that cluster."""
     trials: int = 60
     """Number of trials; those that are in --out already count."""
     at_once: int | None = None

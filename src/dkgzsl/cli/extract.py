@@ -66,11 +66,11 @@ def run(config: Config) -> None:
     out = _folder_of(config)
     images = list_images(config.problem, data_root=config.data_root)
     backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size)
-    height, width = backbone.preprocessing.image_size
+    (height, width), (rows, columns) = backbone.preprocessing.image_size, backbone.grid
     gigabytes = 2 * len(images.paths) * (1 + backbone.regions) * backbone.channels / 1e9
     print(
-        f"{len(images.paths):,} images at {height} x {width} pixels: 1 + {backbone.grid[0]} x {backbone.grid[1]} "
-        f"tokens of {backbone.channels}, {gigabytes:.2f} GB",
+        f"{len(images.paths):,} images at {height} x {width} pixels: for each, {rows} x {columns} regions and the "
+        f"whole image, {backbone.channels:,} numbers a piece; {gigabytes:.2f} GB in all",
         file=sys.stderr,
     )
     with _bar() as progress:
@@ -110,7 +110,7 @@ def run(config: Config) -> None:
     rate = f"{result.rate:.1f} images/s" if result.rate else "nothing was left to do"
     print(f"store      {config.out}: {result.done - len(unreadable):,} images, {len(unreadable)} unreadable")
     refuse_lost(lost, config.problem)
-    print(f"tokens     {list(result.shape)} float16, {rate}")
+    print(f"features   {' x '.join(f'{size:,}' for size in result.shape)} numbers (float16), {rate}")
     root = () if config.data_root is None else ("--data-root", config.data_root)
     print(next_line(command("train", config.problem, *root, "--features", config.out)))
 

@@ -189,7 +189,7 @@ def _run(verb: str, words: list[str]) -> int:
 
 
 def _say_that_it_starts(verb: str) -> None:
-    """A line on a terminal before the slow imports, so that nobody looks at an empty screen for seconds."""
+    """A line on a terminal before the slow imports, so that the screen is not empty for seconds."""
     if verb not in _QUICK and sys.stderr.isatty() and not follows():
         print(f"dkgzsl {verb}: loading libraries and data ...", file=sys.stderr, flush=True)
 

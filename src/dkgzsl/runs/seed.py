@@ -61,8 +61,7 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
         )
         if plan.epochs is None:
             tried.append(representation)
-            note = f"AUSUC {percent(figures.ausuc)}" if figures.ausuc is not None else ""
-            reporter.reach(f"{label}, settings tried", len(tried), None, note=note)
+            reporter.reach(f"{label}, settings tried", len(tried), None, note=f"AUSUC {percent(figures.ausuc)}")
 
     method = plan.make_method(seed, checkpoints=checkpoints, on_epoch=on_epoch)
     reporter.stage(f"{label}, settings tried" if plan.epochs is None else label, None)
@@ -86,8 +85,7 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
     if isinstance(outcome.fitted, FittedBlocks):
         outcome.fitted.visual.write(folder.representation_file(position))
     _keep_record(plan, folder, position, seed, outcome, reporter)
-    if position == 0:
-        _write_first(plan, folder, outcome)
+    _write_first(plan, folder, outcome, position)
     ways = {way.name: way for way in plan.representations(seed)}
     record = {"seed": seed, **_record(_on_every_cut(plan, method, ways[outcome.representation], seed, outcome))}
     record["held_out_classes"] = _held_out(plan, seed)
@@ -98,8 +96,10 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
     return record
 
 
-def _write_first(plan: Plan, folder: RunFolder, outcome: Outcome) -> None:
+def _write_first(plan: Plan, folder: RunFolder, outcome: Outcome, position: int) -> None:
     """Files that only the first seed leaves."""
+    if position:
+        return
     evidence = AttributeEvidence.of(plan.problem, outcome.fitted)
     if evidence is not None:
         evidence.write(folder.file("evidence.safetensors"))
