@@ -34,7 +34,7 @@ def test_both_kinds_and_the_weakest_class_are_named() -> None:
 
 
 def test_classes_without_test_images_are_counted() -> None:
-    rows = [*ROWS, ClassRow("yak", "unseen", 0, "", "", "", -1)]
+    rows = [*ROWS, ClassRow("yak", "unseen", 0, "", "", "", -1.0)]
     assert "; 1 of these 2 have test images" in can_do(_content(u={"mean": 0.5}), rows)[0]
     assert "have test images" not in can_do(_content(u={"mean": 0.5}), ROWS)[0]
 

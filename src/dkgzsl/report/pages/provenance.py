@@ -25,7 +25,9 @@ def provenance(content: RunContent) -> list[tuple[str, str]]:
     backbone = result["backbone"] or "not known"
     if weights:
         source = weights.get("file") or weights.get("source")
-        backbone += f", weights {source} (sha256 {str(weights.get('sha256'))[:12]}…)"
+        backbone += f", weights {source}" + (
+            f" (sha256 {weights['sha256'][:12]}…)" if weights.get("sha256") else ""
+        )
     rows = [
         ("data set", result["dataset"]),
         ("protocol", _PROTOCOLS.get(content.protocol, content.protocol)),
