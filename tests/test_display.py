@@ -12,7 +12,7 @@ import pytest
 
 from dkgzsl.benchmark.run import Benchmarked
 from dkgzsl.data.numbers.dataset import numbers
-from dkgzsl.display import DASH, data_frame, figures_line, html_card, html_table, percent
+from dkgzsl.display import DASH, data_frame, figures_line, html_card, html_table, percent, signed
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.metrics import Figures, Scored
 from dkgzsl.inference.recognizer import Prediction, Ranked
@@ -86,6 +86,18 @@ def test_percent_has_one_decimal_and_a_dash_where_undefined() -> None:
     assert percent(0.98765) == "98.8"
     assert percent(1.0, 0) == "100"
     assert percent(None) == percent(math.nan) == DASH
+
+
+def test_percent_rounds_halves_up_however_the_mean_was_added_up() -> None:
+    for value in (0.9925, 0.9925 - 1e-12, 0.9925 + 1e-12, float(np.float32(0.9925))):
+        assert percent(value) == "99.3"
+    assert (percent(0.9924), percent(0.0), percent(0.005, 0)) == ("99.2", "0.0", "1")
+
+
+def test_signed_rounds_as_percent_does() -> None:
+    for value in (0.0125, 0.0125 - 1e-12):
+        assert signed(value) == "+1.3"
+    assert (signed(-0.0125), signed(-1e-9), signed(0.0)) == ("\u22121.3", "+0.0", "+0.0")
     assert figures_line({"t1": 0.5}) == "T1 50.0, U –, S –, H –, H calibrated –, AUSUC –"
 
 

@@ -68,7 +68,7 @@ def model_kind(values: Mapping[str, Any], *, where: str) -> str:
     gone = [name for name, used in _GONE.items() if setting.get(name) in used]
     if gone:
         raise RunError(
-            f"the model was made by dkgzsl 0.1 with the option {gone[0]!r}, which there is no more",
+            f"the model was made by dkgzsl 0.1 with the option {gone[0]!r}, which was removed",
             where=where,
             fix="use it with dkgzsl 0.1, or train again",
         )
@@ -115,7 +115,7 @@ def upgraded_config(content: Mapping[str, Any], *, where: str) -> dict[str, Any]
         where: the file, for the message.
 
     Raises:
-        ConfigError: it sets an option that there is no more, or may be of either format.
+        ConfigError: it sets an option that was removed, or may be of either format.
     """
     if content.keys() & {"datasets", "methods"}:
         return _upgraded_benchmark(content, where)
@@ -200,7 +200,7 @@ def upgraded_estimator(params: Mapping[str, Any], *, where: str) -> dict[str, An
     """Parameters of an estimator of format 1, where every setting of the closed form was one of its own.
 
     Raises:
-        ConfigError: it sets an option that there is no more.
+        ConfigError: it sets an option that was removed.
     """
     kept = ("representation", "refinement", "validation_classes", "backbone", "weights", "image_size", "device")
     new: dict[str, Any] = {name: params[name] for name in (*kept, "random_state")}
@@ -231,7 +231,7 @@ def _without_gone(section: dict[str, Any], where: str) -> dict[str, Any]:
         value = section.get(name)
         if value in used:
             raise ConfigError(
-                f"knowledge.{name}: {value} is an option of dkgzsl 0.1 that there is no more",
+                f"knowledge.{name}: {value} is an option of dkgzsl 0.1 that was removed",
                 where=where,
                 fix="leave it out; docs/lab-notes.md says what it did",
             )

@@ -186,13 +186,13 @@ class DataConfig:
     """Which data is learned from, and what of it: the settings that `train` and `tune` share."""
 
     name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_FOLDER")] = None
-    """Data set by name (numbers, AWA2, CUB, SUN, ...), a folder in the xlsa17 layout, or an imported problem."""
+    """Data set by name (numbers, AWA2, CUB, SUN, ...), an imported problem, or a folder of the archive xlsa17."""
     dataset: str | None = None
     """The same as NAME_OR_FOLDER, as the published command line has it."""
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     features: str | None = None
-    """Feature file by name (res101, vgg_fc7), a path, or a store, also by URL (default: from the backbone)."""
+    """A store that dkgzsl extract wrote, or a file by name (res101, vgg_fc7) (default: those of the backbone)."""
     extra_features: tuple[str, ...] = ()
     """Feature files or stores of the same images by other backbones; their global vectors are concatenated."""
     semantics: str | None = None
@@ -212,13 +212,13 @@ class TrainConfig(DataConfig):
     method: str | None = None
     """One of {methods} (default: closed-form, or dkgzsl, as published, where --epochs or --batch-size is set)."""
     protocol: Protocol = "validated"
-    """validated: choices on validation classes, test scored once; oracle: choices on the test set."""
+    """validated: settings are chosen on validation classes, test scored once; oracle: chosen on the test set."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file with any of these settings, and sections of any methods; flags override it."""
+    """YAML file with any of these settings and with sections of methods; flags override it."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     on: str | None = None
-    """ray: a worker for each core of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: a cluster."""
+    """ray: all cores of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: that cluster."""
     batch_size: int | None = None
     """Images per training step."""
     epochs: int | None = None
@@ -269,7 +269,7 @@ class ReproduceConfig:
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     epochs: int | None = None
-    """Epochs, where fewer than published are wanted; the table says so."""
+    """Number of epochs, to train for a shorter time than published; the table says so."""
     minutes: float | None = None
     """Processor time of one exploration of a peer that trains by epochs, at most (default: no limit)."""
     device: str | None = None
@@ -289,7 +289,7 @@ class ReproduceConfig:
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Compare methods x data sets x semantics x seeds in one table; what is done in --out is not done again."""
+    """Compare methods over data sets, semantics and seeds in one table; the same command with --out goes on."""
 
     datasets: tuple[str, ...] = ("numbers",)
     """Data sets by name or folder; NAME@FEATURES names a feature file or store of it."""
@@ -302,15 +302,15 @@ class BenchmarkConfig:
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets (default: data in DKGZSL_HOME, or else in the user's cache folder)."""
     protocol: Protocol = "validated"
-    """validated: choices on validation classes, test scored once; oracle: choices on the test set."""
+    """validated: settings are chosen on validation classes, test scored once; oracle: chosen on the test set."""
     seeds: int = 3
-    """Seeds of every method; they redraw the held-out images, too."""
+    """Number of seeds of each method; each seed draws other held-out images."""
     iterative_seeds: int | None = None
-    """Seeds of methods that are trained by epochs (default: as many as all others)."""
+    """Number of seeds of methods that train by epochs (default: the same number)."""
     first_seed: int = 0
     """The first of the consecutive seeds."""
     adapt: Literal["half", "same"] | None = None
-    """Transductive rows, too: adapted to half of the test images, the other half scored; or to the scored ones."""
+    """Add transductive rows. half: adapt to half of the test images, score the others; same: score the same."""
     minutes: float | None = 1.0
     """Time limit of one exploration of a method that trains by epochs; validation classes choose its epoch. None
     (null in YAML): no limit."""
@@ -321,13 +321,13 @@ class BenchmarkConfig:
     jobs: int = 1
     """Processes that run at once; they share the processor's cores."""
     on: str | None = None
-    """ray: a worker for each core of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: a cluster."""
+    """ray: all cores of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: that cluster."""
     device: str = "cpu"
     """cpu, cuda, ..."""
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of the cells and the table (default: a fresh one under runs/)."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file with any of these settings, and sections of any methods; flags override it."""
+    """YAML file with any of these settings and with sections of methods; flags override it."""
     json: bool = False
     """Print one JSON object on standard output."""
     latex: bool = False
@@ -369,19 +369,19 @@ class TuneConfig(DataConfig):
     epochs: int | None = None
     """Passes over the training images, the same in every trial."""
     on: str | None = None
-    """ray: a worker for each core of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: a cluster."""
+    """ray: all cores of this machine, or the cluster at RAY_ADDRESS; ray://HOST:PORT: that cluster."""
     trials: int = 60
-    """Trials in all, with those that are in --out already."""
+    """Number of trials; those that are in --out already count."""
     at_once: int | None = None
-    """Trials that are chosen together, whether a cluster fits them or not (default: as --out began, or 4)."""
+    """Trials that are chosen together, so that a cluster can run them at once (default: as --out began, or 4)."""
     minutes: float | None = None
-    """No trial begins after so many minutes (default: no limit)."""
+    """Begin no trial after this many minutes (default: no limit)."""
     seed: int = 0
     """Seed of the trials, of the held-out images and of training."""
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder of the search (required); the same command continues a search that is there."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file with any of these settings, and sections of any methods; flags override it."""
+    """YAML file with any of these settings and with sections of methods; flags override it."""
     json: bool = False
     """Print one JSON object on standard output."""
     refinement: RefinementConfig = field(default_factory=RefinementConfig)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from html import escape
 from importlib import import_module
 from math import nan
@@ -32,7 +33,25 @@ def percent(value: float | None, digits: int = 1) -> str:
         value: a fraction of 1; None or NaN is undefined.
         digits: decimals.
     """
-    return DASH if value is None or value != value else f"{100 * value:.{digits}f}"
+    return DASH if value is None or value != value else str(_rounded(value, digits))
+
+
+def signed(value: float) -> str:
+    """A difference of fractions in percentage points, with its sign: `+1.2`, `−0.3`.
+
+    Args:
+        value: a difference of fractions of 1.
+    """
+    return f"{_rounded(value, 1) + 0:+}".replace("-", "\u2212")
+
+
+def _rounded(value: float, digits: int) -> Decimal:
+    """A fraction in percent, halves rounded up.
+
+    A mean can be 0.9925 or 0.9924999999999999, by the order in which its parts were added. Both must print the
+    same, so that digits beyond the sixth are dropped first.
+    """
+    return Decimal(f"{100 * value:.4f}").quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)
 
 
 def mean_percent(value: Mapping[str, float] | None, *, several: bool = False) -> str:
@@ -175,7 +194,7 @@ def latex_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, caption:
 
 def in_100(share: float) -> str:
     """A share in words: `37 of 100`; only exact shares are written as none or all."""
-    cases = round(100 * share)
+    cases = int(_rounded(share, 0))
     if cases == 100 and share < 1:
         return "more than 99 of 100"
     if cases == 0 and share > 0:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
+from importlib.util import find_spec
 
 
 class DkgzslError(Exception):
@@ -45,6 +46,42 @@ class ConfigError(DkgzslError):
 
 class RunError(DkgzslError):
     """A run folder cannot be written, read or resumed."""
+
+
+_EXTRA_OF = {
+    "PIL": "images", "cv2": "images", "timm": "images", "gradio": "app", "huggingface_hub": "hub",
+    "onnx": "export", "onnxruntime": "export", "open_clip": "clip", "openpyxl": "tables", "pyarrow": "tables",
+    "optuna": "tune", "ray": "cluster", "sentence_transformers": "text",
+}  # fmt: skip
+"""The extra that brings a package, by the name that is imported."""
+
+
+def refuse_without(*packages: str) -> None:
+    """That packages are installed. A verb asks this before it reads anything: nobody waits for such an error.
+
+    Args:
+        packages: names, as they are imported.
+
+    Raises:
+        ConfigError: one is missing.
+    """
+    for name in packages:
+        try:
+            found = find_spec(name)
+        except ImportError:
+            found = None
+        if found is None:
+            raise _not_installed(name)
+
+
+def missing_package(error: ModuleNotFoundError) -> ConfigError | None:
+    """The same of an import that failed; None where no extra brings the package."""
+    name = (error.name or "").partition(".")[0]
+    return _not_installed(name) if name in _EXTRA_OF else None
+
+
+def _not_installed(name: str) -> ConfigError:
+    return ConfigError(f"the package {name} is not installed", fix=f"pip install 'dkgzsl[{_EXTRA_OF[name]}]'")
 
 
 _MOST_NAMES = 40

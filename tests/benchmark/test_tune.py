@@ -17,6 +17,7 @@ from dkgzsl.benchmark.trials import TrialRecord, TrialRunner, settings_of
 from dkgzsl.benchmark.tune import chosen, first_trial, space_of, tune
 from dkgzsl.cli.main import main
 from dkgzsl.config import TrainConfig, TuneConfig
+from dkgzsl.display import percent
 from dkgzsl.errors import ConfigError, RunError
 from dkgzsl.evaluation.protocols import run_protocol
 from dkgzsl.evaluation.selection import RAW_SHARE
@@ -194,7 +195,7 @@ def test_representations_are_searched_where_several_are_named(capsys, tmp_path) 
     shown = [line.split()[-4:] for line in text.splitlines() if ", trial " in line]
     for row, cells in zip((rows[0], best), shown, strict=True):
         values = [row[name] for name in ("ausuc", "h", "h_calibrated", "score")]
-        assert cells == [f"{100 * float(value):.1f}" for value in values]
+        assert cells == [f"{percent(float(value))}" for value in values]
 
 
 def test_a_method_without_settings_names_those_that_can_be_tuned(capsys, data, tmp_path) -> None:

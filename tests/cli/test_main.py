@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-from dkgzsl.cli.main import VERBS, main
+from dkgzsl import errors
+from dkgzsl.cli import doctor
+from dkgzsl.cli.main import _GROUPS, VERBS, main
 from dkgzsl.methods.registry import BUILT_IN
 
 
@@ -30,6 +32,11 @@ def test_overview_and_version(capsys) -> None:
     assert "data check" in capsys.readouterr().out
 
 
+def test_the_overview_shows_every_verb_once() -> None:
+    grouped = [verb for verbs in _GROUPS.values() for verb in verbs]
+    assert sorted(grouped) == sorted(VERBS)
+
+
 def test_the_overview_fits_a_narrow_terminal(capsys) -> None:
     main([])
     assert max(map(len, capsys.readouterr().out.splitlines()[3:])) <= 80
@@ -41,6 +48,42 @@ def test_a_slow_verb_says_on_a_terminal_that_it_starts(capsys, monkeypatch, tmp_
         assert main(["evaluate", str(tmp_path / "none")]) == 2
         first = capsys.readouterr().err.splitlines()[0]
         assert first.startswith("dkgzsl evaluate: loading" if terminal else "error: ")
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "words"),
+    [
+        ("onnx", "export", ["export", "no-run", "--out", "x.onnx"]),
+        ("gradio", "app", ["app", "no-run"]),
+        ("optuna", "tune", ["tune", "no-data", "--out", "x"]),
+        ("PIL", "images", ["extract", "no-data", "--backbone", "resnet50", "--out", "x"]),
+    ],
+)
+def test_a_missing_extra_is_said_before_anything_is_read(capsys, monkeypatch, package, extra, words) -> None:
+    found = errors.find_spec
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == package else found(name))
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert f"the package {package} is not installed" in said
+    assert f"pip install 'dkgzsl[{extra}]'" in said
+
+
+def test_an_import_that_fails_late_names_the_extra_too(capsys, monkeypatch) -> None:
+    def fails(name: str) -> None:
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr("dkgzsl.cli.main.import_module", lambda _: fails("timm.models"))
+    assert main(["doctor"]) == 2
+    assert "pip install 'dkgzsl[images]'" in capsys.readouterr().err
+    monkeypatch.setattr("dkgzsl.cli.main.import_module", lambda _: fails("something_else"))
+    with pytest.raises(ModuleNotFoundError):
+        main(["doctor"])
+
+
+def test_doctor_and_errors_know_the_same_extras() -> None:
+    brought = {module: name for name, (modules, _) in doctor.EXTRAS.items() for module in modules}
+    assert {*errors._EXTRA_OF} <= {*brought}
+    assert {*errors._EXTRA_OF.values()} <= {*doctor.EXTRAS}
 
 
 def test_what_training_found_is_one_sentence() -> None:

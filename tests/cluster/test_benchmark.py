@@ -54,4 +54,4 @@ def test_jobs_and_a_cluster_exclude_each_other(capsys) -> None:
     with pytest.raises(ConfigError, match="both given"):
         BenchmarkConfig(jobs=2, on="ray")
     assert main(["benchmark", "--on", "slurm", "--methods", "sae", "--seeds", "1"]) == 2
-    assert "is no place" in capsys.readouterr().err
+    assert "cannot be a place to work" in capsys.readouterr().err

@@ -77,7 +77,7 @@ def test_mistakes_leave_no_run(two_workers, data, tmp_path, monkeypatch, capsys)
     out = tmp_path / "run"
     words = ["train", data, "--method", "ridge", "--report", "off", "--out", str(out)]
     assert main([*words, "--on", "slurm"]) == 2
-    assert "is no place" in capsys.readouterr().err
+    assert "cannot be a place to work" in capsys.readouterr().err
     of = shares.SentPlan.of
     monkeypatch.setattr(
         shares.SentPlan, "of", lambda plan: shares.replace(of(plan), split="that of another machine")

@@ -65,4 +65,4 @@ def test_a_search_goes_on_in_the_other_place(two_workers, data, tmp_path, capsys
     assert journal_of(tmp_path / "whole") == journal_of(tmp_path / "parts")
     capsys.readouterr()
     assert main([*words, str(tmp_path / "whole"), "--trials", "16", "--on", "here"]) == 2
-    assert "is no place" in capsys.readouterr().err
+    assert "cannot be a place to work" in capsys.readouterr().err

@@ -71,9 +71,21 @@ def test_tables_must_describe_the_same_classes(folder):
     assert "emu" in refusal(folder)
 
 
-def test_classes_csv_says_which_classes_there_are(folder):
-    (folder / "classes.csv").write_text("class,role\ncrow,seen\nox,seen\n")
-    assert "rows are of classes that classes.csv does not know: yak" in refusal(folder)
+def test_a_class_that_classes_csv_does_not_name_has_the_role_that_its_photos_give_it(folder):
+    (folder / "images" / "yak").mkdir()
+    (folder / "images" / "yak" / "d.jpg").write_bytes(b"")
+    (folder / "attributes.csv").write_text("class,tail,wings\nox,1,0\nyak,1,0.2\ncrow,0,1\nemu,1,1\n")
+    (folder / "words.csv").unlink()
+    (folder / "classes.csv").write_text("class,role\nYak,unseen\n")
+    found = read_image_folder(folder, "attributes")
+    assert dict(zip(found.class_names, found.roles, strict=True)) == {
+        "Yak": "unseen", "crow": "seen", "emu": "unseen", "ox": "seen",
+    }  # fmt: skip
+    (folder / "classes.csv").write_text("class,role\nyakk,unseen\n")
+    assert "yakk" in refusal(folder)
+
+
+def test_classes_csv_that_cannot_be_read(folder):
     (folder / "classes.csv").write_text("class,role\ncrow,seen\nox,seen\nox,seen\nyak,unseen\n")
     assert "'ox' has two rows" in refusal(folder)
     (folder / "classes.csv").write_text("class,kind\ncrow,seen\n")
@@ -112,4 +124,6 @@ def test_classes_can_be_listed_before_there_is_a_table(folder):
         (folder / name).unlink()
     assert list_classes(folder) == ("crow", "ox")
     (folder / "classes.csv").write_text("class,role\nemu,unseen\n")
-    assert list_classes(folder) == ("emu",)
+    assert list_classes(folder) == ("crow", "emu", "ox")
+    (folder / "classes.csv").write_text("class,role\nemu,unseen\nox,ignore\n")
+    assert list_classes(folder) == ("crow", "emu")

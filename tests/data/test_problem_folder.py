@@ -108,6 +108,14 @@ def test_unreadable_images_are_in_no_part_and_change_no_other(problem, tmp_path)
         assert np.array_equal(getattr(loaded.parts, part), getattr(whole, part)[1:])
 
 
+def test_features_in_a_file_are_no_store(problem, tmp_path):
+    np.savez(tmp_path / "features.npz", features=np.zeros((40, 3)), labels=np.zeros(40, int))
+    with pytest.raises(DataError, match=r"takes a feature store, which is a folder") as error:
+        load_dataset(str(problem), features=str(tmp_path / "features.npz"))
+    assert "dkgzsl data convert FILE --out STORE" in str(error.value)
+    assert "images/crow/0.jpg" in str(error.value)
+
+
 def test_semantics_are_chosen_by_name(problem, tmp_path):
     store = store_of(read_problem_folder(problem).paths, tmp_path / "s")
     assert load_dataset(problem, features=store, semantics="words").semantics.shape == (4, 1)

@@ -199,3 +199,17 @@ def test_preprocessing_equals_timms_own():
     expected = create_transform(**config, is_training=False)(image)
     found = ours.scale(torch.from_numpy(np.array(ours.pixels(image)))[None])[0]
     torch.testing.assert_close(found, expected)
+
+
+def test_why_weights_cannot_be_fetched_is_said_in_words(monkeypatch):
+    class LocalEntryNotFoundError(FileNotFoundError):
+        pass
+
+    def offline(*_, **__):
+        raise RuntimeError("no file") from LocalEntryNotFoundError("outgoing traffic has been disabled")
+
+    monkeypatch.setattr("timm.create_model", offline)
+    with pytest.raises(DataError, match="the network or the model hub cannot be reached") as error:
+        build_backbone("resnet18")
+    assert "LocalEntryNotFoundError" not in str(error.value)
+    assert "--weights FILE" in str(error.value)

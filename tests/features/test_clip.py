@@ -88,7 +88,7 @@ def test_loading_is_silent(capfd, monkeypatch) -> None:
         raise RuntimeError("Failed to download")
 
     monkeypatch.setattr(open_clip, "create_model", no_network)
-    with pytest.raises(DataError, match="cannot be fetched"):
+    with pytest.raises(DataError, match="cannot be fetched: Failed to download"):
         load_clip("clip:ViT-B-32@openai")
     assert capfd.readouterr() == ("", "")
 

@@ -181,7 +181,7 @@ def test_a_push_says_how_the_weights_are_had_and_leaves_old_versions_here(capsys
     capsys.readouterr()
     assert main(["push", str(run), "./pushed"]) == 0
     printed = capsys.readouterr().out
-    assert "versions   2; 1 more is not in it (--history" in printed
+    assert "versions   2; 1 more stays here (--history" in printed
     assert "tiny.safetensors (sha256 " in printed
     assert "hand the file over" in printed
     assert "tiny.safetensors (sha256 " in (work / "pushed" / "README.md").read_text()

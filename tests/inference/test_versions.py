@@ -9,6 +9,7 @@ import pytest
 
 from dkgzsl.app.session import Session
 from dkgzsl.cli.main import main
+from dkgzsl.display import percent
 from dkgzsl.inference.new_classes import Described
 from dkgzsl.inference.recognizer import Recognizer, save_version
 from dkgzsl.runs.folder import versions_of
@@ -56,7 +57,7 @@ def test_a_version_is_compared_with_a_baseline_of_its_own_classes(capsys, data, 
         assert result["version"] == int(version)
         row = next(line.split() for line in printed.splitlines() if line.startswith("eszsl"))
         names = ("t1", "u", "s", "h", "h_calibrated", "ausuc")
-        assert row[1:] == [f"{100 * expected['metrics'][name]['mean']:.1f}" for name in names]
+        assert row[1:] == [percent(expected["metrics"][name]["mean"]) for name in names]
     assert "version 2: removed class_13 (made from version 1); 16 classes" in printed
     _, printed = evaluated(capsys, run, "--version", "1")
     assert "version 1: added late (made from version 0); 17 classes" in printed

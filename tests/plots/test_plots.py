@@ -9,6 +9,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from dkgzsl import plots
+from dkgzsl.display import percent
 from dkgzsl.errors import InputError, RunError
 from dkgzsl.evaluation.metrics import Decisions, Margins, seen_unseen_curve
 from dkgzsl.report.record.predictions import Predictions
@@ -55,7 +56,7 @@ def test_several_curves_keep_their_order_in_the_legend() -> None:
     axes = plots.seen_unseen_curve({"one": _record(None), "two": curve})
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
     assert [text.split(",")[0] for text in texts[:2]] == ["one", "two"]
-    assert f"AUSUC {100 * curve.area:.1f}" in texts[1]
+    assert f"AUSUC {percent(curve.area)}" in texts[1]
     assert len(axes.get_lines()) == 3  # two curves and the circle of the first
 
 

@@ -28,9 +28,15 @@ def test_a_share_is_never_rounded_to_none_or_all(share, words) -> None:
 
 def test_both_kinds_and_the_weakest_class_are_named() -> None:
     first, second = can_do(_content(u={"mean": 0.5}, s={"mean": 0.9}, u_calibrated={"mean": 0.61}), ROWS)
-    assert "one of all 2 classes in 61 of 100" in first
+    assert "chooses among 2 classes, and names the right one for 61 of 100 images" in first
     assert "90 of 100" in second
     assert "weakest at the class ox, with 50 of 100" in second
+
+
+def test_classes_without_test_images_are_counted() -> None:
+    rows = [*ROWS, ClassRow("yak", "unseen", 0, "", "", "", -1.0)]
+    assert "; 1 of these 2 have test images" in can_do(_content(u={"mean": 0.5}), rows)[0]
+    assert "have test images" not in can_do(_content(u={"mean": 0.5}), ROWS)[0]
 
 
 def test_no_seen_test_images_gives_no_figure_for_them(monkeypatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dkgzsl.cli.main import main
+from dkgzsl.display import percent
 from report.reading import Page
 from sealing import reseal
 
@@ -29,7 +30,7 @@ def test_the_terminal_shows_figures_and_differences(default_run, seeds_run, caps
     said = capsys.readouterr().out
     result = json.loads((seeds_run / "result.json").read_text())
     h = result["metrics"]["h"]
-    assert f"{100 * h['mean']:.1f} ± {100 * h['std']:.1f}" in said
+    assert f"{percent(h['mean'])} ± {percent(h['std'])}" in said
     assert "seeds minus default" in said
     assert "H calibrated" in said
 
@@ -101,7 +102,7 @@ def test_one_page_compares_them(default_run, published_run, seeds_run, tmp_path,
     assert "http:" not in text
     for run in (default_run, published_run, seeds_run):
         u = json.loads((run / "result.json").read_text())["metrics"]["u"]
-        assert f"{100 * u['mean']:.1f} ± {100 * u['std']:.1f}" in page.text
+        assert f"{percent(u['mean'])} ± {percent(u['std'])}" in page.text
     assert "Differences to default" in page.text
     assert "The same in all runs" in page.text
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from dkgzsl.cli.main import main
+from dkgzsl.display import percent
 from dkgzsl.report.charts import drawing
 from dkgzsl.report.charts import svg as charts
 from dkgzsl.report.pages.run import render_run
@@ -96,13 +97,13 @@ def test_the_page_shows_the_figures_of_the_result(run) -> None:
         if value is None:
             assert words == "–"
         elif len(result["seeds"]) > 1:
-            assert words == f"{100 * value['mean']:.1f} ± {100 * value['std']:.1f}"
+            assert words == f"{percent(value['mean'])} ± {percent(value['std'])}"
         else:
-            assert words == f"{100 * value['mean']:.1f}"
+            assert words == f"{percent(value['mean'])}"
     table = Page(text).text
     if result["baseline"]:
-        assert f"ESZSL {100 * result['baseline']['figures']['u']:.1f}" in table
-    assert f"chance {100 * result['chance']['t1']:.1f}" in table
+        assert f"ESZSL {percent(result['baseline']['figures']['u'])}" in table
+    assert f"chance {percent(result['chance']['t1'])}" in table
 
 
 def test_the_default_is_shown_next_to_the_published_method(published_run, default_run, capsys) -> None:
@@ -111,18 +112,18 @@ def test_the_default_is_shown_next_to_the_published_method(published_run, defaul
     assert alone["default"] is None
     default = result["default"]["figures"]
     page = page_of(published_run)
-    assert f"closed-form {100 * default['u']:.1f}" in page.text
-    assert f"closed-form: AUSUC {100 * default['ausuc']:.1f} %" in page.text
+    assert f"closed-form {percent(default['u'])}" in page.text
+    assert f"closed-form: AUSUC {percent(default['ausuc'])} %" in page.text
     assert "closed-form: AUSUC" not in page_of(default_run).text.replace("closed-form: AUSUC", "", 1)
     assert main(["evaluate", str(published_run)]) == 0
-    assert re.search(rf"closed-form +{100 * default['t1']:.1f} ", capsys.readouterr().out)
+    assert re.search(rf"closed-form +{percent(default['t1'])} ", capsys.readouterr().out)
 
 
 def test_probabilities_are_shown_as_they_were_measured(default_run) -> None:
     found = json.loads((default_run / "result.json").read_text())["seeds_detail"][0]["reliability"]
     said = page_of(default_run).text
-    assert f"Expected calibration error {100 * found['ece']:.1f} points" in said
-    assert f"{100 * found['confidence'][-1]:.1f} {100 * found['accuracy'][-1]:.1f}" in said
+    assert f"Expected calibration error {percent(found['ece'])} points" in said
+    assert f"{percent(found['confidence'][-1])} {percent(found['accuracy'][-1])}" in said
     content = read_run(default_run)
     detail = {**content.detail, "reliability": None}
     without = render_run(replace(content, result={**content.result, "seeds_detail": [detail]}))
@@ -171,7 +172,7 @@ def test_each_of_several_seeds_is_shown_and_its_curve_is_thin(seeds_run, default
     result = json.loads((seeds_run / "result.json").read_text())
     said = page_of(seeds_run).text
     for detail in result["seeds_detail"]:
-        assert f"{detail['seed']} {100 * detail['figures']['t1']:.1f} {100 * detail['figures']['u']:.1f}" in said
+        assert f"{detail['seed']} {percent(detail['figures']['t1'])} {percent(detail['figures']['u'])}" in said
     assert "Thin lines are further seeds" in said
     assert "Each seed" not in page_of(default_run).text
 

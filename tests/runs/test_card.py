@@ -10,6 +10,7 @@ import yaml
 
 from dkgzsl.cli import push
 from dkgzsl.cli.main import VERBS, main
+from dkgzsl.display import percent
 from dkgzsl.methods.base import SavedModel
 from dkgzsl.methods.registry import BUILT_IN, method_info
 from dkgzsl.runs import model_card as cards
@@ -48,7 +49,7 @@ def test_the_figures_are_those_of_the_result(run) -> None:
     for name, metric in result["metrics"].items():
         assert found[name]["value"] == metric["mean"]
         assert found[name]["args"]["deviation_over_seeds"] == metric["std"]
-        assert f"| {100 * metric['mean']:.1f} ± {100 * metric['std']:.1f} |" in card
+        assert f"| {percent(metric['mean'])} ± {percent(metric['std'])} |" in card
     provenance = entry["dataset"]["args"]
     environment = json.loads((run / "environment.json").read_text())
     assert provenance["split_sha256"] == environment["split_sha256"]

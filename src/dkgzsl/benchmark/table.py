@@ -11,7 +11,7 @@ import numpy as np
 
 from dkgzsl.benchmark.cells import DRAWN, Cell
 from dkgzsl.benchmark.transductive import POOLS, transductive_row
-from dkgzsl.display import DASH, FIGURE_NAMES, latex_table, mean_percent
+from dkgzsl.display import DASH, FIGURE_NAMES, latex_table, mean_percent, signed
 from dkgzsl.evaluation.metrics import Figures
 from dkgzsl.methods.registry import DEFAULT
 from dkgzsl.runs.summary import over_seeds
@@ -179,7 +179,7 @@ def cells_of_row(row: Row) -> list[str]:
     lead = (row["lead"] or {}).get("h_calibrated")
     shown = DASH
     if lead:
-        shown = f"{100 * lead['mean']:+.1f} [{100 * lead['low']:+.1f}, {100 * lead['high']:+.1f}]"
+        shown = f"{signed(lead['mean'])} [{signed(lead['low'])}, {signed(lead['high'])}]"
         shown += f" on {row['compared_with']}"
     return [name, *figures, row["balance"], _epochs(row), str(len(row["seeds"])), f"{row['seconds']:.0f}", shown]
 

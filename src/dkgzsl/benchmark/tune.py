@@ -207,7 +207,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ConfigError("optuna is not installed", fix="pip install 'dkgzsl[tune]'") from error
+        raise ConfigError("the package optuna is not installed", fix="pip install 'dkgzsl[tune]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from dkgzsl.cli.next_step import command, next_line
+from dkgzsl.display import percent
 from dkgzsl.errors import DkgzslError
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Adapt a run to photos without labels: its described classes move to where the photos lie.
+    """Adapt a run to photos without labels: what they show corrects the classes that it knows by description.
 
-    The photos may show described classes, seen ones, or both; nobody says which. The run gets a new version, which
-    predict and evaluate use from then on; older versions stay. Training images in the pool are left out.
+    The photos may show described classes, seen ones, or both; you need not say which. The run gets a new version.
+    predict and evaluate use it from then on; older versions stay. Training images among the photos are left out.
 
-    Where the pool shows no described class, or where adaptation did not help on validation classes, the run
-    stays as it is: the reason is printed, and the exit code is 0. --force adapts all the same.
+    Where the photos show no described class, or where adaptation does not help on validation classes, the run
+    stays as it is: the reason is printed, and the exit code is 0. --force adapts it all the same.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -38,11 +39,12 @@ class Config:
     """Photos, folders of photos (searched at any depth), one feature store, or one file of features
     (.npy, .npz, a table)."""
     force: bool = False
-    """Adapt even where it does not seem to pay."""
+    """Adapt even where validation finds no gain."""
     version: int | None = None
     """Version of the run to start from (default: the newest)."""
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Where the data sets lie now, to find training images in the pool (default: where they lay)."""
+    """Folder that holds the data sets, where it was moved, to find training images among the photos (default: the
+    one of the training)."""
     weights: Path | None = None
     """The backbone's weights (default: those that the run records, by path and sha256)."""
     device: str | None = None
@@ -134,7 +136,7 @@ def _features(config: Config, recognizer: Recognizer) -> Features:
     if files:
         if len(config.photos) > 1:
             raise DataError(
-                "a pool is photos, or one file of features",
+                "photos and a file of features cannot be adapted to together",
                 where=str(files[0]),
                 fix="name the file of features alone",
             )
@@ -212,16 +214,18 @@ def _print(config: Config, content: Mapping[str, Any], parent: int) -> None:
         print(f"none       no photo found for {', '.join(content['found_none'])}")
     if content["uncertain"]:
         pairs = ", ".join(f"{one} / {other}" for one, other in content["uncertain"])
-        print(f"uncertain  which photos are whose: {pairs}; check some of them")
+        print(f"uncertain  these classes may have each other's photos: {pairs}; check some of them")
     worth = content["worth"]
     if worth is None:
         print("worth      not measured on validation classes")
     else:
-        change = f"AUSUC {100 * worth['ausuc_before']:.1f} before, {100 * worth['ausuc_after']:.1f} after"
-        print(f"worth      on validation classes, transductive, half of the held-out images as the pool: {change}")
+        change = f"AUSUC {percent(worth['ausuc_before'])} before, {percent(worth['ausuc_after'])} after"
+        print(
+            f"worth      on validation classes, adapted to half of their images and scored on the others: {change}"
+        )
     if content["adapted"]:
         print(f"version    {content['version']} of {config.run}: {content['seconds']:.2f} s of work")
-        print(f"before     --version {parent}")
+        print(f"undo       --version {parent} names the run without this change")
         files = [path for path in config.photos if path.suffix == ".npy" or path.joinpath("store.json").is_file()]
         tried = [*(["--features"] if files else []), *map(str, config.photos)]
         print(next_line(command("predict", config.run, *tried)))

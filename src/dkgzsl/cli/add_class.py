@@ -39,8 +39,8 @@ class Config:
     name: str | None = None
     """Name of the new class."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ATTRIBUTE=VALUE...")] = ()
-    """Attributes by the names of the run's table; one that is not set is filled in from the classes
-    that are described alike."""
+    """Attributes by the names of the run's table; one that is not set is filled in from classes
+    with similar descriptions."""
     attributes: Path | None = None
     """File with the description: a table with the columns attribute and value, a table of attributes with a row of
     that name (CSV, Excel or Parquet), or a .npy file."""
@@ -95,9 +95,9 @@ def run(config: Config) -> None:
     for name, one in described.items():
         if one.open:
             filled = f"{one.open} of {len(one.vector)} attributes of {name} are not given; they are filled in from"
-            few = "; such a class is recognised less well: describe it in more detail" if one.sparse else ""
+            few = ". Name more attributes: they make the class easier to recognise" if one.sparse else ""
             print(
-                f"{'warning' if one.sparse else 'note'}: {filled} the classes that are described alike{few}",
+                f"{'warning' if one.sparse else 'note'}: {filled} classes with similar descriptions{few}",
                 file=sys.stderr,
             )
         like = ", ".join(f"{other} {share:.2f}" for other, share in near[name])
@@ -105,7 +105,7 @@ def run(config: Config) -> None:
         few = f", with {count} {'photo' if count == 1 else 'photos'}" if count else ""
         print(f"added      {name}{few}; described most like {like}")
     print(f"version    {version} of {config.run}: {len(after.known_names)} classes, {seconds:.3f} s of work")
-    print(f"before     --version {parent}")
+    print(f"undo       --version {parent} names the run without this change")
     tried = () if config.photos is None else (str(config.photos),)
     print(next_line(after_version(config.run, after, tried)))
 

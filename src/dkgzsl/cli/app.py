@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from dkgzsl.errors import ConfigError
+from dkgzsl.errors import ConfigError, refuse_without
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Serve the page until it is interrupted."""
+    refuse_without("gradio")
     from dkgzsl.app.page import serve
     from dkgzsl.app.session import Session
     from dkgzsl.inference.photos import photo_reader

@@ -36,7 +36,7 @@ class Config:
         if len(self.runs) < 2:
             raise ConfigError("a comparison takes at least two runs", fix="dkgzsl compare RUN RUN...")
         if self.json + self.csv + self.latex > 1:
-            raise ConfigError("--json, --csv and --latex exclude each other", fix="name one")
+            raise ConfigError("--json, --csv and --latex cannot be combined", fix="name one")
 
 
 def run(config: Config) -> None:

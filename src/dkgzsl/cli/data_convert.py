@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -50,4 +51,15 @@ def run(config: Config) -> None:
     if config.json:
         print(json.dumps({"out": str(config.out), "shape": list(shape)}))
     else:
-        print(f"{config.out}: {list(shape)}")
+        _print(config.out, shape)
+
+
+def _print(out: Path, shape: tuple[int, ...]) -> None:
+    """What was written, and what it is for."""
+    if out.suffix.lower() == ".mat":
+        print(f"file       {out}: {shape[1]:,} images, features of {shape[0]:,} numbers")
+        return
+    images, tokens, channels = shape
+    regions = "no regions" if tokens == 1 else f"{tokens - 1:,} regions"
+    print(f"store      {out}: {images:,} images, {regions}, features of {channels:,} numbers")
+    print(f"use        dkgzsl train PROBLEM --features {shlex.quote(str(out))}")

@@ -21,9 +21,10 @@ class Config:
 
     FOLDER holds images/CLASS/*, and one or more tables of class descriptions (CSV, Excel or Parquet; a column
     `class`, then numbers, percentages, or yes and no), each a source of semantics named after its file. Photos may
-    also lie in CLASS/* next to the tables, or in train/CLASS/* and test/CLASS/*. An optional classes.csv with
-    the columns `class` and `role` says which classes are seen, seen-train, seen-val (validation treats them as
-    unseen), unseen, or left out (ignore); without it, classes with images are seen and the others unseen.
+    also lie in CLASS/* next to the tables, or in train/CLASS/* and test/CLASS/*. Classes
+    with photos are seen, and classes without are unseen. An optional classes.csv (columns `class` and `role`)
+    gives a class another role: seen, seen-train (validation never treats it as unseen), seen-val (validation
+    always does), unseen, or ignore (left out).
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -35,11 +36,11 @@ class Config:
     name: str | None = None
     """Name of the problem (default: the folder's)."""
     backbone: str | None = None
-    """Backbone that its features shall come from; the command that `data check` proposes next has it."""
+    """Backbone that shall compute its features; it is kept for the command that `data check` prints."""
     weights: Path | None = None
-    """The backbone's file of weights, likewise (default: published ones)."""
+    """The backbone's file of weights, kept in the same way (default: published weights)."""
     image_size: int | None = None
-    """Side of the square image in pixels, likewise (default: the backbone's own)."""
+    """Side of the square image in pixels, kept in the same way (default: the backbone's own)."""
     overwrite: bool = False
     """Replace the problem in --out."""
     json: bool = False

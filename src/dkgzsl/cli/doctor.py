@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "h5py", "safetensors")
-_EXTRAS = {
+EXTRAS = {
     "images": (
         ("timm", "PIL", "cv2"),
         "region features of photos by any timm backbone, predictions on photos, overlays",
@@ -79,7 +79,7 @@ def examined() -> dict[str, Any]:
         "free_gigabytes": round(shutil.disk_usage(there).free / 1e9, 1),
         "extras": {
             name: {"installed": all(find_spec(module) for module in modules), "brings": brings}
-            for name, (modules, brings) in _EXTRAS.items()
+            for name, (modules, brings) in EXTRAS.items()
         },
     }
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json as json_format
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from dkgzsl.cli.clock import seconds_since_start
+from dkgzsl.cli.next_step import command, next_line
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,11 @@ class Config:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     data: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """The data set's folder now (default: where it was in training, or where it is from the run's place)."""
+    """Folder of the data set, where it was moved (default: the place that the run records)."""
     features: Annotated[str | None, tyro.conf.arg(metavar="NAME_OR_STORE")] = None
-    """Feature file or store now (default: likewise)."""
+    """Feature file or store, where it was moved (default: the place that the run records)."""
     data_root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Folder that holds the data sets now (default: where it was in training)."""
+    """Folder that holds the data sets, where it was moved (default: the one of the training)."""
     device: str | None = None
     """cpu, cuda, ... (default: CUDA where there is one)."""
     version: int | None = None
@@ -33,10 +35,9 @@ class Config:
 
 def run(config: Config) -> None:
     """Score, print the figures."""
-    from pathlib import Path
-
     from dkgzsl.cli.figures import print_figures
     from dkgzsl.runs.evaluation import evaluate
+    from dkgzsl.runs.places import example_photo
 
     evaluated = evaluate(
         Path(config.run),
@@ -51,3 +52,6 @@ def run(config: Config) -> None:
         print(json_format.dumps(evaluated.result))
     else:
         print_figures(evaluated.result, evaluated.details)
+        photo = example_photo(Path(config.run))
+        if photo is not None:
+            print(next_line(command("predict", config.run, photo)))

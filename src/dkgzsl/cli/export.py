@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from dkgzsl.cli.next_step import next_line, python
+from dkgzsl.errors import refuse_without
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Config:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     out: Path
-    """The file, named .onnx; it is replaced where it exists."""
+    """The file, named .onnx; an older one is replaced."""
     weights: Path | None = None
     """The backbone's weights (default: those that the run records, by path and sha256)."""
     features_only: bool = False
@@ -39,6 +40,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Export, check, print what was written."""
+    refuse_without("onnx", "onnxruntime")
     from dkgzsl.inference.export.export import export_run, write_script
     from dkgzsl.runs.places import example_photo
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from dkgzsl.cli.next_step import command, next_line
-from dkgzsl.errors import DataError
+from dkgzsl.errors import DataError, refuse_without
 
 if TYPE_CHECKING:
     from dkgzsl.features.extraction import Progress
@@ -25,7 +25,7 @@ class Config:
     """Extract region features of a problem's images; the same command continues an interrupted one."""
 
     problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM")]
-    """An imported problem (see dkgzsl data import), or a benchmark by name whose images are here."""
+    """An imported problem (see dkgzsl data import), or a benchmark by name, once its images are fetched."""
     backbone: str
     """resnet101 (448 pixels), vit-b/16 (224 pixels), any timm model by its name, clip:MODEL@WEIGHTS, or a
     backbone from outside (docs/extend.md)."""
@@ -56,6 +56,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Extract, report unreadable images, print a summary."""
+    refuse_without("PIL")
     from dkgzsl.data.load import list_images
     from dkgzsl.features.backbones import build_backbone
     from dkgzsl.features.extraction import extract
@@ -65,11 +66,11 @@ def run(config: Config) -> None:
     out = _folder_of(config)
     images = list_images(config.problem, data_root=config.data_root)
     backbone = build_backbone(config.backbone, weights=config.weights, image_size=config.image_size)
-    height, width = backbone.preprocessing.image_size
+    (height, width), (rows, columns) = backbone.preprocessing.image_size, backbone.grid
     gigabytes = 2 * len(images.paths) * (1 + backbone.regions) * backbone.channels / 1e9
     print(
-        f"{len(images.paths):,} images at {height} x {width} pixels: 1 + {backbone.grid[0]} x {backbone.grid[1]} "
-        f"tokens of {backbone.channels}, {gigabytes:.2f} GB",
+        f"{len(images.paths):,} images at {height} x {width} pixels: for each, {rows} x {columns} regions and the "
+        f"whole image, {backbone.channels:,} numbers a piece; {gigabytes:.2f} GB in all",
         file=sys.stderr,
     )
     with _bar() as progress:
@@ -109,7 +110,7 @@ def run(config: Config) -> None:
     rate = f"{result.rate:.1f} images/s" if result.rate else "nothing was left to do"
     print(f"store      {config.out}: {result.done - len(unreadable):,} images, {len(unreadable)} unreadable")
     refuse_lost(lost, config.problem)
-    print(f"tokens     {list(result.shape)} float16, {rate}")
+    print(f"features   {' x '.join(f'{size:,}' for size in result.shape)} numbers (float16), {rate}")
     root = () if config.data_root is None else ("--data-root", config.data_root)
     print(next_line(command("train", config.problem, *root, "--features", config.out)))
 

@@ -10,7 +10,7 @@ from importlib import import_module
 
 import dkgzsl.cli.clock  # noqa: F401  (first of all: it starts the clock)
 from dkgzsl.cli.interrupts import Interrupts, Terminated
-from dkgzsl.errors import DkgzslError, nearest
+from dkgzsl.errors import DkgzslError, missing_package, nearest
 from dkgzsl.launch import follows, launched
 
 # verb -> (what it does, module); the module has a dataclass `Config` and a function `run(config)`.
@@ -43,6 +43,14 @@ VERBS = {
 }
 
 
+_GROUPS = {
+    "Train, compare, choose": ("train", "evaluate", "report", "compare", "benchmark", "tune", "reproduce"),
+    "Your own photos": ("data import", "data check", "extract", "data describe", "data convert"),
+    "Use what was trained": ("predict", "add-class", "remove-class", "adapt", "synthesize", "app"),
+    "Hand it on": ("export", "push", "pull"),
+    "Known data sets, this machine": ("data list", "data fetch", "doctor"),
+}
+"""The verbs as the overview shows them."""
 _QUICK = ("data list",)  # prints within two seconds without it
 
 # Threads that wait for each other sleep instead of spinning: on a machine that others use, too, spinning makes
@@ -74,6 +82,12 @@ def _main(words: list[str], interrupts: Interrupts) -> int:
         return _dispatch(words, interrupts)
     except DkgzslError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        print(f"error: {missing}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read the output has gone, as `| head` does: end as quietly as other tools
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -181,18 +195,19 @@ def _say_that_it_starts(verb: str) -> None:
 
 
 def _help(group: str | None = None) -> str:
-    verbs = {v: text for v, (text, _) in VERBS.items() if group is None or v.split()[0] == group}
-    width = max(len(verb) for verb in verbs)
+    width = max(len(verb) for verb in VERBS)
+    if group is not None:
+        shown = [f"  {verb:<{width}}  {text}" for verb, (text, _) in VERBS.items() if verb.split()[0] == group]
+        usage = f"usage: dkgzsl {group} VERB [OPTIONS]        (dkgzsl help {group} VERB shows the options)"
+        return "\n".join([usage, "", *shown])
     lines = [
         "usage: dkgzsl VERB [OPTIONS]        (dkgzsl help VERB shows the options)",
         "",
         "Zero-shot learning: recognise classes that have no training image, from their descriptions.",
-        "",
-        *(f"  {verb:<{width}}  {text}" for verb, text in verbs.items()),
-        "",
-        "First step: dkgzsl train numbers   (it needs no download)",
     ]
-    return "\n".join(lines)
+    for title, verbs in _GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {verb:<{width}}  {VERBS[verb][0]}" for verb in verbs)]
+    return "\n".join([*lines, "", "First step: dkgzsl train numbers   (it needs no download)"])
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class Config:
         if not self.images and self.features is None:
             raise ConfigError("no photo is named", fix="dkgzsl predict RUN IMAGE_OR_FOLDER..., or --features FILE")
         if self.images and self.features is not None:
-            raise ConfigError("photos and --features are named", fix="name one of them")
+            raise ConfigError("photos and --features are both given", fix="give one of them")
         check_place(self.on)
         if self.on is not None and (self.overlay is not None or self.features is not None):
             raise ConfigError("--on is for photos, without --overlay", fix="leave --on out")

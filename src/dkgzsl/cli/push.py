@@ -70,7 +70,7 @@ def run(config: Config) -> None:
     print(f"manifest   {moved.manifest}")
     left = len(versions_of(run)) - len(moved.versions)
     shown = ", ".join(map(str, moved.versions)) or "none: the run as trained"
-    others = f"; {left} more {'is' if left == 1 else 'are'} not in it (--history, --version N)" if left else ""
+    others = f"; {left} more {'stays' if left == 1 else 'stay'} here (--history, --version N)" if left else ""
     print(f"versions   {shown}{others}")
     weights = weights_in_words(RecognitionRecord.read(run).images.get("weights") or {})
     if weights is not None:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from dkgzsl.cli.next_step import after_version, next_line
+
 
 @dataclass(frozen=True)
 class Config:
@@ -47,6 +49,6 @@ def run(config: Config) -> None:
         print(json_format.dumps(content, ensure_ascii=False))
         return
     print(f"removed    {', '.join(names)}")
-    print(
-        f"version    {version} of {config.run}: {len(recognizer.known_names)} classes (made from version {parent})"
-    )
+    print(f"version    {version} of {config.run}: {len(recognizer.known_names)} classes")
+    print(f"undo       --version {parent} names the run without this change")
+    print(next_line(after_version(config.run, recognizer)))

@@ -54,4 +54,6 @@ def run(config: Config) -> None:
         content = {"out": str(config.out), "shape": shape, "classes": list(made.class_names)}
         print(json_format.dumps(content, ensure_ascii=False))
     else:
-        print(f"{config.out}: {shape}, {config.number} features of each of {len(made.class_names)} classes")
+        rows, size = shape
+        print(f"features   {config.out}: {rows:,} rows of {size:,} numbers")
+        print(f"classes    {len(made.class_names)}, {config.number} rows each")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from dkgzsl.cli.clock import seconds_since_start
 from dkgzsl.cli.next_step import command, next_line
 from dkgzsl.config import TuneConfig as Config
+from dkgzsl.display import percent
+from dkgzsl.errors import refuse_without
 from dkgzsl.writing import going_on
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ __all__ = ["Config", "run"]
 
 def run(config: Config) -> None:
     """Search, print the best settings."""
+    refuse_without("optuna")
     from dkgzsl.benchmark.tune import tune
     from dkgzsl.runs.plan import Plan
     from dkgzsl.runs.progress import Reporter
@@ -32,12 +35,12 @@ def run(config: Config) -> None:
             reporter.log(f"{done} trials are done already")
         else:
             reporter.log("trial 0 is the defaults")
-        reporter.stage("trials", max(0, config.trials - done))
+        reporter.reach("trials", done, max(done, config.trials))
 
     def on_trial(record: TrialRecord, best: float | None) -> None:
         if record.error is not None:
             reporter.log(f"trial {record.number} gave no score: {record.error}")
-        reporter.advance(note="" if best is None else f"best {best:.4f}")
+        reporter.advance(note="" if best is None else f"best score {percent(best)}")
 
     with going_on("what is done is kept: the same command with the same --out goes on"), reporter:
         found = tune(config, on_trial=on_trial, on_begin=on_begin)
@@ -79,11 +82,11 @@ def _print(found: Tuned) -> None:
     rows = [("defaults, trial 0", default), (f"best, trial {highest.number}", highest)]
     for name, one in rows if highest is not default else rows[:1]:
         values = [*(one.figures.get(key) for key in ("ausuc", "h", "h_calibrated")), one.score]
-        shown = (f"{'-':>7}" if value is None else f"{100 * value:7.1f}" for value in values)
+        shown = (f"{percent(value):>7}" for value in values)
         print(f"  {name:<29} {' '.join(shown)}")
     for setting, value in highest.values.items():
         print(f"  {setting:<34} {value if isinstance(value, str) else format(value, '.4g')}")
-    spread = f"their spread over validation classes, {100 * (default.spread or 0):.1f}"
+    spread = f"their spread over validation classes, {percent(default.spread or 0)}"
     if found.best is not default:
         print(f"the best trial is taken: its score (AUSUC and a tenth of H) beats theirs by more than {spread}")
     else:

@@ -32,7 +32,7 @@ def check_place(on: str | None) -> None:
         return
     host, _, port = on.removeprefix("ray://").rpartition(":")
     if not on.startswith("ray://") or not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ConfigError(f"--on {on!r} is no place", fix=PLACES)
+        raise ConfigError(f"--on {on!r} cannot be a place to work", fix=PLACES)
 
 
 def map_shares(
@@ -62,7 +62,7 @@ def map_shares(
         (position in `shares`, result).
 
     Raises:
-        ConfigError: `on` is no place, Ray is not installed, the cluster cannot be reached, has other versions than
+        ConfigError: `on` names no place, Ray is missing, the cluster cannot be reached, has other versions than
             this machine, or lacks a GPU.
         RunError: a share's worker was lost each time.
         Exception: what the function raises, as in this process.

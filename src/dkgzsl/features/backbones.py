@@ -142,8 +142,8 @@ def rebuild_backbone(record: Mapping[str, Any] | None, *, weights: Path | None =
     """
     if not record or not record.get("preprocessing"):
         raise DataError(
-            "the run's features came with no record of how an image becomes one",
-            fix="extract them with dkgzsl extract, and train on that store; features can be given as they are",
+            "the run does not record how its features were computed from photos",
+            fix="give features instead of photos; for photos, train on a store that dkgzsl extract wrote",
         )
     made_with = record["weights"]
     if made_with.get("source") == "file" and weights is None:
@@ -153,7 +153,7 @@ def rebuild_backbone(record: Mapping[str, Any] | None, *, weights: Path | None =
     backbone = build_backbone(record["backbone"]["name"], weights=weights, image_size=size, random_seed=seed)
     if backbone.weights.get("sha256") != made_with.get("sha256"):
         raise DataError(
-            "these are other weights than the ones that the run's features were made with",
+            "the run's features were made with other weights",
             where=str(weights or record["backbone"]["name"]),
             fix=f"name the file whose sha256 begins with {made_with['sha256'][:16]}",
         )

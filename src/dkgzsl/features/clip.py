@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from dkgzsl.errors import ConfigError, DataError, nearest
 from dkgzsl.features.timm_backbone import TokenBackbone, token_backbone
-from dkgzsl.features.weights import CLIP, hub_without_waiting, load_weights, state_sha256
+from dkgzsl.features.weights import CLIP, hub_without_waiting, load_weights, state_sha256, why_not_fetched
 
 _CROPS = {"shortest": "center", "squash": "squash", "longest": "border"}
 """timm's terms for open_clip's."""
@@ -121,7 +121,7 @@ class ClipModel:
                 tokenize = open_clip.get_tokenizer(self.architecture)
         except Exception as error:  # of many kinds: no network, an extra of open_clip that is not installed
             raise DataError(
-                f"the tokenizer of {self.architecture} cannot be loaded: {_first_line(error)}",
+                f"the tokenizer of {self.architecture} cannot be loaded: {why_not_fetched(error)}",
                 fix="take a model with CLIP's own tokenizer, such as clip:ViT-B-32@openai",
             ) from error
         place = next(self.model.parameters()).device
@@ -198,9 +198,9 @@ def _downloaded(open_clip: Any, architecture: str, tag: str, options: Mapping[st
             model: nn.Module = open_clip.create_model(architecture, pretrained=tag, weights_only=True, **options)
     except Exception as error:  # of many kinds: no network, offline mode, a broken cache
         raise DataError(
-            f"the weights {tag!r} of {architecture} are not in the cache and cannot be fetched: "
-            f"{type(error).__name__}",
-            fix=f"run it where there is a network, or name a file that you have: clip:{architecture}@FILE",
+            f"the weights {tag!r} of {architecture} are not on this machine, and cannot be fetched: "
+            f"{why_not_fetched(error)}",
+            fix=f"name a file that you have: clip:{architecture}@FILE; or run this once where there is a network",
         ) from error
     return model
 
@@ -214,7 +214,3 @@ def _unlogged() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from dkgzsl.errors import DataError
-from dkgzsl.features.weights import CLIP, hub_without_waiting
+from dkgzsl.features.weights import CLIP, hub_without_waiting, why_not_fetched
 
 
 def encode_texts(
@@ -55,13 +55,9 @@ def _by_sentences(texts: Sequence[str], encoder: str, device: str | None) -> tup
             )
     except Exception as error:  # of many kinds: no network, no such model, a folder of another kind
         raise DataError(
-            f"the sentence encoder {encoder!r} cannot be loaded: {_first_line(error)}",
+            f"the sentence encoder {encoder!r} cannot be loaded: {why_not_fetched(error)}",
             fix="name a folder that holds a sentence-transformers model with safetensors weights, "
             "or a model by name where there is a network",
         ) from error
     vectors = np.asarray(model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False), np.float32)
     return vectors, f"sentence-transformers {sentence_transformers.__version__}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

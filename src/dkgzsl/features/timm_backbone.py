@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dkgzsl.errors import ConfigError, DataError, nearest
 from dkgzsl.features.backbones import kinds
 from dkgzsl.features.preprocessing import PhotoPreprocessing
-from dkgzsl.features.weights import hub_without_waiting, load_weights, state_sha256
+from dkgzsl.features.weights import hub_without_waiting, load_weights, state_sha256, why_not_fetched
 
 
 @dataclass(frozen=True)
@@ -198,10 +198,10 @@ def _downloaded(timm: Any, timm_name: str, name: str) -> nn.Module:
             model: nn.Module = timm.create_model(timm_name, pretrained=True, num_classes=0)
     except Exception as error:  # of many kinds: no network, offline mode, no such revision, a broken cache
         raise DataError(
-            f"the weights of {name!r} are not in timm's cache and cannot be fetched: {type(error).__name__}",
+            f"the weights of {name!r} are not on this machine, and cannot be fetched: {why_not_fetched(error)}",
             where=f"{config.hf_hub_id or config.url} (timm's name: {timm_name})",
-            fix="where there is a network, download model.safetensors from there and give it with --weights FILE; "
-            "or run the same command there and copy the cache folder (HF_HOME)",
+            fix="give a file that you have: --weights FILE; or fetch model.safetensors from there, "
+            "where there is a network",
         ) from error
     return model
 

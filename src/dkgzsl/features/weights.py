@@ -48,6 +48,25 @@ def _resolves(host: str) -> bool:
     return True
 
 
+_UNREACHED = {
+    "ConnectionError", "ConnectError", "ConnectTimeout", "LocalEntryNotFoundError", "OfflineModeIsEnabled",
+    "ProxyError", "ReadTimeout", "Timeout", "URLError", "gaierror",
+}  # fmt: skip
+
+
+def why_not_fetched(error: BaseException) -> str:
+    """Why a published model cannot be fetched, in words: libraries name the reason by classes of their own."""
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in chain:
+        chain.append(following)
+        following = following.__cause__ or following.__context__
+    if any(kind.__name__ in _UNREACHED for one in chain for kind in type(one).__mro__):
+        return "the network or the model hub cannot be reached"
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return text[:200] or f"an error of the kind {type(error).__name__}"
+
+
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
@@ -125,7 +144,7 @@ def weights_in_words(record: Mapping[str, Any]) -> str | None:
     source, digest = record.get("source"), str(record.get("sha256", ""))[:16]
     if source == "file":
         return (
-            f"{record['file']} (sha256 {digest}...) is not in it: hand the file over, too; predict finds it in "
+            f"{record['file']} (sha256 {digest}...) is not included: hand the file over, too. predict finds it in "
             "the folder of weights that dkgzsl doctor names, or by --weights FILE"
         )
     if source == "random":

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from dkgzsl.display import percent
 from dkgzsl.inference.reasons import (
     NO_REASONS,
     Attribute,
@@ -219,7 +220,7 @@ def _of_photo(explained: ExplainedPrediction, reasons: Reasons, named: str) -> l
 
 
 def _ranked(one: Ranked) -> str:
-    return f"{one.name} {100 * one.probability:.0f} % ({one.kind})"
+    return f"{one.name} {percent(one.probability, 0)} % ({one.kind})"
 
 
 def _attribute(one: Attribute) -> str:
@@ -227,5 +228,5 @@ def _attribute(one: Attribute) -> str:
     if one.where is not None:
         facts.append(place_in_words(one.where))
     if one.accuracy is not None:
-        facts.append(f"{100 * one.accuracy:.0f} % correct")
+        facts.append(f"{percent(one.accuracy, 0)} % correct")
     return f"{one.name} ({'; '.join(facts)})" if facts else one.name

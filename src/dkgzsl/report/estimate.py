@@ -92,8 +92,8 @@ def what_it_is(estimate: Estimate, method: str) -> list[str]:
     )
     return [
         f"{estimate.named()}; {spread}",
-        f"{method} was fitted without these classes and knew them by description alone, as it knows the classes "
-        "that are only described, of which there are no test photos",
+        f"{method} was fitted without these seen classes and knew them by their descriptions alone, since there "
+        "are no test photos of the described classes",
     ]
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from dkgzsl.data.names import spoken_name
-from dkgzsl.display import DASH, FIGURE_NAMES, counted, mean_percent, percent
+from dkgzsl.display import DASH, FIGURE_NAMES, counted, mean_percent, percent, signed
 
 __all__ = [
     "DASH", "FIGURES", "classes", "counted", "mean_percent", "name", "percent", "printable", "short", "signed",
@@ -22,11 +22,6 @@ FIGURES: Final = {
     "ausuc": (FIGURE_NAMES["ausuc"], "area under the curve of S over U"),
 }
 """Name and meaning of each figure, in the order of the result object."""
-
-
-def signed(value: float) -> str:
-    """A difference in percentage points, with its sign."""
-    return f"{100 * value:+.1f}".replace("-", "\u2212")
 
 
 def name(text: str) -> str:

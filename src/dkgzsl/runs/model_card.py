@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from dkgzsl.display import figures_line, mean_percent, percent
 from dkgzsl.errors import ConfigError
 from dkgzsl.evaluation.calibration import Calibration
 from dkgzsl.features.weights import weights_in_words
@@ -39,23 +40,6 @@ _ONNX = (
 )
 _TASK = "zero-shot-image-classification"
 _TAGS = ("zero-shot-learning", "generalized-zero-shot-learning", "generative", "image-classification")
-
-
-def percent(value: Mapping[str, float] | None) -> str:
-    """`mean ± deviation` in percent, or a dash where undefined."""
-    if value is None:
-        return "–"
-    return f"{100 * value['mean']:.1f} ± {100 * value['std']:.1f}"
-
-
-def figures_line(figures: Mapping[str, float | None]) -> str:
-    """One method's figures in percent, on one line."""
-    shown = {"t1": "T1", "u": "U", "s": "S", "h": "H", "h_calibrated": "H calibrated", "ausuc": "AUSUC"}
-    parts = []
-    for key, name in shown.items():
-        value = figures.get(key)
-        parts.append(f"{name} –" if value is None else f"{name} {100 * value:.1f}")
-    return ", ".join(parts)
 
 
 def model_card(
@@ -208,16 +192,16 @@ def _figures(result: Mapping[str, Any], details: Mapping[str, Any], environment:
     why = leaning(result["method"], result["metrics"], baseline, details["seeds_detail"])
     lines += [f"{why}.", ""] if why else []
     chance = details["chance"]
-    lines.append(f"Chance: {100 * chance['t1']:.1f} among unseen classes, {100 * chance['u']:.1f} among all.")
+    lines.append(f"Chance: {percent(chance['t1'])} among unseen classes, {percent(chance['u'])} among all.")
     reliability = details["seeds_detail"][0].get("reliability")
     if reliability:
         kept = ""
         if reliability["kept_unseen"] is not None and reliability["kept_seen"] is not None:
             kept = (
-                f"; of the test images of known classes, {100 * reliability['kept_seen']:.0f} % of seen and "
-                f"{100 * reliability['kept_unseen']:.0f} % of unseen ones are not taken for none of the classes"
+                f"; of the test images of known classes, {percent(reliability['kept_seen'], 0)} % of seen and "
+                f"{percent(reliability['kept_unseen'], 0)} % of unseen ones are not taken for none of the classes"
             )
-        lines += ["", f"Expected calibration error on test images: {100 * reliability['ece']:.1f} %{kept}."]
+        lines += ["", f"Expected calibration error on test images: {percent(reliability['ece'])} %{kept}."]
     calibration = details["seeds_detail"][0].get("calibration")
     sure = None if calibration is None else Calibration.of_record(calibration).in_words
     if sure is not None:
@@ -229,12 +213,15 @@ def _table(result: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
     """Figures on test images; where no described class has any, those on held-out seen classes first."""
     estimate = headline(result["metrics"], details["seeds_detail"])
     if estimate is None:
-        rows = [f"| {name} | {percent(result['metrics'].get(key))} |" for key, name in _NAMES.items()]
+        rows = [
+            f"| {name} | {mean_percent(result['metrics'].get(key), several=True)} |"
+            for key, name in _NAMES.items()
+        ]
         return ["| figure (%) | this model |", "|---|---|", *rows]
     first, *others = what_it_is(estimate, "the model")
     rows = [f"| {_of_held(name)} | {estimate.text(key)} |" for key, name in _NAMES.items()]
     tested = [
-        f"{name}: {percent(result['metrics'][key])}"
+        f"{name}: {mean_percent(result['metrics'][key], several=True)}"
         for key, name in _NAMES.items()
         if result["metrics"].get(key) is not None
     ]

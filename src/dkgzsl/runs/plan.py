@@ -285,8 +285,8 @@ def _left_out(config: TrainConfig, problem: Problem) -> tuple[str, ...]:
         return ()
     left = DEFAULT_REPRESENTATIONS[1]
     return (
-        f"{left} is not tried: {len(problem.seen_classes)} seen classes are too few to validate it on (from "
-        f"{FEWEST_FOR_SCORES} on it is); --representation {' '.join(DEFAULT_REPRESENTATIONS)} tries it",
+        f"{left} is not tried: there are {len(problem.seen_classes)} seen classes, and validating it needs "
+        f"{FEWEST_FOR_SCORES}; --representation {' '.join(DEFAULT_REPRESENTATIONS)} tries it all the same",
     )
 
 

@@ -6,7 +6,18 @@ import sys
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class _Count(ProgressColumn):
+    """How many steps are done, and of how many where that is known: `12 of 60`, `12`."""
+
+    def render(self, task: Task) -> Text:
+        done = f"{int(task.completed):,}"
+        if task.total is None:
+            return Text(done if task.completed else "", style="progress.download")
+        return Text(f"{done} of {int(task.total):,}", style="progress.download")
 
 
 class Reporter:
@@ -22,7 +33,7 @@ class Reporter:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            _Count(),
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
             console=self.console,

@@ -10,6 +10,7 @@ from typing import Any
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dkgzsl.data.splits import validation_cut, validation_cuts
+from dkgzsl.display import percent
 from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.evaluation.bootstrap import deviations
 from dkgzsl.evaluation.cuts import mean_figures
@@ -59,8 +60,7 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
         )
         if plan.epochs is None:
             tried.append(representation)
-            note = f"AUSUC {figures.ausuc:.3f}" if figures.ausuc is not None else ""
-            reporter.reach(f"{label}, settings tried", len(tried), None, note=note)
+            reporter.reach(f"{label}, settings tried", len(tried), None, note=f"AUSUC {percent(figures.ausuc)}")
 
     method = plan.make_method(seed, checkpoints=checkpoints, on_epoch=on_epoch)
     reporter.stage(f"{label}, settings tried" if plan.epochs is None else label, None)
@@ -84,8 +84,7 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
     if isinstance(outcome.fitted, FittedBlocks):
         outcome.fitted.visual.write(folder.representation_file(position))
     _keep_record(plan, folder, position, seed, outcome, reporter)
-    if not position:
-        _write_first(plan, folder, outcome)
+    _write_first(plan, folder, outcome, position)
     way = next(way for way in plan.representations(seed) if way.name == outcome.representation)
     record = {"seed": seed, **_record(_on_every_cut(plan, method, way, seed, outcome))}
     record["held_out_classes"] = _held_out(plan, seed)
@@ -95,8 +94,10 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
     return record
 
 
-def _write_first(plan: Plan, folder: RunFolder, outcome: Outcome) -> None:
+def _write_first(plan: Plan, folder: RunFolder, outcome: Outcome, position: int) -> None:
     """Files that only the first seed leaves."""
+    if position:
+        return
     evidence = AttributeEvidence.of(plan.problem, outcome.fitted)
     if evidence is not None:
         evidence.write(folder.file("evidence.safetensors"))
@@ -117,7 +118,7 @@ def _keep_record(
         if position:
             record = predictions_record(problem, scored, constant)
         else:
-            reporter.stage("for the report", None)
+            reporter.stage("collecting what the report shows", None)
             record = full_record(problem, scored, constant, model=outcome.model, fitted=outcome.fitted, seed=seed)
         record.write(folder.record_file(position))
     except Exception as error:  # whatever it is, the run is worth more than its page

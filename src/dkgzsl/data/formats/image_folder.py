@@ -3,7 +3,8 @@
 FOLDER/images/CLASS/*        the photos; one folder a class (other layouts: `dkgzsl.data.formats.photo_layout`)
 FOLDER/attributes.csv        descriptions: a column `class`, then numbers; any number of such tables,
 FOLDER/sentences.xlsx        each a source of semantics named after its file
-FOLDER/classes.csv           optional: columns `class` and `role`, others are ignored
+FOLDER/classes.csv           optional: columns `class` and `role`, others are ignored; a class without a row there
+                             is seen if it has photos, and unseen if not
 
 Class names are the same in all of them but for case, `_`, hyphens and blanks (`dkgzsl.data.names.name_key`).
 """
@@ -89,8 +90,10 @@ def read_image_folder(folder: Path, semantics: str) -> ImageFolder:
     ignored = {name for name, role in roles.items() if role == IGNORE}
     given = {name: role for name, role in roles.items() if role != IGNORE}
     tables = find_tables(folder, semantics, other_than=listed).without(ignored)
-    classes = sorted(given or tables.default.classes)
-    origin = listed if given and listed is not None else tables.origins[semantics]
+    listed_keys = {name_key(name) for name in given}
+    unlisted = [name for name in tables.default.classes if name_key(name) not in listed_keys]
+    classes = sorted([*given, *unlisted])
+    origin = listed if not unlisted and listed is not None else tables.origins[semantics]
     found, strange = class_folders(folder, layout, (*classes, *ignored))
     found = {key: one for key, one in found.items() if key not in {name_key(name) for name in ignored}}
     if not any(one.photos or one.others for one in found.values()):
@@ -106,8 +109,7 @@ def read_image_folder(folder: Path, semantics: str) -> ImageFolder:
     refuse_unphotographed(found, unseen, folder)
     images = {name: one.photos for name, one in folders.items() if one.photos}
     untrained = {name for name, one in folders.items() if one.test >= {*one.photos}}
-    if not given:
-        given = {name: "seen" if name in images and name not in untrained else "unseen" for name in classes}
+    given |= {name: "seen" if name in images and name not in untrained else "unseen" for name in unlisted}
     _check_roles(given, set(images), untrained, folder)
     test = frozenset(path for name, one in folders.items() if given[name] != "unseen" for path in one.test)
     others = tuple(path for one in found.values() for path in one.others)
@@ -144,23 +146,23 @@ def refuse_unreadable(found: ImageFolder) -> None:
 
 
 def list_classes(folder: Path) -> tuple[str, ...]:
-    """Names of the classes of a folder: those of classes.csv, or else all that it has; a table is not needed yet.
+    """Names of the classes of a folder, by classes.csv, tables and class folders; a table is not needed yet.
 
     Raises:
         DataError: there are none, or classes.csv cannot be read.
     """
     listed = _classes_file(folder)
     roles = {} if listed is None else _read_roles(listed)
-    names = {name for name, role in roles.items() if role != IGNORE}
-    if not names:
-        layout = find_layout(folder)
-        tables = find_tables(folder, None, other_than=listed).without(roles) if folder.is_dir() else None
-        described = {name for table in (tables.tables if tables else {}).values() for name in table.classes}
-        found, _ = class_folders(folder, layout, described) if layout is not None else ({}, [])
-        folders = {one.name for one in found.values()}
-        ignored = {name_key(name) for name in roles}
-        written = by_known_name(folders, described)
-        names = {name for name in (described | {*written.values()}) if name_key(name) not in ignored}
+    ignored = {name for name, role in roles.items() if role == IGNORE}
+    names = {*roles} - ignored
+    layout = find_layout(folder)
+    tables = find_tables(folder, None, other_than=listed).without(ignored) if folder.is_dir() else None
+    described = {name for table in (tables.tables if tables else {}).values() for name in table.classes}
+    names |= {*by_known_name(described, names).values()}
+    found, _ = class_folders(folder, layout, names) if layout is not None else ({}, [])
+    names |= {*by_known_name({one.name for one in found.values()}, names).values()}
+    keys = {name_key(name) for name in ignored}
+    names = {name for name in names if name_key(name) not in keys}
     if not names:
         raise DataError(
             "there are no classes: neither images/CLASS/, nor classes.csv, nor a table", where=str(folder)

@@ -201,6 +201,13 @@ class ProblemFolderReader:
                 fix=extract_command(path),
             )
         listed, features = read_problem_folder(path), Path(wanted.features)
+        if features.is_file():
+            raise DataError(
+                "these features are a file, and an imported problem takes a feature store, which is a folder",
+                where=str(features),
+                fix="dkgzsl data convert FILE --out STORE --backbone NAME makes one; the file needs an array "
+                f"`image_files`, the paths of the problem's images such as {listed.paths[0]}",
+            )
         store = open_store(features)
         rows = store.rows_of(listed.paths)
         same = len(rows) == len(store.tokens) and bool((rows == np.arange(len(rows))).all())

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import dkgzsl
-from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.errors import ConfigError, RunError, refuse_without
 from dkgzsl.features.backbones import Backbone, rebuild_backbone
 from dkgzsl.features.store import stored_as
 from dkgzsl.files import output_file, write_whole
@@ -107,6 +107,7 @@ def export_run(
             than `TOLERANCE` (from pixels with FDE `TOLERANCE_OF_CUTS`). An older file stays as it was.
         InUseError: another command writes the file.
     """
+    refuse_without("onnx", "onnxruntime")
     if out.suffix.lower() != ".onnx":
         raise ConfigError(f"the file must be named .onnx, not {out.name!r}")
     if out.is_dir():
@@ -198,7 +199,7 @@ def _pixels(recognizer: Recognizer, weights: Path | None) -> _Input:
     images = recognizer.record.images
     if not images.get("preprocessing"):
         raise RunError(
-            "the run's features came with no record of how an image becomes one",
+            "the run does not record how its features were computed from photos",
             fix="export the classifier alone with --features-only, or train on a store of dkgzsl extract",
         )
     backbone = rebuild_backbone(images, weights=weights)

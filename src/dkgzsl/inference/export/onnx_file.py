@@ -131,7 +131,7 @@ def _needed(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ConfigError(f"{name} is not installed", fix="pip install 'dkgzsl[export]'") from error
+        raise ConfigError(f"the package {name} is not installed", fix="pip install 'dkgzsl[export]'") from error
 
 
 @contextmanager

@@ -227,7 +227,9 @@ def _client(token_from_env: bool) -> HubClient:
     try:
         from huggingface_hub import HfApi
     except ImportError as error:
-        raise ConfigError("huggingface_hub is not installed", fix="pip install 'dkgzsl[hub]'") from error
+        raise ConfigError(
+            "the package huggingface_hub is not installed", fix="pip install 'dkgzsl[hub]'"
+        ) from error
     token = None
     if token_from_env:
         token = os.environ.get(TOKEN)

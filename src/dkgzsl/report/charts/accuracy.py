@@ -160,7 +160,7 @@ def class_chart(
     return Chart(
         draw(name, title=title, description="; ".join(words), height=250, paint=paint),
         title,
-        ("", "classes", "mean, %", "best", "upper quartile", "median", "lower quartile", "worst"),
+        ("kind", "classes", "mean, %", "best", "upper quartile", "median", "lower quartile", "worst"),
         tuple(rows),
     )
 

@@ -130,7 +130,7 @@ def _setting_panel(axes: Axes, evaluations: Sequence[Evaluation], key: str, chos
         )  # fmt: skip
     axes.set_xticks(list(place.values()), [short(text, 12) for text in place], fontsize=10)
     if sum(len(short(text, 12)) for text in place) > 20:
-        axes.tick_params(axis="x", labelrotation=25)
+        axes.tick_params(axis="x", labelrotation=40, labelsize=9)
     axes.set_xlim(-0.5, len(place) - 0.5)
     axes.grid(False, axis="x")
     axes.set_title(_spoken(key), loc="left", color=COLOUR["ink"], pad=4)

@@ -84,8 +84,10 @@ def tested(content: RunContent) -> str | None:
             f"There are no test images of the {unseen}; the model was tested on {facts['test_seen']:,} further "
             f"images of {seen}."
         )
+    number = sum(row["role"] == "unseen" and int(row["test_images"]) > 0 for row in content.classes)
+    some = "" if number == facts["unseen_classes"] else f"{number} of "
     return (
-        f"The model was tested on {facts['test_unseen']:,} images of {unseen} "
+        f"The model was tested on {facts['test_unseen']:,} images of {some}{unseen} "
         f"and on {facts['test_seen']:,} further images of {seen}."
     )
 

@@ -49,10 +49,16 @@ def can_do(content: RunContent, rows: Sequence[ClassRow]) -> list[str]:
     u, s = (_decided(content, key) for key in ("u", "s"))
     sentences = []
     if u is not None:
-        one = "an image of the one class" if unseen == 1 else f"an image of one of the {unseen} classes"
+        known = (
+            "the one class that it knows by its description alone"
+            if unseen == 1
+            else f"the {unseen} classes that it knows by their descriptions alone"
+        )
+        tested = sum(row.role == "unseen" and row.images > 0 for row in rows)
+        only = "" if tested == unseen else f"; {tested} of these {unseen} have test images"
         sentences.append(
-            f"Shown {one} that it never saw in training, this model names the right one of all {every} classes in "
-            f"{in_100(u)} cases, from {'a description' if unseen == 1 else 'descriptions'} alone."
+            f"This model chooses among {every} classes, and names the right one for {in_100(u)} images of "
+            f"{known}{only}."
         )
     elif unseen and estimated(content) is None:
         sentences.append(
@@ -64,7 +70,7 @@ def can_do(content: RunContent, rows: Sequence[ClassRow]) -> list[str]:
         seen = every - unseen
         one = "the one class" if seen == 1 else f"the {seen} classes"
         also = "" if worst is None else f"; it is weakest at the class {worst[0]}, with {in_100(worst[1])} right"
-        sentences.append(f"For {one} that it was trained on, it is right in {in_100(s)} cases{also}.")
+        sentences.append(f"It is right for {in_100(s)} images of {one} that it was trained on{also}.")
     elif worst is not None:
         sentences.append(f"It is weakest at the class {worst[0]}, with {in_100(worst[1])} right.")
     return sentences

@@ -7,7 +7,7 @@ from typing import Any
 
 from dkgzsl.report.pages.content import RunContent
 from dkgzsl.report.pages.headline import test_evaluations
-from dkgzsl.report.wording import name, printable, value_text
+from dkgzsl.report.wording import name, percent, printable, value_text
 
 _PROTOCOLS = {
     "validated": "validated: all choices were made on validation classes, which are part of the training classes",
@@ -25,7 +25,9 @@ def provenance(content: RunContent) -> list[tuple[str, str]]:
     backbone = result["backbone"] or "not known"
     if weights:
         source = weights.get("file") or weights.get("source")
-        backbone += f", weights {source} (sha256 {str(weights.get('sha256'))[:12]}…)"
+        backbone += f", weights {source}" + (
+            f" (sha256 {weights['sha256'][:12]}…)" if weights.get("sha256") else ""
+        )
     rows = [
         ("data set", result["dataset"]),
         ("protocol", _PROTOCOLS.get(content.protocol, content.protocol)),
@@ -76,14 +78,14 @@ def _constant(detail: Mapping[str, Any]) -> str:
     used, found, spread = detail["constant"], detail.get("constant_found"), detail.get("constant_spread")
     if found is None or spread is None:
         return f"{used:.4g}"
-    return f"{used:.4g} ({found:.4g} ± {spread:.4g} over the validation divisions, less what varies)"
+    return f"{used:.4g} ({found:.4g} ± {spread:.4g} over the validation divisions, shrunk by its spread)"
 
 
 def _validated(detail: Mapping[str, Any]) -> str:
     """Figures on the cuts with their deviation, in percent."""
     mean, spread = detail.get("validation") or {}, detail.get("validation_spread") or {}
     shown = [
-        f"{title} {100 * mean[key]:.1f} ± {100 * spread[key]:.1f} %"
+        f"{title} {percent(mean[key])} ± {percent(spread[key])} %"
         for key, title in (("h_calibrated", "H calibrated"), ("ausuc", "AUSUC"))
         if mean.get(key) is not None and spread.get(key) is not None
     ]
