@@ -31,8 +31,12 @@ def serve(
         limits: what the page takes at once (default: `Limits()`).
 
     Raises:
-        ConfigError: the port is taken, or the address does not belong to this machine.
+        ConfigError: Pillow is not installed, the port is taken, or the address does not belong to this machine.
     """
+    try:
+        import PIL  # noqa: F401 - it reads the photos
+    except ImportError as error:
+        raise ConfigError("the page needs an extra", fix="pip install 'dkgzsl[app]'") from error
     sys.setswitchinterval(0.0005)  # else each of many short requests waits 5 ms for the threads that predict
     few_arenas()
     server = start(Page(session, reader, limits or Limits()), host=host, port=port)

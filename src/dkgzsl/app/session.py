@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from dkgzsl.app.describing import described, description_of
 from dkgzsl.errors import DataError
 from dkgzsl.inference.adaptation import Adapted, adapt, checked_pool
-from dkgzsl.inference.new_classes import Describer, checked_name
+from dkgzsl.inference.new_classes import Described, Describer, checked_name
 from dkgzsl.inference.photos import PhotoReader, Photos
 from dkgzsl.inference.prediction import ExplainedPrediction, explained_predictions
 from dkgzsl.inference.recognizer import Recognizer, save_version
@@ -149,12 +149,15 @@ class Session:
             DataError: the name is taken or too long, the description does not fit, or too many classes were added.
             RunError: the model cannot add classes, or takes no photos.
         """
+        one = described(self.recognizer, values=values, like=like, text=text, features=features)
+        return self._with(name, one, features)
+
+    def _with(self, name: str, one: Described, features: np.ndarray | None = None) -> Session:
         cleaned = checked_name(name)
         if len(cleaned) > LONGEST_NAME:
             raise DataError(f"the name has more than {LONGEST_NAME} characters", fix="take a shorter one")
         if len(self.added) >= MOST_ADDED:
             raise DataError(f"{MOST_ADDED} classes were added and not saved", fix="save them first")
-        one = described(self.recognizer, values=values, like=like, text=text, features=features)
         photos = None if features is None else {cleaned: features}
         sparse = (cleaned,) if one.sparse else ()
         recognizer = self.recognizer.with_classes({cleaned: one.vector}, photos, sparse=sparse)

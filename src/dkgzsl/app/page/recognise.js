@@ -80,6 +80,7 @@ async function ask() {
   } catch (error) {
     if (turn !== number) return;
     byId("result-found").hidden = true;
+    byId("trial").classList.remove("found-one");
     byId("result-empty").hidden = false;
     byId("bias-block").hidden = true;
     byId("maps").hidden = true;
@@ -93,6 +94,7 @@ function show(found) {
   clearErrors(byId("view-recognise"));
   byId("result-empty").hidden = true;
   byId("result-found").hidden = false;
+  byId("trial").classList.add("found-one");
   byId("bias-block").hidden = false;
   byId("bias-text").textContent = found.bias ?? "";
   const title = [found.word, found.name].filter(Boolean).join(" ");
@@ -127,10 +129,10 @@ function reasons(tables) {
   if (!tables.length) return null;
   const drawn = tables.map((table) => {
     const [first] = table.rows;
-    const columns = [["where", "where"], ["described", "in the description"], ["shown", "in the photo"], ["accuracy", "read correctly"]].filter(([key]) => first[key] !== null);
-    return make("table", {}, make("caption", {}, table.title),
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "attribute"), ...columns.map(([key, title]) => make("th", { scope: "col", className: key === "where" ? "" : "n" }, title)))),
-      make("tbody", {}, ...table.rows.map((row) => make("tr", {}, make("th", { scope: "row" }, row.name), ...columns.map(([key]) => make("td", { className: key === "where" ? "" : "n" }, row[key] ?? "–"))))));
+    const columns = [["described", "in the description"], ["shown", "in the photo"], ["accuracy", "read correctly"]].filter(([key]) => first[key] !== null);
+    return make("table", { className: "reasons" }, make("caption", {}, table.title),
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "attribute"), ...columns.map(([, title]) => make("th", { scope: "col", className: "n" }, title)))),
+      make("tbody", {}, ...table.rows.map((row) => make("tr", {}, make("th", { scope: "row" }, row.name, row.where && make("span", { className: "note" }, ` ${row.where}`)), ...columns.map(([key]) => make("td", { className: "n" }, row[key] ?? "–"))))));
   });
   return make("details", {}, make("summary", {}, "All reasons, with numbers"),
     make("p", { className: "note" }, "In standard deviations above the mean of all classes. “Read correctly”: of pairs of photos of held-out classes; 50 % is chance."),
