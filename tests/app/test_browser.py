@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.runs import quick_run, tiny_picture
+from app.runs import tiny_picture
 from report.browser import Browser, find_chromium
 
 NAMELESS = """[...document.querySelectorAll('input,select,textarea,button,a,progress,dialog,section')].filter(e =>
@@ -38,10 +38,9 @@ WIDE = "document.documentElement.scrollWidth - innerWidth"
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def address(run):
     if find_chromium() is None:
         pytest.skip("there is no Chromium here")
-    run = quick_run(tmp_path_factory.mktemp("numbers") / "run")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -6,12 +6,11 @@ import socket
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from app.runs import quick_run, tiny_picture
+from app.runs import tiny_picture
 from dkgzsl.app import server as server_module
 from dkgzsl.app.actions import Page, in_page_words
 from dkgzsl.app.limits import Limits, Line, Refusal
@@ -25,11 +24,6 @@ from dkgzsl.errors import ConfigError, DataError
 from dkgzsl.inference.photos import photo_reader
 
 LIMITS = Limits(photo_megabytes=2, kept_photos=3)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return quick_run(tmp_path_factory.mktemp("numbers") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +162,7 @@ def test_a_class_is_added_for_one_visitor_and_photos_are_kept_up_to_a_number(ser
     assert asked(served, "POST", "/api/alike", given)[2] == {"name": "05"}
     _, _, found = asked(served, "POST", "/api/add", given)
     assert (found["name"], found["unsaved"]) == ("mine", ["mine"])
-    assert found["near"][0] == "05"
+    assert found["near"][0] == "05", "its attributes are read from the photos"
     card = next(one for one in found["classes"] if one["name"] == "mine")
     assert (card["kind"], card["added"]) == ("described + 3 photos", True)
     other = asked(served, "GET", "/api/page", X_Visitor="visitor5678")[2]
@@ -220,7 +214,7 @@ def test_the_line_refuses_at_once_where_it_is_long() -> None:
 
 
 def test_idle_visitors_go_except_the_last_ones(first) -> None:
-    visitors = Visitors(first, Limits(visitors=4, remembered=1, keep_seconds=60))
+    visitors = Visitors(first, Limits(visitors=4, remembered=1, keep_seconds=60.0))
     old = [visitors.of(token) for token in ("old", "unsaved", "here", "last")]
     old[1].session = replace(first, added=("mine",))
     for one in (old[0], old[1], old[3]):

@@ -78,7 +78,7 @@ class Page:
 
     def shown(self) -> dict[str, Any]:
         """Which classes have a picture, and the images to try."""
-        self.pictures.wait(30)
+        self.pictures.wait(30.0)
         examples = [{"name": one.name, "seen": one.seen} for one in self.pictures.examples]
         return {"classes": self.pictures.class_names, "examples": examples}
 

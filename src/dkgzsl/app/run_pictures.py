@@ -78,7 +78,7 @@ class RunPictures:
 
     def training_digests(self) -> set[bytes]:
         """By what the training images are known again; empty where the data is not on this machine."""
-        self.wait(30)
+        self.wait(30.0)
         return set() if self._problem is None else training_digests(self._problem)
 
     def _find(self) -> None:

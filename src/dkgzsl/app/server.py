@@ -154,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _picture(self, path: str, query: Mapping[str, str]) -> None:
         pictures = self.server.page.pictures
-        pictures.wait(30)
+        pictures.wait(30.0)
         with self.server.drawing:
             if path == "/api/picture":
                 found = pictures.of_class(query.get("class", ""))

@@ -68,7 +68,7 @@ function sliders() {
   const { attributes, lowest, highest } = model.page;
   byId("chosen-note").textContent = base
     ? `All other attributes are as in ${base.name}.`
-    : chosen.size ? "The other attributes are filled in from classes that are described alike." : "Search an attribute and choose it, or start from a similar class.";
+    : photos.length ? "The other attributes are read from the photos." : chosen.size ? "The other attributes are filled in from classes that are described alike." : "Search an attribute and choose it, or start from a similar class.";
   byId("chosen").replaceChildren(...[...chosen].map(([place, value]) => {
     const id = `slider-${place}`, output = make("output", { htmlFor: id }, shown(value));
     return make("li", {}, make("label", { htmlFor: id }, attributes[place].label),
@@ -141,6 +141,7 @@ async function few(files) {
 }
 
 function fewShown() {
+  sliders();
   byId("few-text").textContent = "";
   byId("few-list").replaceChildren(...photos.map((one, index) => make("li", {}, make("img", { src: one.address, alt: one.name, onload: (event) => event.target.classList.toggle("pixels", event.target.naturalWidth <= 64) }),
     make("button", { type: "button", className: "round", "aria-label": `Remove ${one.name}`, onclick: () => { post("/api/drop", { photos: [one.number] }).catch(() => null); photos.splice(index, 1); fewShown(); byId("few").focus(); } }, "×"))));
