@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dkgzsl.app.answers import answer, class_cards, class_page, percent
 from dkgzsl.app.describing import description_of, mentioned, most_alike, read_attributes
+from dkgzsl.app.results import class_cards, class_page, percent, prediction_result
 from dkgzsl.app.session import Session, read_one
 from dkgzsl.cli.main import main
 from dkgzsl.data.numbers.dataset import number_images, numbers
@@ -54,7 +54,7 @@ def test_the_page_predicts_as_predict_does(capsys, run, picture) -> None:
     found = tried(Session.open(run), picture)
     expected = output_of_predict(capsys, run, picture)
     assert found.biased.to_json() == {k: v for k, v in expected.items() if k != "image"}
-    shown = answer(found, Session.open(run).recognizer, 0.0)
+    shown = prediction_result(found, Session.open(run).recognizer, 0.0)
     assert shown["prediction"] == found.biased.to_json()
     assert shown["bars"][0] == {
         "name": "05",
@@ -73,7 +73,7 @@ def test_the_page_says_in_words_how_sure_it_is(run, picture) -> None:
         first, *others = found.biased.prediction.ranked
         ranked = (replace(first, probability=value), *others)
         biased = replace(found.biased, prediction=replace(found.biased.prediction, ranked=ranked))
-        return answer(found._replace(biased=biased), session.recognizer, 0.0)
+        return prediction_result(found._replace(biased=biased), session.recognizer, 0.0)
 
     shown = with_probability(0.8)
     assert (shown["word"], shown["name"], shown["bars"][0]["percent"]) == ("Probably", "05", "80 %")
@@ -83,7 +83,7 @@ def test_the_page_says_in_words_how_sure_it_is(run, picture) -> None:
     shown = with_probability(0.4)
     assert (shown["sure"], shown["word"]) == ("unsure", "Unsure, perhaps")
     none = replace(found.biased, prediction=replace(found.biased.prediction, name=None))
-    shown = answer(found._replace(biased=none), session.recognizer, 0.0)
+    shown = prediction_result(found._replace(biased=none), session.recognizer, 0.0)
     assert (shown["word"], shown["name"]) == ("None of these", None)
     assert shown["known_by"] == "The photo is unlike all classes. The most similar class is 05."
 
@@ -112,7 +112,7 @@ def test_a_photo_has_a_picture_of_its_evidence(tmp_path) -> None:
     reader = photo_reader(session.recognizer.record, weights=made.weights, device="cpu")
     attempts = [session.predict(read_one(reader, path), reader.grid) for path in made.photos]
     found = next(one for one in attempts if one.biased.evidence)
-    shown = answer(found, session.recognizer, 0.0)
+    shown = prediction_result(found, session.recognizer, 0.0)
     names = [one.name for one in found.biased.evidence if one.attention is not None]
     assert [one["label"] for one in shown["maps"]] == names
     factor = -(-320 // found.pixels.shape[1])
@@ -132,9 +132,9 @@ def test_the_bias_multiplies_the_odds_of_unseen_classes(run, picture) -> None:
     low = tried(session, picture, -1e6)
     assert all(one.seen for one in low.biased.prediction.ranked)
     assert low.unbiased == tried(session, picture).unbiased
-    words = answer(low, session.recognizer, -1e6)["bias"]
-    assert words.startswith("With more weight for seen classes the answer changes from 05 to ")
-    assert answer(low, session.recognizer, 0.0)["bias"] is None
+    words = prediction_result(low, session.recognizer, -1e6)["bias"]
+    assert words.startswith("With more weight for seen classes the class changes from 05 to ")
+    assert prediction_result(low, session.recognizer, 0.0)["bias"] is None
 
 
 def test_a_class_is_recognised_at_once_and_saved_as_add_class_saves(capsys, run, picture) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dkgzsl.app.answers import class_page
+from dkgzsl.app.results import class_page
 from dkgzsl.app.session import Session
 from dkgzsl.cli.main import main
 from dkgzsl.data.numbers.dataset import numbers

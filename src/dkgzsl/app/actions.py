@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from dkgzsl.app.answers import answer, bar, class_cards, class_page
 from dkgzsl.app.describing import LONGEST_TEXT, attributes_of, description_of, mentioned, most_alike
 from dkgzsl.app.limits import Limits, Line, Refusal
+from dkgzsl.app.results import bar, class_cards, class_page, prediction_result
 from dkgzsl.app.run_pictures import RunPictures
 from dkgzsl.app.session import LONGEST_NAME, MOST_ADDED, Session, read_one
 from dkgzsl.app.visitors import Visitor, Visitors
@@ -84,7 +84,7 @@ class Page:
 
     def recognise(self, visitor: Visitor, photo: bytes, bias: float) -> dict[str, Any]:
         """A prediction for a photo."""
-        return self._answer(visitor, self._read(photo), bias)
+        return self._result(visitor, self._read(photo), bias)
 
     def recognise_example(self, visitor: Visitor, number: int, bias: float) -> dict[str, Any]:
         """A prediction for one of the images to try, and its true class."""
@@ -92,13 +92,13 @@ class Page:
             raise Refusal("This example is not here any more. Please load the page again.", field="photo")
         example = self.pictures.examples[number]
         photos = self._read(example.image)
-        return {**self._answer(visitor, photos, bias), "truth": example.name}
+        return {**self._result(visitor, photos, bias), "truth": example.name}
 
-    def _answer(self, visitor: Visitor, photos: Photos, bias: float) -> dict[str, Any]:
+    def _result(self, visitor: Visitor, photos: Photos, bias: float) -> dict[str, Any]:
         if not abs(bias) <= BIAS:
             raise Refusal(f"The weight lies between -{BIAS:g} and {BIAS:g}.", field="photo")
         session = visitor.session
-        return answer(session.predict(photos, self._reader.grid, bias=bias), session.recognizer, bias)
+        return prediction_result(session.predict(photos, self._reader.grid, bias=bias), session.recognizer, bias)
 
     def _read(self, photo: bytes | Path, field: str = "photo") -> Photos:
         if isinstance(photo, Path):
@@ -219,7 +219,9 @@ class Page:
             if taken >= 1
         ]
         moved.sort(key=lambda one: (-one["photos"], one["name"]))
-        text = f"The model is adapted to {shown.photos} photos. {len(moved)} described classes have moved."
+        far = sum(one["moved"] >= 0.01 for one in moved)
+        classes = "1 class has" if far == 1 else f"{far} classes have"
+        text = f"The model is adapted to {shown.photos} photos: {classes} moved noticeably."
         return {"adapted": True, "text": text, "moved": moved}
 
     @cached_property

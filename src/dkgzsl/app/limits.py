@@ -21,8 +21,8 @@ class Refusal(Exception):
 
     Args:
         text: one or two sentences: what is wrong, and what to do.
-        status: of HTTP. A request that the page makes, and that needs other input, is answered by 200: of another
-            status browsers complain on their console.
+        status: of HTTP. A request that the page makes, and that needs other input, has the status 200: of another
+            one browsers complain on their console.
         field: the part of the page that the text belongs to, such as `name`; None: the whole view.
         later: seconds until the visitor may try again.
     """

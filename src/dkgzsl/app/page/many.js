@@ -98,6 +98,8 @@ async function adapt() {
       good.forEach((row, index) => { row.after = found.rows[index]; });
       document.querySelector("th.after").hidden = false;
       byId("many-rows").replaceChildren(...rows.map(drawn));
+      const other = good.filter((row) => row.after.name !== row.found.name).length;
+      byId("adapted").textContent += ` ${other} of ${good.length} photos have another class now.`;
       byId("moved").replaceChildren(moved(found.moved));
     }
     changed(found);
@@ -113,7 +115,7 @@ function moved(list) {
   if (!list.length) return "";
   return make("details", {}, make("summary", {}, "How the classes have moved"),
     make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "class"), make("th", { scope: "col", className: "n" }, "photos taken"), make("th", { scope: "col", className: "n" }, "moved"))),
-      make("tbody", {}, ...list.map((one) => make("tr", {}, make("th", { scope: "row" }, one.name), make("td", { className: "n" }, `${one.photos}`), make("td", { className: "n" }, `${one.moved}`))))),
+      make("tbody", {}, ...list.map((one) => make("tr", {}, make("th", { scope: "row" }, one.name), make("td", { className: "n" }, `${one.photos}`), make("td", { className: "n" }, one.moved < 0.01 ? "under 0.01" : `${one.moved}`))))),
     make("p", { className: "note" }, "Moved: in distances of a photo from the mean of its class."));
 }
 

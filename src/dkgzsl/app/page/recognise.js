@@ -30,7 +30,7 @@ function examples() {
   byId("examples").replaceChildren(...list.map((one, index) => make("li", {}, make("button", {
     type: "button", className: "example", "aria-pressed": "false", "data-number": `${index}`, "aria-label": `Example ${index + 1}, a test image of ${one.seen ? "a seen" : "an unseen"} class`,
     onclick: () => { last = { example: index, name: `Example ${index + 1}` }; present(`/api/example?number=${index}`); ask(); },
-  }, make("img", { src: `/api/example?number=${index}`, alt: "", loading: "lazy", onload: (event) => sharpen(event.target) })))));
+  }, make("img", { src: `/api/example?number=${index}`, alt: "", loading: "lazy", onload: (event) => pixelated(event.target) })))));
 }
 
 function choose(file) {
@@ -43,7 +43,7 @@ function choose(file) {
 }
 
 // Pictures of a few pixels are shown as they are, not smoothed.
-function sharpen(image) {
+function pixelated(image) {
   image.classList.toggle("pixels", Math.max(image.naturalWidth, image.naturalHeight) <= 64);
 }
 
@@ -51,7 +51,7 @@ function present(address) {
   const picture = byId("photo-picture");
   if (last.shown?.startsWith("blob:")) URL.revokeObjectURL(last.shown);
   last.shown = address;
-  picture.onload = () => sharpen(picture);
+  picture.onload = () => pixelated(picture);
   picture.onerror = () => { picture.hidden = true; hint("The browser cannot show this file."); };  // a format that the browser does not show; the model may read it
   picture.hidden = false;
   picture.src = address;

@@ -24,7 +24,7 @@ SHORT: Final = 3
 _READABLE: Final = 320  # narrower pictures are enlarged pixel by pixel before a map is drawn on them
 
 
-def answer(tried: TriedImage, recognizer: Recognizer, bias: float) -> dict[str, Any]:
+def prediction_result(tried: TriedImage, recognizer: Recognizer, bias: float) -> dict[str, Any]:
     """A prediction for the page.
 
     Args:
@@ -184,8 +184,8 @@ def _with_bias(tried: TriedImage, bias: float) -> str:
     to = "unseen" if bias > 0 else "seen"
     names = [one.name if one.name is not None else "none of these" for one in (before, after)]
     if names[0] == names[1]:
-        return f"With more weight for {to} classes the answer stays {names[0]}."
-    return f"With more weight for {to} classes the answer changes from {names[0]} to {names[1]}."
+        return f"With more weight for {to} classes the class stays {names[0]}."
+    return f"With more weight for {to} classes the class changes from {names[0]} to {names[1]}."
 
 
 def class_cards(session: Session) -> list[dict[str, Any]]:
