@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dkgzsl.app.describing import description_of, mentioned, most_alike, read_attributes
+from dkgzsl.app.describing import attributes_of, description_of, mentioned, most_alike, read_attributes
 from dkgzsl.app.results import class_cards, class_page, percent, prediction_result
 from dkgzsl.app.session import Session, read_one
 from dkgzsl.cli.main import main
 from dkgzsl.data.numbers.dataset import number_images, numbers
 from dkgzsl.errors import DataError
 from dkgzsl.inference.adaptation import training_digests
+from dkgzsl.inference.new_classes import Described
 from dkgzsl.inference.photos import photo_reader
 from dkgzsl.representation.overlay import overlay
 
@@ -193,6 +194,25 @@ def test_a_class_is_described_like_another_one(run) -> None:
     expected = description_of(session.recognizer, "05")
     expected[0] = 0.25
     assert description_of(other.recognizer, "other") == pytest.approx(expected)
+
+
+def test_a_text_is_encoded_where_an_encoder_made_the_descriptions(run, monkeypatch) -> None:
+    session = Session.open(run, 0)
+    record = session.recognizer.record
+    encoded = replace(record, semantics=replace(record.semantics, encoder="an encoder"))
+    session = replace(session, recognizer=replace(session.recognizer, record=encoded))
+    vector, asked = description_of(session.recognizer, "05"), []
+    monkeypatch.setattr(
+        "dkgzsl.inference.new_classes.Describer.from_texts",
+        lambda _, texts: asked.append(texts) or {name: Described(vector, 0) for name in texts},
+    )
+    more = session.with_class("mine", text="A zero and a five.")
+    assert asked == [{"new": "A zero and a five."}]
+    assert np.array_equal(description_of(more.recognizer, "mine"), vector)
+    assert attributes_of(encoded.semantics) == ()
+    for text, words in ((" ", "not described"), ("n" * 2001, "more than 2,000 characters")):
+        with pytest.raises(DataError, match=words):
+            session.with_class("other", text=text)
 
 
 def test_a_class_is_described_by_photos(run) -> None:
