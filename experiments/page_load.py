@@ -3,11 +3,11 @@
     python experiments/page_load.py [RUN] [--clients 50] [--seconds 15] [--malformed 0.05] [--json]
     python experiments/page_load.py --clients 200 --seconds 60         # the long form of docs/reliability.md
 
-Without RUN a small model of `numbers` is trained first. The page runs in a process of its own. Each client uploads
-a photo, asks for a prediction, waits for the reply, and begins again; a refused one waits for as long as the page
-asks for. Some requests are malformed: broken forms, no photos, files of others, too large ones, unknown functions,
-broken JSON. Exit code 1 where a good request got neither a reply nor a polite refusal within 10 s, a file stays,
-the terminal shows a traceback, or memory stays more than 10 % above what it was.
+Without RUN a small model of `numbers` is trained first. The page runs in a process of its own. Each client sends a
+photo, waits for the prediction, and begins again; a refused one waits for as long as the page asks for. Some
+requests are malformed: no photos, too large ones, unknown addresses, foreign origins, broken JSON, wrong values.
+Exit code 1 where a good request got neither a reply nor a polite refusal within 10 s, a file stays, the terminal
+shows a traceback, or memory stays more than 10 % above what it was.
 """
 
 from __future__ import annotations
@@ -105,17 +105,17 @@ class Client:
 
     def __init__(self, http: httpx.AsyncClient, counted: Counted, images: list[bytes], malformed: float) -> None:
         self._http, self._counted, self._images, self._share = http, counted, images, malformed
-        self._function, self._visitor, self._pause = 0, secrets.token_hex(6), 1.0
+        self._visitor, self._pause = {"X-Visitor": secrets.token_hex(6)}, 1.0
 
-    async def find_predict(self) -> None:
-        """Look up the number of the function that predicts, as the page in a browser does."""
-        functions = (await self._http.get("/config")).json()["dependencies"]
-        self._function = next(one["id"] for one in functions if one["api_name"] == "predict")
+    async def open(self) -> None:
+        """Open the page, as a browser does."""
+        for path in ("/", "/page.js", "/style.css", "/api/page"):
+            (await self._http.get(path, headers=self._visitor)).raise_for_status()
 
     async def run(self, until: float) -> None:
         """Ask until a moment of `time.monotonic`."""
         await asyncio.sleep(random.random())
-        await self.find_predict()
+        await self.open()
         while time.monotonic() < until:
             if random.random() < self._share:
                 await self._malformed()
@@ -134,38 +134,15 @@ class Client:
             await asyncio.sleep(self._pause)
 
     async def _ask(self, image: bytes) -> bool:
-        """Upload, join the queue, read the reply; returns whether the page refused."""
-        sent = await self._http.post("/gradio_api/upload", files={"files": ("photo.png", image, "image/png")})
+        """Send a photo, read the prediction; returns whether the page refused."""
+        sent = await self._http.post("/api/recognise", content=image, headers=self._visitor)
         if sent.status_code in REFUSED:
             self._pause = float(sent.headers["retry-after"])
             return polite(sent.text)
         sent.raise_for_status()
-        visitor = self._visitor
-        joined = await self._join(sent.json()[0], visitor)
-        if joined.status_code in REFUSED:
-            self._pause = float(joined.headers["retry-after"])
-            return polite(joined.text)
-        joined.raise_for_status()
-        reply = await self._reply(visitor)
-        if not reply["success"] and "The page is busy" in str(reply["output"].get("error")):
-            return polite(str(reply["output"]["error"]))
-        if not reply["success"] or "dkgzsl" not in json.dumps(reply["output"]):
-            raise ValueError(f"no prediction: {json.dumps(reply)[:150]}")
+        if "prediction" not in sent.json():
+            raise ValueError(f"no prediction: {sent.text[:150]}")
         return False
-
-    async def _join(self, path: str, visitor: str, function: int | None = None) -> httpx.Response:
-        data = [{"path": path, "meta": {"_type": "gradio.FileData"}, "orig_name": "photo.png"}, 0, None]
-        content = {"data": data, "fn_index": self._function if function is None else function}
-        return await self._http.post("/gradio_api/queue/join", json={**content, "session_hash": visitor})
-
-    async def _reply(self, visitor: str) -> dict[str, Any]:
-        async with self._http.stream("GET", "/gradio_api/queue/data", params={"session_hash": visitor}) as lines:
-            async for line in lines.aiter_lines():
-                if line.startswith("data:"):
-                    message = json.loads(line.removeprefix("data:"))
-                    if message["msg"] == "process_completed":
-                        return dict(message)
-        raise ValueError("the reply ended early")
 
     async def _malformed(self) -> None:
         kind = random.choice(list(self._kinds()))
@@ -177,71 +154,25 @@ class Client:
         self._counted.malformed[name] = self._counted.malformed.get(name, 0) + 1
 
     def _kinds(self) -> dict[str, Any]:
+        eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
         return {
-            "broken form": self._broken_form,
-            "no photo": lambda: self._no_photo(b"this is no photo"),
-            "an EPS": lambda: self._no_photo(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"),
-            "another's file": self._foreign_file,
-            "too large": self._too_large,
-            "unknown function": self._unknown_function,
-            "broken JSON": self._broken_json,
-            "long name": self._long_name,
-            "wrong values": lambda: self._wrong_values(["no path", "no number", {"a": 1}]),
-            "too few values": lambda: self._wrong_values([None]),
-            "unknown visitor": self._unknown_visitor,
+            "no photo": lambda: self._post("/api/recognise", b"this is no photo"),
+            "an EPS": lambda: self._post("/api/recognise", eps),
+            "empty": lambda: self._post("/api/photo", b""),
+            "too large": lambda: self._post("/api/recognise", bytes(21_000_000)),
+            "unknown address": lambda: self._post("/api/unknown", b"{}"),
+            "broken JSON": lambda: self._post("/api/add", b'{"name": ['),
+            "wrong values": lambda: self._post("/api/add", b'{"name": "a", "values": {"a": "b"}}'),
+            "others' photos": lambda: self._post("/api/add", b'{"name": "a", "photos": [9]}'),
+            "no visitor": lambda: self._post("/api/recognise", b"x", {"X-Visitor": "?"}),
+            "foreign origin": lambda: self._post("/api/save", b"{}", {"Origin": "http://elsewhere.example"}),
         }
 
-    async def _broken_form(self) -> int:
-        headers = {"content-type": "multipart/form-data; boundary=x"}
-        sent = await self._http.post("/gradio_api/upload", content=b"--x\r\nbroken", headers=headers)
-        return sent.status_code
-
-    async def _no_photo(self, content: bytes) -> str | int:
-        sent = await self._http.post("/gradio_api/upload", files={"files": ("photo.png", content, "image/png")})
+    async def _post(self, path: str, content: bytes, headers: dict[str, str] | None = None) -> str | int:
+        sent = await self._http.post(path, content=content, headers={**self._visitor, **(headers or {})})
         if sent.status_code != 200:
             return sent.status_code
-        visitor = secrets.token_hex(6)
-        joined = await self._join(sent.json()[0], visitor)
-        if joined.status_code != 200:
-            return joined.status_code
-        reply = await self._reply(visitor)
-        return "served" if reply["success"] else "refused with a reason"
-
-    async def _foreign_file(self) -> str | int:
-        visitor = secrets.token_hex(6)
-        joined = await self._join("/etc/passwd", visitor)
-        if joined.status_code != 200:
-            return joined.status_code
-        return "served" if (await self._reply(visitor))["success"] else "refused with a reason"
-
-    async def _wrong_values(self, data: list[Any]) -> str | int:
-        visitor = secrets.token_hex(6)
-        content = {"data": data, "fn_index": self._function, "session_hash": visitor}
-        joined = await self._http.post("/gradio_api/queue/join", json=content)
-        if joined.status_code != 200:
-            return joined.status_code
-        return "served" if (await self._reply(visitor))["success"] else "refused with a reason"
-
-    async def _unknown_visitor(self) -> str:
-        reply = await self._http.get("/gradio_api/queue/data", params={"session_hash": secrets.token_hex(6)})
-        return "refused with a reason" if "error" in reply.text else f"{reply.status_code}"
-
-    async def _too_large(self) -> int:
-        large = {"files": ("photo.png", bytes(21_000_000), "image/png")}
-        return (await self._http.post("/gradio_api/upload", files=large)).status_code
-
-    async def _unknown_function(self) -> int:
-        return (await self._join("x", secrets.token_hex(6), function=999)).status_code
-
-    async def _broken_json(self) -> int:
-        headers = {"content-type": "application/json"}
-        return (
-            await self._http.post("/gradio_api/queue/join", content=b'{"data": [', headers=headers)
-        ).status_code
-
-    async def _long_name(self) -> int:
-        named = {"files": ("n" * 3000 + ".png", random.choice(self._images), "image/png")}
-        return (await self._http.post("/gradio_api/upload", files=named)).status_code
+        return "refused with a reason" if sent.json().get("error") else "served"
 
 
 def polite(text: str) -> bool:
@@ -373,7 +304,7 @@ def _trained(out: Path) -> Path:
 
 def _serve(run: Path, port: int, keep: float | None) -> None:
     from dkgzsl.app.limits import Limits
-    from dkgzsl.app.page import serve
+    from dkgzsl.app.serving import serve
     from dkgzsl.app.session import Session
     from dkgzsl.inference.photos import photo_reader
 

@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).parents[2] / "experiments" / "page_load.py"
 
 def test_the_page_under_a_little_load() -> None:
     """20 clients for 5 s, a fifth of the requests malformed; the long form is in docs/reliability.md."""
-    pytest.importorskip("gradio", reason="the extra `app` is not installed")
+    pytest.importorskip("PIL", reason="the extra `app` is not installed")
     words = ["--clients", "20", "--seconds", "5", "--malformed", "0.2", "--keep", "2", "--json"]
     ended = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, check=False)
     assert ended.stdout, ended.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dkgzsl.app.pieces import class_html
+from dkgzsl.app.results import class_page
 from dkgzsl.app.session import Session
 from dkgzsl.cli.main import main
 from dkgzsl.data.numbers.dataset import numbers
@@ -51,8 +51,8 @@ def test_predict_says_it(run, tmp_path, capsys) -> None:
 
 
 def test_page_card_and_report_say_it(run) -> None:
-    assert LABEL in class_html(Session.open(run), "05")
-    assert "unseen" in class_html(Session.open(run), "new")
+    assert class_page(Session.open(run), "05")["kind"] == LABEL
+    assert class_page(Session.open(run), "new")["kind"] == "unseen"
     assert f"05 ({LABEL}), new (described)" in (run / "card.md").read_text()
     assert main(["report", str(run)]) == 0
     assert f"05 ({LABEL}), new (described)" in (run / "report.html").read_text()

@@ -140,15 +140,19 @@ def test_the_command_says_them_on_screen_and_in_json(run, problem, tmp_path, cap
 
 
 def test_the_page_has_them(run, problem) -> None:
-    from dkgzsl.app.pieces import prediction_html
+    from dkgzsl.app.results import prediction_result
     from dkgzsl.app.session import Session
     from dkgzsl.inference.photos import Photos
 
     tokens = np.asarray(problem.features[problem.parts.test_seen[2:3]])
     photos = Photos((Path("x.png"),), tokens, problem.pictures[problem.parts.test_seen[2:3]], ())
-    page = prediction_html(Session.open(run).predict(photos, GRID))
-    for words in ("What speaks for", "against", "read correctly", "decided most by these parts"):
-        assert words in page
+    session = Session.open(run)
+    page = prediction_result(session.predict(photos, GRID), session.recognizer, 0.0)
+    assert page["sentence"].startswith(f"Typical of {page['name']}, and in the photo: ")
+    assert page["maps"][0]["label"] == "What decided"
+    titles = [table["title"] for table in page["reasons"]]
+    assert titles[0] == f"For {page['name']}"
+    assert all(row["accuracy"].endswith(" %") and row["where"] for row in page["reasons"][0]["rows"])
 
 
 def test_unreadable_attributes_are_not_named(run, problem, rows) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from dkgzsl.app.describing import described, description_of
 from dkgzsl.errors import DataError
+from dkgzsl.inference.adaptation import Adapted, adapt, checked_pool
 from dkgzsl.inference.new_classes import Described, Describer, checked_name
 from dkgzsl.inference.photos import PhotoReader, Photos
 from dkgzsl.inference.prediction import ExplainedPrediction, explained_predictions
@@ -22,8 +24,6 @@ TOP = 5
 """So many classes are shown for an image."""
 LONGEST_NAME = 100
 """Characters of the name of a class that the page adds."""
-LONGEST_TEXT = 2000
-"""Characters of the description of a class that the page adds."""
 MOST_ADDED = 50
 """So many classes a visitor may add before they are saved."""
 
@@ -53,6 +53,7 @@ class Session:
         parent: the version of the run that the recognizer was read from.
         recognizer: it includes the classes that the visitor has added.
         added: names of the added classes that are not saved in a version of the run.
+        adaptations: what the history says of adaptations that are not saved.
         newest: the run's newest version when the session began or was saved last.
         note: what somebody else did to the run meanwhile; None: nothing.
     """
@@ -61,6 +62,7 @@ class Session:
     parent: int
     recognizer: Recognizer
     added: tuple[str, ...] = ()
+    adaptations: tuple[Mapping[str, Any], ...] = ()
     newest: int | None = None
     note: str | None = None
 
@@ -78,16 +80,6 @@ class Session:
     def mean_description(self) -> Float[np.ndarray, " semantic"] | None:
         """Mean of the seen classes' descriptions; None where the model cannot add classes."""
         return Describer.of(self.recognizer).usual if isinstance(self.recognizer.model, Extendable) else None
-
-    def description_of(self, name: str) -> Float[np.ndarray, " semantic"]:
-        """The description of a class, as a start for a new one.
-
-        Raises:
-            DataError: there is no such class.
-        """
-        model = self.recognizer.model
-        assert isinstance(model, Extendable), "the page offers it only where classes can be added"
-        return np.asarray(model.semantics[self.recognizer.number_of(name)].double().cpu().numpy())
 
     def biased(self, bias: float) -> Recognizer:
         """The recognizer with a bias to unseen classes.
@@ -134,61 +126,102 @@ class Session:
         order = np.argsort(-typical, kind="stable").tolist()
         return [(known.names[k], float(values[k]), float(typical[k])) for k in order]
 
-    def with_values(self, name: str, values: Mapping[str, float]) -> Session:
-        """Add a class by attributes; attributes that are not given are filled in from classes described alike.
+    def with_class(
+        self,
+        name: str,
+        *,
+        values: Mapping[str, float] | None = None,
+        like: str | None = None,
+        text: str | None = None,
+        features: np.ndarray | None = None,
+    ) -> Session:
+        """Add a class.
+
+        Args:
+            name: of the class.
+            values: see `describing.described`, as the next ones.
+            like: a similar class.
+            text: a sentence.
+            features: of a few photos of the class.
 
         Raises:
             ConfigError: the name is empty.
-            DataError: the name is taken or too long, an attribute is unknown or out of range, or too many
-                classes were added.
-            RunError: the model cannot add classes.
+            DataError: the name is taken or too long, the description does not fit, or too many classes were added.
+            RunError: the model cannot add classes, or takes no photos.
         """
-        return self._with(name, Describer.of(self.recognizer).from_values(values))
+        one = described(self.recognizer, values=values, like=like, text=text, features=features)
+        return self._with(name, one, features)
 
-    def with_text(self, name: str, text: str) -> Session:
-        """Add a class by a sentence, where a sentence encoder made the descriptions of the run.
-
-        Raises:
-            ConfigError: the name is empty, or the run has no encoder.
-            DataError: the text is empty or too long, the name is taken or too long, too many classes were added,
-                or the encoder cannot be loaded.
-            RunError: the model cannot add classes.
-        """
-        if not text.strip():
-            raise DataError("the class is not described", fix="write a sentence about it")
-        if len(text) > LONGEST_TEXT:
-            raise DataError(
-                f"the description has more than {LONGEST_TEXT:,} characters", fix="write a shorter one"
-            )
-        return self._with(name, Describer.of(self.recognizer).from_texts({name: text})[name])
-
-    def _with(self, name: str, described: Described) -> Session:
+    def _with(self, name: str, one: Described, features: np.ndarray | None = None) -> Session:
         cleaned = checked_name(name)
         if len(cleaned) > LONGEST_NAME:
             raise DataError(f"the name has more than {LONGEST_NAME} characters", fix="take a shorter one")
         if len(self.added) >= MOST_ADDED:
             raise DataError(f"{MOST_ADDED} classes were added and not saved", fix="save them first")
-        sparse = (cleaned,) if described.sparse else ()
-        recognizer = self.recognizer.with_classes({cleaned: described.vector}, sparse=sparse)
+        photos = None if features is None else {cleaned: features}
+        sparse = (cleaned,) if one.sparse else ()
+        recognizer = self.recognizer.with_classes({cleaned: one.vector}, photos, sparse=sparse)
         return replace(self, recognizer=recognizer, added=(*self.added, cleaned))
 
-    def saved(self) -> Session:
-        """Save the added classes in a new version of the run; the older versions stay.
+    def adapted_to(self, features: np.ndarray, *, trained_on: set[bytes] | None = None) -> tuple[Session, Adapted]:
+        """Move the described classes to where unlabelled photos lie.
 
-        Where somebody else saved a version meanwhile, the classes are added to that one, so that the newest has
-        both; where they cannot be (a class of that name is in it), `note` says what the newest has not.
+        Args:
+            features: of the photos, as `Recognizer.vectors` takes them.
+            trained_on: `digests` of the run's training images, where they are at hand.
+
+        Returns:
+            The adapted session, and what the photos showed; the session as it was where adaptation was refused.
 
         Raises:
-            DataError: no class was added since the last time.
+            DataError: no photo is left, or the model was adapted to these already.
+            RunError: the model cannot adapt.
+        """
+        pool = checked_pool(self.recognizer, features, trained_on=trained_on)
+        found = adapt(self.recognizer, pool)
+        if found.refusal is not None:
+            return self, found
+        change = {
+            "photos": len(pool.vectors),
+            "pool_sha256": pool.sha256,
+            "trained_on": pool.trained_on,
+            "repeated": pool.repeated,
+            "forced": False,
+        }
+        return replace(self, recognizer=found.recognizer, adaptations=(*self.adaptations, change)), found
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether something was added or adapted since the last time it was saved."""
+        return bool(self.added or self.adaptations)
+
+    def saved(self) -> Session:
+        """Save the changes in a new version of the run; the older versions stay.
+
+        Where somebody else saved a version meanwhile, the classes are added to that one, so that the newest has
+        both; where they cannot be (a class of that name is in it, or the session is adapted), `note` says what the
+        newest has not.
+
+        Raises:
+            DataError: nothing was changed since the last time.
             RunError: it cannot be written.
         """
-        if not self.added:
-            raise DataError("no class was added", fix="describe one first")
-        change = {"action": "add-class", "classes": list(self.added), "described_by": "app", "photos": {}}
+        if not self.unsaved:
+            raise DataError("there is nothing to save", fix="describe a class first")
         with saving(self.run):  # nobody else saves after the newest version was read
             merged = self._on_the_newest()
-            version = save_version(self.run, merged.recognizer, parent=merged.parent, change=change)
-        return replace(merged, parent=version, added=(), newest=version)
+            version = save_version(self.run, merged.recognizer, parent=merged.parent, change=self._change())
+        return replace(merged, parent=version, added=(), adaptations=(), newest=version)
+
+    def _change(self) -> dict[str, Any]:
+        """What the history says of the changes."""
+        if self.adaptations:
+            last = self.adaptations[-1]
+            return {"action": "adapt", **last, **({"classes": list(self.added)} if self.added else {})}
+        numbers = {name: self.recognizer.number_of(name) for name in self.added}
+        photos = {name: self.recognizer.photos_of(number) for name, number in numbers.items()}
+        given = {name: count for name, count in photos.items() if count}
+        return {"action": "add-class", "classes": list(self.added), "described_by": "app", "photos": given}
 
     def _on_the_newest(self) -> Session:
         """This session's classes on top of the newest version, where that is not the one it began with."""
@@ -196,22 +229,21 @@ class Session:
         if self.newest is None or newest == self.newest:
             return replace(self, note=None)
         there, model = Recognizer.from_run(self.run, newest), self.recognizer.model
-        assert isinstance(model, Extendable), "classes were added to it"
+        assert self.adaptations or isinstance(model, Extendable), "classes were added to it"
         taken = [name for name in self.added if name in there.known_names]
-        if taken:
+        with_photos = [name for name in self.added if self.recognizer.photos_of(self.recognizer.number_of(name))]
+        if taken or with_photos or self.adaptations:
             lost = [name for name in there.known_names if name not in self.recognizer.known_names]
             without = f"; it has not: {', '.join(lost)}" if lost else ""
-            note = (
-                f"version {newest} was saved meanwhile, and has a class {', '.join(taken)}, too: yours is saved "
-            )
-            note += f"as a version of its own, made from version {self.parent}{without}"
+            why = f"version {newest} was saved meanwhile"
+            if taken:
+                why += f" and has a class {', '.join(taken)}, too"
+            note = f"{why}: yours is saved as a version of its own, made from version {self.parent}{without}"
             return replace(self, note=note)
-        described = {
-            name: model.semantics[self.recognizer.number_of(name)].double().cpu().numpy() for name in self.added
-        }
-        sparse = [name for name in described if self.recognizer.number_of(name) in self.recognizer.record.sparse]
+        vectors = {name: description_of(self.recognizer, name) for name in self.added}
+        sparse = [name for name in vectors if self.recognizer.number_of(name) in self.recognizer.record.sparse]
         note = f"version {newest} was saved meanwhile: this one has its classes, too"
-        return replace(self, recognizer=there.with_classes(described, sparse=sparse), parent=newest, note=note)
+        return replace(self, recognizer=there.with_classes(vectors, sparse=sparse), parent=newest, note=note)
 
 
 def read_one(reader: PhotoReader, path: Path) -> Photos:

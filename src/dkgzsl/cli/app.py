@@ -38,8 +38,8 @@ class Config:
 
 def run(config: Config) -> None:
     """Serve the page until it is interrupted."""
-    refuse_without("gradio")
-    from dkgzsl.app.page import serve
+    refuse_without("PIL")
+    from dkgzsl.app.serving import serve
     from dkgzsl.app.session import Session
     from dkgzsl.inference.photos import photo_reader
 

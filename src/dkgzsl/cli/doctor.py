@@ -25,7 +25,7 @@ EXTRAS = {
     "tune": (("optuna",), "a search for settings on your own data"),
     "cluster": (("ray", "fsspec", "s3fs"), "work on several machines by Ray, and feature stores by URL"),
     "hub": (("huggingface_hub",), "push and pull of runs by a model hub"),
-    "app": (("gradio", "PIL"), "a local page to try images and describe classes"),
+    "app": (("PIL",), "a local page to try images and describe classes"),
 }
 
 

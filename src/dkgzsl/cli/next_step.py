@@ -82,7 +82,7 @@ def after_pull(out: Path, run: str) -> str:
     from dkgzsl.inference.recognizer import Recognizer
 
     recognizer = Recognizer.from_run(out)
-    if find_spec("gradio") is not None and recognizer.record.images.get("preprocessing"):
+    if find_spec("PIL") is not None and recognizer.record.images.get("preprocessing"):
         return command("app", run)
     return _export(run, recognizer) or command("help", "predict")
 
