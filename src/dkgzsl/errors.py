@@ -49,7 +49,7 @@ class RunError(DkgzslError):
 
 
 _EXTRA_OF = {
-    "PIL": "images", "cv2": "images", "timm": "images", "gradio": "app", "huggingface_hub": "hub",
+    "PIL": "images", "cv2": "images", "timm": "images", "huggingface_hub": "hub",
     "onnx": "export", "onnxruntime": "export", "open_clip": "clip", "openpyxl": "tables", "pyarrow": "tables",
     "optuna": "tune", "ray": "cluster", "sentence_transformers": "text",
 }  # fmt: skip
