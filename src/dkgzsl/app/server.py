@@ -94,8 +94,8 @@ class Server:
                 close = await self._served(reader, writer)
                 if close:
                     break
-        except OSError:
-            pass  # the visitor has gone
+        except (OSError, asyncio.CancelledError):
+            pass  # the visitor has gone; or the page ends, where asyncio of Python 3.11 would print a traceback
         finally:
             self._open -= 1
             writer.close()
