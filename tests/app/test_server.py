@@ -1,10 +1,11 @@
 """The page over HTTP: what it answers, what it refuses, how long it lets visitors wait, and what it forgets."""
 
+import asyncio
 import http.client
 import json
 import socket
-import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -36,8 +37,7 @@ def served(first):
     session = first
     server = start(Page(session, photo_reader(session.recognizer.record), LIMITS), host="127.0.0.1", port=0)
     yield server
-    server.shutdown()
-    server.server_close()
+    server.close()
 
 
 def asked(server: Server, method: str, path: str, body: bytes | dict | None = None, **headers: str):
@@ -181,36 +181,91 @@ def test_a_batch_that_does_not_help_leaves_the_model_as_it_was(served) -> None:
 
 
 def test_the_line_refuses_in_time() -> None:
-    line, ready, done = Line(Limits(workers=1, longest=0.2, waiting=2)), threading.Event(), threading.Event()
+    async def asked_while_one_works() -> tuple[float, Refusal]:
+        line, done = Line(Limits(workers=1, longest=0.2, waiting=2)), asyncio.Event()
 
-    def work() -> None:
-        with line.turn():
-            ready.set()
-            done.wait(10)
+        async def work() -> None:
+            async with line.turn():
+                await done.wait()
 
-    worker = threading.Thread(target=work)
-    worker.start()
-    ready.wait(10)
-    began = time.monotonic()
-    with pytest.raises(Refusal, match="Please try again in") as refusal, line.turn():
-        pass
-    assert time.monotonic() - began < 5
-    assert (refusal.value.status, 5 <= refusal.value.later <= 6) == (429, True)
-    done.set()
-    worker.join()
-    with line.turn():
-        pass
+        worker = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        began = time.monotonic()
+        with pytest.raises(Refusal, match="Please try again in") as refusal:
+            async with line.turn():
+                pass
+        seconds = time.monotonic() - began
+        done.set()
+        await worker
+        async with line.turn():
+            pass
+        return seconds, refusal.value
+
+    seconds, refusal = asyncio.run(asked_while_one_works())
+    assert seconds < 5
+    assert (refusal.status, 5 <= refusal.later <= 6) == (429, True)
+
+
+def test_the_line_is_first_come_first_served() -> None:
+    async def order() -> list[int]:
+        line, served = Line(Limits(workers=1)), []
+
+        async def work(number: int) -> None:
+            async with line.turn():
+                served.append(number)
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(work(number) for number in range(10)))
+        return served
+
+    assert asyncio.run(order()) == list(range(10))
 
 
 def test_the_line_refuses_at_once_where_it_is_long() -> None:
-    line = Line(Limits(waiting=0))
-    waits = []
-    for _ in range(300):
-        with pytest.raises(Refusal) as refusal, line.turn():
-            pass
-        waits.append(refusal.value.later)
+    async def refused() -> list[int]:
+        line, waits = Line(Limits(waiting=0)), []
+        for _ in range(300):
+            with pytest.raises(Refusal) as refusal:
+                async with line.turn():
+                    pass
+            waits.append(refusal.value.later)
+        return waits
+
+    waits = asyncio.run(refused())
     assert 5 <= waits[0] <= 6
     assert 20 <= waits[-1] <= 24, "the more are refused, the later they may come back"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"PUT / HTTP/1.1\r\n\r\n", b"405"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", b"431"),
+        (b"POST /api/save HTTP/1.1\r\nHost: localhost\r\nX-Visitor: visitor1234\r\n\r\n", b"411"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b"200"),
+    ],
+)
+def test_what_is_no_http_is_refused(served, sent: bytes, status: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", served.server_address[1]), timeout=30) as connection:
+        connection.sendall(sent)
+        reply = b""
+        while part := connection.recv(65536):
+            reply += part
+    assert reply.startswith(b"HTTP/1.1 " + status), "and the connection ends"
+
+
+def test_further_connections_are_closed(first) -> None:
+    limits = replace(LIMITS, connections=1)
+    server = start(Page(first, photo_reader(first.recognizer.record), limits), host="127.0.0.1", port=0)
+    try:
+        place = ("127.0.0.1", server.server_address[1])
+        with socket.create_connection(place, timeout=30), socket.create_connection(place, timeout=30) as second:
+            second.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            with suppress(ConnectionResetError):
+                assert second.recv(100) == b""
+    finally:
+        server.close()
 
 
 def test_idle_visitors_go_except_the_last_ones(first) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -39,23 +40,27 @@ class Page:
     def __init__(self, session: Session, reader: PhotoReader, limits: Limits) -> None:
         self._reader, self.limits = reader, limits
         self.visitors, self.line = Visitors(session, limits), Line(limits)
+        self.first = json.dumps(self._described(session), ensure_ascii=False).encode()
         self.pictures = RunPictures(session.run)
 
     def opened(self, visitor: Visitor) -> dict[str, Any]:
-        """What the page shows before anything is done."""
-        recognizer = visitor.session.recognizer
+        """What the page shows before anything is done; `first` is the same for those who have changed nothing."""
+        return self._described(visitor.session)
+
+    def _described(self, session: Session) -> dict[str, Any]:
+        recognizer = session.recognizer
         semantics, model = recognizer.record.semantics, recognizer.model
         columns = attributes_of(semantics) if isinstance(model, Extendable) else ()
         return {
-            "title": recognizer.record.dataset or visitor.session.run.name,
-            **self.state(visitor),
+            "title": recognizer.record.dataset or session.run.name,
+            **_state(session),
             "can": {
                 "describe": isinstance(model, Extendable),
                 "text": semantics.encoder is not None,
                 "photos": isinstance(model, FewShot),
                 "adapt": isinstance(model, Adaptable) and bool(len(model.unseen)),
             },
-            "attributes": _attributes(visitor.session, columns),
+            "attributes": _attributes(session, columns),
             "lowest": semantics.lowest,
             "highest": semantics.highest,
             "bias": BIAS,
@@ -63,18 +68,10 @@ class Page:
             "kept_photos": self.limits.kept_photos,
         }
 
-    def state(self, visitor: Visitor) -> dict[str, Any]:
-        """The classes, and what is not saved."""
-        session = visitor.session
-        seen = int(session.recognizer.is_seen[session.recognizer.is_known].sum())
-        cards = class_cards(session)
-        counted = f"{seen} seen in training, {len(cards) - seen} described only (unseen)"
-        return {
-            "classes": cards,
-            "count": f"{len(cards)} classes: {counted}.",
-            "version": session.parent,
-            "unsaved": [*session.added, *(["the adaptation to your photos"] if session.adaptations else [])],
-        }
+    def picture(self, find: Callable[[str], tuple[bytes, str] | None], what: str) -> tuple[bytes, str] | None:
+        """Content and media type of a picture, once the run's images are found."""
+        self.pictures.wait(30.0)
+        return find(what)
 
     def shown(self) -> dict[str, Any]:
         """Which classes have a picture, and the images to try."""
@@ -170,7 +167,7 @@ class Page:
             self.drop_photos(visitor, numbers)
         after = visitor.session
         near = nearest_classes(before.recognizer, description_of(after.recognizer, after.added[-1]))
-        return {"name": after.added[-1], "near": [one for one, _ in near], **self.state(visitor)}
+        return {"name": after.added[-1], "near": [one for one, _ in near], **_state(visitor.session)}
 
     def _check_name(self, session: Session, name: str) -> None:
         cleaned = clean_name(name)
@@ -202,7 +199,7 @@ class Page:
             visitor.session = session
         predictions = session.recognizer.predict(features)
         rows = [{**bar(one.ranked[0]), "none": one.name is None} for one in predictions]
-        return {"rows": rows, **self._adapted(session, found), **self.state(visitor)}
+        return {"rows": rows, **self._adapted(session, found), **_state(visitor.session)}
 
     def _adapted(self, session: Session, found: Adapted) -> dict[str, Any]:
         shown, names = found.adaptation, session.recognizer.class_names
@@ -238,7 +235,20 @@ class Page:
         session = visitor.session
         text = f"Saved as version {session.parent} of the run."
         note = f" {session.note[0].upper()}{session.note[1:]}." if session.note else ""
-        return {"text": text + note, **self.state(visitor)}
+        return {"text": text + note, **_state(visitor.session)}
+
+
+def _state(session: Session) -> dict[str, Any]:
+    """The classes, and what is not saved."""
+    seen = int(session.recognizer.is_seen[session.recognizer.is_known].sum())
+    cards = class_cards(session)
+    counted = f"{seen} seen in training, {len(cards) - seen} described only (unseen)"
+    return {
+        "classes": cards,
+        "count": f"{len(cards)} classes: {counted}.",
+        "version": session.parent,
+        "unsaved": [*session.added, *(["the adaptation to your photos"] if session.adaptations else [])],
+    }
 
 
 def _attributes(session: Session, columns: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,7 +81,7 @@ class Limits:
 
 
 class Line:
-    """The line in which requests wait for one of a few workers.
+    """The line in which requests wait for one of a few workers, first come, first served; for one event loop.
 
     Args:
         limits: how many may work and wait, and for how long.
@@ -89,15 +89,14 @@ class Line:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._free = threading.Semaphore(limits.workers)
-        self._lock = threading.Lock()
+        self._free = asyncio.Semaphore(limits.workers)
         self._there = 0
         self._seconds_each = 0.1
         self._refusals: deque[float] = deque()  # when they were, the last ten seconds
 
-    @contextmanager
-    def turn(self, *, counts: bool = True) -> Iterator[None]:
-        """Wait for a worker, and be one.
+    @asynccontextmanager
+    async def turn(self, *, counts: bool = True) -> AsyncIterator[None]:
+        """Wait for a worker.
 
         Args:
             counts: whether the time that it takes says something about the next ones.
@@ -105,13 +104,15 @@ class Line:
         Raises:
             Refusal: too many wait already, or the turn did not come in time.
         """
-        with self._lock:
-            if self._full:
-                raise self.busy()
-            self._there += 1
+        if self.full:
+            raise self.busy()
+        self._there += 1
         try:
-            if not self._free.acquire(timeout=self._limits.longest):
-                raise self.busy()
+            try:
+                async with asyncio.timeout(self._limits.longest):
+                    await self._free.acquire()
+            except TimeoutError as error:
+                raise self.busy() from error
             began = time.monotonic()
             try:
                 yield
@@ -121,11 +122,10 @@ class Line:
                     seconds = (time.monotonic() - began) / self._limits.workers
                     self._seconds_each += 0.2 * (seconds - self._seconds_each)
         finally:
-            with self._lock:
-                self._there -= 1
+            self._there -= 1
 
     @property
-    def _full(self) -> bool:
+    def full(self) -> bool:
         """Whether one more request would have to wait too long."""
         limits = self._limits
         if self._there >= limits.waiting:

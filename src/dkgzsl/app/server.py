@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import re
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
-from io import BufferedReader
 from typing import Any, Final, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from dkgzsl.app.actions import Page, checked_values, in_page_words, numbers_of
-from dkgzsl.app.limits import MEGABYTE, Limits, Refusal
+from dkgzsl.app.http import LONGEST_HEAD, UNKNOWN, Reply, Request, next_request, send
+from dkgzsl.app.limits import Refusal
 from dkgzsl.app.visitors import Visitor
 from dkgzsl.errors import DkgzslError
 
@@ -29,267 +28,240 @@ TYPES: Final[Mapping[str, str]] = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-_HEADERS: Final = (
-    ("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-     "img-src 'self' data: blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
-)  # fmt: skip
+_HEADERS: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data: blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 _TOKEN: Final = re.compile(r"[0-9a-z]{8,40}")
-_UNKNOWN: Final = "This is no request that the page makes. Please load the page again."
-_PART: Final = 65536
+_BACKLOG: Final = 256
+_PICTURES: Final = 4
+"""Threads that read pictures, and wait for them while the run's data are opened."""
 
 
-class Server(ThreadingHTTPServer):
-    """Serves a `Page`; a thread for each connection, up to a number.
+class Server:
+    """Serves a `Page`: one thread talks to all visitors, a few others predict.
+
+    A thread for each visitor would be simpler. With 200 of them on a busy machine each waited for the
+    interpreter's lock for seconds, before the page could even refuse a request.
 
     Args:
-        address: host and port.
+        address: host and port; 0 takes a free one.
         page: what is served.
-    """
 
-    daemon_threads = True
-    request_queue_size = 256
+    Raises:
+        OSError: the port is taken, or the address does not belong to this machine.
+    """
 
     def __init__(self, address: tuple[str, int], page: Page) -> None:
         self.page = page
-        self.uploading = threading.Semaphore(page.limits.uploading)
-        self.drawing = threading.Semaphore(page.limits.workers)
-        self._connections = threading.Semaphore(page.limits.connections)
-        self.loopback = _is_loopback(address[0])
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        super().__init__(address, Handler)
+        self.loopback = is_loopback(address[0])
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._socket = socket.create_server(address, family=family, backlog=_BACKLOG)
+        self.server_address = self._socket.getsockname()
+        self._workers = ThreadPoolExecutor(page.limits.workers, "predicts")
+        self._readers = ThreadPoolExecutor(_PICTURES, "pictures")
+        self._open = self._uploading = 0
+        self._files = _files()
+        self._begun = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="page", daemon=True)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a connection a thread, or close it where too many are open."""
-        if self._connections.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+    def start(self) -> None:
+        """Serve, in the background."""
+        self._thread.start()
+        self._begun.wait()
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a connection."""
+    def close(self) -> None:
+        """End."""
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(5)
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def _serve(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        listening = await asyncio.start_server(self._connection, sock=self._socket, limit=LONGEST_HEAD)
+        self._begun.set()
+        await self._end.wait()
+        listening.close()  # the connections end with the loop
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection, or close it where too many are open."""
+        self._open += 1
         try:
-            super().process_request_thread(request, client_address)
+            while self._open <= self.page.limits.connections:
+                close = await self._served(reader, writer)
+                if close:
+                    break
+        except (OSError, asyncio.CancelledError):
+            pass  # the visitor has gone; or the page ends, where asyncio of Python 3.11 would print a traceback
         finally:
-            self._connections.release()
+            self._open -= 1
+            writer.close()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """One line on the terminal; a visitor who went away is none."""
-        del request, client_address
-        error = sys.exception()
-        if not isinstance(error, OSError):
-            complain(error)
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One connection."""
-
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "dkgzsl", ""
-    timeout = 20  # seconds without a byte
-    server: Server
-    _read_whole = False
-
-    def do_GET(self) -> None:
-        """A file of the page, a picture, or what the page shows at first."""
-        self._guarded(self._get)
-
-    def do_POST(self) -> None:
-        """A photo or a request; the reply is JSON."""
-        self._guarded(self._post)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged."""
-
-    @property
-    def _limits(self) -> Limits:
-        return self.server.page.limits
-
-    def _guarded(self, serve: Callable[[str, Mapping[str, str]], None]) -> None:
-        """Serve, and say in the page's words what went wrong."""
-        self._read_whole = self.command == "GET"
-        asked = urlsplit(self.path)
-        query = {key: values[0] for key, values in parse_qs(asked.query).items()}
+    async def _served(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Serve the next request; returns whether the connection ends."""
         try:
-            self._check_origin()
-            serve(unquote(asked.path), query)
+            request = await next_request(reader)
         except Refusal as refusal:
-            self._refuse(refusal)
+            await send(writer, _refused(refusal), close=True)
+            return True
+        if request is None:
+            return True
+        reply = await self._reply(request)
+        close = not request.whole or request.headers.get("Connection", "").lower() == "close"
+        await send(writer, reply, close=close)
+        return close
+
+    async def _reply(self, request: Request) -> Reply:
+        """The reply, or in the page's words what is wrong."""
+        try:
+            self._check_origin(request)
+            return await (self._get(request) if request.method == "GET" else self._post(request))
+        except Refusal as refusal:
+            return _refused(refusal)
         except DkgzslError as error:
-            self._refuse(in_page_words(error))
+            return _refused(in_page_words(error))
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             complain(error)
-            self._refuse(Refusal(_UNKNOWN, status=400))
-        except OSError:
-            self.close_connection = True  # the visitor has gone
+            return _refused(Refusal(UNKNOWN, status=400))
+        except ConnectionError:
+            raise
         except Exception as error:
             complain(error)
-            self._refuse(Refusal("Something went wrong here. The terminal of the page says what.", status=500))
+            return _refused(Refusal("Something went wrong here. The page's terminal says what.", status=500))
 
-    def _check_origin(self) -> None:
+    def _check_origin(self, request: Request) -> None:
         """Pages of other sites may neither read this one under a name of theirs, nor send it requests."""
-        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
         name = urlsplit(f"//{host}").hostname or ""
-        if self.server.loopback and not (name == "localhost" or _is_loopback(name)):
+        if self.loopback and not is_loopback(name):
             raise Refusal("This page is served under another address.", status=403)
         if origin is not None and urlsplit(origin).netloc != host:
             raise Refusal("This page takes no requests from other pages.", status=403)
 
-    def _get(self, path: str, query: Mapping[str, str]) -> None:
-        page = self.server.page
+    async def _get(self, request: Request) -> Reply:
+        page, path = self.page, request.path
         if path == "/api/page":
-            return self._json(page.opened(self._visitor()))
+            visitor = self._visitor(request)
+            if visitor.session is page.visitors.first:
+                return Reply(200, page.first, "application/json", _kept(False))
+            return await self._worked(page.opened, visitor)
         if path == "/api/pictures":
-            return self._json(page.shown())
+            return _json(await self._in(self._readers, page.shown))
         if path in ("/api/picture", "/api/example"):
-            return self._picture(path, query)
-        name = "page.html" if path == "/" else path.removeprefix("/")
-        place = files("dkgzsl.app") / "page" / name
-        suffix = name.rpartition(".")[2]
-        if not re.fullmatch(r"[a-z_]+\.(html|css|js|svg)", name) or not place.is_file():
-            return self._send(404, b"There is no such page.", "text/plain; charset=utf-8")
-        return self._send(200, place.read_bytes(), TYPES[suffix])
+            key = "class" if path == "/api/picture" else "number"
+            given = request.query.get(key, "0")
+            find = page.pictures.of_class if key == "class" else lambda text: page.pictures.example(int(text))
+            found = await self._in(self._readers, page.picture, find, given)
+            if found is not None:
+                content, kind = found
+                return Reply(200, content, kind, _kept(True))
+        elif path in self._files:
+            content, kind = self._files[path]
+            return Reply(200, content, kind, _kept(False))
+        return Reply(404, b"There is no such page.", "text/plain; charset=utf-8", _kept(False))
 
-    def _picture(self, path: str, query: Mapping[str, str]) -> None:
-        pictures = self.server.page.pictures
-        pictures.wait(30.0)
-        with self.server.drawing:
-            if path == "/api/picture":
-                found = pictures.of_class(query.get("class", ""))
-            else:
-                found = pictures.example(int(query.get("number", "0")))
-        if found is None:
-            return self._send(404, b"There is no such picture.", "text/plain; charset=utf-8")
-        return self._send(200, *found, kept=True)
-
-    def _post(self, path: str, query: Mapping[str, str]) -> None:
-        page, visitor = self.server.page, self._visitor()
-        if path in ("/api/recognise", "/api/photo"):
-            photo = self._photo()
-            with page.line.turn():
-                if path == "/api/photo":
-                    return self._json(page.keep_photo(visitor, photo))
-                return self._json(page.recognise(visitor, photo, float(query.get("bias", "0"))))
-        given = self._given()
-        with page.line.turn(counts=path == "/api/example"):
-            return self._json(self._done(path, visitor, given))
-
-    def _done(self, path: str, visitor: Visitor, given: Mapping[str, Any]) -> dict[str, Any]:
-        page = self.server.page
-        if path == "/api/example":
-            return page.recognise_example(visitor, int(given["number"]), float(given.get("bias", 0)))
-        if path == "/api/class":
-            return page.class_of(visitor, str(given["name"]))
-        if path == "/api/mentioned":
-            return page.mentioned(visitor, str(given["text"]))
-        if path == "/api/alike":
-            return page.alike(visitor, numbers_of(given["photos"]))
-        if path == "/api/drop":
-            return page.drop_photos(visitor, numbers_of(given["photos"]))
-        if path == "/api/adapt":
-            return page.adapt(visitor, numbers_of(given["photos"]))
-        if path == "/api/save":
-            return page.save(visitor)
-        if path == "/api/add":
-            return page.add_class(visitor, _described(given))
-        raise Refusal(_UNKNOWN, status=404)
-
-    def _visitor(self) -> Visitor:
-        token = self.headers.get("X-Visitor", "")
-        if not _TOKEN.fullmatch(token):
-            raise Refusal(_UNKNOWN, status=400)
-        return self.server.page.visitors.of(token)
-
-    def _photo(self) -> bytes:
-        """The photo of a request, of which only a few are received at once."""
-        if not self.server.uploading.acquire(blocking=False):
-            self._discard()
-            raise self.server.page.line.busy()
-        try:
-            return self._body(self._limits.photo_megabytes, self._limits.too_large)
-        finally:
-            self.server.uploading.release()
-
-    def _given(self) -> Mapping[str, Any]:
+    async def _post(self, request: Request) -> Reply:
+        page, visitor = self.page, self._visitor(request)
+        if request.path == "/api/recognise":
+            bias = float(request.query.get("bias", "0"))
+            return await self._worked(page.recognise, visitor, await self._photo(request), bias, counts=True)
+        if request.path == "/api/photo":
+            return await self._worked(page.keep_photo, visitor, await self._photo(request), counts=True)
         too_large = Refusal("The request is too large. Please load the page again.", status=413)
-        given = json.loads(self._body(self._limits.request_megabytes, too_large) or b"{}")
+        limits = page.limits
+        given = json.loads(
+            await request.body(limits.request_megabytes, too_large, seconds=limits.sending) or b"{}"
+        )
         if not isinstance(given, dict):
-            raise Refusal(_UNKNOWN, status=400)
-        return given
+            raise Refusal(UNKNOWN, status=400)
+        return await self._worked(_done, page, request.path, visitor, given, counts=request.path == "/api/example")
 
-    def _length(self) -> int:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or self.headers.get("Transfer-Encoding"):
-            self.close_connection = True
-            raise Refusal("The size of the request is missing.", status=411)
-        return int(length)
+    async def _worked(self, work: Callable[..., dict[str, Any]], *given: Any, counts: bool = False) -> Reply:
+        """What a worker made, after a wait in the line."""
+        async with self.page.line.turn(counts=counts):
+            return _json(await self._in(self._workers, work, *given))
 
-    def _body(self, megabytes: int, too_large: Refusal) -> bytes:
-        length = self._length()
-        if length > megabytes * MEGABYTE:
-            self._discard()
-            raise too_large
-        return self._read(length, keep=True)
+    async def _in(self, pool: ThreadPoolExecutor, work: Callable[..., Any], *given: Any) -> Any:
+        return await self._loop.run_in_executor(pool, work, *given)
 
-    def _discard(self) -> None:
-        """Read and forget what is sent, up to some size: who is still sending does not see a refusal."""
-        length = self._length()
-        most = 5 * self._limits.photo_megabytes * MEGABYTE
-        self.close_connection = length > most
-        self._read(min(length, most), keep=False)
+    def _visitor(self, request: Request) -> Visitor:
+        token = request.headers.get("X-Visitor", "")
+        if not _TOKEN.fullmatch(token):
+            raise Refusal(UNKNOWN, status=400)
+        return self.page.visitors.of(token)
 
-    def _read(self, length: int, *, keep: bool) -> bytes:
-        body, left, ends = bytearray(), length, time.monotonic() + self._limits.sending
-        while left:
-            part = cast(BufferedReader, self.rfile).read1(min(left, _PART))
-            if not part or time.monotonic() > ends:
-                self.close_connection = True
-                raise Refusal("The request did not come in time. Please try again.", status=408)
-            left -= len(part)
-            if keep:
-                body += part
-        self._read_whole = True
-        return bytes(body)
+    async def _photo(self, request: Request) -> bytes:
+        """The photo of a request; what cannot be served in time is not received."""
+        limits = self.page.limits
+        if self._uploading >= limits.uploading or self.page.line.full:
+            await request.discard(limits.photo_megabytes, seconds=limits.sending)
+            raise self.page.line.busy()
+        self._uploading += 1
+        try:
+            return await request.body(limits.photo_megabytes, limits.too_large, seconds=limits.sending)
+        finally:
+            self._uploading -= 1
 
-    def _refuse(self, refusal: Refusal) -> None:
-        if not self._read_whole:
-            self.close_connection = True  # what is still to come would be taken for the next request
-        content = {"error": refusal.text, "field": refusal.field, "later": refusal.later}
-        self._json(content, status=refusal.status, later=refusal.later)
 
-    def _json(self, content: Mapping[str, Any], *, status: int = 200, later: int | None = None) -> None:
-        body = json.dumps(content, ensure_ascii=False).encode()
-        self._send(status, body, "application/json", later=later)
+def _files() -> dict[str, tuple[bytes, str]]:
+    """The page's files: content and media type by address."""
+    found: dict[str, tuple[bytes, str]] = {}
+    for place in (files("dkgzsl.app") / "page").iterdir():
+        kind = TYPES.get(place.name.rpartition(".")[2])
+        if kind is not None:
+            found[f"/{place.name}"] = (place.read_bytes(), kind)
+    return {**found, "/": found["/page.html"]}
 
-    def _send(self, status: int, body: bytes, kind: str, *, kept: bool = False, later: int | None = None) -> None:
-        with suppress(OSError):  # the visitor has gone
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "private, max-age=600" if kept else "no-store")
-            for name, value in _HEADERS:
-                self.send_header(name, value)
-            if later is not None:
-                self.send_header("Retry-After", str(later))
-            if self.close_connection:
-                self.send_header("Connection", "close")
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+
+def _done(page: Page, path: str, visitor: Visitor, given: Mapping[str, Any]) -> dict[str, Any]:
+    if path == "/api/example":
+        return page.recognise_example(visitor, int(given["number"]), float(given.get("bias", 0)))
+    if path == "/api/class":
+        return page.class_of(visitor, str(given["name"]))
+    if path == "/api/mentioned":
+        return page.mentioned(visitor, str(given["text"]))
+    if path == "/api/alike":
+        return page.alike(visitor, numbers_of(given["photos"]))
+    if path == "/api/drop":
+        return page.drop_photos(visitor, numbers_of(given["photos"]))
+    if path == "/api/adapt":
+        return page.adapt(visitor, numbers_of(given["photos"]))
+    if path == "/api/save":
+        return page.save(visitor)
+    if path == "/api/add":
+        return page.add_class(visitor, _described(given))
+    raise Refusal(UNKNOWN, status=404)
+
+
+def _kept(keep: bool) -> dict[str, str]:
+    return {**_HEADERS, "Cache-Control": "private, max-age=600" if keep else "no-store"}
+
+
+def _json(content: Mapping[str, Any], *, status: int = 200, later: int | None = None) -> Reply:
+    more = {} if later is None else {"Retry-After": str(later)}
+    body = json.dumps(content, ensure_ascii=False).encode()
+    return Reply(status, body, "application/json", {**_kept(False), **more})
+
+
+def _refused(refusal: Refusal) -> Reply:
+    content = {"error": refusal.text, "field": refusal.field, "later": refusal.later}
+    return _json(content, status=refusal.status, later=refusal.later)
 
 
 def _described(given: Mapping[str, Any]) -> dict[str, Any]:
     """The description of a class, each part of its kind."""
     texts = {key: cast(str, given[key]) for key in ("like", "text") if given.get(key) is not None}
     if not all(isinstance(one, str) for one in texts.values()):
-        raise Refusal(_UNKNOWN, status=400)
+        raise Refusal(UNKNOWN, status=400)
     photos, values = numbers_of(given.get("photos") or []), checked_values(given.get("values"))
     return {"name": str(given.get("name", "")), "values": values, "photos": photos, **texts}
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address or a name is this machine's own, for itself alone."""
     if host in ("localhost", ""):
         return host == "localhost"
     try:

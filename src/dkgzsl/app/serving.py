@@ -48,8 +48,7 @@ def serve(
         print("the page has ended", flush=True)
     finally:
         upkeep.close()
-        server.shutdown()
-        server.server_close()
+        server.close()
 
 
 def start(page: Page, *, host: str, port: int | None) -> Server:
@@ -64,7 +63,7 @@ def start(page: Page, *, host: str, port: int | None) -> Server:
         ConfigError: the port is taken, or the address does not belong to this machine.
     """
     server = _bound(page, host, port)
-    threading.Thread(target=server.serve_forever, name="page", daemon=True).start()
+    server.start()
     return server
 
 
