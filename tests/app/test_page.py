@@ -27,9 +27,11 @@ from dkgzsl.errors import DataError
 from dkgzsl.inference.photos import photo_reader
 from dkgzsl.inference.prediction import evidence_picture
 from report.browser import Browser, find_chromium
+from worlds import ONE_WAY
 
 QUICK = ["--closed-form.components", "40", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
 QUICK += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off"]
+QUICK += ONE_WAY
 
 
 @pytest.fixture(scope="module")
