@@ -102,7 +102,7 @@ def test_sovr_is_refined_by_both(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="processes are found in /proc")
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_killed_process_leaves_a_run_that_one_process_finishes(
     rank: int, data: Path, tmp_path: Path, capsys
 ) -> None:
