@@ -28,7 +28,8 @@ from dkgzsl.runs.later import card_of
 from dkgzsl.runs.pages import read_run
 
 QUICK = ["--closed-form.components", "40", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
-QUICK += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off"]
+QUICK += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off", "--closed-form.unit-length", "on"]
+QUICK += ["--closed-form.seen-blend", "0", "--closed-form.feature-kernel-width", "0"]
 SHAPE = (9, 4, 8)
 NAMES = [f"p/{row}.jpg" for row in range(SHAPE[0])]
 FAULTS = ("other results", "traceback")

@@ -49,15 +49,13 @@ FIRST = (
     "inference/test_export.py",
     "inference/test_push_pull.py",
     "cluster/test_extract.py",
-    "cluster/test_benchmark.py",
-    "cluster/test_statistics.py",
     "distributed/test_torchrun.py",
     "distributed/test_processes.py",
     "faults/test_writers.py",
     "app/test_page.py",
 )
 """Files that take longest, in the order in which they begin: the last one to end shall be a short one."""
-TOGETHER = ("tests/report/",)
+TOGETHER = ("tests/report/", "tests/cluster/")
 """Folders whose files have fixtures in common: their tests go to one worker."""
 
 

@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from dkgzsl.cli.main import main
-from worlds import world_folder
+from worlds import ONE_WAY, world_folder
 
 FEW = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.01", "0.1"]
 FEW += ["--closed-form.kernel-width", "0", "2", "--closed-form.episodes", "weights"]
+FEW += ONE_WAY
 PUBLISHED = [
     "--epochs",
     "4",

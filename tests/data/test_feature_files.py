@@ -14,10 +14,11 @@ from dkgzsl.cli.main import main
 from dkgzsl.data.formats.feature_files import finite_rows, read_features
 from dkgzsl.errors import DataError
 from dkgzsl.features.store import open_store
-from worlds import arrays, world_folder
+from worlds import ONE_WAY, arrays, world_folder
 
 QUICK = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
 QUICK += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off"]
+QUICK += ONE_WAY
 
 
 @pytest.fixture(scope="module")

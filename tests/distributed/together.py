@@ -1,4 +1,4 @@
-"""What the processes of a test do; started as `python together.py WORK FOLDER` with torchrun's variables set.
+"""What the processes of a test do; started as `python together.py WORK=FOLDER...` with torchrun's variables set.
 
 Process 0 leaves what it has trained in FOLDER/SIZE.safetensors, where SIZE is the number of processes.
 """
@@ -78,11 +78,13 @@ def lead(work: str, folder: Path, processes: Processes) -> None:
         save_file(state, folder / f"{processes.size}.safetensors")
 
 
-def main(work: str, folder: Path) -> None:
+def main(works: list[tuple[str, Path]]) -> None:
     with joined() as processes:
         if processes.leads:
-            lead(work, folder, processes)
+            for work, folder in works:
+                lead(work, folder, processes)
             return
+        work, folder = works[-1]
         (folder / "victim").write_text(str(os.getpid()))
         sovr = {"sovr": lambda values, tensors: refiner_state(work)}
         processes.serve({**Follower(processes).handlers, **sovr})
@@ -90,4 +92,5 @@ def main(work: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(sys.argv[1], Path(sys.argv[2]))
+    pairs = [word.split("=", 1) for word in sys.argv[1:]]
+    main([(work, Path(folder)) for work, folder in pairs])

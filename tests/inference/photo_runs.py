@@ -9,10 +9,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dkgzsl.cli.main import main
+from worlds import ONE_WAY
 
 SEEN, CLASSES, EACH = 6, 9, 8
 FEW = ["--closed-form.components", "16", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
 FEW += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off"]
+FEW += ONE_WAY
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,11 @@ from dkgzsl.cli.main import main
 from dkgzsl.data.numbers.dataset import numbers
 from dkgzsl.inference.recognizer import Recognizer
 from dkgzsl.runs.model_record import RecognitionRecord, kind_of
+from worlds import ONE_WAY
 
 QUICK = ["--closed-form.components", "40", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
 QUICK += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off", "--baseline", "none"]
+QUICK += ONE_WAY
 LABEL = "described + 3 photos"
 
 

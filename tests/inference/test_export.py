@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -105,16 +107,31 @@ def test_from_features(capsys, made, tmp_path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "options",
-    [["--representation", "pooled"], ["--method", "dkgzsl", "--epochs", "1", "--batch-size", "2000",
-     "--dkgzsl.hidden-size", "8", "--dkgzsl.softmax.per-class", "5"], ["--closed-form.classifier", "softmax"]],
-    ids=["closed-form", "dkgzsl", "softmax"],
-)  # fmt: skip
-def test_numbers_from_pictures_and_from_features(capsys, options, tmp_path) -> None:
-    run = str(tmp_path / "run")
-    few = [] if "dkgzsl" in options else FEW
-    assert main(["train", "numbers", *few, *options, "--baseline", "none", "--out", run, "--device", "cpu"]) == 0
+OPTIONS = {
+    "closed-form": [*FEW, "--representation", "pooled"],
+    "dkgzsl": ["--method", "dkgzsl", "--epochs", "1", "--batch-size", "2000", "--dkgzsl.hidden-size", "8",
+               "--dkgzsl.softmax.per-class", "5"],
+    "softmax": [*FEW, "--closed-form.classifier", "softmax"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def numbers_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """A run on `numbers`, trained when it is asked for first."""
+
+    @cache
+    def train(kind: str) -> str:
+        run = str(tmp_path_factory.mktemp("numbers") / kind)
+        alone = ["--baseline", "none", "--report", "off", "--device", "cpu"]
+        assert main(["train", "numbers", *OPTIONS[kind], *alone, "--out", run]) == 0
+        return run
+
+    return train
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_numbers_from_pictures_and_from_features(capsys, numbers_run, kind, tmp_path) -> None:
+    run = numbers_run(kind)
     capsys.readouterr()
     pictures, features = tmp_path / "pictures.onnx", tmp_path / "features.onnx"
     assert exported(capsys, run, "--out", str(pictures))["input"]["shape"] == ["batch", 8, 16, 3]
@@ -129,12 +146,12 @@ def test_numbers_from_pictures_and_from_features(capsys, options, tmp_path) -> N
         np.testing.assert_array_equal(ours.argmax(1), theirs.argmax(1))
 
 
-def test_the_script_takes_pictures_of_numbers_as_they_are_and_says_what_it_cannot_cut(capsys, tmp_path) -> None:
+def test_the_script_takes_pictures_of_numbers_as_they_are_and_says_what_it_cannot_cut(
+    capsys, numbers_run, tmp_path
+) -> None:
     from PIL import Image
 
-    run, file = str(tmp_path / "run"), str(tmp_path / "numbers.onnx")
-    words = [*FEW, "--representation", "pooled", "--baseline", "none", "--out", run, "--device", "cpu"]
-    assert main(["train", "numbers", *words]) == 0
+    run, file = numbers_run("closed-form"), str(tmp_path / "numbers.onnx")
     capsys.readouterr()
     exported(capsys, run, "--out", file)
     problem = load_dataset("numbers")

@@ -19,9 +19,11 @@ from dkgzsl.data.numbers.dataset import number_images, numbers
 from dkgzsl.inference.photos import photo_reader
 from dkgzsl.inference.prediction import explained_predictions
 from dkgzsl.inference.recognizer import Recognizer
+from worlds import ONE_WAY
 
 QUICK = ["--closed-form.components", "40", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
 QUICK += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off"]
+QUICK += ONE_WAY
 
 
 @pytest.fixture(scope="module")

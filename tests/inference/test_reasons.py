@@ -16,9 +16,11 @@ from dkgzsl.data.problem import Problem
 from dkgzsl.inference.prediction import ExplainedPrediction, explained_predictions, in_words
 from dkgzsl.inference.reasons import losses_without_regions
 from dkgzsl.inference.recognizer import Recognizer
+from worlds import ONE_WAY
 
 QUICK = ["--closed-form.components", "40", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
 QUICK += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off", "--baseline", "none"]
+QUICK += ONE_WAY
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ from dkgzsl.display import percent
 from dkgzsl.inference.new_classes import Described
 from dkgzsl.inference.recognizer import Recognizer, save_version
 from dkgzsl.runs.folder import versions_of
-from worlds import ATTRIBUTES, world_folder
+from worlds import ATTRIBUTES, ONE_WAY, world_folder
 
 FEW = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.01"]
 FEW += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off", "--report", "off"]
+FEW += ONE_WAY
 
 
 @pytest.fixture

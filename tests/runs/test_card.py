@@ -15,10 +15,11 @@ from dkgzsl.methods.base import SavedModel
 from dkgzsl.methods.registry import BUILT_IN, method_info
 from dkgzsl.runs import model_card as cards
 from dkgzsl.runs.model_card import model_card
-from worlds import world_folder
+from worlds import ONE_WAY, world_folder
 
 FEW = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.1"]
 FEW += ["--closed-form.kernel-width", "0", "--closed-form.episodes", "off"]
+FEW += ONE_WAY
 LINEAR = ["--closed-form.feature-kernel-width", "0"]
 PAPER = ["--epochs", "2", "--batch-size", "32", "--dkgzsl.hidden-size", "16", "--dkgzsl.softmax.per-class", "10"]
 

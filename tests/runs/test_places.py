@@ -11,10 +11,11 @@ import yaml
 import dkgzsl.runs.training as training
 from dkgzsl.cli.main import main
 from dkgzsl.runs.folder import RunFolder
-from worlds import world_folder
+from worlds import ONE_WAY, world_folder
 
 FEW = ["--closed-form.components", "20", "--closed-form.shrinkage", "0.5", "--closed-form.ridge", "0.01", "0.1"]
 FEW += ["--closed-form.kernel-width", "0", "2", "--closed-form.episodes", "off"]
+FEW += ONE_WAY
 PUBLISHED = ["--epochs", "4", "--batch-size", "32", "--dkgzsl.hidden-size", "16"]
 PUBLISHED += ["--dkgzsl.softmax.per-class", "10", "--dkgzsl.evaluate-every", "1", "--dkgzsl.softmax.epochs", "2"]
 

@@ -22,7 +22,16 @@ from dkgzsl.runs.progress import Reporter
 from dkgzsl.runs.training import run_plan, train
 from worlds import FEW, arrays, world, world_folder
 
-QUICK = ClosedFormSettings(components=(20,), shrinkage=(0.5,), kernel_width=(0.0,), ridge=(0.1,), episodes="off")
+QUICK = ClosedFormSettings(
+    components=(20,),
+    shrinkage=(0.5,),
+    kernel_width=(0.0,),
+    feature_kernel_width=(0.0,),
+    ridge=(0.1,),
+    seen_blend=(0.0,),
+    unit_length="on",
+    episodes="off",
+)
 
 
 def loaded(monkeypatch: pytest.MonkeyPatch, problem: Problem) -> None:
