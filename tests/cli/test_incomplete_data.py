@@ -60,8 +60,9 @@ def test_a_dry_run_needs_no_data(capsys, tmp_path, name, method) -> None:
     printed = plain(capsys.readouterr().out)
     entry = KNOWN[name]
     assert f"data set {name}, {entry.classes} classes" in printed
-    assert f"training images {entry.trainval} of {entry.seen_classes} seen classes" in printed
-    assert f"test images {entry.test_seen} seen, {entry.test_unseen} of {entry.unseen_classes} unseen" in printed
+    assert f"training images {entry.trainval:,} of {entry.seen_classes} seen classes" in printed
+    unseen = f"{entry.test_unseen:,} of {entry.unseen_classes} unseen classes"
+    assert f"test images {entry.test_seen:,} of seen classes, {unseen}" in printed
     size = entry.sentences if name == "CUB" else entry.attributes
     assert f"{size} dimensions" in printed
     assert f"before it can run: {name} lacks" in printed

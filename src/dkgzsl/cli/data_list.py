@@ -42,5 +42,12 @@ def _print(rows: list[dict[str, Any]], root: str) -> None:
     for row in rows:
         sources = ", ".join(f"{name} {size}" for name, size in row["semantics"].items())
         counts = "" if row["seen_classes"] is None else f"{row['seen_classes']} + {row['unseen_classes']}"
-        table.add_row(row["name"], str(row["images"] or ""), counts, sources, row["here"], row["licence"])
+        table.add_row(
+            row["name"],
+            f"{row['images']:,}" if row["images"] else "",
+            counts,
+            sources,
+            row["here"],
+            row["licence"],
+        )
     Console(soft_wrap=True).print(table)

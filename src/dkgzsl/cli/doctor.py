@@ -62,11 +62,14 @@ def examined() -> dict[str, Any]:
     import dkgzsl
     from dkgzsl.data.catalog import data_root
     from dkgzsl.device import device_of, multiplies_in_bfloat16
+    from dkgzsl.display import counted
     from dkgzsl.files import home_folder
 
     device, cache = device_of(None), data_root(None)
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else counted(torch.get_num_threads(), "thread")
+    )
     return {
         "dkgzsl": dkgzsl.__version__,
         "python": sys.version.split()[0],

@@ -189,13 +189,14 @@ def print_outline(run: Outline) -> None:
 
     expected = estimate(run)
     size = "" if run.dimensions is None else f", {run.dimensions} dimensions"
+    title = method_title(run.method)
     rows = [
         ("data set", f"{run.dataset}, {run.classes} classes"),
         ("features", run.features),
         ("semantics", f"{run.semantics}{size}"),
-        ("training images", f"{run.training} of {run.classes - run.unseen} seen classes"),
-        ("test images", f"{run.test_seen} seen, {run.test_unseen} of {run.unseen} unseen"),
-        ("method", f"{run.method}, {method_title(run.method)}"),
+        ("training images", f"{run.training:,} of {run.classes - run.unseen} seen classes"),
+        ("test images", f"{run.test_seen:,} of seen classes, {run.test_unseen:,} of {run.unseen} unseen classes"),
+        ("method", run.method if title.lower() == run.method.replace("-", " ") else f"{run.method}, {title}"),
         ("protocol", run.protocol),
         ("seeds", ", ".join(map(str, run.seeds))),
         ("device", str(run.device)),

@@ -277,7 +277,7 @@ def _how_to_use(able: Sequence[str], weights: Mapping[str, Any]) -> list[str]:
         "## How to use",
         "",
         "```console",
-        'pip install "dkgzsl[images,hub]"',
+        'pip install -e ".[images,hub]"        # in a clone of the repository of dkgzsl',
         "dkgzsl pull OWNER/NAME --out run      # this model, or a folder it was pushed to",
         "dkgzsl predict run photo.jpg",
         *verbs,
