@@ -52,7 +52,7 @@ FIRST = (
     "distributed/test_torchrun.py",
     "distributed/test_processes.py",
     "faults/test_writers.py",
-    "app/test_page.py",
+    "app/test_server.py",
 )
 """Files that take longest, in the order in which they begin: the last one to end shall be a short one."""
 TOGETHER = ("tests/report/", "tests/cluster/")
