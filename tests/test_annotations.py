@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, no_type_check
 
 import pytest
 import torch
@@ -41,6 +41,14 @@ def test_what_fits_passes() -> None:
     assert scaled(torch.ones(5, 4), torch.ones(4)).shape == (5, 4)  # an axis has one size a call
     assert list(counts([1, 2], least=2, other=object())) == [2]
     assert Pair(torch.ones(3, 2), torch.arange(3)).labels.shape == (3,)
+
+
+def test_no_type_check_is_respected() -> None:
+    assert no_type_check(checked(lengths))(3) == 3
+
+
+def lengths(values: str) -> str:
+    return values
 
 
 @pytest.mark.parametrize(
