@@ -14,10 +14,11 @@ from types import FunctionType
 from typing import Any, get_type_hints
 
 import jaxtyping
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 
 SCOPE = jaxtyping.jaxtyped("context")
 """Axes have sizes of their own within it; it may be entered again."""
+_BY_BEARTYPE = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))
 _BY_JAXTYPING = jaxtyping.jaxtyped(typechecker=beartype)
 
 
@@ -67,7 +68,7 @@ def _copy(function: FunctionType, hints: dict[str, Any]) -> Callable[..., Any]:
         function.__module__,
     )
     copy.__annotations__ = hints
-    return beartype(copy)
+    return _BY_BEARTYPE(copy)
 
 
 def _resolved(hint: Any, names: dict[str, Any]) -> Any:
