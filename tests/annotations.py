@@ -14,10 +14,11 @@ from types import FunctionType
 from typing import Any, get_type_hints
 
 import jaxtyping
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 
 SCOPE = jaxtyping.jaxtyped("context")
 """Axes have sizes of their own within it; it may be entered again."""
+_BY_BEARTYPE = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))
 _BY_JAXTYPING = jaxtyping.jaxtyped(typechecker=beartype)
 
 
@@ -49,6 +50,8 @@ def _checked_function(function: Any) -> Any:
     @functools.wraps(function)
     def within_scope(*arguments: Any, **named: Any) -> Any:
         __tracebackhide__ = True
+        if hasattr(within_scope, "__no_type_check__"):  # a decorator above this one has set it
+            return function(*arguments, **named)
         with SCOPE:
             return check(*arguments, **named)
 
@@ -65,7 +68,7 @@ def _copy(function: FunctionType, hints: dict[str, Any]) -> Callable[..., Any]:
         function.__module__,
     )
     copy.__annotations__ = hints
-    return beartype(copy)
+    return _BY_BEARTYPE(copy)
 
 
 def _resolved(hint: Any, names: dict[str, Any]) -> Any:
