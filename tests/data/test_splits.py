@@ -140,3 +140,13 @@ def test_cuts_that_cannot_be_fitted_are_left_out():
         fits = np.bincount(labels[divided.train]).max() > 1 and len(divided.held_seen) > 0
         assert (cut in cuts) == fits
     assert len(cuts) < number_of_cuts(6)
+
+
+def test_some_classes_keep_two_images_where_all_would_keep_one() -> None:
+    """Else nothing shows how images of a class differ, and every variance is zero."""
+    labels = np.repeat(np.arange(6), 2)
+    for seed in range(5):
+        held = hold_out_seen(labels, np.arange(6), fraction=0.2, seed=seed)
+        assert sorted(labels[held]) == [0, 2, 4]
+    one_more = np.append(labels, 5)
+    assert sorted(one_more[hold_out_seen(one_more, np.arange(6), fraction=0.2, seed=0)]) == [0, 1, 2, 3, 4, 5]

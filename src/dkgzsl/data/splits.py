@@ -128,7 +128,9 @@ def hold_out_seen(
     """Draw images of each class to be held out, ascending.
 
     Of each class `fraction` of its images, rounded, at least one; a class always keeps one, so that a class with
-    a single image gives none. A class's draw does not depend on which other classes there are.
+    a single image gives none. A class's draw does not depend on which other classes there are, but for one case:
+    where every class would keep a single image, nothing would show how images of a class differ, and so every
+    second class that has two keeps both.
 
     Args:
         labels: class of each image.
@@ -144,7 +146,8 @@ def hold_out_seen(
         raise DataError(f"the share of images to hold out must lie between 0 and 1, not {fraction}")
     stream = (seed,) if isinstance(seed, int) else seed
     among = np.arange(len(labels)) if among is None else np.sort(among)
-    held: list[np.ndarray] = [np.empty(0, np.int64)]
+    held: list[np.ndarray] = []
+    kept = 0
     by_class = among[np.argsort(labels[among], kind="stable")]
     first, last = (np.searchsorted(labels[by_class], classes, side=side) for side in ("left", "right"))
     for label, begin, end in zip(classes, first, last, strict=True):
@@ -153,7 +156,10 @@ def hold_out_seen(
         if number > 0:
             rng = np.random.default_rng([*stream, int(label)])
             held.append(rng.choice(images, number, replace=False))
-    return np.sort(np.concatenate(held))
+        kept = max(kept, len(images) - number)
+    if kept == 1 and len(held) > 1:
+        held = held[::2]
+    return np.sort(np.concatenate([np.empty(0, np.int64), *held]))
 
 
 def test_images(labels: Integer[np.ndarray, " images"], seen: ClassIndices, *, seed: int) -> ImageIndices:

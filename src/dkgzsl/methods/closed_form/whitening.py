@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dkgzsl.cache import InputCache
+from dkgzsl.errors import DataError
 from dkgzsl.memory import blocks_of
 from dkgzsl.methods.shared.class_statistics import ClassStatistics, add_products
 
@@ -317,6 +318,9 @@ def seen_statistics(
         features: unscaled training features.
         positions: their classes, counted from 0 among the seen ones.
         seen: number of seen classes.
+
+    Raises:
+        DataError: every class has a single image.
     """
     unscaled, dim = _without_scaling(space), len(space.scales)
     sums = features.new_zeros(seen, dim, dtype=torch.float64)
@@ -336,6 +340,11 @@ def seen_statistics(
         known.add(whitened @ span.axes, positions[rows])
     # The between part is that of all axes, in the span or not: its trace is the sum over the means.
     between = float((sums * exact).sum())
+    if int(counts.max()) == 1:
+        raise DataError(
+            "every class has a single training image: how images of a class differ is not known",
+            fix="give two different images of one class; with few images, more of them",
+        )
     return span, SeenStatistics(
         means=(means - span.origin) @ span.axes,
         counts=counts,
