@@ -56,11 +56,12 @@ _EXTRA_OF = {
 """The extra that brings a package, by the name that is imported."""
 
 
-def refuse_without(*packages: str) -> None:
+def refuse_without(*packages: str, extra: str | None = None) -> None:
     """That packages are installed. A verb asks this before it reads anything: nobody waits for such an error.
 
     Args:
         packages: names, as they are imported.
+        extra: what brings them (default: the extra that each is known by).
 
     Raises:
         ConfigError: one is missing.
@@ -71,7 +72,7 @@ def refuse_without(*packages: str) -> None:
         except ImportError:
             found = None
         if found is None:
-            raise _not_installed(name)
+            raise _not_installed(name, extra)
 
 
 def missing_package(error: ModuleNotFoundError) -> ConfigError | None:
@@ -80,8 +81,9 @@ def missing_package(error: ModuleNotFoundError) -> ConfigError | None:
     return _not_installed(name) if name in _EXTRA_OF else None
 
 
-def _not_installed(name: str) -> ConfigError:
-    return ConfigError(f"the package {name} is not installed", fix=f"pip install 'dkgzsl[{_EXTRA_OF[name]}]'")
+def _not_installed(name: str, extra: str | None = None) -> ConfigError:
+    needed = extra or _EXTRA_OF[name]
+    return ConfigError(f"the package {name} is not installed", fix=f"pip install 'dkgzsl[{needed}]'")
 
 
 _MOST_NAMES = 40

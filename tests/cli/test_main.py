@@ -54,7 +54,7 @@ def test_a_slow_verb_says_on_a_terminal_that_it_starts(capsys, monkeypatch, tmp_
     ("package", "extra", "words"),
     [
         ("onnx", "export", ["export", "no-run", "--out", "x.onnx"]),
-        ("PIL", "images", ["app", "no-run"]),
+        ("PIL", "app", ["app", "no-run"]),
         ("optuna", "tune", ["tune", "no-data", "--out", "x"]),
         ("PIL", "images", ["extract", "no-data", "--backbone", "resnet50", "--out", "x"]),
     ],

@@ -176,7 +176,7 @@ def test_files_need_a_model_that_knows_how_an_image_becomes_features(
     files, colours, _ = photographed
     X, y, _ = arrays()
     model = ZeroShotClassifier(**ONE).fit(X, y)
-    with pytest.raises(DataError, match="no record of how an image becomes one"):
+    with pytest.raises(DataError, match="does not record how its features were computed"):
         model.predict(files[:1])
     with pytest.raises(ConfigError, match="need a backbone"):
         ZeroShotClassifier(**ONE).fit(files, colours)

@@ -74,7 +74,7 @@ def test_every_stage_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(STAGES) + 2
     assert all(line.count("|") == lines[0].count("|") for line in lines[:-2])
-    assert len(record["rates"]) == 5
+    assert len(record["rates"]) == 6
     assert all(rate > 0 for rate in record["rates"].values())
     assert lines[-1].startswith("This machine: products in float32, GFLOP/s ")
 

@@ -72,7 +72,7 @@ BOUNDARY = {
         "benchmark/tune.py": "a copy of a value, no file",
         "checksums.py": "every error that JSON can raise is caught there",
         "distributed.py": "messages between processes of one training, no file",
-        "app/limits.py": "a request of the page; every error that JSON can raise is caught there",
+        "app/server.py": "a request of the page; every error that JSON can raise is caught there",
         "features/store.py": "lines and a record that a schema has checked",
     },
     r"\bnp\.load\(": {

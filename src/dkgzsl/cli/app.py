@@ -38,7 +38,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Serve the page until it is interrupted."""
-    refuse_without("PIL")
+    refuse_without("PIL", extra="app")
     from dkgzsl.app.serving import serve
     from dkgzsl.app.session import Session
     from dkgzsl.inference.photos import photo_reader

@@ -81,6 +81,7 @@ class Config:
 
 def run(config: Config) -> None:
     """Predict, print, report what could not be read."""
+    from dkgzsl.device import fast_products
     from dkgzsl.inference.recognizer import Recognizer
 
     recognizer = Recognizer.from_run(Path(config.run), config.version)
@@ -88,10 +89,11 @@ def run(config: Config) -> None:
         found = _of_features(config, recognizer)
     else:
         found = _of_photos(config, recognizer) if config.on is None else _on_workers(config, recognizer)
-    if config.out is None:
-        _print(config, found)
-    else:
-        _print_and_keep(config, found, config.out)
+    with fast_products():
+        if config.out is None:
+            _print(config, found)
+        else:
+            _print_and_keep(config, found, config.out)
     step = None if config.json else after_prediction(config.run, recognizer)
     if step is not None:  # not among the predictions, which may go into a file
         print(next_line(step), file=sys.stderr)

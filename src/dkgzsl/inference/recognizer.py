@@ -205,6 +205,7 @@ class Recognizer:
             return self.vectors(features), None
         return self.visual.with_attention(self._checked(features))
 
+    @fast_products()
     def vectors(self, features: np.ndarray | Tensor) -> Float[Tensor, "images visual"]:
         """The one vector an image that the model takes.
 
@@ -215,9 +216,8 @@ class Recognizer:
             DataError: their shape is not that of the features trained on.
         """
         given = self._checked(features)
-        if self.visual is not None:
-            return self.visual(given)
-        return given if given.ndim == 2 else given[:, 0]
+        pooled = given if given.ndim == 2 else given[:, 0]
+        return pooled if self.visual is None else self.visual(given)
 
     def _checked(self, features: np.ndarray | Tensor) -> Tensor:
         copied = features if isinstance(features, Tensor) else torch.from_numpy(np.array(features, np.float32))
