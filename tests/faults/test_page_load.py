@@ -10,6 +10,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "experiments" / "page_load.py"
 
 
+@pytest.mark.long
 def test_the_page_under_a_little_load() -> None:
     """20 clients for 5 s, a fifth of the requests malformed; the long form is in docs/reliability.md."""
     pytest.importorskip("PIL", reason="the extra `app` is not installed")
