@@ -249,8 +249,15 @@ def _can_validate(problem: Problem, seed: int) -> bool:
 
 
 def _varies(problem: Problem, training: ImageIndices) -> bool:
-    """Whether any class has two images here: without, the spread within classes is not known."""
-    return bool(np.bincount(problem.labels[training]).max(initial=0) > 1)
+    """Whether any class has two images here, and three in all.
+
+    Without two, the spread within classes is not known. Where no class has three, only some can hold an image out,
+    which says too little about settings.
+    """
+    here, all_of_it = (
+        np.bincount(problem.labels[rows]).max(initial=0) for rows in (training, problem.parts.trainval)
+    )
+    return bool(here > 1 and all_of_it > 2)
 
 
 def _solved(fit: Callable[[], T]) -> T:
