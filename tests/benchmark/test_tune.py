@@ -109,6 +109,7 @@ def test_train_considers_nothing_but_the_settings_of_a_trial(data, tmp_path, epi
     assert found.items() >= {**values, **switches}.items()
 
 
+@pytest.mark.long
 def test_the_published_method(capsys, data, tmp_path) -> None:
     words = ["tune", data, "--epochs", "3", "--batch-size", "64", "--trials", "2", "--out", str(tmp_path / "s")]
     assert main([*words, "--json"]) == 0

@@ -155,6 +155,7 @@ def test_cross_validation_over_images_and_over_classes() -> None:
     assert (over_classes > 0.5).all()
 
 
+@pytest.mark.long
 def test_settings_are_found_by_grid_search() -> None:
     X, y, described = seen_part()
     offered = [
@@ -505,6 +506,7 @@ def test_the_docstrings_example_is_true() -> None:
     assert [runner.run(one) for one in examples if one.examples] == [doctest.TestResults(0, 6)]
 
 
+@pytest.mark.long
 def test_numbers_are_read_as_well_as_by_the_command_line() -> None:
     """The default, on all of numbers: the figures of README, by the estimator's own way."""
     problem = load_dataset("numbers")

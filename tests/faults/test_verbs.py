@@ -55,12 +55,14 @@ STOPS = {
 `experiments/faults_kills.py --stops`."""
 FEWER_STOPS = {
     "train": (5, -2),
-    "train --overwrite": (5, -9, -1),
+    "train --overwrite": (-9,),
     "benchmark": (4,),
     "reproduce": (-2,),
     "adapt": (-6,),
 }
 """Steps of the verbs that take longest, outside of the tier `long`."""
+LONG_SIGNALS = {"train --overwrite", "reproduce", "adapt", "tune"}
+"""Slow verbs whose signals only the tier `long` sends: they go the way of `train` and `benchmark`."""
 EXTRAS = {"extract": "timm", "extract --overwrite": "timm", "export": "onnxruntime", "tune": "optuna"}
 FUNCTIONS = {"extract", "extract --overwrite", "app: save"}
 """Called below the command line, which would turn their errors into exit code 2, and take over signals."""
@@ -176,7 +178,14 @@ def test_a_folder_that_has_gone(verb, tmp_path, name) -> None:
     assert forks.Case(verb, tmp_path / "again").older == case.result(tmp_path / "away" / verb.target)
 
 
-@pytest.mark.parametrize("name", [name for name in STOPS if name not in FUNCTIONS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name in LONG_SIGNALS else ())
+        for name in STOPS
+        if name not in FUNCTIONS
+    ],
+)
 def test_signals(verb, undisturbed, tmp_path, monkeypatch, name) -> None:
     """In the middle of the command, and towards its end: exit codes, what is said, how long it takes, no child."""
     truth, steps = undisturbed(name)
