@@ -79,5 +79,5 @@ def _resolved(hint: Any, names: dict[str, Any]) -> Any:
     holder.__annotations__ = {"value": hint}
     try:
         return get_type_hints(holder, names, include_extras=True)["value"]
-    except Exception:
+    except NameError:
         return Any

@@ -40,7 +40,7 @@ from dkgzsl.compatibility import FORMAT, check_format
 from dkgzsl.config import TrainConfig, TuneConfig
 from dkgzsl.data.problem import Problem
 from dkgzsl.device import fast_products
-from dkgzsl.errors import ConfigError, RunError
+from dkgzsl.errors import ConfigError, RunError, refuse_without
 from dkgzsl.files import holds_something, sweep_inside, write_whole
 from dkgzsl.methods.base import MethodInfo
 from dkgzsl.methods.registry import BUILT_IN, method_info
@@ -204,10 +204,9 @@ def chosen(default: TrialRecord, highest: TrialRecord) -> TrialRecord:
 
 
 def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise ConfigError("the package optuna is not installed", fix="pip install 'dkgzsl[tune]'") from error
+    refuse_without("optuna")
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

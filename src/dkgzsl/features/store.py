@@ -74,17 +74,12 @@ class ImageEntry:
         return f"{line}{zlib.crc32(line.encode())}]}}\n"
 
     @classmethod
-    def of_line(cls, line: str) -> ImageEntry:
-        """The entry that `line` wrote.
+    def of(cls, entry: dict[str, Any], line: str) -> ImageEntry:
+        """The entry that `line` wrote, from its JSON values.
 
         Raises:
             ValueError, KeyError, TypeError: it is damaged.
         """
-        return cls.of(json.loads(line), line)
-
-    @classmethod
-    def of(cls, entry: dict[str, Any], line: str) -> ImageEntry:
-        """The entry of a line, and of its JSON values."""
         sums = entry.pop("crc32", None)
         if not entry.keys() <= _KEYS:
             raise ValueError(f"an image has the unknown entry {min(entry.keys() - _KEYS)!r}")
@@ -277,8 +272,6 @@ def _read_index(path: Path) -> list[ImageEntry]:
     what = "the index is damaged or cannot be read"
     try:
         return [ImageEntry.of(entry, line) for line, entry in json_lines(path, _schemas()[1], what, fix=fix)]
-    except DataError:
-        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{what}: {error}", where=str(path), fix=fix) from error
 

@@ -47,57 +47,75 @@ def run_seed(plan: Plan, folder: RunFolder, position: int, seed: int, reporter: 
     Returns:
         Its record, as `seeds/SEED.json` and `result.json` have it.
     """
-    label, checkpoints = f"seed {seed} ({position + 1} of {len(plan.seeds)})", folder.checkpoints(seed)
-    tried: list[str] = []
-
-    def on_epoch(epoch: int, values: Mapping[str, float]) -> None:
-        folder.log("epoch", seed=seed, epoch=epoch, **values)
-        reporter.reach(f"{label}, training, epoch", epoch, plan.epochs)
-
-    def watch(setting: Setting, figures: Figures, representation: str) -> None:
-        folder.log(
-            "evaluation", seed=seed, representation=representation, setting=dict(setting), figures=asdict(figures)
-        )
-        if plan.epochs is None:
-            tried.append(representation)
-            reporter.reach(f"{label}, settings tried", len(tried), None, note=f"AUSUC {percent(figures.ausuc)}")
-
-    method = plan.make_method(seed, checkpoints=checkpoints, on_epoch=on_epoch)
-    reporter.stage(f"{label}, settings tried" if plan.epochs is None else label, None)
-
-    def on_step(step: int, losses: Mapping[str, float]) -> None:
-        if step == 1 or step % LOGGED_STEPS == 0:
-            folder.log("refinement", seed=seed, step=step, **losses)
-        steps = plan.config.refinement.steps
-        reporter.reach(f"{label}, refining, step", step, steps, note=f"loss {sum(losses.values()):.2f}")
-
+    checkpoints = folder.checkpoints(seed)
+    shown = _Shown(plan, folder, reporter, seed, f"seed {seed} ({position + 1} of {len(plan.seeds)})")
+    method = plan.make_method(seed, checkpoints=checkpoints, on_epoch=shown.epoch)
     outcome = run_protocol(
         plan.config.protocol,
         method,
         plan.problem_for(seed),
         seed=seed,
-        representations=plan.representations(seed, progress=on_step),
-        watch=watch,
+        representations=plan.representations(seed, progress=shown.refinement),
+        watch=shown.evaluation,
         memory=checkpoints,
     )
     write_model(folder.model_file(position), outcome.model.save())
     if isinstance(outcome.fitted, FittedBlocks):
         outcome.fitted.visual.write(folder.representation_file(position))
     _keep_record(plan, folder, position, seed, outcome, reporter)
-    _write_first(plan, folder, outcome, position)
+    if position == 0:
+        _write_first(plan, folder, outcome)
     way = next(way for way in plan.representations(seed) if way.name == outcome.representation)
     record = {"seed": seed, **_record(_on_every_cut(plan, method, way, seed, outcome))}
     record["held_out_classes"] = _held_out(plan, seed)
     folder.write_seed(seed, record)
     folder.seal(finished=False)
-    shutil.rmtree(checkpoints.parent, ignore_errors=True)
+    if checkpoints.parent.exists():
+        shutil.rmtree(checkpoints.parent)
     return record
 
 
-def _write_first(plan: Plan, folder: RunFolder, outcome: Outcome, position: int) -> None:
+class _Shown:
+    """The steps of a seed, on the screen and in the run's log.
+
+    Args:
+        plan: the run.
+        folder: whose log it is.
+        reporter: shows the steps.
+        seed: whose steps they are.
+        label: of the seed, on the screen.
+    """
+
+    def __init__(self, plan: Plan, folder: RunFolder, reporter: Reporter, seed: int, label: str) -> None:
+        self._plan, self._folder, self._reporter = plan, folder, reporter
+        self._seed, self._label, self._tried = seed, label, 0
+        reporter.stage(label if plan.epochs is not None else f"{label}, settings tried", None)
+
+    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        """An epoch is over."""
+        self._folder.log("epoch", seed=self._seed, epoch=epoch, **values)
+        self._reporter.reach(f"{self._label}, training, epoch", epoch, self._plan.epochs)
+
+    def evaluation(self, setting: Setting, figures: Figures, representation: str) -> None:
+        """A setting is evaluated on the validation classes."""
+        values = {"representation": representation, "setting": dict(setting), "figures": asdict(figures)}
+        self._folder.log("evaluation", seed=self._seed, **values)
+        if self._plan.epochs is None:
+            self._tried += 1
+            note = f"AUSUC {percent(figures.ausuc)}"
+            self._reporter.reach(f"{self._label}, settings tried", self._tried, None, note=note)
+
+    def refinement(self, step: int, losses: Mapping[str, float]) -> None:
+        """A step of refinement is done."""
+        if step == 1 or step % LOGGED_STEPS == 0:
+            self._folder.log("refinement", seed=self._seed, step=step, **losses)
+        steps = self._plan.config.refinement.steps
+        note = f"loss {sum(losses.values()):.2f}"
+        self._reporter.reach(f"{self._label}, refining, step", step, steps, note=note)
+
+
+def _write_first(plan: Plan, folder: RunFolder, outcome: Outcome) -> None:
     """Files that only the first seed leaves."""
-    if position:
-        return
     evidence = AttributeEvidence.of(plan.problem, outcome.fitted)
     if evidence is not None:
         evidence.write(folder.file("evidence.safetensors"))
