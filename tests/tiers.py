@@ -30,6 +30,7 @@ TIERS = {
         "test_display.py",
         "test_files.py",
         "test_latex.py",
+        "test_reading.py",
         "test_shape.py",
         "test_tiers.py",
     ),
